@@ -1,0 +1,54 @@
+"""Every error that is the user's to fix. The command line prints its message and exits with 1.
+
+    MstError
+    ├── InvalidArgument      a value that cannot be used
+    ├── InputError           a file that cannot be read: missing, wrong kind, damaged, unsupported
+    │   └── BundleError      a model bundle or style that is damaged, stale or foreign
+    ├── OutputError          a file that cannot be written
+    ├── BackendError         a runtime that cannot do what was asked on this machine
+    │   └── MissingDependency   ... because a package is not installed
+    └── VerificationError    a result that failed its own check and was not kept
+
+Messages say what failed, what was found and what to do.
+"""
+
+from __future__ import annotations
+
+
+class MstError(Exception):
+    """Base of all errors with a message meant for people."""
+
+
+class InvalidArgument(MstError, ValueError):
+    """An argument outside what the function accepts."""
+
+
+class InputError(MstError):
+    """A file that cannot be read as what it should be."""
+
+
+class BundleError(InputError):
+    """A model bundle or a style file that cannot be trusted."""
+
+
+class OutputError(MstError):
+    """A file that cannot be written."""
+
+
+class BackendError(MstError):
+    """A runtime or device that is not what was asked for."""
+
+
+class MissingDependency(BackendError):
+    """A package that is not installed; the message carries the line that installs it."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        self.package, self.extra = package, extra
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is not installed; "
+            f"install it with: pip install 'mst-deploy[{extra}]'"
+        )
+
+
+class VerificationError(MstError):
+    """A check at the end of a job failed; nothing was written."""

@@ -1,0 +1,47 @@
+"""Writing files so that a name never holds half a file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mst_deploy.errors import OutputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it takes the name, on any error it vanishes.
+
+    Works for files and folders. The temporary name keeps the suffix. Raises OutputError when the
+    folder cannot be written to.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist")
+    try:
+        room = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
+    except OSError as error:
+        raise OutputError(
+            f"cannot write into the folder {path.parent}: {error.strerror}; choose another with -o"
+        ) from error
+    try:
+        temporary = room / path.name
+        yield temporary
+        if path.is_dir() and temporary.is_dir():
+            os.replace(path, room / "previous")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
