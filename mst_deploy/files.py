@@ -32,6 +32,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         temporary = room / path.name
         yield temporary
+        if temporary.is_file():  # some writers make private files; use what open() would have given
+            temporary.chmod(0o666 & ~_umask())
         if path.is_dir() and temporary.is_dir():
             os.replace(path, room / "previous")
         os.replace(temporary, path)
@@ -45,3 +47,9 @@ def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -1,7 +1,7 @@
 """FiLM parameters as numbers: their layout, mixing, and the style file that carries one row.
 
 A film row is a float32 vector of length P: gamma then beta of every conditioned layer, in the order
-in which a frame meets the layers. Styles mix by mixing rows. This module needs NumPy only.
+in which a frame meets the layers. Styles mix by mixing rows. No framework is needed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from mst_deploy.errors import BundleError, InvalidArgument
+from mst_deploy.files import replacing
 
 Film = NDArray[np.float32]
 """(P,) float32."""
@@ -59,3 +62,64 @@ def with_strength(content: Film, style: Film, strength: float) -> Film:
     if not 0.0 <= strength <= 1.0:
         raise InvalidArgument(f"strength must be between 0 and 1, got {strength}")
     return style if strength == 1.0 else blend([content, style], [1.0 - strength, strength])
+
+
+STYLE_FORMAT = "mst-style-1"
+STYLE_SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Style:
+    """A style ready for use: one film row and where it came from."""
+
+    name: str
+    film: Film = field(repr=False)
+    """(P,) float32."""
+    model_id: str
+    """Identity of the model whose encoder made the row; other models cannot use it."""
+    source_sha256: str = ""
+    """Hash of the image file the row was made from."""
+    credit: dict[str, str] = field(default_factory=dict)
+    """Title, artist, year, source of the work, as far as known."""
+
+    def __post_init__(self) -> None:
+        if self.film.ndim != 1 or self.film.dtype != np.float32:
+            raise InvalidArgument(
+                f"a film row is a float32 vector, got {self.film.dtype} of shape {self.film.shape}"
+            )
+        if not np.isfinite(self.film).all():
+            raise InvalidArgument(f"the film row of style {self.name!r} has values that are not numbers")
+
+
+def save_style(path: Path, style: Style) -> None:
+    """Write a style as a safetensors file with one tensor ``film``. Raises OutputError."""
+    metadata = {
+        "format": STYLE_FORMAT,
+        "name": style.name,
+        "model_id": style.model_id,
+        "source_sha256": style.source_sha256,
+        "credit": json.dumps(style.credit, ensure_ascii=False, sort_keys=True),
+    }
+    with replacing(path) as temporary:
+        save_file({"film": style.film}, temporary, metadata)
+
+
+def load_style(path: Path) -> Style:
+    """Read a style file. Raises BundleError when it is not one or is damaged."""
+    if not path.is_file():
+        raise BundleError(f"{path} does not exist; make a style file with: mst style IMAGE")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != STYLE_FORMAT:
+                raise BundleError(f"{path} is a safetensors file but not a style made by mst style")
+            film = file.get_tensor("film")
+        return Style(
+            name=metadata["name"],
+            film=film,
+            model_id=metadata["model_id"],
+            source_sha256=metadata["source_sha256"],
+            credit=json.loads(metadata["credit"]),
+        )
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise BundleError(f"{path} is not a readable style file ({error}); make it again") from error

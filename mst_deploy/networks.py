@@ -15,7 +15,6 @@ Tensors are (N, C, H, W). Pixels are float RGB in 0..1 at the doors of both netw
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -108,12 +107,9 @@ class FilmNorm(nn.Module):
     eps = 1e-5
 
     def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        wide = x.float()  # (N, C, H, W)
-        mean = wide.mean(dim=(2, 3), keepdim=True)  # (N, C, 1, 1)
-        variance = (wide - mean).square().mean(dim=(2, 3), keepdim=True)
-        scale = gamma[:, :, None, None] * torch.rsqrt(variance + self.eps)
-        shift = beta[:, :, None, None] - mean * scale
-        return (wide * scale + shift).to(x.dtype)
+        normalised = F.instance_norm(x.float(), eps=self.eps)  # (N, C, H, W)
+        y = normalised * gamma[:, :, None, None] + beta[:, :, None, None]
+        return y.to(x.dtype)
 
 
 class ConvNorm(nn.Module):
@@ -244,8 +240,3 @@ def count_multiply_adds(config: NetworkConfig) -> float:
     trunk = config.residual_blocks * 2 * 9 * quarter * quarter / 16
     ups = 9 * quarter * half / 4 + 9 * half * full
     return ends + downs + trunk + ups
-
-
-def default_embedding_norm(embedding_size: int) -> float:
-    """sqrt(d): the length of a vector of d unit-variance numbers."""
-    return math.sqrt(embedding_size)

@@ -6,12 +6,15 @@ the network configuration and the training summary as JSON.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import onnx
+import onnx.numpy_helper
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -19,6 +22,7 @@ from torch import Tensor, nn
 
 from mst_deploy.errors import InputError
 from mst_deploy.files import replacing
+from mst_deploy.manifest import Bundle
 from mst_deploy.networks import Generator, NetworkConfig, StyleEncoder
 
 FORMAT = "mst-checkpoint-1"
@@ -155,3 +159,29 @@ def load_trunk(module: nn.Module, state: StateDict, source: Path) -> None:
 def load_inception(encoder: StyleEncoder, path: Path) -> None:
     """Fill the encoder's trunk from torchvision's Inception-v3 (.pth) or a folded safetensors file."""
     load_trunk(encoder.trunk, fold_batch_norm(read_tensors(path)), path)
+
+
+def load_bundle(bundle: Bundle) -> Networks:
+    """Both networks with the weights stored in a bundle's ONNX files, as float32.
+
+    The exporter keeps parameter names as initialiser names. Raises BundleError.
+    """
+    state: StateDict = {}
+    for path in (bundle.generator, bundle.style_encoder):
+        for initializer in onnx.load(path).graph.initializer:
+            values = onnx.numpy_helper.to_array(initializer)
+            state[initializer.name] = torch.from_numpy(values.copy())
+    config = NetworkConfig.from_dict(bundle.manifest.network)
+    return build_networks(config, state, bundle.manifest.training, bundle.path)
+
+
+def model_id(networks: Networks) -> str:
+    """Identity of a model: 16 hexadecimal digits over its configuration and float16 weights.
+
+    Rounding first makes the float16 and float32 exports of one model share their styles.
+    """
+    digest = hashlib.sha256(json.dumps(networks.config.to_dict(), sort_keys=True).encode())
+    for name, tensor in sorted(networks.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().half().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

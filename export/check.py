@@ -1,0 +1,114 @@
+"""Does the exported bundle compute what PyTorch computes? Asked at the end of every export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mst_deploy.backends import Films, Images, open_generator, open_style_encoder
+from mst_deploy.errors import VerificationError
+from mst_deploy.graphs import GeneratorGraph, StyleEncoderGraph
+from mst_deploy.manifest import Bundle
+from mst_deploy.weights import Networks
+
+SIZES = ((96, 64), (853, 479), (1920, 1080))
+"""Width and height of the checked frames: one small, one odd, one full HD."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What an exported graph may differ from float32 PyTorch."""
+
+    pixel: int
+    """Largest difference of one pixel value, 0..255."""
+    psnr: float
+    """Smallest peak signal-to-noise ratio, dB."""
+    film: float
+    """Largest difference of a film value, relative to the largest film value."""
+
+
+# fp32: the same arithmetic in another order may fall on the other side of a rounding, no more.
+# fp16: weights and activations carry 11 bits through 16 convolutions. At 40 dB nothing is visible;
+# single pixels at strong edges may differ by more, because normalised activations there are large.
+TOLERANCES = {
+    "fp32": Tolerance(pixel=1, psnr=55.0, film=1e-4),
+    "fp16": Tolerance(pixel=16, psnr=40.0, film=2e-2),
+}
+
+
+def check_bundle(networks: Networks, bundle: Bundle) -> list[dict[str, Any]]:
+    """Compare ONNX Runtime on the CPU with float32 PyTorch at SIZES.
+
+    Returns one record per size: largest pixel difference and PSNR in dB. Raises VerificationError
+    naming every figure that is out of tolerance.
+    """
+    tolerance = TOLERANCES[bundle.manifest.precision]
+    style = sample_picture(bundle.manifest.style_size, bundle.manifest.style_size, seed=1)[None]
+    film, film_error = check_encoder(networks, bundle, style)
+    failures = []
+    if not film_error <= tolerance.film:
+        failures.append(f"film rows differ by {film_error:.2g} (allowed {tolerance.film:.2g})")
+    records = [
+        compare(networks, bundle, sample_picture(height, width, seed=2)[None], film)
+        for width, height in SIZES
+    ]
+    for record in records:
+        if record["max_pixel_difference"] > tolerance.pixel or record["psnr_db"] < tolerance.psnr:
+            failures.append(
+                f"at {record['size']}: largest pixel difference {record['max_pixel_difference']} "
+                f"(allowed {tolerance.pixel}), PSNR {record['psnr_db']} dB (at least {tolerance.psnr})"
+            )
+    if failures:
+        raise VerificationError(
+            f"the exported {bundle.manifest.precision} graphs differ from PyTorch; nothing was "
+            f"written: {'; '.join(failures)}"
+        )
+    return [*records, {"film_relative_difference": float(f"{film_error:.2g}")}]
+
+
+@torch.inference_mode()
+def check_encoder(networks: Networks, bundle: Bundle, style: Images) -> tuple[Films, float]:
+    """PyTorch's film row of a style, and how far the exported encoder's is from it (relative)."""
+    wanted = StyleEncoderGraph(networks.encoder)(torch.from_numpy(style))[1].numpy()
+    found = open_style_encoder(bundle, device="cpu")(style)[1]
+    return wanted, float(np.abs(found - wanted).max() / np.abs(wanted).max())
+
+
+@torch.inference_mode()
+def compare(networks: Networks, bundle: Bundle, frames: Images, films: Films) -> dict[str, Any]:
+    """One record: exported graph against PyTorch on the same frames."""
+    graph = GeneratorGraph(networks.generator)
+    wanted = graph(torch.from_numpy(frames), torch.from_numpy(films)).numpy()
+    with open_generator(bundle, device="cpu") as generator:
+        found = generator(frames, films)
+    return {
+        "size": f"{frames.shape[2]}x{frames.shape[1]}",
+        "max_pixel_difference": int(np.abs(wanted.astype(int) - found.astype(int)).max()),
+        "psnr_db": round(psnr(wanted, found), 1),
+    }
+
+
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio of two uint8 arrays in dB; 100 where they are equal."""
+    error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
+    return 100.0 if error == 0 else 10 * float(np.log10(255.0**2 / error))
+
+
+def sample_picture(height: int, width: int, seed: int) -> Images:
+    """A picture with smooth areas, edges and some noise -> (H, W, 3) uint8, the same for a seed."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    picture = np.zeros((height, width, 3), np.float32)
+    for channel in range(3):
+        waves = rng.uniform(0.005, 0.08, (4, 2))
+        picture[..., channel] = sum(np.sin(x * a + y * b) for a, b in waves) / 4
+    for _ in range(12):  # discs of one colour
+        centre, radius = rng.uniform((0, 0), (height, width)), rng.uniform(0.03, 0.2) * height
+        inside = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
+        picture[inside] = rng.uniform(-1, 1, 3)
+    picture += rng.normal(0, 0.03, picture.shape)
+    return np.clip(127.5 + 127.5 * picture, 0, 255).astype(np.uint8)

@@ -1,0 +1,128 @@
+"""Weights -> two ONNX graphs with symbolic batch, height and width."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import platform
+import warnings
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import onnxscript.optimizer
+import torch
+from torch import Tensor, nn
+
+from mst_deploy import __version__
+from mst_deploy.errors import InvalidArgument, VerificationError
+from mst_deploy.export.check import check_bundle
+from mst_deploy.files import replacing, sha256_of
+from mst_deploy.graphs import KEPT_FP32, GeneratorGraph, StyleEncoderGraph
+from mst_deploy.manifest import GENERATOR, MANIFEST, STYLE_ENCODER, Bundle, Manifest
+from mst_deploy.networks import Generator, StyleEncoder
+from mst_deploy.weights import Networks, load_bundle, model_id
+
+OPSET = 20
+PRECISIONS = {"fp16": torch.float16, "fp32": torch.float32}
+STYLE_SIZE = 256
+"""Short side at which styles are encoded; the crops of the training had this size."""
+
+
+def export_bundle(networks: Networks, path: Path, precision: str = "fp16", name: str = "") -> Bundle:
+    """Write the bundle ``path`` (a folder) from float32 networks on the CPU.
+
+    Raises VerificationError, and writes nothing, when the graphs differ from PyTorch by more than
+    ``check.TOLERANCES``; InvalidArgument for an unknown precision; OutputError.
+    """
+    if precision not in PRECISIONS:
+        raise InvalidArgument(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    with replacing(path) as temporary:
+        temporary.mkdir()
+        write_graphs(networks, temporary, PRECISIONS[precision])
+        bundle = Bundle(temporary, describe(networks, temporary, precision, name or path.name))
+        if model_id(load_bundle(bundle)) != bundle.manifest.model_id:
+            raise VerificationError("the weights in the ONNX files are not those that were exported")
+        checks = check_bundle(networks, bundle)
+        manifest = Manifest(**{**vars(bundle.manifest), "checks": tuple(checks)})
+        (temporary / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return Bundle(path, manifest)
+
+
+def write_graphs(networks: Networks, folder: Path, dtype: torch.dtype) -> None:
+    """Trace both graphs with weights of ``dtype`` into ``folder``."""
+    dim = torch.export.Dim.DYNAMIC
+    film = torch.from_numpy(networks.config.film_layout.identity()).repeat(2, 1)  # (2, P)
+    trace(
+        GeneratorGraph(copy.deepcopy(networks.generator).to(dtype)),
+        {"frames": torch.zeros(2, 64, 96, 3, dtype=torch.uint8), "film": film},
+        ["stylized"],
+        ({0: dim, 1: dim, 2: dim}, {0: dim}),
+        folder / GENERATOR,
+    )
+    trace(
+        StyleEncoderGraph(copy.deepcopy(networks.encoder).to(dtype)),
+        {"style": torch.zeros(2, 128, 160, 3, dtype=torch.uint8)},
+        ["embedding", "film"],
+        ({0: dim, 1: dim, 2: dim},),
+        folder / STYLE_ENCODER,
+    )
+
+
+def trace(
+    module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], dynamic: Any, path: Path
+) -> None:
+    """Export one module; the exporter's own progress and notices are kept from the user's screen."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module.eval(),
+                tuple(inputs.values()),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=outputs,
+                dynamic_shapes=dynamic,
+                optimize=False,
+                verbose=False,
+            )
+    finally:
+        log.setLevel(level)
+    if program is None:
+        raise VerificationError(f"PyTorch exported nothing for {path.name}")
+    # The exporter's default would fold casts of float16 weights into float32 copies of them.
+    onnxscript.optimizer.optimize_ir(
+        program.model, should_fold=lambda node: False if node.op_type == "Cast" else None
+    )
+    program.save(path)
+    onnx.checker.check_model(path, full_check=True)
+
+
+def describe(networks: Networks, folder: Path, precision: str, name: str) -> Manifest:
+    """The manifest of the graphs in ``folder``, checks still to be made."""
+    return Manifest(
+        name=name,
+        model_id=model_id(networks),
+        precision=precision,
+        network=networks.config.to_dict(),
+        film_layers=networks.config.film_layout.layers,
+        min_size=Generator.MIN_SIZE,
+        style_min_size=StyleEncoder.MIN_SIZE,
+        style_size=STYLE_SIZE,
+        files={file: sha256_of(folder / file) for file in (GENERATOR, STYLE_ENCODER)},
+        opset=OPSET,
+        kept_fp32=KEPT_FP32 if precision == "fp16" else (),
+        training=networks.training,
+        tools={
+            "mst-deploy": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
+    )

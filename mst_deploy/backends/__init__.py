@@ -1,0 +1,126 @@
+"""Runtimes behind one contract: uint8 frames and float32 film rows in, uint8 frames out.
+
+``open_model`` chooses the module; only that module imports the framework. A model owns its device and
+is a context manager. TensorRT engines will be one more module here with the same two callables.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mst_deploy.errors import InvalidArgument, MissingDependency
+from mst_deploy.manifest import Bundle, Manifest, open_bundle
+
+Images = NDArray[np.uint8]
+"""(N, H, W, 3) RGB."""
+Films = NDArray[np.float32]
+"""(N, P): one film row per image."""
+
+BACKENDS = {"onnxrt": "onnxruntime", "pytorch": "torch", "fake": ""}
+"""Name of each backend and the package it needs."""
+EXTRA = {"onnxruntime": "onnxruntime", "torch": "export", "onnx": "export"}
+DEVICES = ("auto", "cpu", "cuda")
+
+
+class Generator(Protocol):
+    """Stylises batches of frames."""
+
+    manifest: Manifest
+    device: str
+    """Where it really runs: cpu or cuda."""
+
+    def __call__(self, frames: Images, films: Films) -> Images:
+        """frames (N, H, W, 3) uint8, films (N, P) float32 -> (N, H, W, 3) uint8."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class StyleEncoder(Protocol):
+    """Reads styles off images."""
+
+    manifest: Manifest
+
+    def __call__(self, styles: Images) -> tuple[NDArray[np.float32], Films]:
+        """styles (N, H, W, 3) uint8 -> embeddings (N, d), film rows (N, P), both float32."""
+        ...
+
+
+class Backend(Protocol):
+    """What a module of this folder offers."""
+
+    def open_generator(self, bundle: Bundle, device: str) -> Generator: ...
+
+    def open_style_encoder(self, bundle: Bundle, device: str) -> StyleEncoder: ...
+
+
+def load_backend(name: str) -> Backend:
+    """Import the module of a backend. Raises InvalidArgument, or MissingDependency with the fix."""
+    if name not in BACKENDS:
+        raise InvalidArgument(f"unknown backend {name!r}; choose one of {', '.join(BACKENDS)}")
+    try:
+        return cast(Backend, import_module(f"mst_deploy.backends.{name}"))
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRA:
+            raise
+        raise MissingDependency(missing, EXTRA[missing], f"the backend {name}") from error
+
+
+def open_generator(
+    bundle: Bundle | Path, backend: str = "onnxrt", device: str = "auto"
+) -> Generator:
+    """Open the generator of a bundle. Raises BundleError, BackendError or MissingDependency.
+
+    ``device`` auto takes CUDA when this machine can run it and the CPU otherwise; asking for cuda and
+    getting less is an error.
+    """
+    return load_backend(backend).open_generator(_opened(bundle), _known(device))
+
+
+def open_style_encoder(
+    bundle: Bundle | Path, backend: str = "onnxrt", device: str = "auto"
+) -> StyleEncoder:
+    """Open the style encoder of a bundle; arguments and errors as for :func:`open_generator`."""
+    return load_backend(backend).open_style_encoder(_opened(bundle), _known(device))
+
+
+def check_call(manifest: Manifest, frames: Images, films: Films) -> None:
+    """Refuse what the contract does not allow, with the shapes found. Raises InvalidArgument."""
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
+        raise InvalidArgument(
+            f"frames must be (N, H, W, 3) uint8, got {frames.shape} {frames.dtype}"
+        )
+    if films.dtype != np.float32 or films.shape != (len(frames), manifest.film_size):
+        raise InvalidArgument(
+            f"films must be ({len(frames)}, {manifest.film_size}) float32, "
+            f"got {films.shape} {films.dtype}"
+        )
+    if min(frames.shape[1:3]) < manifest.min_size:
+        raise InvalidArgument(
+            f"frames must be at least {manifest.min_size} pixels on each side, "
+            f"got {frames.shape[2]}x{frames.shape[1]}"
+        )
+
+
+def _opened(bundle: Bundle | Path) -> Bundle:
+    return open_bundle(bundle) if isinstance(bundle, Path) else bundle
+
+
+def _known(device: str) -> str:
+    if device not in DEVICES:
+        raise InvalidArgument(f"unknown device {device!r}; choose one of {', '.join(DEVICES)}")
+    return device

@@ -1,0 +1,105 @@
+"""ONNX Runtime, on the CPU or through its CUDA provider."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from mst_deploy.backends import Films, Images, check_call
+from mst_deploy.errors import BackendError, BundleError
+from mst_deploy.manifest import Bundle
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class OnnxGenerator:
+    """generator.onnx in a session."""
+
+    def __init__(self, bundle: Bundle, device: str) -> None:
+        self.manifest = bundle.manifest
+        self.session, self.device = open_session(bundle.generator, device)
+
+    def __call__(self, frames: Images, films: Films) -> Images:
+        check_call(self.manifest, frames, films)
+        inputs = {"frames": np.ascontiguousarray(frames), "film": films}
+        (stylized,) = self.session.run(["stylized"], inputs)
+        return np.asarray(stylized, np.uint8)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        del self.session
+
+
+class OnnxStyleEncoder:
+    """style_encoder.onnx in a session."""
+
+    def __init__(self, bundle: Bundle, device: str) -> None:
+        self.manifest = bundle.manifest
+        self.session, self.device = open_session(bundle.style_encoder, device)
+
+    def __call__(self, styles: Images) -> tuple[NDArray[np.float32], Films]:
+        embedding, film = self.session.run(["embedding", "film"], {"style": styles})
+        return np.asarray(embedding, np.float32), np.asarray(film, np.float32)
+
+
+def open_generator(bundle: Bundle, device: str) -> OnnxGenerator:
+    return OnnxGenerator(bundle, device)
+
+
+def open_style_encoder(bundle: Bundle, device: str) -> OnnxStyleEncoder:
+    return OnnxStyleEncoder(bundle, device)
+
+
+def cuda_works() -> bool:
+    """Whether CUDA is worth trying: the provider is built in and a GPU answers."""
+    return PROVIDERS["cuda"] in onnxruntime.get_available_providers() and _gpu_present()
+
+
+def open_session(path: Path, device: str) -> tuple[onnxruntime.InferenceSession, str]:
+    """A session on the device asked for, and the device it really runs on.
+
+    ONNX Runtime falls back to the CPU without an error when CUDA cannot be loaded; here that is one.
+    ``auto`` means CUDA if a GPU is present. Raises BackendError, or BundleError for a damaged graph.
+    """
+    wanted = ("cuda" if cuda_works() else "cpu") if device == "auto" else device
+    if wanted == "cuda":
+        if PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
+            raise BackendError(
+                "this ONNX Runtime has no CUDA provider; run with --device cpu, or install it with: "
+                "pip install onnxruntime-gpu"
+            )
+        onnxruntime.preload_dlls()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; what matters of the warnings is checked below
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=[PROVIDERS[wanted]])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
+        raise BundleError(f"ONNX Runtime cannot load {path}: {error}") from error
+    actual = session.get_providers()[0]
+    if actual != PROVIDERS[wanted]:
+        raise BackendError(
+            f"asked ONNX Runtime for {PROVIDERS[wanted]}, got {actual}: CUDA or cuDNN could not be "
+            "loaded; see mst doctor, or run with --device cpu"
+        )
+    return session, wanted
+
+
+def _gpu_present() -> bool:
+    """Whether an NVIDIA driver is loaded on this machine."""
+    return Path("/proc/driver/nvidia/version").exists() or bool(_windows_driver())
+
+
+def _windows_driver() -> list[Path]:
+    return list(Path("C:/Windows/System32").glob("nvcuda.dll"))

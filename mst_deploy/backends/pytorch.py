@@ -1,0 +1,76 @@
+"""PyTorch: the reference that the exported graphs are checked against.
+
+The weights come out of the bundle's own ONNX files, so there is one copy of them.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mst_deploy.backends import Films, Images, check_call
+from mst_deploy.errors import BackendError
+from mst_deploy.graphs import GeneratorGraph, StyleEncoderGraph
+from mst_deploy.manifest import Bundle
+from mst_deploy.weights import load_bundle
+
+
+class TorchGenerator:
+    """The generator in float32, whatever the precision of the bundle."""
+
+    def __init__(self, bundle: Bundle, device: str) -> None:
+        self.manifest = bundle.manifest
+        self.device = choose_device(device)
+        self.graph = GeneratorGraph(load_bundle(bundle).generator).to(self.device).eval()
+
+    @torch.inference_mode()
+    def __call__(self, frames: Images, films: Films) -> Images:
+        check_call(self.manifest, frames, films)
+        batch, rows = (torch.tensor(array, device=self.device) for array in (frames, films))
+        return np.asarray(self.graph(batch, rows).cpu().numpy(), np.uint8)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        del self.graph
+
+
+class TorchStyleEncoder:
+    """The style encoder in float32."""
+
+    def __init__(self, bundle: Bundle, device: str) -> None:
+        self.manifest = bundle.manifest
+        self.device = choose_device(device)
+        self.graph = StyleEncoderGraph(load_bundle(bundle).encoder).to(self.device).eval()
+
+    @torch.inference_mode()
+    def __call__(self, styles: Images) -> tuple[NDArray[np.float32], Films]:
+        embedding, film = self.graph(torch.tensor(styles, device=self.device))
+        return embedding.cpu().numpy(), film.cpu().numpy()
+
+
+def open_generator(bundle: Bundle, device: str) -> TorchGenerator:
+    return TorchGenerator(bundle, device)
+
+
+def open_style_encoder(bundle: Bundle, device: str) -> TorchStyleEncoder:
+    return TorchStyleEncoder(bundle, device)
+
+
+def choose_device(device: str) -> str:
+    """Resolve auto; raises BackendError when CUDA is asked for and absent."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BackendError("this PyTorch sees no CUDA device; run with --device cpu or see mst doctor")
+    return device

@@ -1,0 +1,41 @@
+"""The two networks with pixels at their doors: exactly what is exported.
+
+Casting, scaling, layout, clamping and rounding happen in here, so every runtime shares one contract
+and only bytes cross the bus. In a float16 graph the normalisation statistics, the pooled features, the
+embedding and the film row stay float32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mst_deploy.networks import Generator, StyleEncoder
+
+KEPT_FP32 = ("InstanceNormalization", "FiLM scale and shift", "global pooling", "embedding", "film")
+
+
+class GeneratorGraph(nn.Module):
+    """frames (N, H, W, 3) uint8 RGB, film (N, P) float32 -> stylized (N, H, W, 3) uint8 RGB."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, frames: Tensor, film: Tensor) -> Tensor:
+        pixels = frames.permute(0, 3, 1, 2).to(self.generator.head.weight.dtype) / 255
+        stylized = self.generator(pixels, film)  # (N, 3, H, W) in 0..1
+        return (stylized * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+class StyleEncoderGraph(nn.Module):
+    """style (N, H, W, 3) uint8 RGB -> embedding (N, d) float32, film (N, P) float32."""
+
+    def __init__(self, encoder: StyleEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, style: Tensor) -> tuple[Tensor, Tensor]:
+        first: Tensor = self.encoder.trunk.Conv2d_1a_3x3.conv.weight
+        embedding, film = self.encoder(style.permute(0, 3, 1, 2).to(first.dtype) / 255)
+        return embedding, film
