@@ -111,4 +111,4 @@ def sample_picture(height: int, width: int, seed: int) -> Images:
         inside = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
         picture[inside] = rng.uniform(-1, 1, 3)
     picture += rng.normal(0, 0.03, picture.shape)
-    return np.clip(127.5 + 127.5 * picture, 0, 255).astype(np.uint8)
+    return np.clip(127.5 + 127.5 * picture, 0, 255).astype(np.uint8)  # type: ignore[no-any-return]

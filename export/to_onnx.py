@@ -70,9 +70,7 @@ def write_graphs(networks: Networks, folder: Path, dtype: torch.dtype) -> None:
     )
 
 
-def trace(
-    module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], dynamic: Any, path: Path
-) -> None:
+def trace(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], dynamic: Any, path: Path) -> None:
     """Export one module; the exporter's own progress and notices are kept from the user's screen."""
     log = logging.getLogger("torch.onnx")
     level = log.level

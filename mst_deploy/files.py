@@ -35,8 +35,8 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary.is_file():  # some writers make private files; use what open() would have given
             temporary.chmod(0o666 & ~_umask())
         if path.is_dir() and temporary.is_dir():
-            os.replace(path, room / "previous")
-        os.replace(temporary, path)
+            path.replace(room / "previous")
+        temporary.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:

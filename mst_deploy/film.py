@@ -35,9 +35,7 @@ class FilmLayout:
 
     def identity(self) -> Film:
         """The row with gamma = 1 and beta = 0 everywhere: plain instance normalisation."""
-        parts = [
-            np.concatenate([np.ones(channels), np.zeros(channels)]) for _, channels in self.layers
-        ]
+        parts = [np.concatenate([np.ones(channels), np.zeros(channels)]) for _, channels in self.layers]
         return np.concatenate(parts).astype(np.float32)
 
 
@@ -107,7 +105,7 @@ def save_style(path: Path, style: Style) -> None:
 def load_style(path: Path) -> Style:
     """Read a style file. Raises BundleError when it is not one or is damaged."""
     if not path.is_file():
-        raise BundleError(f"{path} does not exist; make a style file with: mst style IMAGE")
+        raise BundleError(f"{path} does not exist; make a style file with: mst style make IMAGE")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

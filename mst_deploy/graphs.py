@@ -24,7 +24,7 @@ class GeneratorGraph(nn.Module):
 
     def forward(self, frames: Tensor, film: Tensor) -> Tensor:
         pixels = frames.permute(0, 3, 1, 2).to(self.generator.head.weight.dtype) / 255
-        stylized = self.generator(pixels, film)  # (N, 3, H, W) in 0..1
+        stylized: Tensor = self.generator(pixels, film)  # (N, 3, H, W) in 0..1
         return (stylized * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 

@@ -58,8 +58,7 @@ def save_image(path: Path, image: Image) -> None:
     suffix = path.suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
         raise OutputError(
-            f"cannot write {path}: unknown image type {suffix!r}; "
-            f"use one of {', '.join(IMAGE_SUFFIXES)}"
+            f"cannot write {path}: unknown image type {suffix!r}; use one of {', '.join(IMAGE_SUFFIXES)}"
         )
     quality = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".jpeg": cv2.IMWRITE_JPEG_QUALITY,
                ".webp": cv2.IMWRITE_WEBP_QUALITY}.get(suffix)  # fmt: skip

@@ -50,9 +50,7 @@ class NetworkConfig:
         if self.residual_blocks < 0 or self.embedding_size < 1 or self.embedding_norm <= 0:
             raise InvalidArgument(f"impossible network configuration: {self}")
         if self.padding not in PADDINGS:
-            raise InvalidArgument(
-                f"unknown padding {self.padding!r}; choose one of {', '.join(PADDINGS)}"
-            )
+            raise InvalidArgument(f"unknown padding {self.padding!r}; choose one of {', '.join(PADDINGS)}")
         if self.injection != "film":
             raise InvalidArgument(f"unknown injection {self.injection!r}; known: film")
 
@@ -115,9 +113,7 @@ class FilmNorm(nn.Module):
 class ConvNorm(nn.Module):
     """Convolution, instance normalisation, FiLM. No bias: the normalisation would remove it."""
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: str
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: str) -> None:
         super().__init__()
         self.conv = PaddedConv(inputs, outputs, kernel, stride=stride, padding=padding, bias=False)
         self.norm = FilmNorm()
@@ -160,9 +156,7 @@ class Generator(nn.Module):
         self.stem = ConvNorm(3, full, 9, padding=padding)
         self.down1 = ConvNorm(full, half, 3, stride=2, padding=padding)
         self.down2 = ConvNorm(half, quarter, 3, stride=2, padding=padding)
-        self.blocks = nn.ModuleList(
-            ResidualBlock(quarter, padding) for _ in range(config.residual_blocks)
-        )
+        self.blocks = nn.ModuleList(ResidualBlock(quarter, padding) for _ in range(config.residual_blocks))
         self.up1 = ConvNorm(quarter, half, 3, padding=padding)
         self.up2 = ConvNorm(half, full, 3, padding=padding)
         self.head = PaddedConv(full, 3, 9, padding=padding, bias=True)

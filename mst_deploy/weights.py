@@ -60,7 +60,9 @@ class Networks:
         }
 
 
-def build_networks(config: NetworkConfig, state: StateDict, training: dict[str, Any], source: Path) -> Networks:
+def build_networks(
+    config: NetworkConfig, state: StateDict, training: dict[str, Any], source: Path
+) -> Networks:
     """Networks with the tensors of ``state``. Raises InputError, naming ``source``, on any mismatch."""
     networks = Networks(Generator(config).eval(), StyleEncoder(config).eval(), training)
     wanted = networks.state_dict()

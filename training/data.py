@@ -83,13 +83,15 @@ def _read_source(source: Path) -> Iterator[StoredImage]:
         raise InputError(f"{source} is neither a folder nor a tar file of images")
 
 
-def group_weights(images: Sequence[StoredImage], favoured: Iterable[str], factor: float) -> NDArray[np.float64]:
+def group_weights(
+    images: Sequence[StoredImage], favoured: Iterable[str], factor: float
+) -> NDArray[np.float64]:
     """Drawing probability of each image: groups weigh alike (favoured ones more), images in one alike."""
     groups = [image.group for image in images]
     size = {group: groups.count(group) for group in set(groups)}
     boosted = set(favoured)
     raw = np.array([(factor if group in boosted else 1.0) / size[group] for group in groups])
-    return raw / raw.sum()
+    return np.asarray(raw / raw.sum(), np.float64)
 
 
 def random_crop(image: Image, size: int, zoom: float, rng: np.random.Generator) -> Image:

@@ -105,9 +105,7 @@ class Trainer:
     # --- one step -----------------------------------------------------------------------------
 
     def autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
-        )
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     @torch.no_grad()
     def style_target(self, index: int, view: int) -> StyleTarget:
@@ -116,9 +114,7 @@ class Trainer:
         if known is not None:
             return known
         rng = np.random.default_rng((self.config.seed, index, view))
-        crop = random_crop(
-            self.styles[index].decode(), self.config.style_size, self.config.style_zoom, rng
-        )
+        crop = random_crop(self.styles[index].decode(), self.config.style_size, self.config.style_zoom, rng)
         if rng.random() < COLOUR_SHIFT_SHARE and view > 0:
             crop = shift_colours(crop, rng)
         batch = to_tensor([crop], self.device)
@@ -130,7 +126,8 @@ class Trainer:
 
     def draw(self, stage: Stage) -> tuple[Tensor, list[StyleTarget | None]]:
         """A batch of content crops (N, 3, S, S) and their styles; None stands for the content itself."""
-        crops, styles = [], []
+        crops: list[Image] = []
+        styles: list[StyleTarget | None] = []
         for _ in range(stage.batch):
             content = self.contents[self.rng.integers(len(self.contents))]
             crops.append(random_crop(content.decode(), stage.crop, CONTENT_ZOOM, self.rng))
@@ -183,9 +180,7 @@ class Trainer:
         rows = [torch.empty(0) if style is None else style.pooled for style in styles]
         for row, style in enumerate(styles):
             if style is None:
-                shown = F.interpolate(
-                    contents[row : row + 1], (EMBED_SIZE, EMBED_SIZE), mode="bilinear"
-                )
+                shown = F.interpolate(contents[row : row + 1], (EMBED_SIZE, EMBED_SIZE), mode="bilinear")
                 rows[row] = self.encoder.pooled(shown)[0]
         return torch.stack(rows)
 
@@ -202,7 +197,7 @@ class Trainer:
         if not torch.isfinite(terms["total"]):
             raise VerificationError(f"the loss became {terms['total'].item()} at step {self.step}")
         self.optimizer.zero_grad(set_to_none=True)
-        terms["total"].backward()
+        terms["total"].backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.trained.values(), self.config.clip_norm)
         self.optimizer.step()
         self.step += 1

@@ -17,8 +17,8 @@ def gram(features: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, C, C): channel products averaged over positions, float32."""
     flat = features.flatten(2)  # (N, C, H*W)
     # In bfloat16 the product accumulates in float32; dividing first keeps float16 in range.
-    products = (flat / flat.shape[2] ** 0.5) @ (flat / flat.shape[2] ** 0.5).transpose(1, 2)
-    return products.float()
+    scaled = flat / flat.shape[2] ** 0.5
+    return torch.bmm(scaled, scaled.transpose(1, 2)).float()
 
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:

@@ -87,6 +87,8 @@ def normalise(vgg: Vgg19, scales: dict[str, Tensor]) -> None:
     previous = torch.ones(3)
     for name, index in CONV_INDEX.items():
         conv = vgg.features[str(index)]
+        assert isinstance(conv, nn.Conv2d)
+        assert conv.bias is not None
         scale = scales[name].float()
         conv.weight.mul_(scale[:, None, None, None] / previous[None, :, None, None])
         conv.bias.mul_(scale)

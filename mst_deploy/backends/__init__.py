@@ -80,9 +80,7 @@ def load_backend(name: str) -> Backend:
         raise MissingDependency(missing, EXTRA[missing], f"the backend {name}") from error
 
 
-def open_generator(
-    bundle: Bundle | Path, backend: str = "onnxrt", device: str = "auto"
-) -> Generator:
+def open_generator(bundle: Bundle | Path, backend: str = "onnxrt", device: str = "auto") -> Generator:
     """Open the generator of a bundle. Raises BundleError, BackendError or MissingDependency.
 
     ``device`` auto takes CUDA when this machine can run it and the CPU otherwise; asking for cuda and
@@ -91,9 +89,7 @@ def open_generator(
     return load_backend(backend).open_generator(_opened(bundle), _known(device))
 
 
-def open_style_encoder(
-    bundle: Bundle | Path, backend: str = "onnxrt", device: str = "auto"
-) -> StyleEncoder:
+def open_style_encoder(bundle: Bundle | Path, backend: str = "onnxrt", device: str = "auto") -> StyleEncoder:
     """Open the style encoder of a bundle; arguments and errors as for :func:`open_generator`."""
     return load_backend(backend).open_style_encoder(_opened(bundle), _known(device))
 
@@ -101,13 +97,10 @@ def open_style_encoder(
 def check_call(manifest: Manifest, frames: Images, films: Films) -> None:
     """Refuse what the contract does not allow, with the shapes found. Raises InvalidArgument."""
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
-        raise InvalidArgument(
-            f"frames must be (N, H, W, 3) uint8, got {frames.shape} {frames.dtype}"
-        )
+        raise InvalidArgument(f"frames must be (N, H, W, 3) uint8, got {frames.shape} {frames.dtype}")
     if films.dtype != np.float32 or films.shape != (len(frames), manifest.film_size):
         raise InvalidArgument(
-            f"films must be ({len(frames)}, {manifest.film_size}) float32, "
-            f"got {films.shape} {films.dtype}"
+            f"films must be ({len(frames)}, {manifest.film_size}) float32, got {films.shape} {films.dtype}"
         )
     if min(frames.shape[1:3]) < manifest.min_size:
         raise InvalidArgument(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -62,9 +64,15 @@ def open_style_encoder(bundle: Bundle, device: str) -> OnnxStyleEncoder:
     return OnnxStyleEncoder(bundle, device)
 
 
-def cuda_works() -> bool:
-    """Whether CUDA is worth trying: the provider is built in and a GPU answers."""
-    return PROVIDERS["cuda"] in onnxruntime.get_available_providers() and _gpu_present()
+def gpu_present() -> bool:
+    """Whether an NVIDIA driver is installed and reports a GPU, asked of the driver itself."""
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(name)
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
 def open_session(path: Path, device: str) -> tuple[onnxruntime.InferenceSession, str]:
@@ -73,33 +81,39 @@ def open_session(path: Path, device: str) -> tuple[onnxruntime.InferenceSession,
     ONNX Runtime falls back to the CPU without an error when CUDA cannot be loaded; here that is one.
     ``auto`` means CUDA if a GPU is present. Raises BackendError, or BundleError for a damaged graph.
     """
-    wanted = ("cuda" if cuda_works() else "cpu") if device == "auto" else device
-    if wanted == "cuda":
-        if PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
-            raise BackendError(
-                "this ONNX Runtime has no CUDA provider; run with --device cpu, or install it with: "
-                "pip install onnxruntime-gpu"
-            )
-        onnxruntime.preload_dlls()
+    if device == "auto":
+        device = "cuda" if _has_cuda_provider() and gpu_present() else "cpu"
+    if device == "cuda":
+        _prepare_cuda()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; what matters of the warnings is checked below
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=[PROVIDERS[wanted]])
+        session = onnxruntime.InferenceSession(path, options, providers=[PROVIDERS[device]])
     except Exception as error:  # ONNX Runtime's exceptions have no common base class
         raise BundleError(f"ONNX Runtime cannot load {path}: {error}") from error
     actual = session.get_providers()[0]
-    if actual != PROVIDERS[wanted]:
+    if actual != PROVIDERS[device]:
         raise BackendError(
-            f"asked ONNX Runtime for {PROVIDERS[wanted]}, got {actual}: CUDA or cuDNN could not be "
-            "loaded; see mst doctor, or run with --device cpu"
+            f"asked ONNX Runtime for {PROVIDERS[device]}, got {actual}: CUDA or cuDNN could not be "
+            "loaded; run with --device cpu, or install them with: pip install 'mst-deploy[cuda]'"
         )
-    return session, wanted
+    return session, device
 
 
-def _gpu_present() -> bool:
-    """Whether an NVIDIA driver is loaded on this machine."""
-    return Path("/proc/driver/nvidia/version").exists() or bool(_windows_driver())
+def _has_cuda_provider() -> bool:
+    return PROVIDERS["cuda"] in onnxruntime.get_available_providers()
 
 
-def _windows_driver() -> list[Path]:
-    return list(Path("C:/Windows/System32").glob("nvcuda.dll"))
+def _prepare_cuda() -> None:
+    """Load CUDA and cuDNN from their wheels, if installed. Raises BackendError where it is hopeless."""
+    if not _has_cuda_provider():
+        raise BackendError(
+            "this ONNX Runtime has no CUDA provider; run with --device cpu, or replace it with: "
+            "pip install onnxruntime-gpu"
+        )
+    if not gpu_present():
+        raise BackendError(
+            "no NVIDIA GPU answers on this machine (the driver is missing or sees no device); "
+            "run with --device cpu"
+        )
+    onnxruntime.preload_dlls()

@@ -1,0 +1,73 @@
+"""Which YUV a video is in: matrix, range, primaries and transfer, as in ITU-T H.273.
+
+A stream that does not say is taken as BT.709 from 720 lines up and as BT.601 below: what players do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mst_deploy.errors import InputError
+
+# Code points of H.273; the same in FFmpeg.
+BT709, UNSPECIFIED, BT470BG, SMPTE170M, SMPTE240M, BT2020_NC = 1, 2, 5, 6, 7, 9
+RGB = 0
+LIMITED, FULL = 1, 2
+HDR_TRANSFERS = {16: "PQ (HDR10)", 18: "HLG"}
+
+# swscale names its matrices differently: 5 is BT.601 whatever the colour primaries.
+SCALER_MATRIX = {BT709: 1, BT470BG: 5, SMPTE170M: 5, SMPTE240M: 7, BT2020_NC: 9}
+
+
+@dataclass(frozen=True)
+class ColourTags:
+    """The four code points of a stream, none of them unspecified."""
+
+    matrix: int
+    range: int
+    """1 limited (16..235), 2 full (0..255)."""
+    primaries: int
+    transfer: int
+
+    @property
+    def scaler_matrix(self) -> int:
+        """swscale's number for the matrix."""
+        return SCALER_MATRIX[self.matrix]
+
+    def apply(self, target: Any) -> None:
+        """Tag a frame or an encoder; muxers write the encoder's tags into the container."""
+        target.colorspace, target.color_range = self.matrix, self.range
+        target.color_primaries, target.color_trc = self.primaries, self.transfer
+
+
+def read_tags(frame: Any, path: Path) -> ColourTags:
+    """Tags of a decoded frame, gaps filled in. Raises InputError for what would come out wrong."""
+    transfer = int(frame.color_trc)
+    if transfer in HDR_TRANSFERS:
+        raise InputError(
+            f"{path} is HDR ({HDR_TRANSFERS[transfer]}), which would come out washed out; "
+            "convert it to SDR first (ffmpeg: zscale and tonemap filters)"
+        )
+    usual = BT709 if frame.height >= 720 else SMPTE170M
+    matrix = int(frame.colorspace)
+    if matrix in (UNSPECIFIED, RGB):
+        matrix = usual
+    if matrix not in SCALER_MATRIX:
+        raise InputError(
+            f"{path} uses colour matrix {matrix} (ITU-T H.273), which is not supported; "
+            "convert it to BT.709 first"
+        )
+    like = matrix if matrix in (BT709, SMPTE170M, BT470BG, SMPTE240M, BT2020_NC) else usual
+    full = int(frame.color_range) == FULL or frame.format.name.startswith("yuvj")
+    return ColourTags(
+        matrix=matrix,
+        range=FULL if full else LIMITED,
+        primaries=_known(int(frame.color_primaries), like),
+        transfer=_known(transfer, SMPTE170M if like == BT470BG else 14 if like == BT2020_NC else like),
+    )
+
+
+def _known(code: int, fallback: int) -> int:
+    return fallback if code in (0, UNSPECIFIED) else code

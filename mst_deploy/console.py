@@ -1,0 +1,76 @@
+"""What a command shows while and after it works. Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+PATIENCE = 2.0  # seconds without a word; a progress bar for less only flickers
+
+
+class RateColumn(ProgressColumn):
+    """Finished units per second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.1f} {self.unit}")
+
+
+@contextmanager
+def progress(
+    label: str, total: int | None, *, unit: str = "fps", quiet: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """Show a bar with rate and remaining time once the work has taken two seconds.
+
+    Yields a function to call with the number of finished units. ``total`` None means one long step
+    of unknown length. Nothing is shown when quiet or when stderr is not a terminal.
+    """
+    console = Console(stderr=True)
+    columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}")]
+    if total:
+        columns += [BarColumn(), MofNCompleteColumn(), RateColumn(unit), TimeRemainingColumn()]
+    display = Progress(*columns, console=console, transient=True)
+    task = display.add_task(label, total=total or None)
+    starter = threading.Timer(PATIENCE, display.start)
+    starter.daemon = True
+    if console.is_terminal and not quiet:
+        starter.start()
+    try:
+        yield lambda done: display.update(task, completed=done)
+    finally:
+        starter.cancel()
+        display.stop()
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """A line for people, on stderr."""
+    if not quiet:
+        print(text, file=sys.stderr)
+
+
+def answer(text: str, values: dict[str, Any], *, as_json: bool = False, quiet: bool = False) -> None:
+    """The result: a sentence for people, or one JSON object for programs (even when quiet)."""
+    if as_json:
+        print(json.dumps(values, ensure_ascii=False))
+    elif not quiet:
+        print(text)

@@ -1,0 +1,99 @@
+"""What this machine can run: packages, providers, GPU; and the line that installs what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from typing import Any
+
+PACKAGES = {
+    "numpy": "",
+    "opencv-python-headless": "",
+    "opencv-python": "",
+    "av": "",
+    "onnxruntime-gpu": "",
+    "onnxruntime": "",
+    "torch": "export",
+    "onnx": "export",
+    "onnxscript": "export",
+    "tensorrt": "tensorrt",
+    "cuda-bindings": "tensorrt",
+    "pycuda": "tensorrt",
+}
+"""Distribution and the extra that brings it; the two forms of OpenCV and ONNX Runtime exclude each other."""
+
+
+def examine() -> dict[str, Any]:
+    """Facts for a program; :func:`report` is the same for people."""
+    import onnxruntime
+
+    from mst_deploy.backends.onnxrt import PROVIDERS, open_session
+    from mst_deploy.errors import MstError
+    from mst_deploy.shipped import DEFAULT_BUNDLE, shipped_styles
+
+    graph = DEFAULT_BUNDLE / "generator.onnx"
+    devices: dict[str, str] = {}
+    for device in PROVIDERS:
+        try:
+            open_session(graph, device)
+            devices[device] = "works"
+        except MstError as error:
+            devices[device] = str(error)
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "gpu": gpu_name(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "onnxruntime_providers": onnxruntime.get_available_providers(),
+        "devices": devices,
+        "model": str(DEFAULT_BUNDLE),
+        "styles": list(shipped_styles()),
+    }
+
+
+def version(distribution: str) -> str | None:
+    """Installed version of a distribution, or None."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def gpu_name() -> str | None:
+    """What nvidia-smi calls the first GPU and its driver, or None."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    query = [program, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else None
+
+
+def report(findings: dict[str, Any]) -> str:
+    """The findings as lines, ending with what to install for what."""
+    packages = findings["packages"]
+    lines = [
+        f"Python {findings['python']} on {findings['platform']}, {findings['cpus']} CPUs",
+        f"GPU: {findings['gpu'] or 'none found (nvidia-smi is absent or does not answer)'}",
+        "",
+        *(f"  {name:24} {found}" for name, found in packages.items() if found),
+        "",
+    ]
+    for device, state in findings["devices"].items():
+        lines.append(f"ONNX Runtime on {device}: {state}")
+    lines.append("")
+    for extra, purpose in (("export", "mst export and the pytorch backend"),
+                           ("tensorrt", "TensorRT engines")):  # fmt: skip
+        missing = [name for name, needs in PACKAGES.items() if needs == extra and not packages[name]]
+        if missing:
+            lines.append(f"{purpose}: missing {', '.join(missing)}; pip install 'mst-deploy[{extra}]'")
+        else:
+            lines.append(f"{purpose}: installed")
+    return "\n".join(lines)

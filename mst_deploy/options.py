@@ -1,0 +1,48 @@
+"""Command-line options that several commands share, so that they read the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mst_deploy.errors import OutputError
+
+StyleOption = Annotated[
+    str,
+    typer.Option(
+        "--style",
+        "-s",
+        help="An image, a style file, or the name of a shipped style (see: mst style list).",
+        show_default=False,
+    ),
+]
+StrengthOption = Annotated[
+    float,
+    typer.Option(help="0 keeps the picture, 1 gives the full style.", min=0.0, max=1.0),
+]
+SizeOption = Annotated[
+    str | None,
+    typer.Option(help="Result size: WIDTHxHEIGHT, or one number for the short side. Default: as the input."),
+]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(help="Model bundle (a folder made by mst export). Default: the shipped model."),
+]
+BackendOption = Annotated[str, typer.Option(help="What runs the model: onnxrt, pytorch or fake.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is an NVIDIA GPU.")]
+ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+
+
+def free_to_write(path: Path, source: Path | None, *, force: bool) -> Path:
+    """The path itself if it may be written. Raises OutputError when it exists or is the input."""
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
+        raise OutputError(f"the output {path} is the input itself; choose another name with -o")
+    if path.exists() and not force:
+        raise OutputError(f"{path} already exists; use --force to overwrite it, or -o for another name")
+    if path.is_dir() and not (path / "manifest.json").is_file():
+        raise OutputError(f"{path} is a folder; give a file name")
+    return path

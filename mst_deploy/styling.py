@@ -1,0 +1,100 @@
+"""From what a person calls a style to the film row that the generator takes."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from mst_deploy.backends import Images, StyleEncoder
+from mst_deploy.errors import BundleError, InputError
+from mst_deploy.film import STYLE_SUFFIX, Film, Style, load_style, with_strength
+from mst_deploy.images import IMAGE_SUFFIXES, load_image, pad_to_minimum, resize_short_side
+from mst_deploy.manifest import Manifest
+from mst_deploy.shipped import shipped_styles
+
+
+def encode_film(encoder: StyleEncoder, image: Images) -> Film:
+    """The film row (P,) of one image (H, W, 3), resized to what the encoder was trained on.
+
+    Long panoramas are cut to four times their height (or width) around the centre.
+    """
+    manifest = encoder.manifest
+    small = resize_short_side(_without_ends(image, longest=4.0), manifest.style_size)
+    small = pad_to_minimum(small, manifest.style_min_size)
+    _, films = encoder(np.ascontiguousarray(small[None]))
+    return np.asarray(films[0], np.float32)
+
+
+def make_style(encoder: StyleEncoder, path: Path, name: str = "") -> Style:
+    """A reusable style from an image file. Raises InputError if it is not a picture."""
+    image = load_image(path)
+    return Style(
+        name=name or path.stem,
+        film=encode_film(encoder, image),
+        model_id=encoder.manifest.model_id,
+        source_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
+
+
+def find_style(wanted: str, manifest: Manifest) -> Style | Path:
+    """A ready style (shipped name or style file), or the path of an image still to be encoded.
+
+    Raises InputError when there is no such thing, BundleError when the style is of another model.
+    """
+    shipped = shipped_styles()
+    path = Path(wanted)
+    if wanted in shipped:
+        return fitting(load_style(shipped[wanted]), manifest)
+    if not path.exists():
+        close = difflib.get_close_matches(wanted, shipped, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise InputError(
+            f"no style {wanted!r}: it is neither a file nor a shipped style; {hint}"
+            f"shipped are {', '.join(shipped) or 'none'}"
+        )
+    if path.suffix.lower() == STYLE_SUFFIX:
+        return fitting(load_style(path), manifest)
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise InputError(
+            f"cannot use {path} as a style: give an image ({', '.join(IMAGE_SUFFIXES)}), a style file "
+            f"({STYLE_SUFFIX}) or the name of a shipped style"
+        )
+    return path
+
+
+def fitting(style: Style, manifest: Manifest) -> Style:
+    """The style itself, if this model made it. Raises BundleError otherwise."""
+    if style.model_id != manifest.model_id or len(style.film) != manifest.film_size:
+        raise BundleError(
+            f"the style {style.name!r} was made by model {style.model_id}, this is model "
+            f"{manifest.model_id} ({manifest.name}); make it again from its image with mst style make"
+        )
+    return style
+
+
+def film_for(style: Style | Path, strength: float, content: Images, encoder: StyleEncoder | None) -> Film:
+    """The film row of a style at a strength over a content image (H, W, 3).
+
+    ``encoder`` may be None when neither an image has to be encoded nor the strength is below 1.
+    """
+    if isinstance(style, Path):
+        assert encoder is not None
+        style = make_style(encoder, style)
+    if strength == 1.0 or encoder is None:
+        return with_strength(style.film, style.film, strength)
+    return with_strength(encode_film(encoder, content), style.film, strength)
+
+
+def needs_encoder(style: Style | Path, strength: float) -> bool:
+    """Whether film_for will have to run the style encoder."""
+    return isinstance(style, Path) or strength != 1.0
+
+
+def _without_ends(image: Images, longest: float) -> Images:
+    height, width = image.shape[:2]
+    high, wide = min(height, round(width * longest)), min(width, round(height * longest))
+    top, left = (height - high) // 2, (width - wide) // 2
+    return image[top : top + high, left : left + wide]
