@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir
 import onnxruntime
 import onnxscript.optimizer
 import torch
@@ -52,26 +53,35 @@ def export_bundle(networks: Networks, path: Path, precision: str = "fp16", name:
 
 def write_graphs(networks: Networks, folder: Path, dtype: torch.dtype) -> None:
     """Trace both graphs with weights of ``dtype`` into ``folder``."""
-    dim = torch.export.Dim.DYNAMIC
     film = torch.from_numpy(networks.config.film_layout.identity()).repeat(2, 1)  # (2, P)
+    pictures = ("N", "H", "W", 3)
     trace(
         GeneratorGraph(copy.deepcopy(networks.generator).to(dtype)),
         {"frames": torch.zeros(2, 64, 96, 3, dtype=torch.uint8), "film": film},
-        ["stylized"],
-        ({0: dim, 1: dim, 2: dim}, {0: dim}),
+        {"stylized": pictures},
+        ({0: "N", 1: "H", 2: "W"}, {0: "N"}),
         folder / GENERATOR,
     )
     trace(
         StyleEncoderGraph(copy.deepcopy(networks.encoder).to(dtype)),
         {"style": torch.zeros(2, 128, 160, 3, dtype=torch.uint8)},
-        ["embedding", "film"],
-        ({0: dim, 1: dim, 2: dim},),
+        {"embedding": ("N", networks.config.embedding_size), "film": ("N", film.shape[1])},
+        ({0: "N", 1: "H", 2: "W"},),
         folder / STYLE_ENCODER,
     )
 
 
-def trace(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], dynamic: Any, path: Path) -> None:
-    """Export one module; the exporter's own progress and notices are kept from the user's screen."""
+def trace(
+    module: nn.Module,
+    inputs: dict[str, Tensor],
+    outputs: dict[str, tuple[str | int, ...]],
+    dynamic: Any,
+    path: Path,
+) -> None:
+    """Export one module with named symbolic axes; ``outputs`` maps names to shapes.
+
+    The exporter's own progress and notices are kept from the user's screen.
+    """
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -84,7 +94,7 @@ def trace(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], dyna
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=list(inputs),
-                output_names=outputs,
+                output_names=list(outputs),
                 dynamic_shapes=dynamic,
                 optimize=False,
                 verbose=False,
@@ -97,6 +107,9 @@ def trace(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], dyna
     onnxscript.optimizer.optimize_ir(
         program.model, should_fold=lambda node: False if node.op_type == "Cast" else None
     )
+    # It also writes the output size as an expression of H and W that is always equal to them.
+    for value, shape in zip(program.model.graph.outputs, outputs.values(), strict=True):
+        value.shape = onnx_ir.Shape(shape)
     program.save(path)
     onnx.checker.check_model(path, full_check=True)
 

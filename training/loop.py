@@ -303,6 +303,7 @@ class Trainer:
     def samples(self, rows: int = 4, columns: int = 6, size: int = 192) -> Image:
         """A sheet: styles on top, contents at the left, always the same pictures."""
         rng = np.random.default_rng(0)
+        rows, columns = min(rows, len(self.contents)), min(columns, len(self.styles))
         contents = [random_crop(self.contents[i].decode(), size, 1.2, rng)
                     for i in rng.choice(len(self.contents), rows, replace=False)]  # fmt: skip
         chosen = rng.choice(len(self.styles), columns, replace=False, p=self.style_odds)

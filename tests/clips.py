@@ -1,0 +1,138 @@
+"""Synthetic clips and what an independent reader finds in a file.
+
+Written with PyAV directly, not with the project's own writer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+NTSC = Fraction(30000, 1001)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A recipe. Times are in units of 1/30000 s."""
+
+    width: int = 64
+    height: int = 48
+    frames: int = 24
+    step: int = 1001
+    times: tuple[int, ...] = ()
+    """Explicit presentation times, for variable frame rates; else multiples of ``step``."""
+    codec: str = "libx264"
+    pix_fmt: str = "yuv420p"
+    rotation: int = 0
+    """Degrees, as written into the display matrix."""
+    audio: int = 1
+    """Number of audio tracks."""
+    matrix: int = 1
+    """H.273 code of matrix, primaries and transfer alike."""
+    range: int = 1
+    transfer: int = 0
+    """Transfer if it differs."""
+    options: dict[str, str] = field(default_factory=lambda: {"crf": "12"})
+
+
+def picture(width: int, height: int, index: int) -> Any:
+    """A moving gradient with a square: (H, W, 3) uint8."""
+    y, x = np.mgrid[0:height, 0:width]
+    image = np.stack([(x * 3 + index * 5) % 256, (y * 5) % 256, (x + y + index) % 256], axis=-1)
+    side = max(2, min(width, height) // 4)
+    left = index % max(1, width - side)
+    image[2 : 2 + side, left : left + side] = (230, 30, 60)
+    return image.astype(np.uint8)
+
+
+def write_clip(path: Path, clip: Clip) -> Path:
+    """Encode the recipe."""
+    with av.open(path, "w") as container:
+        stream: Any = container.add_stream(clip.codec, rate=NTSC)
+        stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, clip.pix_fmt
+        base = Fraction(1, 30000)
+        stream.time_base = stream.codec_context.time_base = base
+        stream.codec_context.options = clip.options if "264" in clip.codec else {}
+        stream.codec_context.colorspace = clip.matrix
+        stream.codec_context.color_primaries = clip.matrix
+        stream.codec_context.color_trc = clip.transfer or clip.matrix
+        stream.codec_context.color_range = clip.range
+        if clip.rotation:
+            stream.set_display_rotation(clip.rotation)
+        tracks: list[Any] = []
+        for _ in range(clip.audio):
+            track: Any = container.add_stream("aac", rate=48000)
+            track.layout = "mono"
+            tracks.append(track)
+        times = clip.times or tuple(range(0, clip.frames * clip.step, clip.step))
+        for index, time in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(picture(clip.width, clip.height, index), format="rgb24")
+            frame = frame.reformat(format=clip.pix_fmt, dst_colorspace=5 if clip.matrix == 6 else 1)
+            frame.pts, frame.time_base = time, base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        for number, track in enumerate(tracks):
+            _write_tone(container, track, 220 * (number + 1), times[-1] / 30000 + 0.03)
+    return path
+
+
+def _write_tone(container: Any, track: Any, hertz: int, seconds: float) -> None:
+    samples = np.sin(np.arange(int(48000 * seconds)) * 2 * np.pi * hertz / 48000).astype(np.float32)
+    for start in range(0, len(samples), 1024):
+        block = av.AudioFrame.from_ndarray(samples[None, start : start + 1024], "fltp", "mono")
+        block.sample_rate, block.pts = 48000, start
+        container.mux(track.encode(block))
+    container.mux(track.encode(None))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a file holds, read with PyAV alone."""
+
+    times: list[Fraction]
+    size: tuple[int, int]
+    rotation: int
+    matrix: int
+    range: int
+    primaries: int
+    transfer: int
+    pix_fmt: str
+    rate: Fraction
+    duration: Fraction | None
+    audio: list[tuple[int, Fraction, bytes]]
+    """Track number, time and content of every packet."""
+
+
+def probe(path: Path) -> Found:
+    with av.open(path) as container:
+        stream: Any = container.streams.video[0]
+        frames = list(container.decode(stream))
+        context = stream.codec_context
+        duration = stream.duration * stream.time_base if stream.duration else None
+        first: Any = frames[0]
+        found = {
+            "times": [frame.pts * stream.time_base for frame in frames],
+            "size": (first.width, first.height),
+            "rotation": first.rotation,
+            "matrix": int(context.colorspace),
+            "range": int(context.color_range),
+            "primaries": int(context.color_primaries),
+            "transfer": int(context.color_trc),
+            "pix_fmt": context.pix_fmt,
+            "rate": stream.average_rate,
+            "duration": duration,
+        }
+    audio = []
+    with av.open(path) as container:
+        tracks: list[Any] = list(container.streams.audio)
+        order = {track.index: number for number, track in enumerate(tracks)}
+        for packet in container.demux(*tracks) if tracks else ():
+            if packet.size:
+                time = packet.pts * packet.time_base
+                audio.append((order[packet.stream.index], time, bytes(packet)))
+    return Found(**found, audio=sorted(audio))

@@ -1,0 +1,72 @@
+"""Fixtures: the shipped bundle, synthetic clips, an identity generator, RNG left as it was found."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mst_deploy.backends.fake import FakeGenerator
+from mst_deploy.backends.onnxrt import gpu_present
+from mst_deploy.manifest import Bundle, open_bundle
+from mst_deploy.shipped import DEFAULT_BUNDLE
+from tests.clips import Clip, write_clip
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if gpu_present() or os.environ.get("MST_REQUIRE_GPU") == "1":
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+
+
+@pytest.fixture(autouse=True)
+def _rng_restored() -> Iterator[None]:
+    python, numpy_state = random.getstate(), np.random.get_state()
+    yield
+    random.setstate(python)
+    np.random.set_state(numpy_state)
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Bundle:
+    """The shipped model."""
+    return open_bundle(DEFAULT_BUNDLE)
+
+
+@pytest.fixture(scope="session")
+def film(bundle: Bundle) -> Any:
+    """A film row (P,) of the right size for the fake generator."""
+    return bundle.manifest.layout.identity()
+
+
+class IdentityGenerator(FakeGenerator):
+    """Gives every frame back unchanged: what differs in the output came from the video path."""
+
+    def __call__(self, frames: Any, films: Any) -> Any:
+        super().__call__(frames, films)
+        return frames
+
+
+@pytest.fixture
+def identity(bundle: Bundle) -> IdentityGenerator:
+    return IdentityGenerator(bundle)
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("clips")
+
+
+@pytest.fixture(scope="session")
+def small_clip(clip_folder: Path) -> Path:
+    """64x48, 12 frames at 29.97 fps, with sound."""
+    return write_clip(clip_folder / "small.mp4", Clip(frames=12))

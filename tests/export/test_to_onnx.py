@@ -1,0 +1,156 @@
+"""The exported bundle: its contract, its check, and that a failed check writes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from mst_deploy.backends import open_generator, open_style_encoder
+from mst_deploy.errors import InvalidArgument, VerificationError
+from mst_deploy.export import check
+from mst_deploy.export.to_onnx import export_bundle
+from mst_deploy.manifest import Bundle, open_bundle
+from mst_deploy.networks import Generator, NetworkConfig, StyleEncoder
+from mst_deploy.weights import Networks, load_bundle, load_checkpoint, model_id, save_checkpoint
+
+
+@pytest.fixture(scope="module")
+def networks() -> Networks:
+    torch.manual_seed(3)
+    config = NetworkConfig(widths=(4, 6, 8), residual_blocks=1, embedding_size=8)
+    return Networks(Generator(config).eval(), StyleEncoder(config).eval(), {"note": "random"})
+
+
+@pytest.fixture(scope="module", params=["fp16", "fp32"])
+def exported(
+    request: pytest.FixtureRequest, networks: Networks, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
+    return export_bundle(networks, tmp_path_factory.mktemp("export") / "tiny", request.param)
+
+
+def signature(values: object) -> dict[str, tuple[int, list[str | int]]]:
+    return {
+        value.name: (
+            value.type.tensor_type.elem_type,
+            [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim],
+        )
+        for value in values  # type: ignore[attr-defined]
+    }
+
+
+def test_graphs_have_the_names_types_and_symbolic_axes_of_the_contract(exported: Bundle) -> None:
+    uint8, float32 = onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT
+    size = exported.manifest.film_size
+    graph = onnx.load(exported.generator).graph
+    inputs, outputs = signature(graph.input), signature(graph.output)
+    assert list(inputs) == ["frames", "film"]
+    assert list(outputs) == ["stylized"]
+    kind, axes = inputs["frames"]
+    assert kind == uint8
+    assert all(isinstance(axis, str) for axis in axes[:3])
+    assert len(set(axes[:3])) == 3
+    assert axes[3] == 3
+    assert inputs["film"] == (float32, [axes[0], size])
+    assert outputs["stylized"] == (uint8, axes)
+    graph = onnx.load(exported.style_encoder).graph
+    assert list(signature(graph.input)) == ["style"]
+    assert signature(graph.output)["film"][0] == float32
+    assert [name for name in signature(graph.output)] == ["embedding", "film"]
+
+
+def test_norms_are_float32_and_convolutions_are_not(exported: Bundle) -> None:
+    """Types after shape inference: what feeds a normalisation, and the weights of a convolution."""
+    model = onnx.shape_inference.infer_shapes(onnx.load(exported.generator))
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+    weights = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    norms = [node for node in model.graph.node if node.op_type == "InstanceNormalization"]
+    assert len(norms) == len(exported.manifest.film_layers)
+    assert {types[node.input[0]] for node in norms} == {onnx.TensorProto.FLOAT}
+    half = exported.manifest.precision == "fp16"
+    wanted = onnx.TensorProto.FLOAT16 if half else onnx.TensorProto.FLOAT
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert {weights[node.input[1]] for node in convolutions} == {wanted}
+
+
+def test_manifest_tells_what_was_checked(exported: Bundle, networks: Networks) -> None:
+    manifest = open_bundle(exported.path).manifest
+    sizes = [record["size"] for record in manifest.checks if "size" in record]
+    assert sizes == ["96x64", "853x479", "1920x1080"]
+    assert manifest.model_id == model_id(networks)
+    assert manifest.training == {"note": "random"}
+    assert manifest.film_layers == networks.config.film_layout.layers
+
+
+def test_weights_come_back_out_of_the_graphs(exported: Bundle, networks: Networks) -> None:
+    found = load_bundle(exported).state_dict()
+    for name, tensor in networks.state_dict().items():
+        expected = tensor.half().float() if exported.manifest.precision == "fp16" else tensor
+        torch.testing.assert_close(found[name], expected, rtol=0, atol=0)
+
+
+def test_styles_of_both_precisions_are_interchangeable(exported: Bundle, networks: Networks) -> None:
+    style = check.sample_picture(96, 80, seed=5)[None]
+    _, film = open_style_encoder(exported, device="cpu")(style)
+    _, reference = open_style_encoder(exported, "pytorch", "cpu")(style)
+    np.testing.assert_allclose(film, reference, atol=2e-2 * np.abs(reference).max())
+
+
+@pytest.mark.parametrize("size", [(17, 23), (8, 8), (200, 31)])
+def test_onnx_runtime_agrees_with_pytorch(exported: Bundle, size: tuple[int, int]) -> None:
+    frames = np.stack([check.sample_picture(*size, seed=seed) for seed in (1, 2)])
+    rng = np.random.default_rng(0)
+    row = exported.manifest.layout.identity()
+    films = np.stack([row, row]) + rng.normal(0, 0.2, (2, len(row))).astype(np.float32)
+    with (
+        open_generator(exported, "onnxrt", "cpu") as onnxrt,
+        open_generator(exported, "pytorch", "cpu") as torch_,
+    ):
+        found, wanted = onnxrt(frames, films), torch_(frames, films)
+    limit = check.TOLERANCES[exported.manifest.precision].pixel
+    assert np.abs(found.astype(int) - wanted.astype(int)).max() <= limit
+
+
+def test_failed_check_writes_nothing(
+    networks: Networks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impossible = check.Tolerance(pixel=-1, psnr=101.0, film=-1.0)
+    monkeypatch.setitem(check.TOLERANCES, "fp32", impossible)
+    monkeypatch.setattr(check, "SIZES", ((16, 16),))
+    with pytest.raises(VerificationError, match="nothing was written"):
+        export_bundle(networks, tmp_path / "bundle", "fp32")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_sees_a_wrong_graph(
+    exported: Bundle, networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check fails when the reference network is another one: it compares something real."""
+    torch.manual_seed(4)
+    other = Networks(Generator(networks.config).eval(), networks.encoder)
+    monkeypatch.setattr(check, "SIZES", ((64, 64),))
+    with pytest.raises(VerificationError, match="differ from PyTorch"):
+        check.check_bundle(other, exported)
+
+
+def test_unknown_precision_is_refused(networks: Networks, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="fp16, fp32"):
+        export_bundle(networks, tmp_path / "bundle", "int8")
+
+
+def test_checkpoint_round_trip(networks: Networks, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "weights.safetensors", networks)
+    loaded = load_checkpoint(tmp_path / "weights.safetensors")
+    assert loaded.config == networks.config
+    assert loaded.training == networks.training
+    assert model_id(loaded) == model_id(networks)
+
+
+def test_psnr_closed_form() -> None:
+    zeros = np.zeros((4, 4), np.uint8)
+    assert check.psnr(zeros, zeros) == 100.0
+    assert check.psnr(zeros, zeros + 255) == 0.0
+    assert check.psnr(zeros, zeros + 1) == pytest.approx(48.1308, abs=1e-3)

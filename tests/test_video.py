@@ -1,0 +1,289 @@
+"""The video path: what goes in comes out, whatever the clip is like."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from mst_deploy.backends import Generator
+from mst_deploy.errors import InputError, InvalidArgument, OutputError
+from mst_deploy.pipeline import Size, prefetch, stylize_video
+from mst_deploy.video import Frame, VideoReader
+from mst_deploy.video_writer import EncodeOptions, open_writer
+from tests.clips import NTSC, Clip, probe, write_clip
+
+VFR = (0, 500, 2502, 3003, 7007, 7100, 9009, 15015)
+
+CLIPS = {
+    "ntsc": Clip(),
+    "vfr": Clip(times=VFR),
+    "portrait": Clip(rotation=90),
+    "upside_down": Clip(rotation=180),
+    "silent": Clip(audio=0),
+    "two_tracks": Clip(audio=2),
+    "tiny_odd": Clip(width=17, height=23, codec="mpeg4", frames=6),
+    "odd": Clip(width=853, height=479, codec="mpeg4", frames=6),
+    "bt601": Clip(matrix=6),
+    "full_range": Clip(range=2),
+    "late_start": Clip(times=tuple(range(2500, 2500 + 12 * 1001, 1001))),
+    "b_frames": Clip(options={"crf": "12", "bf": "3", "g": "12"}),
+    "intra_444": Clip(pix_fmt="yuv444p"),
+    "one_frame": Clip(frames=1, audio=0),
+}
+
+
+def run(source: Path, output: Path, generator: Generator, film: Any, **options: Any) -> Any:
+    return stylize_video(source, output, generator, lambda _: film, **options)
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_nothing_is_lost(name: str, clip_folder: Path, tmp_path: Path, identity: Any, film: Any) -> None:
+    source = write_clip(clip_folder / f"{name}.mp4", CLIPS[name])
+    output = tmp_path / "out.mp4"
+    result = run(source, output, identity, film)
+    before, after = probe(source), probe(output)
+    assert result.frames == len(before.times)
+    assert after.times == before.times
+    assert after.audio == before.audio
+    assert len({track for track, _, _ in after.audio}) == CLIPS[name].audio
+    assert (after.size, after.rotation) == (before.size, before.rotation)
+    if not CLIPS[name].times:  # of variable rate the duration in the file depends on B-frame delays
+        assert after.duration == before.duration
+    assert 2 not in (after.matrix, after.primaries, after.transfer)
+    assert after.range in (1, 2)
+    if before.matrix != 2:  # mpeg4 streams carry no tags
+        assert (after.matrix, after.range) == (before.matrix, before.range)
+
+
+def test_ntsc_rate_stays_rational(clip_folder: Path, tmp_path: Path, identity: Any, film: Any) -> None:
+    source = write_clip(clip_folder / "rate.mp4", Clip())
+    run(source, tmp_path / "out.mp4", identity, film)
+    assert probe(tmp_path / "out.mp4").rate == NTSC
+
+
+def test_matroska_keeps_packets_and_millisecond_times(
+    clip_folder: Path, tmp_path: Path, identity: Any, film: Any
+) -> None:
+    source = write_clip(clip_folder / "clip.mkv", Clip())
+    run(source, tmp_path / "out.mkv", identity, film)
+    before, after = probe(source), probe(tmp_path / "out.mkv")
+    assert after.times == before.times
+    assert after.audio == before.audio
+
+
+def test_index_is_in_front(small_clip: Path, tmp_path: Path, identity: Any, film: Any) -> None:
+    run(small_clip, tmp_path / "out.mp4", identity, film)
+    data = (tmp_path / "out.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    assert b"colrnclx" in data
+
+
+def test_frames_are_upright(clip_folder: Path) -> None:
+    """The reader turns frames by the display matrix: 90 degrees counter-clockwise here."""
+    plain = write_clip(clip_folder / "plain.mp4", Clip(frames=1, audio=0))
+    turned = write_clip(clip_folder / "turned.mp4", Clip(frames=1, audio=0, rotation=90))
+    with VideoReader(plain) as reader:
+        still = next(iter(reader)).image
+    with VideoReader(turned) as reader:
+        upright = next(iter(reader)).image
+        assert (reader.info.width, reader.info.height) == (48, 64)
+    expected = np.rot90(still, av.open(turned).decode(video=0).__next__().rotation // 90)
+    np.testing.assert_array_equal(upright, expected)
+
+
+@pytest.mark.parametrize(("matrix", "red", "blue"), [(1, 0.2126, 0.0722), (6, 0.299, 0.114)])
+@pytest.mark.parametrize("full", [False, True])
+def test_colours_follow_the_standard(
+    matrix: int, red: float, blue: float, full: bool, tmp_path: Path
+) -> None:
+    """Decoded RGB against the equations of BT.709-6 section 3 and BT.601-7 section 2.5."""
+    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [20, 120, 200]], float)
+    luma = colours @ [red, 1 - red - blue, blue] / 255
+    cb = (colours[:, 2] / 255 - luma) / (2 * (1 - blue))
+    cr = (colours[:, 0] / 255 - luma) / (2 * (1 - red))
+    planes = np.stack([luma * 255, cb * 255 + 128, cr * 255 + 128])
+    if not full:
+        planes = np.stack([luma * 219 + 16, cb * 224 + 128, cr * 224 + 128])
+    codes = np.clip(np.round(planes), 0, 255).astype(np.uint8)
+    path = tmp_path / "bars.mkv"
+    with av.open(path, "w") as container:
+        stream: Any = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 16 * len(colours), 16, "yuv444p"
+        stream.codec_context.colorspace = stream.codec_context.color_primaries = matrix
+        stream.codec_context.color_range = 2 if full else 1
+        image = np.repeat(np.repeat(codes[:, None, :], 16, axis=1), 16, axis=2)
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="yuv444p")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with VideoReader(path) as reader:
+        found = next(iter(reader)).image[8, 8::16].astype(float)
+    assert np.abs(found - colours).max() <= 2
+
+
+def test_colour_bars_survive_the_whole_path(tmp_path: Path, identity: Any, film: Any) -> None:
+    source = write_clip(
+        tmp_path / "in.mp4", Clip(matrix=6, frames=4, options={"crf": "1"}, pix_fmt="yuv444p")
+    )
+    run(source, tmp_path / "out.mkv", identity, film, options=EncodeOptions("ffv1"))
+    with VideoReader(source) as first, VideoReader(tmp_path / "out.mkv") as second:
+        for before, after in zip(first, second, strict=True):
+            # the output is 4:2:0: compare where colour is flat, inside the square
+            where = (slice(6, 10), slice(before.pts // 1001 + 4, before.pts // 1001 + 8))
+            difference = before.image[where].astype(int) - after.image[where].astype(int)
+            assert np.abs(difference).max() <= 2
+
+
+@pytest.mark.parametrize(("text", "expected"), [("32x24", (32, 24)), ("24", (32, 24)), ("96", (128, 96))])
+def test_size(
+    text: str, expected: tuple[int, int], small_clip: Path, tmp_path: Path, identity: Any, film: Any
+) -> None:
+    result = run(small_clip, tmp_path / "out.mp4", identity, film, size=Size.parse(text))
+    assert (result.width, result.height) == expected
+    assert probe(tmp_path / "out.mp4").size == expected
+
+
+@pytest.mark.parametrize("text", ["", "x", "12x", "axb", "0", "-4", "1x2x3", "99999", "٣x٣"])
+def test_bad_sizes_are_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="cannot use"):
+        Size.parse(text)
+
+
+class Failing:
+    """Wraps a generator that breaks at the third frame."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner, self.manifest, self.calls = inner, inner.manifest, 0
+
+    def __call__(self, frames: Any, films: Any) -> Any:
+        self.calls += 1
+        if self.calls == 3:
+            raise RuntimeError("broken on purpose")
+        return self.inner(frames, films)
+
+
+def test_failure_leaves_nothing_behind(small_clip: Path, tmp_path: Path, identity: Any, film: Any) -> None:
+    threads = threading.active_count()
+    with pytest.raises(RuntimeError, match="on purpose"):
+        run(small_clip, tmp_path / "out.mp4", Failing(identity), film)
+    assert list(tmp_path.iterdir()) == []
+    assert threading.active_count() == threads
+
+
+def test_failure_keeps_the_old_file(small_clip: Path, tmp_path: Path, identity: Any, film: Any) -> None:
+    (tmp_path / "out.mp4").write_bytes(b"precious")
+    with pytest.raises(RuntimeError):
+        run(small_clip, tmp_path / "out.mp4", Failing(identity), film)
+    assert (tmp_path / "out.mp4").read_bytes() == b"precious"
+
+
+def test_prefetch_keeps_order_and_passes_errors_on() -> None:
+    def source() -> Any:
+        for index in range(50):
+            yield Frame(np.zeros((1, 1, 3), np.uint8), index, 1)
+        raise InputError("end of the road")
+
+    seen = []
+    with pytest.raises(InputError, match="end of the road"):
+        seen.extend(frame.pts for frame in prefetch(source(), depth=3))
+    assert seen == list(range(50))
+
+
+def test_prefetch_stops_its_thread_when_left_early() -> None:
+    threads = threading.active_count()
+    ahead = prefetch((Frame(np.zeros((1, 1, 3), np.uint8), i, 1) for i in range(10**6)), depth=2)
+    assert next(ahead).pts == 0
+    ahead.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+@pytest.mark.parametrize("faststart", [False, True])
+def test_truncated_mp4_is_refused(share: float, faststart: bool, clip_folder: Path, tmp_path: Path) -> None:
+    whole = write_clip(clip_folder / "whole.mp4", Clip(width=320, height=240, frames=60))
+    if faststart:
+        with (
+            VideoReader(whole) as reader,
+            open_writer(tmp_path / "w.mp4", reader.info, EncodeOptions()) as writer,
+        ):
+            for frame in reader:
+                writer.write(frame)
+        whole = tmp_path / "w.mp4"
+    data = whole.read_bytes()
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(InputError, match="truncated"), VideoReader(cut) as reader:
+        list(reader)
+
+
+def test_truncated_matroska_is_refused(clip_folder: Path, tmp_path: Path) -> None:
+    data = write_clip(clip_folder / "whole.mkv", Clip(width=320, height=240, frames=90)).read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match=r"truncated|damaged"), VideoReader(tmp_path / "cut.mkv") as reader:
+        list(reader)
+
+
+def test_hdr_is_refused(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "hdr.mp4", Clip(transfer=16, frames=2))
+    with pytest.raises(InputError, match="HDR"):
+        VideoReader(clip)
+
+
+def test_unknown_container_is_refused(small_clip: Path, tmp_path: Path) -> None:
+    with (
+        VideoReader(small_clip) as reader,
+        pytest.raises(OutputError, match="unknown video type"),
+        open_writer(tmp_path / "out.avi", reader.info, EncodeOptions()),
+    ):
+        pass
+
+
+def test_sample_aspect_ratio_is_kept(tmp_path: Path, small_clip: Path, identity: Any, film: Any) -> None:
+    with VideoReader(small_clip) as reader:
+        wide = replace(reader.info, sample_aspect_ratio=Fraction(4, 3))
+        with open_writer(tmp_path / "wide.mp4", wide, EncodeOptions()) as writer:
+            for frame in reader:
+                writer.write(frame)
+    run(tmp_path / "wide.mp4", tmp_path / "out.mp4", identity, film)
+    with av.open(tmp_path / "out.mp4") as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from mst_deploy.backends.fake import FakeGenerator
+from mst_deploy.manifest import open_bundle
+from mst_deploy.pipeline import stylize_video
+from mst_deploy.shipped import DEFAULT_BUNDLE
+bundle = open_bundle(DEFAULT_BUNDLE)
+film = bundle.manifest.layout.identity()
+stylize_video(Path(sys.argv[1]), Path(sys.argv[2]), FakeGenerator(bundle), lambda _: film)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_length(clip_folder: Path, tmp_path: Path) -> None:
+    """1,000 more frames of 230 kB would be 230 MB; allow 40 MB for the encoder's look-ahead."""
+    assert resource  # the module exists only where the measurement does
+    peaks = []
+    for frames in (100, 1100):
+        source = write_clip(
+            clip_folder / f"long{frames}.mp4",
+            Clip(width=320, height=240, frames=frames, options={"preset": "ultrafast"}),
+        )
+        output = tmp_path / f"{frames}.mp4"
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, source, output], capture_output=True, text=True, check=True
+        )
+        peaks.append(int(done.stdout))  # kilobytes
+    assert peaks[1] - peaks[0] < 40_000
