@@ -59,7 +59,8 @@ def progress(
         yield lambda done: display.update(task, completed=done)
     finally:
         starter.cancel()
-        display.stop()
+        if display.live.is_started:  # stopping what never started prints an empty line
+            display.stop()
 
 
 def say(text: str, *, quiet: bool = False) -> None:

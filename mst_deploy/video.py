@@ -212,13 +212,19 @@ def open_input(path: Path) -> Any:
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes); copy or download it again")
     try:
-        return av.open(path)
+        container = av.open(path)
     except (av.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(
             f"cannot read {path} as a video ({reason}): it is of another kind, or truncated; "
             "try to play it, or copy it again"
         ) from error
+    kind = container.format.name
+    if kind == "tty" or kind.startswith("image2") or kind.endswith("_pipe"):
+        container.close()
+        what = "text" if kind == "tty" else "a still picture (mst image takes those)"
+        raise InputError(f"cannot read {path} as a video: it is {what}; give a video file")
+    return container
 
 
 def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:

@@ -15,7 +15,6 @@ import av
 import numpy as np
 import pytest
 
-from mst_deploy.backends import Generator
 from mst_deploy.errors import InputError, InvalidArgument, OutputError
 from mst_deploy.pipeline import Size, prefetch, stylize_video
 from mst_deploy.video import Frame, VideoReader
@@ -42,7 +41,7 @@ CLIPS = {
 }
 
 
-def run(source: Path, output: Path, generator: Generator, film: Any, **options: Any) -> Any:
+def run(source: Path, output: Path, generator: Any, film: Any, **options: Any) -> Any:
     return stylize_video(source, output, generator, lambda _: film, **options)
 
 
@@ -192,7 +191,7 @@ def test_prefetch_keeps_order_and_passes_errors_on() -> None:
             yield Frame(np.zeros((1, 1, 3), np.uint8), index, 1)
         raise InputError("end of the road")
 
-    seen = []
+    seen: list[int] = []
     with pytest.raises(InputError, match="end of the road"):
         seen.extend(frame.pts for frame in prefetch(source(), depth=3))
     assert seen == list(range(50))

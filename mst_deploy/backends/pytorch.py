@@ -30,7 +30,8 @@ class TorchGenerator:
     @torch.inference_mode()
     def __call__(self, frames: Images, films: Films) -> Images:
         check_call(self.manifest, frames, films)
-        batch, rows = (torch.tensor(array, device=self.device) for array in (frames, films))
+        batch = torch.tensor(np.ascontiguousarray(frames), device=self.device)
+        rows = torch.tensor(films, device=self.device)
         return np.asarray(self.graph(batch, rows).cpu().numpy(), np.uint8)
 
     def __enter__(self) -> Self:

@@ -22,7 +22,7 @@ from mst_deploy.training.data import (
     read_hash_list,
     shift_colours,
 )
-from mst_deploy.training.loop import Trainer
+from mst_deploy.training.loop import Report, Trainer
 from mst_deploy.training.vgg import Vgg19, normalise
 from mst_deploy.weights import Networks, load_checkpoint
 from tests.clips import picture
@@ -80,7 +80,7 @@ def test_resumed_run_equals_uninterrupted_run(tmp_path: Path) -> None:
 
 def test_run_writes_averaged_weights_and_a_sheet(tmp_path: Path) -> None:
     trainer = make_trainer()
-    reports = []
+    reports: list[Report] = []
     trainer.run(tmp_path, reports.append, log_every=4)
     assert [report.step for report in reports] == [4, 8, 12]
     loaded = load_checkpoint(tmp_path / "weights.safetensors")
@@ -151,7 +151,7 @@ def test_crops_are_inside_and_repeatable() -> None:
     image = picture(90, 70, 0)
     crops = [random_crop(image, 32, 1.5, np.random.default_rng(5)) for _ in range(2)]
     assert crops[0].shape == (32, 32, 3)
-    np.testing.assert_array_equal(*crops)
+    np.testing.assert_array_equal(crops[0], crops[1])
 
 
 def test_colour_shift_keeps_brightness_order_of_greys() -> None:

@@ -1,0 +1,48 @@
+"""The package lists in pyproject.toml, the folders and the links tell the same story."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+ROOMS = ("benchmarks", "engines", "export", "training")
+CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_every_package_is_listed() -> None:
+    core = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "mst_deploy").rglob("__init__.py")
+        if not any(parent.is_symlink() for parent in path.parents)
+    }
+    rooms = {
+        ".".join(("mst_deploy", *path.parent.relative_to(ROOT).parts))
+        for room in ROOMS
+        for path in (ROOT / room).rglob("__init__.py")
+    }
+    assert set(CONFIG["tool"]["setuptools"]["packages"]) == core | rooms
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_links_point_to_the_rooms(room: str) -> None:
+    link = ROOT / "mst_deploy" / room
+    if not link.is_symlink():
+        pytest.skip("this clone has no symbolic links")
+    assert link.readlink() == Path("..") / room
+    assert CONFIG["tool"]["setuptools"]["package-dir"][f"mst_deploy.{room}"] == room
+
+
+def test_constraints_pin_every_direct_dependency() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {line.partition("==")[0] for line in lines if "==" in line}
+    assert {"torch", "numpy", "onnxruntime-gpu", "av", "typer", "onnx"} <= pinned
+    assert "torch==2.13.0" in lines
+
+
+def test_the_model_fits_its_budget() -> None:
+    size = sum(path.stat().st_size for path in (ROOT / "mst_deploy" / "models").rglob("*") if path.is_file())
+    assert size <= 25_000_000

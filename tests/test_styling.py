@@ -1,0 +1,101 @@
+"""Shipped styles and what --style accepts."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mst_deploy.backends import open_generator, open_style_encoder
+from mst_deploy.errors import BundleError, InputError
+from mst_deploy.film import Style, save_style
+from mst_deploy.images import load_image
+from mst_deploy.manifest import Bundle
+from mst_deploy.pipeline import stylize_image
+from mst_deploy.shipped import load_shipped_styles, shipped_styles
+from mst_deploy.styling import encode_film, film_for, find_style, make_style
+from tests.clips import picture
+from tests.conftest import ROOT
+
+PAINTINGS = ROOT / "examples" / "paintings"
+
+
+def test_shipped_styles_are_the_paintings_read_by_the_shipped_model(bundle: Bundle) -> None:
+    """Every style equals what the encoder makes of its painting now: none is stale."""
+    encoder = open_style_encoder(bundle, device="cpu")
+    with (PAINTINGS / "paintings.csv").open(encoding="utf-8", newline="") as file:
+        credits = {row.pop("name"): row for row in csv.DictReader(file)}
+    assert sorted(credits) == list(shipped_styles())
+    for style in load_shipped_styles():
+        source = PAINTINGS / f"{style.name}.jpg"
+        again = make_style(encoder, source, style.name)
+        assert style.model_id == again.model_id == bundle.manifest.model_id
+        assert style.source_sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
+        assert style.credit == credits[style.name]
+        np.testing.assert_allclose(style.film, again.film, atol=1e-3 * np.abs(again.film).max())
+
+
+def test_between_eight_and_twelve_styles_are_shipped_with_full_credits() -> None:
+    styles = load_shipped_styles()
+    assert 8 <= len(styles) <= 12
+    for style in styles:
+        assert all(style.credit[key] for key in ("title", "artist", "year", "source", "licence"))
+
+
+def test_shipped_styles_look_different(bundle: Bundle) -> None:
+    """Mean colours of one picture in all styles are spread out, pictures differ pairwise."""
+    content = load_image(PAINTINGS / "impression-sunrise.jpg")[100:228, 100:228]
+    with open_generator(bundle, device="cpu") as generator:
+        results = [stylize_image(content, generator, style.film) for style in load_shipped_styles()]
+    for index, first in enumerate(results):
+        for second in results[:index]:
+            assert np.abs(first.astype(int) - second.astype(int)).mean() > 5
+
+
+def test_find_style_knows_names_files_and_images(bundle: Bundle, tmp_path: Path) -> None:
+    manifest = bundle.manifest
+    named = find_style("starry-night", manifest)
+    assert isinstance(named, Style)
+    save_style(tmp_path / "own.safetensors", named)
+    assert isinstance(find_style(str(tmp_path / "own.safetensors"), manifest), Style)
+    assert find_style(str(PAINTINGS / "zodiac.jpg"), manifest) == PAINTINGS / "zodiac.jpg"
+
+
+def test_unknown_styles_get_a_hint(bundle: Bundle) -> None:
+    with pytest.raises(InputError, match="did you mean 'starry-night'"):
+        find_style("stary-night", bundle.manifest)
+
+
+def test_style_of_another_model_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    foreign = Style("foreign", bundle.manifest.layout.identity(), "feedfeedfeedfeed")
+    save_style(tmp_path / "foreign.safetensors", foreign)
+    with pytest.raises(BundleError, match="made by model feedfeedfeedfeed"):
+        find_style(str(tmp_path / "foreign.safetensors"), bundle.manifest)
+
+
+def test_strength_mixes_with_the_contents_own_row(bundle: Bundle) -> None:
+    encoder = open_style_encoder(bundle, device="cpu")
+    style = load_shipped_styles()[0]
+    content = picture(128, 128, 0)
+    own = encode_film(encoder, content)
+    mixed = film_for(style, 0.25, content, encoder)
+    np.testing.assert_allclose(mixed, 0.75 * own + 0.25 * style.film, atol=1e-5)
+    np.testing.assert_array_equal(film_for(style, 1.0, content, None), style.film)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 4000), (2000, 5), (74, 76)])
+def test_styles_of_any_shape_are_read(bundle: Bundle, shape: tuple[int, int]) -> None:
+    film = encode_film(open_style_encoder(bundle, device="cpu"), picture(shape[1], shape[0], 0))
+    assert film.shape == (bundle.manifest.film_size,)
+    assert np.isfinite(film).all()
+
+
+def test_pictures_below_the_minimum_are_padded_and_cropped(bundle: Bundle) -> None:
+    style = load_shipped_styles()[0]
+    with open_generator(bundle, device="cpu") as generator:
+        for size in ((1, 1), (7, 3), (17, 23)):
+            image = picture(size[0], size[1], 0)
+            assert stylize_image(image, generator, style.film).shape == image.shape
