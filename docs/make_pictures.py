@@ -1,0 +1,102 @@
+"""Make the pictures of the README and the model card with the shipped model.
+
+    python docs/make_pictures.py header
+    python docs/make_pictures.py sheet --content FOLDER --style FOLDER
+
+``header`` needs only the repository. ``sheet`` takes any folders of pictures: rows are contents, columns
+are the styles of the folder, on the left those that the model was trained on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import typer
+
+from mst_deploy.backends import Images, open_generator, open_style_encoder
+from mst_deploy.film import Film
+from mst_deploy.images import load_image, resize, resize_short_side, save_image
+from mst_deploy.pipeline import stylize_image
+from mst_deploy.shipped import DEFAULT_BUNDLE, load_shipped_styles
+from mst_deploy.styling import encode_film
+from mst_deploy.video import VideoReader
+
+ROOT = Path(__file__).parent.parent
+HEADER_STYLES = (
+    "starry-night",
+    "great-wave",
+    "the-scream",
+    "udnie",
+    "the-kiss",
+    "calavera",
+    "joy-of-life",
+    "zodiac",
+)
+GAP = 6  # white pixels between cells
+
+app = typer.Typer(help=__doc__, add_completion=False)
+
+
+def grid(rows: list[list[Images]]) -> Images:
+    """Cells of one size -> one picture with white gaps."""
+    padding = ((0, GAP), (0, GAP), (0, 0))
+    lines = [
+        np.concatenate([np.pad(cell, padding, constant_values=255) for cell in row], axis=1) for row in rows
+    ]
+    return np.concatenate(lines, axis=0)[:-GAP, :-GAP]
+
+
+def fill(image: Images, width: int, height: int) -> Images:
+    """Resize and crop around the centre to exactly width x height."""
+    scale = max(width / image.shape[1], height / image.shape[0])
+    wide, high = max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale))
+    image = resize(image, wide, high)
+    left, top = (wide - width) // 2, (high - height) // 2
+    return image[top : top + height, left : left + width]
+
+
+@app.command()
+def header(output: Path = ROOT / "docs" / "header.jpg") -> None:
+    """One frame of the shipped clip in eight shipped styles, each with its painting in the corner."""
+    with VideoReader(ROOT / "examples" / "bunny.mp4") as reader:
+        frame = next(frame.image for index, frame in enumerate(reader) if index == 60)
+    films = {style.name: style.film for style in load_shipped_styles()}
+    cells = [frame]
+    with open_generator(DEFAULT_BUNDLE) as generator:
+        for name in HEADER_STYLES:
+            cell = stylize_image(frame, generator, films[name]).copy()
+            painting = load_image(ROOT / "examples" / "paintings" / f"{name}.jpg")
+            inset = cv2.copyMakeBorder(
+                fill(painting, 100, 100), 3, 3, 3, 3, cv2.BORDER_CONSTANT, value=(255,) * 3
+            )
+            cell[-106:, -106:] = inset
+            cells.append(cell)
+    cells = [resize(cell, 512, 288) for cell in cells]
+    save_image(output, grid([cells[0:3], cells[3:6], cells[6:9]]))
+
+
+@app.command()
+def sheet(
+    content: Annotated[Path, typer.Option(help="Folder of pictures for the rows.")],
+    style: Annotated[Path, typer.Option(help="Folder of artworks for the columns, in order of name.")],
+    output: Path = ROOT / "docs" / "contact_sheet.jpg",
+    width: int = 384,
+    height: int = 288,
+) -> None:
+    """Every content in every style."""
+    encoder = open_style_encoder(DEFAULT_BUNDLE)
+    contents = [fill(load_image(path), width, height) for path in sorted(content.iterdir())]
+    styles = [load_image(path) for path in sorted(style.iterdir())]
+    films: list[Film] = [encode_film(encoder, image) for image in styles]
+    rows = [[np.full((height, width, 3), 255, np.uint8), *(fill(image, width, height) for image in styles)]]
+    with open_generator(DEFAULT_BUNDLE) as generator:
+        rows += [[image, *(stylize_image(image, generator, film) for film in films)] for image in contents]
+    whole = grid(rows)
+    save_image(output, resize_short_side(whole, min(whole.shape[0], 1400)))
+
+
+if __name__ == "__main__":
+    app()

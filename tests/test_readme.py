@@ -1,0 +1,121 @@
+"""Every command of the README runs, every link leads somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from mst_deploy.images import load_image
+from mst_deploy.inception import InceptionTrunk
+from mst_deploy.training.vgg import Vgg19
+from mst_deploy.weights import load_checkpoint
+from tests.clips import picture, probe
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+SHELL = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
+PIPED = [line for line in SHELL if line.startswith("pip install")]
+COMMANDS = [line for line in SHELL if line.startswith("mst ")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place to run the README from top to bottom: the examples and something to train with."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    for kind in ("photos", "paintings"):
+        (folder / kind).mkdir()
+        for index in range(2):
+            cv2.imwrite(str(folder / kind / f"{index}.png"), picture(300, 280, 50 * index))
+    torch.manual_seed(0)
+    torch.save({f"{name}": tensor for name, tensor in Vgg19().state_dict().items()}, folder / "vgg19.pth")
+    torch.save(InceptionTrunk().state_dict(), folder / "inception_v3.pth")
+    return folder
+
+
+def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    arguments = shlex.split(line)
+    assert arguments[0] == "mst"
+    return subprocess.run(
+        [sys.executable, "-m", "mst_deploy", *arguments[1:]],
+        capture_output=True, text=True, cwd=folder, check=False, timeout=500,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_command(line: str, folder: Path) -> None:
+    """As written; only training is cut short."""
+    done = run(line.replace("--steps 20000", "--steps 3"), folder)
+    assert done.returncode == 0, done.stderr
+    if " -o " in line:
+        assert (folder / shlex.split(line)[-1]).exists()
+
+
+@pytest.mark.slow
+def test_first_line_makes_the_clip_it_promises(folder: Path) -> None:
+    first, _, command = PIPED[0].partition(" && ")
+    assert first == "pip install ."
+    done = run(command, folder)
+    assert done.returncode == 0, done.stderr
+    promised = re.search(r"it becomes `([^`]+)`", README)
+    assert promised is not None
+    before, after = probe(folder / "examples" / "bunny.mp4"), probe(folder / promised[1])
+    assert (after.times, after.audio, after.size) == (before.times, before.audio, before.size)
+
+
+def test_second_line_is_the_one_that_ci_runs() -> None:
+    assert PIPED[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_training_line_gave_a_model(folder: Path) -> None:
+    line = next(line for line in COMMANDS if line.startswith("mst train"))
+    assert run(line.replace("--steps 20000", "--steps 3"), folder).returncode == 0
+    assert load_checkpoint(folder / "run" / "weights.safetensors").training["steps_done"] == 3
+
+
+def test_python_block_runs(folder: Path) -> None:
+    (code,) = [text for kind, text in BLOCKS if kind == "python"]
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    shape = load_image(folder / "examples" / "paintings" / "zodiac.jpg").shape
+    assert load_image(folder / "zodiac-starry-night.png").shape == shape
+
+
+@pytest.mark.parametrize("document", sorted(path.name for path in ROOT.glob("*.md")))
+def test_links_lead_somewhere(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)\)", text):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), f"{document} links to {target}"
+
+
+def test_every_command_stands_in_the_table() -> None:
+    from mst_deploy.cli import app, style_app, train_app
+
+    names = [
+        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
+    ]
+    names += [f"style {command.name}" for command in style_app.registered_commands]
+    names += [f"train {command.name}" for command in train_app.registered_commands]
+    for name in names:
+        assert f"| `mst {name}` |" in README
+
+
+def test_file_map_names_every_folder() -> None:
+    folders = {
+        path.name for path in ROOT.iterdir()
+        if (path.is_dir() and (path / "__init__.py").exists()) or path.name in ("examples", "docs")
+    }  # fmt: skip
+    for name in folders:
+        assert f"`{name}/`" in README
