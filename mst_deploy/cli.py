@@ -143,6 +143,8 @@ def video(
             f"cannot show; --size {width + width % 2}x{height + height % 2} avoids it",
             quiet=quiet,
         )
+    for loss in info.not_kept:
+        say(f"note: not kept: {loss}", quiet=quiet)
     with (
         _Job(style, strength, model, backend, device) as job,
         progress(f"{input.name} ({job.generator.device})", info.frames, quiet=quiet or as_json) as tell,
@@ -157,6 +159,7 @@ def video(
         "height": result.height,
         "seconds": round(result.seconds, 3),
         "fps": round(result.fps, 3),
+        "not_kept": list(info.not_kept),
         **job.facts(),
     }
     answer(
@@ -285,15 +288,16 @@ class _Job:
 
     def __init__(self, style: str, strength: float, model: Path | None, backend: str, device: str) -> None:
         from mst_deploy.backends import open_generator, open_style_encoder
-        from mst_deploy.styling import find_style, make_style, needs_encoder
+        from mst_deploy.styling import find_style, make_style
 
         bundle = _bundle(model)
         found = find_style(style, bundle.manifest)
-        encoder = open_style_encoder(bundle, backend, device) if needs_encoder(found, strength) else None
+        self.encoder = None
+        if isinstance(found, Path) or strength != 1.0:
+            self.encoder = open_style_encoder(bundle, backend, device)
         if isinstance(found, Path):
-            assert encoder is not None
-            found = make_style(encoder, found)
-        self.style, self.strength, self.encoder, self.backend = found, strength, encoder, backend
+            found = make_style(self.encoder, found)  # type: ignore[arg-type]
+        self.style, self.strength, self.backend = found, strength, backend
         self.generator = open_generator(bundle, backend, device)
 
     def film_of(self, picture: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mst_deploy.backends import Images, StyleEncoder
-from mst_deploy.errors import BundleError, InputError
+from mst_deploy.errors import BundleError, InputError, InvalidArgument
 from mst_deploy.film import STYLE_SUFFIX, Film, Style, load_style, with_strength
 from mst_deploy.images import IMAGE_SUFFIXES, load_image, pad_to_minimum, resize_short_side
 from mst_deploy.manifest import Manifest
@@ -75,22 +75,16 @@ def fitting(style: Style, manifest: Manifest) -> Style:
     return style
 
 
-def film_for(style: Style | Path, strength: float, content: Images, encoder: StyleEncoder | None) -> Film:
+def film_for(style: Style, strength: float, content: Images, encoder: StyleEncoder | None) -> Film:
     """The film row of a style at a strength over a content image (H, W, 3).
 
-    ``encoder`` may be None when neither an image has to be encoded nor the strength is below 1.
+    Below strength 1 the content's own row is needed, and with it the encoder. Raises InvalidArgument.
     """
-    if isinstance(style, Path):
-        assert encoder is not None
-        style = make_style(encoder, style)
-    if strength == 1.0 or encoder is None:
-        return with_strength(style.film, style.film, strength)
+    if strength == 1.0:
+        return style.film
+    if encoder is None:
+        raise InvalidArgument("a strength below 1 needs the style encoder")
     return with_strength(encode_film(encoder, content), style.film, strength)
-
-
-def needs_encoder(style: Style | Path, strength: float) -> bool:
-    """Whether film_for will have to run the style encoder."""
-    return isinstance(style, Path) or strength != 1.0
 
 
 def _without_ends(image: Images, longest: float) -> Images:

@@ -18,6 +18,7 @@ from typing import Any, Self
 import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
+from av.stream import Disposition
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
@@ -64,6 +65,8 @@ class VideoInfo:
     colour: ColourTags
     audio: tuple[str, ...]
     """Codec of every audio stream."""
+    not_kept: tuple[str, ...]
+    """What of this file an output will not have, in words."""
     clock: int
     """Least common denominator of the time bases of video and audio."""
 
@@ -75,9 +78,10 @@ class VideoReader:
         self.path = path
         self.container = open_input(path)
         try:
-            if not self.container.streams.video:
+            moving = [video for video in self.container.streams.video if not _is_cover(video)]
+            if not moving:
                 raise InputError(f"{path} has no video stream; give a video file")
-            self.stream = self.container.streams.video[0]
+            self.stream = moving[0]
             self.stream.thread_type = "AUTO"
             self._refuse_truncated()
             self.decoded = self._decode()
@@ -161,11 +165,24 @@ class VideoReader:
             sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
             colour=read_tags(first, self.path),
             audio=tuple(audio.codec_context.name for audio in self.container.streams.audio),
+            not_kept=self._not_kept(first),
             clock=math.lcm(
                 stream.time_base.denominator,
                 *(audio.time_base.denominator for audio in self.container.streams.audio),
             ),
         )
+
+    def _not_kept(self, first: av.VideoFrame) -> tuple[str, ...]:
+        losses = []
+        depth = max(component.bits for component in first.format.components)
+        if depth > 8:
+            losses.append(f"{depth}-bit colour (8 bits are written)")
+        if first.interlaced_frame:
+            losses.append("interlacing (fields are treated as whole frames)")
+        others = [other for other in self.container.streams if other.type != "audio"]
+        kinds = [other.type for other in others if other.index != self.stream.index]
+        losses += [f"{kinds.count(kind)} more {kind} stream(s)" for kind in sorted(set(kinds))]
+        return tuple(losses)
 
     def _refuse_truncated(self) -> None:
         """The index of an mp4 says where every frame lies: is the file long enough?"""
@@ -225,6 +242,11 @@ def open_input(path: Path) -> Any:
         what = "text" if kind == "tty" else "a still picture (mst image takes those)"
         raise InputError(f"cannot read {path} as a video: it is {what}; give a video file")
     return container
+
+
+def _is_cover(stream: Any) -> bool:
+    """Whether a video stream is a still cover picture, as music files have."""
+    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:

@@ -231,6 +231,14 @@ def test_truncated_matroska_is_refused(clip_folder: Path, tmp_path: Path) -> Non
         list(reader)
 
 
+def test_what_is_not_kept_is_said(tmp_path: Path) -> None:
+    plain = write_clip(tmp_path / "plain.mp4", Clip(frames=2))
+    deep = write_clip(tmp_path / "deep.mp4", Clip(frames=2, pix_fmt="yuv420p10le"))
+    with VideoReader(plain) as first, VideoReader(deep) as second:
+        assert first.info.not_kept == ()
+        assert second.info.not_kept == ("10-bit colour (8 bits are written)",)
+
+
 def test_hdr_is_refused(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "hdr.mp4", Clip(transfer=16, frames=2))
     with pytest.raises(InputError, match="HDR"):
