@@ -143,7 +143,7 @@ class VideoReader:
             dst_color_range=av.video.reformatter.ColorRange.JPEG,
             interpolation=SCALING,
         )
-        return np.rot90(rgb.to_ndarray(), self.info.quarter_turns)
+        return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), self.info.quarter_turns))
 
     def _describe(self, first: av.VideoFrame) -> VideoInfo:
         stream = self.stream

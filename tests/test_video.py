@@ -151,6 +151,16 @@ def test_size(
     assert probe(tmp_path / "out.mp4").size == expected
 
 
+def test_size_is_that_of_the_upright_picture(
+    clip_folder: Path, tmp_path: Path, identity: Any, film: Any
+) -> None:
+    source = write_clip(clip_folder / "tall.mp4", Clip(rotation=90))  # shown as 48x64
+    result = run(source, tmp_path / "out.mp4", identity, film, size=Size.parse("24x32"))
+    assert (result.width, result.height) == (24, 32)
+    found = probe(tmp_path / "out.mp4")
+    assert (found.size, found.rotation) == ((32, 24), probe(source).rotation)
+
+
 @pytest.mark.parametrize("text", ["", "x", "12x", "axb", "0", "-4", "1x2x3", "99999", "٣x٣"])
 def test_bad_sizes_are_refused(text: str) -> None:
     with pytest.raises(InvalidArgument, match="cannot use"):
