@@ -113,7 +113,10 @@ def video(
     size: SizeOption = None,
     strength: StrengthOption = 1.0,
     codec: Annotated[str, typer.Option(help="h264, hevc, av1, vp9 or ffv1.")] = "h264",
-    crf: Annotated[int, typer.Option(help="Coding quality; lower is better and larger.")] = 18,
+    crf: Annotated[
+        int | None,
+        typer.Option(help="Coding quality; lower is better and larger. Default: no visible loss."),
+    ] = None,
     model: ModelOption = None,
     backend: BackendOption = "onnxrt",
     device: DeviceOption = "auto",

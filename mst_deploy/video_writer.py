@@ -22,14 +22,25 @@ from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.files import replacing
 from mst_deploy.video import SCALING, Frame, VideoInfo, open_input
 
+
+@dataclass(frozen=True)
+class Codec:
+    """An encoder and its scale of constant quality."""
+
+    encoder: str
+    default_crf: int | None
+    """None: lossless, there is no quality to choose."""
+    largest_crf: int = 0
+
+
 CODECS = {
-    "h264": "libx264",
-    "hevc": "libx265",
-    "av1": "libsvtav1",
-    "vp9": "libvpx-vp9",
-    "ffv1": "ffv1",
+    "h264": Codec("libx264", 18, 51),
+    "hevc": Codec("libx265", 20, 51),
+    "av1": Codec("libsvtav1", 24, 63),
+    "vp9": Codec("libvpx-vp9", 24, 63),
+    "ffv1": Codec("ffv1", None),
 }
-"""Accepted codec names and the encoder behind each."""
+"""By the name that --codec takes. The default qualities show no loss."""
 CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv")
 MP4_AUDIO = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}
 """Audio that players expect inside an mp4."""
@@ -42,14 +53,30 @@ class EncodeOptions:
     """How the output is coded."""
 
     codec: str = "h264"
-    crf: int = 18
-    """Constant rate factor: lower is better and larger; 18 shows no loss."""
+    crf: int | None = None
+    """Constant rate factor: lower is better and larger. None means the codec's default."""
 
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
             raise InvalidArgument(f"unknown codec {self.codec!r}; choose one of {', '.join(CODECS)}")
-        if not 0 <= self.crf <= 63:
-            raise InvalidArgument(f"crf must be between 0 and 63, got {self.crf}")
+        codec = CODECS[self.codec]
+        if self.crf is not None and codec.default_crf is None:
+            raise InvalidArgument(f"{self.codec} is lossless and has no crf; leave --crf out")
+        if self.crf is not None and not 0 <= self.crf <= codec.largest_crf:
+            raise InvalidArgument(
+                f"crf of {self.codec} must be between 0 and {codec.largest_crf}, got {self.crf}"
+            )
+
+    @property
+    def encoder(self) -> str:
+        """FFmpeg's name of the encoder."""
+        return CODECS[self.codec].encoder
+
+    @property
+    def encoder_options(self) -> dict[str, str]:
+        """What is set on the encoder."""
+        crf = CODECS[self.codec].default_crf if self.crf is None else self.crf
+        return {} if crf is None else {"crf": str(crf)}
 
 
 class VideoWriter:
@@ -95,9 +122,9 @@ class VideoWriter:
         self.container.close()
 
     def _add_stream(self, options: EncodeOptions) -> Any:
-        source, encoder = self.source, CODECS[options.codec]
+        source = self.source
         try:
-            stream: Any = self.container.add_stream(encoder, rate=source.rate)
+            stream: Any = self.container.add_stream(options.encoder, rate=source.rate)
         except (av.FFmpegError, ValueError) as error:
             raise OutputError(
                 f"cannot write {options.codec} video into {self.path.name} ({error}); "
@@ -113,8 +140,11 @@ class VideoWriter:
         stream.time_base = context.time_base = source.time_base
         context.sample_aspect_ratio = source.sample_aspect_ratio
         context.flags |= FRAME_DURATION_FLAG
-        if encoder != "ffv1":
-            context.options = {"crf": str(options.crf)}
+        context.options = options.encoder_options
+        if options.codec == "vp9":
+            context.bit_rate = 0  # else crf is only an upper bound to a default rate
+        if options.codec == "hevc" and self.path.suffix.lower() != ".mkv":
+            context.codec_tag = "hvc1"  # the form that Apple's players take
         source.colour.apply(context)
         if source.display_matrix is not None:
             stream.set_display_matrix(source.display_matrix)

@@ -64,6 +64,43 @@ def test_nothing_is_lost(name: str, clip_folder: Path, tmp_path: Path, identity:
         assert (after.matrix, after.range) == (before.matrix, before.range)
 
 
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [
+        ("h264", ".mp4"),
+        ("h264", ".mov"),
+        ("hevc", ".mp4"),
+        ("av1", ".mp4"),
+        ("vp9", ".mkv"),
+        ("ffv1", ".mkv"),
+    ],
+)
+def test_every_codec_keeps_picture_and_times(
+    codec: str, suffix: str, small_clip: Path, tmp_path: Path, identity: Any, film: Any
+) -> None:
+    output = tmp_path / f"out{suffix}"
+    run(small_clip, output, identity, film, options=EncodeOptions(codec))
+    before, after = probe(small_clip), probe(output)
+    # Matroska counts milliseconds and has no negative times: all tracks move by the sound's priming.
+    limit = Fraction(1, 1000) if suffix == ".mkv" else 0
+    moved = after.times[0] - before.times[0]
+    assert moved == 0 or (suffix == ".mkv" and moved <= Fraction(22, 1000))
+    assert len(after.times) == len(before.times)
+    assert all(abs(a - b - moved) <= limit for a, b in zip(after.times, before.times, strict=True))
+    assert (after.matrix, after.range) == (before.matrix, before.range)
+    with VideoReader(small_clip) as first, VideoReader(output) as second:
+        for a, b in zip(first, second, strict=True):
+            error = np.mean((a.image.astype(float) - b.image) ** 2)
+            assert 10 * np.log10(255**2 / error) > 32
+
+
+def test_quality_outside_the_scale_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="between 0 and 51"):
+        EncodeOptions("h264", 60)
+    with pytest.raises(InvalidArgument, match="lossless"):
+        EncodeOptions("ffv1", 10)
+
+
 def test_ntsc_rate_stays_rational(clip_folder: Path, tmp_path: Path, identity: Any, film: Any) -> None:
     source = write_clip(clip_folder / "rate.mp4", Clip())
     run(source, tmp_path / "out.mp4", identity, film)

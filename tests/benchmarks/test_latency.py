@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from mst_deploy.backends.fake import FakeGenerator
-from mst_deploy.benchmarks import latency
+from mst_deploy.benchmarks.latency import measure
 from mst_deploy.manifest import Bundle
 
 
 def test_percentiles_come_from_the_timed_calls_only(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock under which the two warm-up calls take no time and the timed ones 3, 4 and 5 ms."""
     ticks = iter(np.cumsum([0, 0, 0, 3, 0, 4, 0, 5]) / 1000)
-    monkeypatch.setattr(latency.time, "perf_counter", lambda: float(next(ticks)))
-    (row,) = latency.measure(FakeGenerator(bundle), [(16, 8)], repeats=3, warmup=2)
+    monkeypatch.setattr("mst_deploy.benchmarks.latency.time.perf_counter", lambda: float(next(ticks)))
+    (row,) = measure(FakeGenerator(bundle), [(16, 8)], repeats=3, warmup=2)
     assert row["size"] == "16x8"
     assert row["count"] == 3
     assert (row["min_ms"], row["p50_ms"]) == (3.0, 4.0)
