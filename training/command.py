@@ -39,6 +39,7 @@ def joint(
     config = replace(config, stages=tuple(stages))
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     torch.manual_seed(config.seed)
+    torch.set_flush_denormal(True)  # vanishing gradients would slow a CPU down many times
     networks = Networks(Generator(config.network), StyleEncoder(config.network))
     load_inception(networks.encoder, inception)
     kept = read_hash_list(held_out) if held_out else frozenset()

@@ -11,7 +11,10 @@ from mst_deploy.networks import NetworkConfig
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the run with its own crop size; crops grow as the weights settle."""
+    """A part of the run with its own crop size; crops and style weight grow as the weights settle.
+
+    A high style weight from the start dissolves shapes before the generator has learnt to draw them.
+    """
 
     until: float
     """Ends at this fraction of the run, 0..1."""
@@ -22,9 +25,10 @@ class Stage:
 
 
 DEFAULT_STAGES = (
-    Stage(until=0.55, crop=128, batch=4, style_weight=10.0),
-    Stage(until=0.85, crop=192, batch=3, style_weight=15.0),
-    Stage(until=1.0, crop=256, batch=2, style_weight=20.0),
+    Stage(until=0.40, crop=128, batch=4, style_weight=10.0),
+    Stage(until=0.52, crop=192, batch=3, style_weight=25.0),
+    Stage(until=0.75, crop=192, batch=3, style_weight=40.0),
+    Stage(until=1.0, crop=256, batch=2, style_weight=50.0),
 )
 
 # Movements whose pictures are recognised by strokes and colour. They are drawn more often, because

@@ -179,6 +179,6 @@ def test_normalised_vgg_scales_each_channel() -> None:
 
 def test_stages_follow_progress() -> None:
     config = TrainConfig()
-    assert [config.stage_at(p).crop for p in (0.0, 0.54, 0.6, 0.9, 1.0)] == [128, 128, 192, 256, 256]
+    assert [config.stage_at(p).crop for p in (0.0, 0.39, 0.5, 0.9, 1.0)] == [128, 128, 192, 256, 256]
     with pytest.raises(InvalidArgument):
         TrainConfig(stages=(Stage(0.5, 32, 1, 1.0),))
