@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self, cast
 
 import numpy as np
@@ -39,14 +38,26 @@ class Generator(Protocol):
         """frames (N, H, W, 3) uint8, films (N, P) float32 -> (N, H, W, 3) uint8."""
         ...
 
+    def close(self) -> None:
+        """Free what the model holds; it cannot be called afterwards."""
+        ...
+
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
+
+
+class Closing:
+    """Leaving the ``with`` block closes the model: the half of the protocol that is always the same."""
+
+    def close(self) -> None:
+        """Nothing to free unless a backend says otherwise."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 class StyleEncoder(Protocol):

@@ -5,17 +5,14 @@ Film rows are ignored except for their size, so a wrong contract still shows.
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
 import numpy as np
 from numpy.typing import NDArray
 
-from mst_deploy.backends import Films, Images, check_call
+from mst_deploy.backends import Closing, Films, Images, check_call
 from mst_deploy.manifest import Bundle
 
 
-class FakeGenerator:
+class FakeGenerator(Closing):
     """255 - x."""
 
     device = "cpu"
@@ -26,17 +23,6 @@ class FakeGenerator:
     def __call__(self, frames: Images, films: Films) -> Images:
         check_call(self.manifest, frames, films)
         return 255 - frames
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
 
 
 class FakeStyleEncoder:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import ctypes
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from mst_deploy.backends import Films, Images, check_call
+from mst_deploy.backends import Closing, Films, Images, check_call
 from mst_deploy.errors import BackendError, BundleError
 from mst_deploy.manifest import Bundle
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-class OnnxGenerator:
+class OnnxGenerator(Closing):
     """generator.onnx in a session."""
 
     def __init__(self, bundle: Bundle, device: str) -> None:
@@ -32,15 +30,7 @@ class OnnxGenerator:
         (stylized,) = self.session.run(["stylized"], inputs)
         return np.asarray(stylized, np.uint8)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         del self.session
 
 

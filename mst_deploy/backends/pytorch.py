@@ -5,21 +5,18 @@ The weights come out of the bundle's own ONNX files, so there is one copy of the
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mst_deploy.backends import Films, Images, check_call
+from mst_deploy.backends import Closing, Films, Images, check_call
 from mst_deploy.errors import BackendError
 from mst_deploy.graphs import GeneratorGraph, StyleEncoderGraph
 from mst_deploy.manifest import Bundle
 from mst_deploy.weights import load_bundle
 
 
-class TorchGenerator:
+class TorchGenerator(Closing):
     """The generator in float32, whatever the precision of the bundle."""
 
     def __init__(self, bundle: Bundle, device: str) -> None:
@@ -34,15 +31,7 @@ class TorchGenerator:
         rows = torch.tensor(films, device=self.device)
         return np.asarray(self.graph(batch, rows).cpu().numpy(), np.uint8)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         del self.graph
 
 
