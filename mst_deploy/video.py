@@ -185,12 +185,11 @@ class VideoReader:
         return tuple(losses)
 
     def _refuse_truncated(self) -> None:
-        """The index of an mp4 says where every frame lies: is the file long enough?"""
+        """The index of an mp4 says where every frame and sound packet lies: is the file long enough?"""
         size = self.path.stat().st_size
-        entries = self.stream.index_entries
-        if len(entries) == 0:
-            return
-        last = max(entry.pos + entry.size for entry in entries)
+        streams = (self.stream, *self.container.streams.audio)
+        ends = (entry.pos + entry.size for stream in streams for entry in stream.index_entries)
+        last = max(ends, default=0)
         if last > size:
             raise InputError(
                 f"{self.path} is truncated: its index reaches to byte {last:,}, the file ends at "
