@@ -73,7 +73,7 @@ def check_bundle(networks: Networks, bundle: Bundle) -> list[dict[str, Any]]:
 @torch.inference_mode()
 def check_encoder(networks: Networks, bundle: Bundle, style: Images) -> tuple[Films, float]:
     """PyTorch's film row of a style, and how far the exported encoder's is from it (relative)."""
-    wanted = StyleEncoderGraph(networks.encoder)(torch.from_numpy(style))[1].numpy()
+    wanted = StyleEncoderGraph(networks.film_encoder)(torch.from_numpy(style))[1].numpy()
     found = open_style_encoder(bundle, device="cpu")(style)[1]
     return wanted, float(np.abs(found - wanted).max() / np.abs(wanted).max())
 

@@ -53,6 +53,7 @@ def export_bundle(networks: Networks, path: Path, precision: str = "fp16", name:
 
 def write_graphs(networks: Networks, folder: Path, dtype: torch.dtype) -> None:
     """Trace both graphs with weights of ``dtype`` into ``folder``."""
+    encoder = copy.deepcopy(networks.film_encoder).to(dtype)
     film = torch.from_numpy(networks.config.film_layout.identity()).repeat(2, 1)  # (2, P)
     pictures = ("N", "H", "W", 3)
     trace(
@@ -63,7 +64,7 @@ def write_graphs(networks: Networks, folder: Path, dtype: torch.dtype) -> None:
         folder / GENERATOR,
     )
     trace(
-        StyleEncoderGraph(copy.deepcopy(networks.encoder).to(dtype)),
+        StyleEncoderGraph(encoder),
         {"style": torch.zeros(2, 128, 160, 3, dtype=torch.uint8)},
         {"embedding": ("N", networks.config.embedding_size), "film": ("N", film.shape[1])},
         ({0: "N", 1: "H", 2: "W"},),

@@ -257,32 +257,125 @@ def export(
     _room("export").export(source, precision, output, force=force, quiet=quiet, as_json=as_json)
 
 
+ContentOption = Annotated[
+    list[Path], typer.Option(help="Photographs: folder, tar file or list (.txt); may be repeated.")
+]
+ArtOption = Annotated[
+    list[Path], typer.Option("--style", help="Artworks: folder, tar file or list (.txt); may be repeated.")
+]
+VggOption = Annotated[
+    Path | None,
+    typer.Option(help="VGG-19: torchvision's .pth, or .safetensors. Default: downloaded once."),
+]
+VggScalesOption = Annotated[
+    Path | None, typer.Option(help="Factors that normalise VGG-19. Default: taken from the photographs.")
+]
+VggDistilledOption = Annotated[
+    Path | None, typer.Option(help="Distilled VGG-19 that stands in for relu5_1 if --vgg lacks it.")
+]
+HeldOutOption = Annotated[
+    Path | None, typer.Option(help="Text file of SHA-256 hashes of images not to train on.")
+]
+MinutesOption = Annotated[float | None, typer.Option(help="Length of the run in minutes.")]
+StepsOption = Annotated[int | None, typer.Option(help="Length of the run in optimiser steps.")]
+RateOption = Annotated[float | None, typer.Option(help="Peak learning rate. Default: the recipe's.")]
+PrecisionOption = Annotated[str | None, typer.Option(help="bf16, fp16 or fp32. Default: the recipe's.")]
+BatchScaleOption = Annotated[float, typer.Option(help="Multiplies every batch size, for GPUs.")]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of weights and data order.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(help="Processes that decode images. Default: 1, or up to 8 for a GPU.")
+]
+SaveEveryOption = Annotated[float, typer.Option(help="Minutes between saved states.")]
+SaveStepsOption = Annotated[
+    int | None, typer.Option(help="Steps between saved states, in place of minutes.")
+]
+
+
 @train_app.command("joint")
 def train_joint(
-    content: Annotated[list[Path], typer.Option(help="Folder or tar file of photographs; may be repeated.")],
-    style: Annotated[list[Path], typer.Option(help="Folder or tar file of artworks; may be repeated.")],
-    vgg: Annotated[Path, typer.Option(help="VGG-19 weights: torchvision's .pth, or .safetensors.")],
-    inception: Annotated[
-        Path, typer.Option(help="Inception-v3 weights: torchvision's .pth, or .safetensors.")
-    ],
+    content: ContentOption,
+    style: ArtOption,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path("runs/joint"),
-    vgg_scales: Annotated[
-        Path | None, typer.Option(help="Per-channel factors that normalise VGG-19 (.safetensors).")
+    recipe: Annotated[
+        str, typer.Option(help="default, deck (as published) or a .json file, such as a run.json.")
+    ] = "default",
+    injection: Annotated[
+        str | None,
+        typer.Option(help="How the style enters: film, concat, inject1x1, add, patch or johnson."),
     ] = None,
-    held_out: Annotated[
-        Path | None, typer.Option(help="Text file of SHA-256 hashes of images not to train on.")
+    start: Annotated[
+        Path | None, typer.Option(help="Checkpoint or bundle to start from. Default: from scratch.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Train for this long; else --steps.")] = None,
-    steps: Annotated[int, typer.Option(help="Optimiser steps of the run.")] = 20_000,
-    batch_scale: Annotated[float, typer.Option(help="Multiplies every batch size, for GPUs.")] = 1.0,
+    vgg: VggOption = None,
+    vgg_scales: VggScalesOption = None,
+    vgg_distilled: VggDistilledOption = None,
+    inception: Annotated[
+        Path | None,
+        typer.Option(help="Inception-v3: torchvision's .pth, or .safetensors. Default: the shipped model's."),
+    ] = None,
+    held_out: HeldOutOption = None,
+    minutes: MinutesOption = None,
+    steps: StepsOption = None,
+    epochs: Annotated[float | None, typer.Option(help="Length in passes over the photographs.")] = None,
+    learning_rate: RateOption = None,
+    style_weight: Annotated[
+        float | None, typer.Option(help="One style weight for the whole run. Default: it grows.")
+    ] = None,
+    temporal_weight: Annotated[
+        float | None, typer.Option(help="Weight of the flicker under small shifts and noise.")
+    ] = None,
+    precision: PrecisionOption = None,
+    batch_scale: BatchScaleOption = 1.0,
+    seed: SeedOption = None,
+    workers: WorkersOption = None,
+    save_every: SaveEveryOption = 5.0,
+    save_steps: SaveStepsOption = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
 ) -> None:
-    """Train generator and style projection together. A run in the folder -o is continued."""
-    _room("training").joint(
-        content, style, vgg, inception, output,
-        vgg_scales=vgg_scales, held_out=held_out, minutes=minutes, steps=steps,
-        batch_scale=batch_scale, device=device, quiet=quiet,
+    """Train generator and style encoder together. The run in the folder -o is continued if there is one.
+
+    On several GPUs: torchrun --nproc-per-node 4 -m mst_deploy train joint ...
+    """
+    _room("training").train(
+        phase="joint", content=content, style=style, output=output, recipe=recipe, injection=injection,
+        start=start, vgg=vgg, vgg_scales=vgg_scales, vgg_distilled=vgg_distilled, inception=inception,
+        held_out=held_out, minutes=minutes, steps=steps, epochs=epochs, learning_rate=learning_rate,
+        style_weight=style_weight, temporal_weight=temporal_weight, precision=precision,
+        batch_scale=batch_scale, seed=seed, workers=workers, save_every=save_every,
+        save_steps=save_steps, device=device, quiet=quiet,
+    )  # fmt: skip
+
+
+@train_app.command("encoder")
+def train_encoder(
+    start: Annotated[Path, typer.Option(help="Checkpoint or bundle whose generator is kept as it is.")],
+    content: ContentOption,
+    style: ArtOption,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path("runs/encoder"),
+    recipe: Annotated[str, typer.Option(help="encoder, or a .json file.")] = "encoder",
+    vgg: VggOption = None,
+    vgg_scales: VggScalesOption = None,
+    vgg_distilled: VggDistilledOption = None,
+    held_out: HeldOutOption = None,
+    minutes: MinutesOption = None,
+    steps: StepsOption = None,
+    learning_rate: RateOption = None,
+    precision: PrecisionOption = None,
+    batch_scale: BatchScaleOption = 1.0,
+    seed: SeedOption = None,
+    workers: WorkersOption = None,
+    save_every: SaveEveryOption = 5.0,
+    save_steps: SaveStepsOption = None,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+) -> None:
+    """Second phase: the generator is frozen, the whole style encoder is fine-tuned."""
+    _room("training").train(
+        phase="encoder", content=content, style=style, output=output, recipe=recipe, start=start,
+        vgg=vgg, vgg_scales=vgg_scales, vgg_distilled=vgg_distilled, held_out=held_out, minutes=minutes,
+        steps=steps, learning_rate=learning_rate, precision=precision, batch_scale=batch_scale, seed=seed,
+        workers=workers, save_every=save_every, save_steps=save_steps, device=device, quiet=quiet,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from rich.progress import (
     ProgressColumn,
     SpinnerColumn,
     Task,
+    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -39,16 +40,18 @@ class RateColumn(ProgressColumn):
 @contextmanager
 def progress(
     label: str, total: int | None, *, unit: str = "fps", quiet: bool = False
-) -> Iterator[Callable[[int], None]]:
+) -> Iterator[Callable[..., None]]:
     """Show a bar with rate and remaining time once the work has taken two seconds.
 
-    Yields a function to call with the number of finished units. ``total`` None means one long step
-    of unknown length. Nothing is shown when quiet or when stderr is not a terminal.
+    Yields a function to call with the number of finished units and, if wanted, a note to show beside
+    the label. ``total`` None means one long step of unknown length, ``unit`` "" shares of a whole, which
+    have no rate. Nothing is shown when quiet or when stderr is not a terminal.
     """
     console = Console(stderr=True)
     columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}")]
     if total:
-        columns += [BarColumn(), MofNCompleteColumn(), RateColumn(unit), TimeRemainingColumn()]
+        counts = [MofNCompleteColumn(), RateColumn(unit)] if unit else [TaskProgressColumn()]
+        columns += [BarColumn(), *counts, TimeRemainingColumn()]
     display = Progress(*columns, console=console, transient=True)
     task = display.add_task(label, total=total or None)
     starter = threading.Timer(PATIENCE, display.start)
@@ -56,7 +59,7 @@ def progress(
     if console.is_terminal and not quiet:
         starter.start()
     try:
-        yield lambda done: display.update(task, completed=done)
+        yield lambda done, note="": display.update(task, completed=done, description=f"{label} {note}".strip())
     finally:
         starter.cancel()
         if display.live.is_started:  # stopping what never started prints an empty line

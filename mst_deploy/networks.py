@@ -1,12 +1,12 @@
-"""The two networks: a FiLM-conditioned generator and an Inception-v3 style encoder.
+"""The two networks: a conditioned generator and an Inception-v3 style encoder.
 
     style image ── StyleEncoder ──> embedding z ──> film row ──┐
     frame ──────────────────────────── Generator <─────────────┘──> stylised frame
 
 Sources: the generator follows Johnson et al. 2016 (arXiv 1603.08155, supplementary table 1) with
-nearest-neighbour upsampling in place of transposed convolutions (Odena et al. 2016, Distill); the
-conditioning is FiLM (Perez et al. 2018, arXiv 1709.07871) in the place of the affine parameters of
-instance normalisation (Dumoulin et al. 2017, arXiv 1610.07629); the style encoder is the one of
+nearest-neighbour upsampling in place of transposed convolutions (Odena et al. 2016, Distill); what is
+deployed is conditioned by FiLM in the place of the affine parameters of instance normalisation (Dumoulin
+et al. 2017, arXiv 1610.07629), the other ways are in ``injections``; the style encoder is the one of
 Ghiasi et al. 2017 (arXiv 1705.06830): Inception-v3 to Mixed_6e, global average pooling, one
 linear layer.
 
@@ -15,7 +15,9 @@ Tensors are (N, C, H, W). Pixels are float RGB in 0..1 at the doors of both netw
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.film import FilmLayout
 from mst_deploy.inception import InceptionTrunk
+from mst_deploy.injections import INJECTIONS, Injection, Places
 
 PADDINGS = {"reflect": "reflect", "edge": "replicate", "zero": "constant"}
 
@@ -43,6 +46,7 @@ class NetworkConfig:
     padding: str = "reflect"
     """How every convolution of the generator sees past the border: reflect, edge or zero."""
     injection: str = "film"
+    """How the style enters the generator: a name of ``injections.INJECTIONS``."""
 
     def __post_init__(self) -> None:
         if len(self.widths) != 3 or min(self.widths) < 1:
@@ -51,8 +55,8 @@ class NetworkConfig:
             raise InvalidArgument(f"impossible network configuration: {self}")
         if self.padding not in PADDINGS:
             raise InvalidArgument(f"unknown padding {self.padding!r}; choose one of {', '.join(PADDINGS)}")
-        if self.injection != "film":
-            raise InvalidArgument(f"unknown injection {self.injection!r}; known: film")
+        if self.injection not in INJECTIONS:
+            raise InvalidArgument(f"unknown injection {self.injection!r}; choose one of {', '.join(INJECTIONS)}")
 
     @property
     def film_layout(self) -> FilmLayout:
@@ -74,12 +78,28 @@ class NetworkConfig:
             )
         )
 
+    @property
+    def places(self) -> Places:
+        """Where an injection can act."""
+        return Places(self.film_layout, self.residual_blocks, self.widths[2], self.embedding_size)
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether the style reaches the generator as an embedding of the style encoder."""
+        return INJECTIONS[self.injection].NEEDS in ("film", "embedding")
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:
         return cls(**{**values, "widths": tuple(values["widths"])})
+
+
+Pair = tuple[Tensor, Tensor]
+"""gamma and beta of one layer, each (N, C) or (1, C)."""
+Enter = Callable[[Tensor, int], Tensor]
+"""What convolution 0 or 1 of a residual block sees of a map."""
 
 
 class PaddedConv(nn.Conv2d):
@@ -124,15 +144,16 @@ class ConvNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + conv-norm(relu(conv-norm(x))) at a constant width."""
+    """x + conv-norm(enter(conv-norm(enter(x)))) at a constant width; ``enter`` is the injection's."""
 
     def __init__(self, width: int, padding: str) -> None:
         super().__init__()
         self.first = ConvNorm(width, width, 3, padding=padding)
         self.second = ConvNorm(width, width, 3, padding=padding)
 
-    def forward(self, x: Tensor, film1: tuple[Tensor, Tensor], film2: tuple[Tensor, Tensor]) -> Tensor:
-        y: Tensor = self.second(F.relu(self.first(x, *film1)), *film2)
+    def forward(self, x: Tensor, enter: Enter, film1: Pair, film2: Pair) -> Tensor:
+        y: Tensor = self.first(enter(x, 0), *film1)
+        y = self.second(enter(y, 1), *film2)
         return x + y
 
 
@@ -142,7 +163,7 @@ def double(x: Tensor) -> Tensor:
 
 
 class Generator(nn.Module):
-    """Stylises images under a film row. Any H, W >= MIN_SIZE; the output has the input's size."""
+    """Stylises images under a condition. Any H, W >= MIN_SIZE; the output has the input's size."""
 
     MIN_SIZE = 8
     """Below this a reflected border at quarter resolution is wider than the map itself."""
@@ -160,23 +181,32 @@ class Generator(nn.Module):
         self.up1 = ConvNorm(quarter, half, 3, padding=padding)
         self.up2 = ConvNorm(half, full, 3, padding=padding)
         self.head = PaddedConv(full, 3, 9, padding=padding, bias=True)
+        self.injection: Injection = INJECTIONS[config.injection](config.places)
 
-    def forward(self, images: Tensor, film: Tensor) -> Tensor:
-        """images (N, 3, H, W) in 0..1, film (N, P) float32 -> (N, 3, H, W) in 0..1."""
+    def forward(self, images: Tensor, condition: Any) -> Tensor:
+        """images (N, 3, H, W) in 0..1 and what the injection needs -> (N, 3, H, W) in 0..1.
+
+        The condition is a film row (N, P) float32 for ``film``; for others see ``injections``.
+        """
         height, width = images.shape[2:]
-        layers = iter(self.split_film(film))
+        condition = self.injection.prepare(condition)
+        layers = iter(self.split_film(self.injection.rows(condition)))
         x = images * 2 - 1  # (N, 3, H, W), -1..1 keeps activations at O(1)
         x = F.relu(self.stem(x, *next(layers)))  # (N, 32, H, W)
         x = F.relu(self.down1(x, *next(layers)))  # (N, 64, ceil(H/2), ceil(W/2))
         x = F.relu(self.down2(x, *next(layers)))  # (N, 128, ceil(H/4), ceil(W/4))
-        for block in self.blocks:
-            x = block(x, next(layers), next(layers))
+        for index, block in enumerate(self.blocks):
+            enter = partial(self._enter, index, condition)
+            x = block(x, enter, next(layers), next(layers))
         x = F.relu(self.up1(double(x), *next(layers)))  # (N, 64, ~H/2, ~W/2)
         x = F.relu(self.up2(double(x), *next(layers)))  # (N, 32, H rounded up to 4, W likewise)
         x = x[:, :, :height, :width]
         return torch.sigmoid(self.head(x))  # (N, 3, H, W)
 
-    def split_film(self, film: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _enter(self, block: int, condition: Any, x: Tensor, conv: int) -> Tensor:
+        return self.injection.enter(x, block, conv, condition)
+
+    def split_film(self, film: Tensor) -> list[Pair]:
         """(N, P) -> one (gamma, beta) of shape (N, C) for each conditioned layer."""
         pairs, start = [], 0
         for _, channels in self.layout.layers:
@@ -188,7 +218,7 @@ class Generator(nn.Module):
 
 
 class StyleEncoder(nn.Module):
-    """Style image -> embedding z of length alpha -> film row."""
+    """Style image -> embedding z of length alpha, and for FiLM -> film row."""
 
     MIN_SIZE = 75
     """The smallest side Inception-v3 takes (its valid convolutions and three stride-2 stages)."""
@@ -199,6 +229,8 @@ class StyleEncoder(nn.Module):
         self.layout = config.film_layout
         self.trunk = InceptionTrunk()
         self.project = nn.Linear(InceptionTrunk.CHANNELS, config.embedding_size)
+        if config.injection != "film":
+            return
         self.film = nn.Linear(config.embedding_size, self.layout.size)
         nn.init.normal_(self.film.weight, std=0.02)
         with torch.no_grad():
@@ -220,6 +252,10 @@ class StyleEncoder(nn.Module):
         h = F.linear(pooled, self.project.weight.float(), self.project.bias.float())
         length = h.square().sum(dim=1, keepdim=True).sqrt().clamp_min(1e-6)
         return self.config.embedding_norm * h / length
+
+    def condition_of(self, embedding: Tensor) -> Tensor:
+        """What the generator is given: the film row, or z itself where the generator has its own maps."""
+        return self.film_of(embedding) if self.config.injection == "film" else embedding
 
     def film_of(self, embedding: Tensor) -> Tensor:
         """(N, d) -> (N, P): gamma and beta of every layer; gamma is 1 + a linear map of z."""

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mst_deploy.errors import InputError
+from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.files import replacing
 from mst_deploy.manifest import Bundle
 from mst_deploy.networks import Generator, NetworkConfig, StyleEncoder
@@ -34,7 +34,8 @@ class Networks:
     """Both networks of one model, in evaluation mode, float32."""
 
     generator: Generator
-    encoder: StyleEncoder
+    encoder: StyleEncoder | None
+    """None where the injection needs no embedding (patch, johnson)."""
     training: dict[str, Any] = field(default_factory=dict)
     """How the weights were made: recipe, data, figures."""
 
@@ -42,29 +43,53 @@ class Networks:
     def config(self) -> NetworkConfig:
         return self.generator.config
 
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        encoder = {} if self.encoder is None else {"encoder": self.encoder}
+        return {"generator": self.generator, **encoder}
+
+    @property
+    def film_encoder(self) -> StyleEncoder:
+        """The encoder of a model that can be deployed. Raises InvalidArgument for any other injection."""
+        if self.encoder is None or self.config.injection != "film":
+            raise InvalidArgument(
+                f"this model brings the style in by {self.config.injection!r}; only film models can be "
+                "exported and run: train one with mst train joint --injection film"
+            )
+        return self.encoder
+
+    def copy_with(self, values: StateDict) -> Networks:
+        """A copy on the CPU, in evaluation mode, with some of its tensors replaced."""
+        state = {name: tensor.cpu() for name, tensor in self.state_dict().items()}
+        return build_networks(self.config, {**state, **values}, self.training, Path("this model"))
+
     def state_dict(self) -> StateDict:
-        parts: dict[str, nn.Module] = {"generator": self.generator, "encoder": self.encoder}
         return {
             f"{part}.{name}": tensor.detach()
-            for part, module in parts.items()
+            for part, module in self.parts.items()
             for name, tensor in module.state_dict().items()
         }
 
     def state_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters under the names of state_dict."""
-        parts: dict[str, nn.Module] = {"generator": self.generator, "encoder": self.encoder}
         return {
             f"{part}.{name}": parameter
-            for part, module in parts.items()
+            for part, module in self.parts.items()
             for name, parameter in module.named_parameters()
         }
+
+
+def new_networks(config: NetworkConfig, training: dict[str, Any] | None = None) -> Networks:
+    """Both networks with random weights, in evaluation mode."""
+    encoder = StyleEncoder(config).eval() if config.has_encoder else None
+    return Networks(Generator(config).eval(), encoder, training or {})
 
 
 def build_networks(
     config: NetworkConfig, state: StateDict, training: dict[str, Any], source: Path
 ) -> Networks:
     """Networks with the tensors of ``state``. Raises InputError, naming ``source``, on any mismatch."""
-    networks = Networks(Generator(config).eval(), StyleEncoder(config).eval(), training)
+    networks = new_networks(config, training)
     wanted = networks.state_dict()
     missing = sorted(wanted.keys() - state.keys())
     if missing:

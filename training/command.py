@@ -1,75 +1,265 @@
-"""``mst train``."""
+"""``mst train joint`` and ``mst train encoder``."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import logging
+import os
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from lightning.fabric import Fabric
 
 from mst_deploy.console import progress, say
-from mst_deploy.errors import OutputError
-from mst_deploy.networks import Generator, StyleEncoder
-from mst_deploy.training.config import TrainConfig
-from mst_deploy.training.data import load_images, read_hash_list
-from mst_deploy.training.loop import Report, Trainer
-from mst_deploy.training.vgg import load_vgg
-from mst_deploy.weights import Networks, load_inception
+from mst_deploy.errors import BackendError, InputError, InvalidArgument
+from mst_deploy.manifest import open_bundle
+from mst_deploy.training.config import RECIPES, TrainConfig
+from mst_deploy.training.data import (
+    StoredImage,
+    fingerprint,
+    load_images,
+    random_crop,
+    read_hash_list,
+)
+from mst_deploy.training.loop import LossIsNoNumber, Report, Trainer
+from mst_deploy.training.pretrained import find_vgg, load_trunk_into
+from mst_deploy.training.run_folder import gather_facts, open_run
+from mst_deploy.training.samples import default_workers, first_readable
+from mst_deploy.training.stylizer import stack, to_tensor
+from mst_deploy.training.vgg import Vgg19, calibrate, load_vgg
+from mst_deploy.weights import Networks, load_bundle, load_checkpoint, new_networks
+
+CALIBRATION_PHOTOS = 48
+PRECISIONS = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
 
 
-def joint(
-    content: list[Path],
-    style: list[Path],
-    vgg: Path,
-    inception: Path,
-    output: Path,
-    *,
-    vgg_scales: Path | None,
-    held_out: Path | None,
-    minutes: float | None,
-    steps: int,
-    batch_scale: float,
-    device: str,
-    quiet: bool,
-) -> None:
-    """Build the trainer, continue a run found in ``output``, train, say where the weights are."""
-    config = TrainConfig(steps=steps, minutes=minutes)
-    stages = (replace(stage, batch=max(1, round(stage.batch * batch_scale))) for stage in config.stages)
-    config = replace(config, stages=tuple(stages))
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+@dataclass(frozen=True)
+class Job:
+    """The options of a training command, as given."""
+
+    phase: str
+    content: list[Path]
+    style: list[Path]
+    output: Path
+    recipe: str
+    start: Path | None = None
+    vgg: Path | None = None
+    vgg_scales: Path | None = None
+    vgg_distilled: Path | None = None
+    inception: Path | None = None
+    held_out: Path | None = None
+    injection: str | None = None
+    precision: str | None = None
+    steps: int | None = None
+    epochs: float | None = None
+    minutes: float | None = None
+    learning_rate: float | None = None
+    style_weight: float | None = None
+    temporal_weight: float | None = None
+    batch_scale: float = 1.0
+    seed: int | None = None
+    workers: int | None = None
+    save_every: float = 5.0
+    save_steps: int | None = None
+    device: str = "auto"
+    quiet: bool = False
+
+
+def train(**options: Any) -> None:
+    """Set a run up as asked, continue it if ``output`` holds it, train, say where the weights are."""
+    job = Job(**options)
+    fabric = make_fabric(job.device, configure(job).precision)
+    quiet = job.quiet or not fabric.is_global_zero
+    contents, styles = read_data(job)
+    networks = starting_point(job)
+    config = configure(job, networks)
     torch.manual_seed(config.seed)
-    torch.set_flush_denormal(True)  # vanishing gradients would slow a CPU down many times
-    networks = Networks(Generator(config.network), StyleEncoder(config.network))
-    load_inception(networks.encoder, inception)
-    kept = read_hash_list(held_out) if held_out else frozenset()
-    trainer = Trainer(
-        config,
-        networks,
-        load_vgg(vgg, vgg_scales),
-        load_images(content, kept),
-        load_images(style, kept),
-        torch.device(chosen),
-    )
+    networks = networks or fresh_networks(config, job.inception)
+    vgg = loss_network(job, contents)
+    say(f"losses: {vgg.describe()}; {len(contents)} photographs, {len(styles)} styles", quiet=quiet)
+    workers = default_workers(fabric.device.type) if job.workers is None else job.workers
+    trainer = Trainer(config, networks, vgg, contents, styles, fabric, workers=workers,
+                      freeze_generator=job.phase == "encoder")  # fmt: skip
+    facts = gather_facts(
+        phase=job.phase, config=config.to_dict(), losses=vgg.describe(), workers=workers,
+        processes=fabric.world_size, device=str(fabric.device),
+        data={"content": fingerprint(contents), "style": fingerprint(styles)},
+    )  # fmt: skip
+    if fabric.is_global_zero:
+        lead(trainer, job, facts, fresh=job.start is None)
+    else:
+        follow(trainer, job, fresh=job.start is None)
+
+
+def lead(trainer: Trainer, job: Job, facts: dict[str, Any], *, fresh: bool) -> None:
+    """The first process: trains and writes."""
+    with open_run(job.output, facts) as folder, graceful_stop(trainer):
+        if folder.restore(trainer):
+            say(f"continuing {job.output} at step {trainer.step}", quiet=job.quiet)
+        elif fresh:
+            trainer.initialise_projection()
+        folder.write_facts(trainer)
+        with progress("training", 1000, unit="", quiet=job.quiet) as tell:
+
+            def record(report: Report) -> None:
+                folder.record(report)
+                note = f"step {report.step}  {report.images_per_second:.1f} images/s"
+                tell(round(1000 * report.progress), note)
+
+            try:
+                trainer.run(record, lambda: folder.save(trainer), save_seconds=60 * job.save_every,
+                            save_steps=job.save_steps)  # fmt: skip
+            except LossIsNoNumber as error:
+                kept = folder.keep_bad_batch(error.bad)
+                raise LossIsNoNumber(error.bad, kept) from None
+    skipped = f" ({len(trainer.skipped)} files skipped, see run.json)" if trainer.skipped else ""
+    weights = job.output / "weights.safetensors"
+    if trainer.progress < 1.0:
+        say(f"stopped at step {trainer.step}{skipped}; the same command continues", quiet=job.quiet)
+    else:
+        say(f"{weights}{skipped}; export it with: mst export {weights}", quiet=job.quiet)
+
+
+def follow(trainer: Trainer, job: Job, *, fresh: bool) -> None:
+    """The other processes of a run: they train and write nothing."""
+    state = job.output / "state.pt"
+    with graceful_stop(trainer):
+        if state.exists():
+            trainer.load_state(torch.load(state, map_location="cpu", weights_only=True))
+        elif fresh:
+            trainer.initialise_projection()
+        trainer.run(lambda _: None, lambda: None, save_steps=job.save_steps)
+
+
+@contextmanager
+def graceful_stop(trainer: Trainer) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM ends the run after the present step, with everything saved."""
+
+    def ask(number: int, frame: Any) -> None:
+        trainer.stop_requested = True
+        signal.signal(number, before[number])
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, ask)
     try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {output}: {error.strerror}") from error
-    if (output / "state.pt").exists():
-        trainer.restore(output)
-        say(f"continuing {output} at step {trainer.step}", quiet=quiet)
-    with (
-        (output / "log.jsonl").open("a", encoding="utf-8") as log,
-        progress(f"training in {output}", 1000, unit="permille/s", quiet=quiet) as tell,
-    ):
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
-        def record(report: Report) -> None:
-            losses = {name: round(value, 5) for name, value in report.losses.items()}
-            line = {"step": report.step, "seconds": round(report.seconds),
-                    "images_per_second": round(report.images_per_second, 2), **losses}  # fmt: skip
-            print(json.dumps(line), file=log, flush=True)
-            tell(round(1000 * report.progress))
 
-        trainer.run(output, record)
-    say(f"{output / 'weights.safetensors'}; export it with: mst export {output / 'weights.safetensors'}",
-        quiet=quiet)  # fmt: skip
+def make_fabric(device: str, precision: str) -> Fabric:
+    """One process, or one of those that torchrun started. Raises BackendError."""
+    has_cuda = torch.cuda.is_available()
+    if device == "cuda" and not has_cuda:
+        raise BackendError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
+    chosen = ("cuda" if has_cuda else "cpu") if device == "auto" else device
+    if chosen == "cpu" and precision == "fp16":
+        raise BackendError("--precision fp16 trains on CUDA only; use bf16 or fp32 on a CPU")
+    if chosen == "cuda":
+        torch.backends.cudnn.benchmark = True  # sizes stay the same for a whole stage
+        torch.set_float32_matmul_precision("high")
+    torch.set_flush_denormal(True)  # vanishing gradients would slow a CPU down many times
+    for name in ("lightning", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    per_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    nodes = int(os.environ.get("WORLD_SIZE", "1")) // per_node
+    fabric = Fabric(
+        accelerator=chosen,
+        devices=per_node,
+        num_nodes=nodes,
+        strategy="ddp" if per_node * nodes > 1 else "auto",
+        precision=PRECISIONS[precision],  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
+
+
+def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
+    """The recipe (a name or a JSON file) with the options that were given in its place."""
+    config = read_recipe(job.recipe)
+    if networks is not None:
+        if job.injection not in (None, networks.config.injection):
+            raise InvalidArgument(
+                f"--start is a {networks.config.injection} model; it cannot go on as {job.injection}"
+            )
+        config = replace(config, network=networks.config)
+    elif job.injection:
+        config = replace(config, network=replace(config.network, injection=job.injection))
+    length = {"steps": job.steps, "epochs": job.epochs, "minutes": job.minutes}
+    given = {name: value for name, value in length.items() if value is not None}
+    if len(given) > 1:
+        raise InvalidArgument(f"give one length for the run, not {' and '.join(f'--{n}' for n in given)}")
+    if given:
+        config = replace(config, **{"epochs": None, "minutes": None, **given})
+    others = {"precision": job.precision, "learning_rate": job.learning_rate, "seed": job.seed,
+              "temporal_weight": job.temporal_weight}  # fmt: skip
+    config = replace(config, **{name: value for name, value in others.items() if value is not None})
+    if config.network.injection == "johnson":  # it has no style that could be the content
+        config = replace(config, identity_share=0.0)
+    stages = []
+    for stage in config.stages:
+        weight = stage.style_weight if job.style_weight is None else job.style_weight
+        stages.append(replace(stage, batch=max(1, round(stage.batch * job.batch_scale)), style_weight=weight))
+    return replace(config, stages=tuple(stages))
+
+
+def read_recipe(recipe: str) -> TrainConfig:
+    """A named recipe, or the config of a JSON file (a run.json, or the settings alone)."""
+    if recipe in RECIPES:
+        return RECIPES[recipe]
+    path = Path(recipe)
+    if path.suffix != ".json":
+        raise InvalidArgument(
+            f"unknown recipe {recipe!r}; choose one of {', '.join(RECIPES)} or give a .json file"
+        )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return TrainConfig.from_dict(values.get("config", values))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"cannot read the recipe {path}: {error}") from error
+
+
+def read_data(job: Job) -> tuple[list[StoredImage], list[StoredImage]]:
+    kept = read_hash_list(job.held_out) if job.held_out else frozenset()
+    return load_images(job.content, kept), load_images(job.style, kept)
+
+
+def starting_point(job: Job) -> Networks | None:
+    """The networks of --start: a checkpoint or a bundle."""
+    if job.start is None:
+        return None
+    if job.start.is_dir():
+        return load_bundle(open_bundle(job.start))
+    return load_checkpoint(job.start)
+
+
+def fresh_networks(config: TrainConfig, inception: Path | None) -> Networks:
+    """Random networks around a pretrained Inception."""
+    networks = new_networks(config.network)
+    if networks.encoder is not None:
+        load_trunk_into(networks.encoder, inception)
+    return networks
+
+
+def loss_network(job: Job, contents: list[StoredImage]) -> Vgg19:
+    """VGG-19, normalised by the given factors or on the first photographs of the data."""
+    vgg = load_vgg(find_vgg(job.vgg), job.vgg_scales, job.vgg_distilled)
+    if job.vgg_scales is None or vgg.whole:
+        photos = (first_readable(contents, i, set()) for i in range(min(CALIBRATION_PHOTOS, len(contents))))
+        calibrate(vgg, (centre(photo) for photo in photos))
+    return vgg
+
+
+def centre(photo: Any) -> torch.Tensor:
+    """(1, 3, 224, 224) in 0..1 out of a photograph, the same in every run."""
+    return to_tensor(stack([random_crop(photo, 224, 1.0, np.random.default_rng(0))]), torch.device("cpu"))

@@ -42,20 +42,36 @@ EXPRESSIVE = (
 )  # fmt: skip
 
 
+PRECISIONS = ("bf16", "fp16", "fp32")
+SCHEDULES = ("cosine", "constant")
+
+
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole run. Its length is ``minutes`` of wall time if given, else ``steps``."""
+    """A whole run. Its length is ``minutes`` of wall time if given, else ``epochs``, else ``steps``."""
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
     stages: tuple[Stage, ...] = DEFAULT_STAGES
     steps: int = 20_000
+    epochs: float | None = None
+    """Passes over the photographs."""
     minutes: float | None = None
     learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    """cosine: half a cosine down to 2 % of the peak; constant."""
     warmup_steps: int = 100
     clip_norm: float = 5.0
     """Largest gradient norm; longer gradients are scaled down to it."""
     ema_decay: float = 0.999
+    """Of the running average of the weights that is saved as the result; 0 saves the last weights."""
+    content_weight: float = 1.0
     tv_weight: float = 0.5
+    temporal_weight: float = 0.0
+    """Of the flicker under small shifts and noise; above 0 each step stylises a second window."""
+    temporal_shift: int = 6
+    """Largest shift in pixels, each way."""
+    temporal_noise: float = 4.0
+    """Standard deviation of the noise in the second window, in grey levels of 255."""
     identity_share: float = 0.125
     """Share of pairs whose style is the content itself; teaches strength 0 to keep the picture."""
     identity_weight: float = 20.0
@@ -66,17 +82,35 @@ class TrainConfig:
     """Style images are resized to a short side of style_size times 1..style_zoom before the crop."""
     style_views: int = 10
     """Different crops of each style image; their targets are computed once and kept in memory."""
+    colour_shift_share: float = 0.4
+    """Share of the style views that are shown in another palette."""
+    content_zoom: float = 1.7
+    """Largest zoom of a content crop."""
     expressive_weight: float = 3.0
     """How much more often a group named in EXPRESSIVE is drawn than another."""
+    train_trunk: bool = False
+    """Whether Inception learns too; then nothing of a style view can be computed ahead."""
     seed: int = 1
     precision: str = "bf16"
-    """Autocast type of the forward and backward pass: bf16 or fp32."""
+    """Type of the forward and backward pass: bf16 or fp16 (mixed with float32), or fp32."""
 
     def __post_init__(self) -> None:
         if not self.stages or self.stages[-1].until != 1.0:
             raise InvalidArgument("the last training stage must end at 1.0")
-        if self.precision not in ("bf16", "fp32"):
-            raise InvalidArgument(f"unknown training precision {self.precision!r}: bf16 or fp32")
+        if self.precision not in PRECISIONS:
+            raise InvalidArgument(
+                f"unknown training precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}"
+            )
+        if self.schedule not in SCHEDULES:
+            raise InvalidArgument(
+                f"unknown schedule {self.schedule!r}; choose one of {', '.join(SCHEDULES)}"
+            )
+        if self.steps < 1 or (self.minutes or 1) <= 0 or (self.epochs or 1) <= 0:
+            raise InvalidArgument(
+                f"a run must have a length: steps {self.steps}, epochs {self.epochs}, minutes {self.minutes}"
+            )
+        if min(stage.crop for stage in self.stages) < 32 or min(stage.batch for stage in self.stages) < 1:
+            raise InvalidArgument("crops must have 32 pixels or more and batches 1 picture or more")
 
     def stage_at(self, progress: float) -> Stage:
         """The stage of a run that is ``progress`` (0..1) done."""
@@ -84,3 +118,46 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """What to_dict gave. Raises InvalidArgument for names it does not know."""
+        unknown = sorted(values.keys() - cls.__dataclass_fields__.keys())
+        if unknown:
+            raise InvalidArgument(f"unknown training setting {unknown[0]!r}")
+        values = dict(values)
+        if "network" in values:
+            values["network"] = NetworkConfig.from_dict(values["network"])
+        if "stages" in values:
+            values["stages"] = tuple(Stage(**stage) for stage in values["stages"])
+        return cls(**values)
+
+
+DECK = TrainConfig(
+    stages=(
+        Stage(until=0.5, crop=128, batch=32, style_weight=10.0),
+        Stage(until=1.0, crop=256, batch=32, style_weight=10.0),
+    ),
+    epochs=80,
+    learning_rate=1e-4,
+    schedule="constant",
+    warmup_steps=1,
+    ema_decay=0.0,
+    identity_share=0.0,
+    colour_shift_share=0.0,
+    expressive_weight=1.0,
+    style_zoom=1.0,
+)
+"""The published recipe: Adam at 1e-4, batches of 32, 80 epochs, crops of 128 then 256. It says nothing of
+the weights of the losses; those are ours, as is the relative form of the style loss."""
+
+ENCODER = TrainConfig(
+    stages=(Stage(until=1.0, crop=256, batch=4, style_weight=50.0),),
+    steps=2_000,
+    learning_rate=1e-4,
+    train_trunk=True,
+    style_views=1000,
+)
+"""The second phase: the generator is frozen, the whole style encoder follows it at a small step."""
+
+RECIPES = {"default": TrainConfig(), "deck": DECK, "encoder": ENCODER}

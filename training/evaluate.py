@@ -24,7 +24,7 @@ from mst_deploy.shipped import DEFAULT_BUNDLE
 from mst_deploy.styling import encode_film
 from mst_deploy.training.data import StoredImage, load_images, read_hash_list
 from mst_deploy.training.losses import gram, style_loss
-from mst_deploy.training.vgg import Vgg19, load_vgg
+from mst_deploy.training.vgg import STYLE_TAPS, Vgg19, load_vgg
 
 SIZE = 384  # side of the compared pictures, pixels
 
@@ -53,27 +53,29 @@ def evaluate_pairs(
         for done, (content, style) in enumerate(pairs, start=1):
             photo, artwork = centre_crop(content.decode()), centre_crop(style.decode())
             stylized = stylize_image(photo, generator, encode_film(encoder, style.decode()))
-            taps = [vgg(as_tensor(image)) for image in (photo, artwork, stylized)]
-            grams = [{name: gram(tap) for name, tap in tapped.items()} for tapped in taps]
-            wanted, found = taps[0]["relu4_1"], taps[2]["relu4_1"]
-            results.append(
-                Pair(
-                    content.name,
-                    style.name,
-                    float((found - wanted).square().sum() / wanted.square().sum()),
-                    float(style_loss(grams[2], grams[1])),
-                    float(style_loss(grams[0], grams[1])),
-                )
-            )
+            results.append(Pair(content.name, style.name, *distances(vgg, photo, artwork, stylized)))
             tell(done)
     return results
 
 
-def centre_crop(image: Images) -> Images:
-    """(SIZE, SIZE, 3) out of the middle of the image at short side SIZE."""
-    image = resize_short_side(image, SIZE)
-    top, left = (image.shape[0] - SIZE) // 2, (image.shape[1] - SIZE) // 2
-    return image[top : top + SIZE, left : left + SIZE]
+@torch.inference_mode()
+def distances(vgg: Vgg19, photo: Images, artwork: Images, stylized: Images) -> tuple[float, float, float]:
+    """Relative content distance, relative style distance, and the photo's own style distance.
+
+    Pictures (H, W, 3) uint8; the artwork may have another size.
+    """
+    taps = [vgg(as_tensor(image)) for image in (photo, artwork, stylized)]
+    grams = [{name: gram(tapped[name]) for name in STYLE_TAPS[:4]} for tapped in taps]
+    wanted, found = taps[0]["relu4_1"], taps[2]["relu4_1"]
+    content = float((found - wanted).square().sum() / wanted.square().sum())
+    return content, float(style_loss(grams[2], grams[1])), float(style_loss(grams[0], grams[1]))
+
+
+def centre_crop(image: Images, size: int = SIZE) -> Images:
+    """(size, size, 3) out of the middle of the image at short side ``size``."""
+    image = resize_short_side(image, size)
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return image[top : top + size, left : left + size]
 
 
 def as_tensor(image: Images) -> torch.Tensor:

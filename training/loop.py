@@ -1,58 +1,40 @@
-"""The training loop: generator, projection and FiLM maps learn; Inception and VGG stay as they are.
+"""The training loop: what learns follows the losses; VGG, and Inception unless told otherwise, stay.
 
-One step: draw content crops and one style view for each, stylise, compare features. What depends on
-the style view alone (Gram targets, pooled Inception features) is computed once and kept.
+One step: content crops and one style view for each, stylise, compare features. Devices, mixed precision
+and several processes are Lightning Fabric's business; the data are ``samples``, the files ``run_folder``.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from lightning.fabric import Fabric
 from torch import Tensor
 
-from mst_deploy.errors import VerificationError
-from mst_deploy.files import replacing
-from mst_deploy.images import save_image
-from mst_deploy.networks import Generator, StyleEncoder
-from mst_deploy.training.config import EXPRESSIVE, Stage, TrainConfig
-from mst_deploy.training.data import (
-    Image,
-    StoredImage,
-    group_weights,
-    random_crop,
-    shift_colours,
-)
+from mst_deploy.errors import InvalidArgument, VerificationError
+from mst_deploy.training.config import Stage, TrainConfig
+from mst_deploy.training.data import Image, StoredImage, random_crop
 from mst_deploy.training.losses import (
     content_loss,
     gram,
     pixel_loss,
     style_loss,
+    temporal_loss,
     total_variation,
 )
+from mst_deploy.training.samples import Batch, Samples, View, batches, first_readable, style_crop
+from mst_deploy.training.stylizer import StyleTargets, Stylizer, stack, to_tensor
 from mst_deploy.training.vgg import Vgg19
-from mst_deploy.weights import Networks, save_checkpoint
+from mst_deploy.weights import Networks
 
-EMBED_SIZE = 256  # the side at which a content crop is shown to the style encoder
-COLOUR_SHIFT_SHARE = 0.4  # of the style views
-CONTENT_ZOOM = 1.7  # largest zoom of a content crop
-
-
-@dataclass(frozen=True)
-class StyleTarget:
-    """What the losses and the encoder need of one style view."""
-
-    pooled: Tensor  # (768,) float32
-    grams: dict[str, Tensor]  # layer -> (C, C) float16
+WHITENING_STYLES = 2000  # styles looked at to set up the projection
 
 
 @dataclass(frozen=True)
@@ -61,19 +43,42 @@ class Report:
 
     step: int
     progress: float
+    """0..1."""
     seconds: float
+    """Since the beginning, without the time a stopped run lay still."""
     images_per_second: float
+    """Of all processes together."""
+    waiting: float
+    """Share of the time spent waiting for data, 0..1."""
+    learning_rate: float
+    gradient_norm: float
     losses: dict[str, float]
 
 
-def to_tensor(images: list[Image], device: torch.device) -> Tensor:
-    """(H, W, 3) uint8 RGB, all of one size -> (N, 3, H, W) float 0..1, channels last in memory."""
-    batch = torch.from_numpy(np.stack(images)).to(device)
-    return batch.permute(0, 3, 1, 2).float().div_(255)
+@dataclass(frozen=True)
+class BadBatch:
+    """A step whose loss or gradient was no number, for whoever wants to find out why."""
+
+    step: int
+    batch: Batch
+    terms: dict[str, float]
+
+
+class LossIsNoNumber(VerificationError):
+    """The loss or its gradient became infinite or NaN."""
+
+    def __init__(self, bad: BadBatch, kept: Path | None = None) -> None:
+        self.bad = bad
+        found = ", ".join(f"{name} {value:.4g}" for name, value in bad.terms.items())
+        where = f" The batch is in {kept}." if kept else ""
+        super().__init__(
+            f"training stopped at step {bad.step}: the loss is no longer a number ({found}). The last saved "
+            f"state is good; try a lower --learning-rate or --precision fp32.{where}"
+        )
 
 
 class Trainer:
-    """State of one run. ``run`` trains to the end; ``save``/``restore`` make it resumable."""
+    """State of one run. ``run`` trains to the end; ``state``/``load_state`` make it resumable."""
 
     def __init__(
         self,
@@ -82,130 +87,119 @@ class Trainer:
         vgg: Vgg19,
         contents: list[StoredImage],
         styles: list[StoredImage],
-        device: torch.device,
+        fabric: Fabric,
+        *,
+        workers: int = 0,
+        freeze_generator: bool = False,
     ) -> None:
-        self.config, self.device = config, device
-        self.contents, self.styles = contents, styles
-        self.generator: Generator = networks.generator.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        self.encoder: StyleEncoder = networks.encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.vgg: Vgg19 = vgg.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.encoder.trunk.requires_grad_(False)
-        self.trained = {
-            name: parameter
-            for name, parameter in networks.state_parameters().items()
-            if parameter.requires_grad
-        }
-        self.optimizer = torch.optim.Adam(self.trained.values(), lr=config.learning_rate)
+        self.config, self.networks, self.fabric, self.workers = config, networks, fabric, workers
+        self.contents, self.styles, self.device = contents, styles, fabric.device
+        check(config, networks, styles, fabric)
+        networks.generator.requires_grad_(not freeze_generator).train()
+        if networks.encoder is not None:
+            networks.encoder.trunk.requires_grad_(config.train_trunk)
+        self.trained = {name: p for name, p in networks.state_parameters().items() if p.requires_grad}
+        optimizer = torch.optim.Adam(self.trained.values(), lr=config.learning_rate)
+        stylizer = Stylizer(networks).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.stylizer: Any
+        self.optimizer: Any
+        self.stylizer, self.optimizer = fabric.setup(stylizer, optimizer)
+        self.vgg: Vgg19 = vgg.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {name: value.detach().clone() for name, value in self.trained.items()}
-        self.rng = np.random.default_rng(config.seed)
-        self.style_odds = group_weights(styles, EXPRESSIVE, config.expressive_weight)
-        self.targets: dict[tuple[int, int], StyleTarget] = {}
-        self.step, self.seconds = 0, 0.0
+        self.targets = StyleTargets(
+            stylizer, self.vgg, len(styles), config.style_views, train_trunk=config.train_trunk
+        )
+        self.step, self.seen, self.seconds = 0, 0, 0.0
+        self.skipped: set[str] = set()
+        self.waited = 0.0
+        self.stop_requested = False
+        """Set from outside (a signal, say) to end the run after the present step."""
 
     # --- one step -----------------------------------------------------------------------------
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
-
-    @torch.no_grad()
-    def style_target(self, index: int, view: int) -> StyleTarget:
-        """Targets of one view of one style image; the same view gives the same crop in every run."""
-        known = self.targets.get((index, view))
-        if known is not None:
-            return known
-        rng = np.random.default_rng((self.config.seed, index, view))
-        crop = random_crop(self.styles[index].decode(), self.config.style_size, self.config.style_zoom, rng)
-        if rng.random() < COLOUR_SHIFT_SHARE and view > 0:
-            crop = shift_colours(crop, rng)
-        batch = to_tensor([crop], self.device)
-        with self.autocast():
-            pooled = self.encoder.pooled(batch)[0]
-            grams = {name: gram(tap)[0].half() for name, tap in self.vgg(batch).items()}
-        self.targets[index, view] = StyleTarget(pooled, grams)
-        return self.targets[index, view]
-
-    def draw(self, stage: Stage) -> tuple[Tensor, list[StyleTarget | None]]:
-        """A batch of content crops (N, 3, S, S) and their styles; None stands for the content itself."""
-        crops: list[Image] = []
-        styles: list[StyleTarget | None] = []
-        for _ in range(stage.batch):
-            content = self.contents[self.rng.integers(len(self.contents))]
-            crops.append(random_crop(content.decode(), stage.crop, CONTENT_ZOOM, self.rng))
-            if self.rng.random() < self.config.identity_share:
-                styles.append(None)
-            else:
-                index = int(self.rng.choice(len(self.styles), p=self.style_odds))
-                view = int(self.rng.integers(self.config.style_views))
-                styles.append(self.style_target(index, view))
-        return to_tensor(crops, self.device), styles
-
-    def losses(self, stage: Stage) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
         """The terms of one batch, unweighted means, and their weighted sum as ``total``."""
-        contents, styles = self.draw(stage)
-        own = torch.tensor([style is None for style in styles], device=self.device)
-        with self.autocast():
-            with torch.no_grad():
-                wanted = self.vgg(contents)
-                grams = {name: gram(tap) for name, tap in wanted.items()}
-                pooled = self.pooled_of(contents, styles)
-                for row, style in enumerate(styles):
-                    for name in grams if style else ():
-                        grams[name][row] = style.grams[name].float()  # type: ignore[union-attr]
-            _, film = self.film(pooled)
-            stylised = self.generator(contents, film)
-            taps = self.vgg(stylised)
+        config = self.config
+        contents = to_tensor(batch.contents, self.device)
+        own = torch.tensor([view is None for view in batch.views], device=self.device)
+        with torch.no_grad(), self.fabric.autocast():
+            targets = self.targets.of(batch.views, batch.styles, self.device)
+            wanted = self.vgg(contents)
+            grams = {name: gram(wanted[name]) for name in self.vgg.style_layers}
+            for row, target in enumerate(targets):
+                for name in grams if target else ():
+                    grams[name][row] = target.grams[name].float()  # type: ignore[union-attr]
+            style = self.targets.style_input(targets, contents, wanted)
+        stylized, second = self.stylize(contents, batch, style)
+        with self.fabric.autocast():
+            taps = self.vgg(stylized)
+            content = self.vgg.content_layer
             terms = {
-                "content": content_loss(taps["relu4_1"], wanted["relu4_1"]).mean(),
-                "style": style_loss({k: gram(v) for k, v in taps.items()}, grams).mean(),
+                "content": content_loss(taps[content], wanted[content]).mean(),
+                "style": style_loss({k: gram(taps[k]) for k in self.vgg.style_layers}, grams).mean(),
             }
-        stylised = stylised.float()
-        terms["tv"] = total_variation(stylised).mean()
-        terms["identity"] = (pixel_loss(stylised, contents) * own).mean()
+        terms["tv"] = total_variation(stylized).mean()
+        terms["identity"] = (pixel_loss(stylized, contents) * own).mean()
         terms["total"] = (
-            terms["content"]
+            config.content_weight * terms["content"]
             + stage.style_weight * terms["style"]
-            + self.config.tv_weight * terms["tv"]
-            + self.config.identity_weight * terms["identity"]
+            + config.tv_weight * terms["tv"]
+            + config.identity_weight * terms["identity"]
         )
+        if second is not None:
+            terms["temporal"] = temporal_loss(stylized, second, batch.shifts).mean()
+            terms["total"] = terms["total"] + config.temporal_weight * terms["temporal"]
         return terms
 
-    def film(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled features (N, 768) -> embedding and film rows, in float32."""
-        with torch.autocast(self.device.type, enabled=False):
-            embedding = self.encoder.embed(pooled.float())
-            return embedding, self.encoder.film_of(embedding)
+    def stylize(self, contents: Tensor, batch: Batch, style: Any) -> tuple[Tensor, Tensor | None]:
+        """Results float32 for the batch and, with the temporal term, for its second windows.
 
-    def pooled_of(self, contents: Tensor, styles: list[StyleTarget | None]) -> Tensor:
-        """Encoder features of every style of the batch, computed here where it is the content itself."""
-        rows = [torch.empty(0) if style is None else style.pooled for style in styles]
-        for row, style in enumerate(styles):
-            if style is None:
-                shown = F.interpolate(contents[row : row + 1], (EMBED_SIZE, EMBED_SIZE), mode="bilinear")
-                rows[row] = self.encoder.pooled(shown)[0]
-        return torch.stack(rows)
+        Both go through the network in one pass: gradients are exchanged between processes once.
+        """
+        if batch.moved is None:
+            return self.stylizer(contents, style).float(), None
+        both = torch.cat([contents, to_tensor(batch.moved, self.device)])
+        results = self.stylizer(both, twice(style)).float()
+        return results[: len(contents)], results[len(contents) :]
 
     def learning_rate(self, progress: float) -> float:
-        """Linear warm-up, then half a cosine to 2 % of the peak."""
-        warm = min(1.0, (self.step + 1) / self.config.warmup_steps)
-        return self.config.learning_rate * warm * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
+        """Linear warm-up, then half a cosine to 2 % of the peak, or constant."""
+        rate = self.config.learning_rate * min(1.0, (self.step + 1) / self.config.warmup_steps)
+        if self.config.schedule == "constant":
+            return rate
+        return rate * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
 
-    def update(self, progress: float) -> dict[str, Tensor]:
-        """One optimiser step. Raises VerificationError when the loss is no longer a number."""
+    def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """One optimiser step. Raises LossIsNoNumber before the weights are touched."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(progress)
-        terms = self.losses(self.config.stage_at(progress))
-        if not torch.isfinite(terms["total"]):
-            raise VerificationError(f"the loss became {terms['total'].item()} at step {self.step}")
         self.optimizer.zero_grad(set_to_none=True)
-        terms["total"].backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.trained.values(), self.config.clip_norm)
+        terms = self.losses(batch, self.config.stage_at(progress))
+        finite = torch.isfinite(terms["total"])
+        if finite:
+            self.fabric.backward(terms["total"])
+            terms["gradient"] = self.fabric.clip_gradients(
+                self.stylizer, self.optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False
+            )
+            # Float16 gradients overflow now and then; the scaler skips that step and lowers its factor.
+            finite = self.config.precision == "fp16" or torch.isfinite(terms["gradient"])
+        if not finite:
+            values = {name: value.item() for name, value in terms.items()}
+            raise LossIsNoNumber(BadBatch(self.step, batch, values))
         self.optimizer.step()
         self.step += 1
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for name, value in self.trained.items():
-                self.average[name].lerp_(value, 1 - decay)
+        self.seen += self.config.stage_at(progress).batch
+        self.skipped |= batch.skipped
+        self._follow()
         return {name: value.detach() for name, value in terms.items()}
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the running average towards the weights; young averages move faster."""
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(
+            list(self.average.values()), [p.detach() for p in self.trained.values()], 1 - decay
+        )
 
     # --- the run ------------------------------------------------------------------------------
 
@@ -214,85 +208,135 @@ class Trainer:
         """How much of the run is done, 0..1."""
         if self.config.minutes is not None:
             return min(1.0, self.seconds / (60 * self.config.minutes))
+        if self.config.epochs is not None:
+            return min(1.0, self.seen / (self.config.epochs * len(self.contents)))
         return min(1.0, self.step / self.config.steps)
+
+    def batches(self) -> Iterator[tuple[Batch, float]]:
+        """The batches to come with the progress at which each is due; workers restart with a new stage."""
+        while self.progress < 1.0:
+            stage = self.config.stage_at(self.progress)
+            samples = Samples(self.config, stage, self.contents, self.styles, self.targets.known)
+            pin = self.device.type == "cuda"
+            fabric = self.fabric
+            source = batches(
+                samples, self.seen, fabric.global_rank, fabric.world_size, self.workers, pin=pin
+            )
+            while (progress := self.progress) < 1.0 and self.config.stage_at(progress) == stage:
+                began = time.monotonic()
+                batch = next(source)
+                self.waited += time.monotonic() - began
+                yield batch, progress
+
+    def run(
+        self,
+        tell: Callable[[Report], None],
+        save: Callable[[], None],
+        *,
+        log_every: int = 50,
+        save_seconds: float = 300.0,
+        save_steps: int | None = None,
+    ) -> None:
+        """Train to the end or until ``stop_requested``; ``save`` is called in between and at the end."""
+        sums: dict[str, Tensor] = {}
+        saved = started = last = time.monotonic()
+        done, since, seen, waited = self.seconds, self.step, self.seen, self.waited
+        for batch, progress in self.batches():
+            for name, value in self.update(batch, progress).items():
+                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
+            now = time.monotonic()
+            self.seconds = self._agreed(done + now - started)
+            if self.step % log_every == 0:
+                span, count = now - last, self.step - since
+                means = {name: value.item() / count for name, value in sums.items()}
+                tell(
+                    Report(
+                        self.step, self.progress, self.seconds, (self.seen - seen) / span,
+                        (self.waited - waited) / span, self.learning_rate(progress),
+                        means.pop("gradient"), means,
+                    )  # fmt: skip
+                )
+                sums, last, since, seen, waited = {}, now, self.step, self.seen, self.waited
+            due = now - saved > save_seconds if save_steps is None else self.step % save_steps == 0
+            if due and self.progress < 1.0:
+                save()
+                saved = now
+            if self._agreed(float(self.stop_requested)):
+                break
+        save()
+
+    def _agreed(self, value: float) -> float:
+        """The first process's value: all processes must see the same clock and the same stop."""
+        if self.fabric.world_size == 1:
+            return value
+        agreed: float = self.fabric.broadcast(value)
+        return agreed
 
     @torch.no_grad()
     def initialise_projection(self) -> None:
-        """Set the projection to softened PCA whitening of the styles' pooled features.
+        """Set the encoder's projection to softened PCA whitening of the styles' pooled features.
 
         Pooled ReLU features of any two pictures are nearly parallel: all lie around their mean. Scaled
         to one length as they are, all styles would start as almost the same point, and the generator
         would learn their average first. Centred and with the variances evened out to their square
         roots they start apart.
         """
-        pooled = torch.stack([self.style_target(i, 0).pooled for i in range(len(self.styles))])
+        encoder = self.networks.encoder
+        if encoder is None or len(self.styles) < 2:
+            return
+        pooled = torch.cat([encoder.pooled(self._first_view(index)) for index in self._spread_styles()])
         mean = pooled.mean(dim=0)
         _, singular, directions = torch.linalg.svd(pooled - mean, full_matrices=False)
-        size = min(self.encoder.config.embedding_size, len(singular))
-        spread = singular[:size] / len(self.styles) ** 0.5  # standard deviation along each axis
+        size = min(encoder.config.embedding_size, len(singular))
+        spread = singular[:size] / len(pooled) ** 0.5  # standard deviation along each axis
         axes = directions[:size] / (spread.clamp_min(spread[0] * 1e-2) ** 0.5)[:, None]
-        projection = self.encoder.project
-        projection.weight.zero_()
-        projection.weight[:size] = axes
-        projection.bias.zero_()
-        projection.bias[:size] = -axes @ mean
+        encoder.project.weight.zero_()
+        encoder.project.weight[:size] = axes
+        encoder.project.bias.zero_()
+        encoder.project.bias[:size] = -axes @ mean
+        self.average = {name: value.detach().clone() for name, value in self.trained.items()}
 
-    def run(
-        self, folder: Path, tell: Callable[[Report], None], *, log_every: int = 50, save_every: float = 300.0
-    ) -> None:
-        """Train to the end, telling ``tell`` and writing ``folder``/state.pt, samples and weights."""
-        if self.step == 0:
-            self.initialise_projection()
-            self.average = {name: value.detach().clone() for name, value in self.trained.items()}
-        sums: dict[str, float] = {}
-        saved = started = last = time.monotonic()
-        done, images, since = self.seconds, 0, self.step
-        while self.progress < 1.0:
-            images += self.config.stage_at(self.progress).batch
-            for name, value in self.update(self.progress).items():
-                sums[name] = sums.get(name, 0.0) + value.item()
-            now = time.monotonic()
-            self.seconds = done + now - started
-            if self.step % log_every == 0:
-                count = self.step - since
-                means = {name: value / count for name, value in sums.items()}
-                tell(Report(self.step, self.progress, self.seconds, images / (now - last), means))
-                sums, images, last, since = {}, 0, now, self.step
-            if now - saved > save_every:
-                self.save(folder)
-                saved = now
-        self.save(folder)
+    def _spread_styles(self) -> list[int]:
+        """Indices of up to WHITENING_STYLES styles, evenly spread."""
+        count = min(len(self.styles), WHITENING_STYLES)
+        return np.linspace(0, len(self.styles) - 1, count).astype(int).tolist()
 
-    # --- files --------------------------------------------------------------------------------
+    def _first_view(self, index: int) -> Tensor:
+        crop = style_crop(self.config, self.styles, View(index, 0), self.skipped)
+        return to_tensor(stack([crop]), self.device)
 
-    def save(self, folder: Path) -> None:
-        """Write state.pt (to resume), weights.safetensors (averaged weights) and a sample sheet."""
-        state = {
+    # --- state --------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """All that a continued run needs; data need no more than the number of samples seen."""
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
+        return {
             "step": self.step,
+            "seen": self.seen,
             "seconds": self.seconds,
+            "waited": self.waited,
             "trained": {name: value.detach() for name, value in self.trained.items()},
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
-            "rng": json.dumps(self.rng.bit_generator.state),
+            "scaler": scaler.state_dict() if scaler is not None else {},
+            "skipped": sorted(self.skipped),
         }
-        with replacing(folder / "state.pt") as temporary:
-            torch.save(state, temporary)
-        current = {name: value.detach().clone() for name, value in self.trained.items()}
-        self.put(self.average)
-        summary = {**self.config.to_dict(), "steps_done": self.step, "seconds": round(self.seconds),
-                   "content_images": len(self.contents), "style_images": len(self.styles)}  # fmt: skip
-        save_checkpoint(folder / "weights.safetensors", Networks(self.generator, self.encoder, summary))
-        save_image(folder / f"samples-{self.step:06d}.jpg", self.samples())
-        self.put(current)
 
-    def restore(self, folder: Path) -> None:
-        """Continue from state.pt as if the run had not stopped."""
-        state = torch.load(folder / "state.pt", map_location=self.device, weights_only=True)
-        self.step, self.seconds = state["step"], state["seconds"]
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from ``state`` as if the run had not stopped."""
+        self.step, self.seen, self.seconds = state["step"], state["seen"], state["seconds"]
+        self.waited = state["waited"]
+        self.skipped = set(state["skipped"])
         self.put(state["trained"])
-        self.average = state["average"]
+        self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
-        self.rng.bit_generator.state = json.loads(state["rng"])
+        if state["scaler"]:
+            self.fabric.strategy.precision.scaler.load_state_dict(state["scaler"])  # type: ignore[attr-defined]
+
+    def result(self) -> Networks:
+        """The networks with averaged weights, on the CPU, in evaluation mode."""
+        average = {name: value.cpu() for name, value in self.average.items()}
+        return self.networks.copy_with(average)
 
     @torch.no_grad()
     def put(self, values: dict[str, Tensor]) -> None:
@@ -301,20 +345,60 @@ class Trainer:
 
     @torch.no_grad()
     def samples(self, rows: int = 4, columns: int = 6, size: int = 192) -> Image:
-        """A sheet: styles on top, contents at the left, always the same pictures."""
+        """A sheet with the averaged weights: styles on top, contents at the left, always the same."""
+        current = {name: value.detach().clone() for name, value in self.trained.items()}
+        self.put(self.average)
+        try:
+            return self._sheet(rows, columns, size)
+        finally:
+            self.put(current)
+
+    def _sheet(self, rows: int, columns: int, size: int) -> Image:
         rng = np.random.default_rng(0)
         rows, columns = min(rows, len(self.contents)), min(columns, len(self.styles))
-        contents = [random_crop(self.contents[i].decode(), size, 1.2, rng)
-                    for i in rng.choice(len(self.contents), rows, replace=False)]  # fmt: skip
-        chosen = rng.choice(len(self.styles), columns, replace=False, p=self.style_odds)
-        styles = [random_crop(self.styles[i].decode(), EMBED_SIZE, 1.0, rng) for i in chosen]
-        _, film = self.film(self.encoder.pooled(to_tensor(styles, self.device)))
-        small = [np.asarray(random_crop(style, size, 1.0, rng)) for style in styles]
+        chosen = rng.choice(len(self.styles), columns, replace=False)
+        views = [View(int(index), 0) for index in chosen]
+        crops = [style_crop(self.config, self.styles, view, set()) for view in views]
+        small = [random_crop(crop, size, 1.0, np.random.default_rng(0)) for crop in crops]
         sheet = [np.concatenate([np.full_like(small[0], 255), *small], axis=1)]
-        for content in contents:
-            batch = to_tensor([content] * columns, self.device)
-            with self.autocast():
-                stylised = self.generator(batch, film)
-            pixels = (stylised.float() * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        for index in rng.choice(len(self.contents), rows, replace=False):
+            photo = first_readable(self.contents, int(index), set())
+            content = random_crop(photo, size, 1.2, rng)
+            batch = to_tensor(stack([content] * columns), self.device)
+            with self.fabric.autocast():
+                targets = [self.targets.make(stack([crop]), self.device) for crop in crops]
+                style = self.targets.style_input(targets, batch, self.vgg(batch))
+                stylized = self.networks.generator(batch, self.stylizer.module.condition(style))
+            pixels = (stylized.float() * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
             sheet.append(np.concatenate([content, *pixels], axis=1))
         return np.concatenate(sheet, axis=0)
+
+
+def twice(style: Any) -> Any:
+    """A style input (see Stylizer.condition) for a batch that holds every sample two times."""
+    if style is None:
+        return None
+    if isinstance(style, tuple):
+        content, styles = style
+        return torch.cat([content, content]), [*styles, *styles]
+    return torch.cat([style, style])
+
+
+def check(config: TrainConfig, networks: Networks, styles: list[StoredImage], fabric: Fabric) -> None:
+    """Refuse what cannot be trained. Raises InvalidArgument."""
+    injection = networks.config.injection
+    if injection == "johnson" and len(styles) != 1:
+        raise InvalidArgument(
+            f"a johnson network learns one style; {len(styles)} style images were given: give one, or "
+            "choose another --injection"
+        )
+    if injection == "johnson" and config.identity_share:
+        raise InvalidArgument("a johnson network has no style to choose; set identity_share to 0")
+    if config.train_trunk and networks.encoder is None:
+        raise InvalidArgument(f"the injection {injection} has no style encoder to train")
+    for stage in config.stages:
+        if stage.batch % fabric.world_size:
+            raise InvalidArgument(
+                f"a batch of {stage.batch} cannot be divided evenly among {fabric.world_size} processes; "
+                "change it with --batch-scale"
+            )

@@ -41,7 +41,7 @@ class TorchStyleEncoder:
     def __init__(self, bundle: Bundle, device: str) -> None:
         self.manifest = bundle.manifest
         self.device = choose_device(device)
-        self.graph = StyleEncoderGraph(load_bundle(bundle).encoder).to(self.device).eval()
+        self.graph = StyleEncoderGraph(load_bundle(bundle).film_encoder).to(self.device).eval()
 
     @torch.inference_mode()
     def __call__(self, styles: Images) -> tuple[NDArray[np.float32], Films]:

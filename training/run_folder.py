@@ -1,0 +1,197 @@
+"""The folder of a run: one owner at a time, a state to continue from, and a record of what was done.
+
+    run.json             configuration, versions, data, commit, command, figures
+    state.pt             to continue from (weights, averages, optimiser, position in the data)
+    weights.safetensors  the result so far: averaged weights, for mst export
+    log.jsonl            losses and speed, one line per report; tensorboard/ holds the same as curves
+    samples-STEP.jpg     the same few pictures at every save
+    bad-batch-STEP.pt    what the loss was no number on, if that happened
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import filelock
+import lightning
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from mst_deploy import __version__
+from mst_deploy.errors import InputError, InvalidArgument, OutputError
+from mst_deploy.files import replacing
+from mst_deploy.images import save_image
+from mst_deploy.training.loop import BadBatch, Report, Trainer
+from mst_deploy.weights import Networks, save_checkpoint
+
+LENGTH = ("steps", "epochs", "minutes")  # may differ when a run is continued
+
+
+class RunFolder:
+    """Writes of one run. Made by ``open_run``."""
+
+    def __init__(self, path: Path, facts: dict[str, Any]) -> None:
+        self.path, self.facts = path, facts
+        self.log = (path / "log.jsonl").open("a", encoding="utf-8")
+        self.curves = SummaryWriter(str(path / "tensorboard"))
+
+    def close(self) -> None:
+        self.log.close()
+        self.curves.close()
+
+    def restore(self, trainer: Trainer) -> bool:
+        """Continue from state.pt if there is one. Raises InvalidArgument when it is another run's."""
+        file = self.path / "state.pt"
+        if not file.exists():
+            return False
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises anything for a damaged file
+            raise InputError(f"cannot continue from {file}: {error}; choose another folder with -o") from error
+        refuse_other_run(state["run"], self.identity(), self.path)
+        trainer.load_state(state)
+        return True
+
+    def identity(self) -> dict[str, Any]:
+        """What must not change within a run."""
+        config = {name: value for name, value in self.facts["config"].items() if name not in LENGTH}
+        return json.loads(json.dumps({"phase": self.facts["phase"], "data": self.facts["data"],
+                                      "losses": self.facts["losses"], **config}))  # type: ignore[no-any-return]  # fmt: skip
+
+    def record(self, report: Report) -> None:
+        """A line in the log and a point on every curve."""
+        values = {**report.losses, "gradient_norm": report.gradient_norm,
+                  "learning_rate": report.learning_rate}  # fmt: skip
+        speed = {"images_per_second": report.images_per_second, "waiting": report.waiting}
+        rounded = {name: float(f"{value:.5g}") for name, value in values.items()}
+        line = {"step": report.step, "seconds": round(report.seconds),
+                **{name: round(value, 3) for name, value in speed.items()}, **rounded}  # fmt: skip
+        print(json.dumps(line), file=self.log, flush=True)
+        for name, value in {**values, **speed}.items():
+            self.curves.add_scalar(name, value, report.step)
+
+    def save(self, trainer: Trainer) -> None:
+        """State, averaged weights, samples and run.json; what was there stays until each is complete."""
+        with replacing(self.path / "state.pt") as temporary:
+            write_state(temporary, {**trainer.state(), "run": self.identity()})
+        networks = trainer.result()
+        summary = {**self.facts["config"], "phase": self.facts["phase"], "steps_done": trainer.step,
+                   "images_seen": trainer.seen, "seconds": round(trainer.seconds),
+                   "content_images": len(trainer.contents), "style_images": len(trainer.styles),
+                   "losses": self.facts["losses"]}  # fmt: skip
+        networks = Networks(networks.generator, networks.encoder, summary)
+        save_checkpoint(self.path / "weights.safetensors", networks)
+        sheet = trainer.samples()
+        save_image(self.path / f"samples-{trainer.step:06d}.jpg", sheet)
+        self.curves.add_image("samples", sheet, trainer.step, dataformats="HWC")
+        self.curves.flush()
+        self.write_facts(trainer)
+
+    def write_facts(self, trainer: Trainer) -> None:
+        """run.json."""
+        peak = torch.cuda.max_memory_allocated() >> 20 if torch.cuda.is_available() else None
+        done = {"steps": trainer.step, "images_seen": trainer.seen, "seconds": round(trainer.seconds, 1),
+                "finished": trainer.progress >= 1.0, "skipped_files": sorted(trainer.skipped),
+                "images_per_second": round(trainer.seen / max(trainer.seconds, 1e-9), 2),
+                "waiting_for_data": round(trainer.waited / max(trainer.seconds, 1e-9), 3),
+                "gpu_memory_mib": peak}  # fmt: skip
+        with replacing(self.path / "run.json") as temporary:
+            temporary.write_text(json.dumps({**self.facts, "done": done}, indent=2) + "\n", encoding="utf-8")
+
+    def keep_bad_batch(self, bad: BadBatch) -> Path:
+        """Write the batch on which the loss was no number."""
+        file = self.path / f"bad-batch-{bad.step:06d}.pt"
+        styles = {str(tuple(view)): crop for view, crop in bad.batch.styles.items()}
+        with replacing(file) as temporary:
+            write_state(temporary, {"contents": bad.batch.contents, "moved": bad.batch.moved,
+                                    "shifts": bad.batch.shifts, "styles": styles,
+                                    "views": [None if v is None else tuple(v) for v in bad.batch.views],
+                                    "terms": bad.terms})  # fmt: skip
+        return file
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """torch.save, with its many forms of "no space left" as OSError."""
+    try:
+        torch.save(state, path)
+    except RuntimeError as error:  # the C++ writer's form
+        raise OSError(None, f"the file could not be written in full ({str(error).splitlines()[0]})") from error
+
+
+@contextmanager
+def open_run(path: Path, facts: dict[str, Any]) -> Iterator[RunFolder]:
+    """The folder of a run, for this process alone. Raises OutputError when another run is using it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path / ".lock")
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise OutputError(
+            f"another run is writing into {path}; wait for it or choose another folder with -o"
+        ) from None
+    except OSError as error:
+        raise OutputError(f"cannot use the folder {path}: {error.strerror}; choose another with -o") from error
+    folder = RunFolder(path, facts)
+    try:
+        yield folder
+    finally:
+        folder.close()
+        lock.release()
+
+
+def refuse_other_run(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
+    """Raise InvalidArgument, naming a difference, unless both describe the same run."""
+    for name in wanted:
+        if found.get(name) != wanted[name]:
+            raise InvalidArgument(
+                f"{path} holds a run with {name} = {_short(found.get(name))}, now it would be "
+                f"{_short(wanted[name])}; give the same options to continue it or another folder with -o"
+            )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def gather_facts(**facts: Any) -> dict[str, Any]:
+    """What run.json says from the start: the given facts, command, versions, machine, commit."""
+    return {
+        **facts,
+        "command": ["mst", *sys.argv[1:]],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "commit": git_commit(),
+        "versions": {
+            "mst-deploy": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "lightning": lightning.__version__,
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
+        },
+        "machine": {"cpu": platform.machine(), "threads": torch.get_num_threads(),
+                    "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None},
+    }  # fmt: skip
+
+
+def git_commit() -> str | None:
+    """The commit of the source tree this runs from, with -dirty if changed; None outside of one."""
+    here = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=here, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,159 @@
+"""Both networks as one module, and what the losses and the encoder need of a style."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mst_deploy.injections import INJECTIONS
+from mst_deploy.injections.patch import FEATURES
+from mst_deploy.training.data import Image
+from mst_deploy.training.losses import gram
+from mst_deploy.training.samples import View
+from mst_deploy.training.vgg import Vgg19
+from mst_deploy.weights import Networks
+
+EMBED_SIZE = 256  # the side at which a content crop is shown to the style encoder
+KEPT_BYTES = 4 << 30  # most memory for style targets
+
+
+def to_tensor(images: Tensor, device: torch.device) -> Tensor:
+    """(N, H, W, 3) uint8 RGB -> (N, 3, H, W) float32 0..1, channels last in memory."""
+    return images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
+
+
+def stack(images: Sequence[Image]) -> Tensor:
+    """Pictures of one size -> (N, H, W, 3) uint8."""
+    return torch.stack([torch.from_numpy(image) for image in images])
+
+
+class Stylizer(nn.Module):
+    """What learns, behind one ``forward``, so that wrappers for mixed precision and several GPUs see it."""
+
+    def __init__(self, networks: Networks) -> None:
+        super().__init__()
+        self.generator = networks.generator
+        self.encoder = networks.encoder
+        self.needs = INJECTIONS[networks.config.injection].NEEDS
+
+    def forward(self, contents: Tensor, style: Any) -> Tensor:
+        """contents (N, 3, S, S) in 0..1 and a style (see condition) -> (N, 3, S, S) in 0..1."""
+        stylized: Tensor = self.generator(contents, self.condition(style))
+        return stylized
+
+    def condition(self, style: Any) -> Any:
+        """What the generator is given.
+
+        ``style`` is, by what the injection needs: for an embedding or a film row, pooled Inception
+        features (N, 768), or style pictures (N, 3, Z, Z) where the trunk learns as well; for features,
+        those of content and style; else None.
+        """
+        if self.encoder is None:
+            return style
+        pooled = style if style.dim() == 2 else self.encoder.pooled(style)
+        with torch.autocast(pooled.device.type, enabled=False):  # the embedding is float32 when deployed
+            return self.encoder.condition_of(self.encoder.embed(pooled.float()))
+
+
+@dataclass(frozen=True)
+class StyleTarget:
+    """What a step needs of one style view."""
+
+    grams: dict[str, Tensor]
+    """Layer -> (C, C) float16."""
+    pooled: Tensor | None = None
+    """(768,) float32, where the injection needs an embedding and the trunk is frozen."""
+    features: Tensor | None = None
+    """(256, h, w), where the injection matches patches."""
+    picture: Tensor | None = None
+    """(3, Z, Z) in 0..1, where the trunk learns."""
+
+
+class StyleTargets:
+    """Style targets by view. They depend on nothing that learns, so they are computed once and kept.
+
+    With too many styles to keep, or where a target holds a whole map, nothing is kept; ``known`` is None
+    then and every batch brings its style crops with it.
+    """
+
+    def __init__(self, stylizer: Stylizer, vgg: Vgg19, styles: int, views: int, *, train_trunk: bool) -> None:
+        self.stylizer, self.vgg, self.train_trunk = stylizer, vgg, train_trunk
+        self.kept: dict[View, StyleTarget] = {}
+        size = styles * views * sum(2 * channels**2 for channels in (64, 128, 256, 512))
+        keeps = size <= KEPT_BYTES and not train_trunk and stylizer.needs != "features"
+        self.known = torch.zeros(styles, views, dtype=torch.bool).share_memory_() if keeps else None
+
+    @torch.no_grad()
+    def of(self, views: Sequence[View | None], crops: dict[View, Tensor], device: torch.device) -> list[StyleTarget | None]:  # fmt: skip
+        """The targets of a batch; ``crops`` (Z, Z, 3) uint8 must hold every view not known yet."""
+        if self.known is None:
+            targets = {view: self.make(crop[None], device) for view, crop in crops.items()}
+            return [None if view is None else targets[view] for view in views]
+        for view, crop in crops.items():
+            if view not in self.kept:  # one at a time: a batch's rounding would depend on its company
+                self.kept[view] = self.make(crop[None], device)
+                self.known[view] = True
+        return [None if view is None else self.kept[view] for view in views]
+
+    @torch.no_grad()
+    def make(self, crop: Tensor, device: torch.device) -> StyleTarget:
+        """(1, Z, Z, 3) uint8 -> its target."""
+        picture = to_tensor(crop, device)
+        taps = self.vgg(picture)
+        grams = {name: gram(taps[name])[0].half() for name in self.vgg.style_layers}
+        if self.train_trunk:
+            return StyleTarget(grams, picture=picture[0])
+        if self.stylizer.needs == "features":
+            return StyleTarget(grams, features=taps[FEATURES][0])
+        if self.stylizer.encoder is None:
+            return StyleTarget(grams)
+        return StyleTarget(grams, pooled=self.stylizer.encoder.pooled(picture)[0])
+
+    def style_input(self, targets: Sequence[StyleTarget | None], contents: Tensor, taps: dict[str, Tensor]) -> Any:
+        """What ``Stylizer.forward`` takes for a batch; where a target is None the style is the content.
+
+        contents (N, 3, S, S) in 0..1; ``taps`` are their VGG features.
+        """
+        if self.stylizer.needs == "nothing":
+            return None
+        if self.stylizer.needs == "features":
+            own = taps[FEATURES]
+            styles = [own[row] if t is None else t.features for row, t in enumerate(targets)]
+            return own, styles
+        if self.train_trunk:
+            return torch.stack([_shown(contents[row]) if t is None else t.picture for row, t in enumerate(targets)])  # type: ignore[misc]  # fmt: skip
+        rows = [self._pooled(contents[row]) if t is None else t.pooled for row, t in enumerate(targets)]
+        return torch.stack(rows)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def _pooled(self, content: Tensor) -> Tensor:
+        assert self.stylizer.encoder is not None
+        pooled: Tensor = self.stylizer.encoder.pooled(_shown(content)[None])[0]
+        return pooled
+
+
+@torch.inference_mode()
+def stylize_pictures(stylizer: Stylizer, vgg: Vgg19, photos: Sequence[Image], artwork: Image) -> list[Image]:
+    """Pictures of one size (H, W, 3) in the style of one artwork (Z, Z, 3), by any injection."""
+    device = next(stylizer.parameters()).device
+    targets = StyleTargets(stylizer, vgg, 1, 1, train_trunk=False)
+    target = targets.make(stack([artwork]), device)
+    results = []
+    for photo in photos:
+        content = to_tensor(stack([photo]), device)
+        taps = vgg(content) if stylizer.needs == "features" else {}
+        stylized = stylizer(content, targets.style_input([target], content, taps))
+        pixels = (stylized[0].float() * 255).round().clamp(0, 255).byte().permute(1, 2, 0)
+        results.append(np.asarray(pixels.cpu().numpy(), np.uint8))
+    return results
+
+
+def _shown(content: Tensor) -> Tensor:
+    """A content crop (3, S, S) as the encoder is shown it: (3, 256, 256)."""
+    return F.interpolate(content[None], (EMBED_SIZE, EMBED_SIZE), mode="bilinear")[0]
