@@ -273,6 +273,10 @@ VggScalesOption = Annotated[
 VggDistilledOption = Annotated[
     Path | None, typer.Option(help="Distilled VGG-19 that stands in for relu5_1 if --vgg lacks it.")
 ]
+InceptionOption = Annotated[
+    Path | None,
+    typer.Option(help="Inception-v3: torchvision's .pth, or .safetensors. Default: the shipped model's."),
+]
 HeldOutOption = Annotated[
     Path | None, typer.Option(help="Text file of SHA-256 hashes of images not to train on.")
 ]
@@ -286,9 +290,36 @@ WorkersOption = Annotated[
     int | None, typer.Option(help="Processes that decode images. Default: 1, or up to 8 for a GPU.")
 ]
 SaveEveryOption = Annotated[float, typer.Option(help="Minutes between saved states.")]
-SaveStepsOption = Annotated[
-    int | None, typer.Option(help="Steps between saved states, in place of minutes.")
-]
+SaveStepsOption = Annotated[int | None, typer.Option(help="Steps between saved states, in place of minutes.")]
+
+
+@train_app.command("classify")
+def train_classify(
+    style: ArtOption,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path(
+        "runs/classify"
+    ),
+    inception: InceptionOption = None,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(help="Hashes of artworks to measure with. Default: every eighth of a movement."),
+    ] = None,
+    steps: StepsOption = None,
+    learning_rate: RateOption = None,
+    precision: PrecisionOption = None,
+    batch_scale: BatchScaleOption = 1.0,
+    seed: SeedOption = None,
+    workers: WorkersOption = None,
+    save_steps: SaveStepsOption = None,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+) -> None:
+    """First phase: Inception learns art movements, the folders below --style, from paintings."""
+    _room("training").classify(
+        style, output, inception=inception, held_out=held_out, steps=steps, learning_rate=learning_rate,
+        precision=precision, batch_scale=batch_scale, seed=seed, workers=workers, save_steps=save_steps,
+        device=device, quiet=quiet,
+    )  # fmt: skip
 
 
 @train_app.command("joint")
@@ -309,10 +340,7 @@ def train_joint(
     vgg: VggOption = None,
     vgg_scales: VggScalesOption = None,
     vgg_distilled: VggDistilledOption = None,
-    inception: Annotated[
-        Path | None,
-        typer.Option(help="Inception-v3: torchvision's .pth, or .safetensors. Default: the shipped model's."),
-    ] = None,
+    inception: InceptionOption = None,
     held_out: HeldOutOption = None,
     minutes: MinutesOption = None,
     steps: StepsOption = None,

@@ -59,7 +59,9 @@ def progress(
     if console.is_terminal and not quiet:
         starter.start()
     try:
-        yield lambda done, note="": display.update(task, completed=done, description=f"{label} {note}".strip())
+        yield lambda done, note="": display.update(
+            task, completed=done, description=f"{label} {note}".strip()
+        )
     finally:
         starter.cancel()
         if display.live.is_started:  # stopping what never started prints an empty line

@@ -56,7 +56,9 @@ class NetworkConfig:
         if self.padding not in PADDINGS:
             raise InvalidArgument(f"unknown padding {self.padding!r}; choose one of {', '.join(PADDINGS)}")
         if self.injection not in INJECTIONS:
-            raise InvalidArgument(f"unknown injection {self.injection!r}; choose one of {', '.join(INJECTIONS)}")
+            raise InvalidArgument(
+                f"unknown injection {self.injection!r}; choose one of {', '.join(INJECTIONS)}"
+            )
 
     @property
     def film_layout(self) -> FilmLayout:

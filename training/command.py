@@ -1,25 +1,19 @@
-"""``mst train joint`` and ``mst train encoder``."""
+"""``mst train``: classify, joint, encoder."""
 
 from __future__ import annotations
 
 import json
-import logging
-import os
-import signal
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 
-from mst_deploy.console import progress, say
-from mst_deploy.errors import BackendError, InputError, InvalidArgument
+from mst_deploy.console import say
+from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.manifest import open_bundle
+from mst_deploy.training.classify import classify
 from mst_deploy.training.config import RECIPES, TrainConfig
 from mst_deploy.training.data import (
     StoredImage,
@@ -28,16 +22,18 @@ from mst_deploy.training.data import (
     random_crop,
     read_hash_list,
 )
-from mst_deploy.training.loop import LossIsNoNumber, Report, Trainer
+from mst_deploy.training.loop import LossIsNoNumber, Trainer
 from mst_deploy.training.pretrained import find_vgg, load_trunk_into
 from mst_deploy.training.run_folder import gather_facts, open_run
+from mst_deploy.training.running import graceful_stop, make_fabric, reporting
 from mst_deploy.training.samples import default_workers, first_readable
 from mst_deploy.training.stylizer import stack, to_tensor
 from mst_deploy.training.vgg import Vgg19, calibrate, load_vgg
-from mst_deploy.weights import Networks, load_bundle, load_checkpoint, new_networks
+from mst_deploy.weights import Networks, load_bundle, load_checkpoint, new_networks, save_checkpoint
+
+__all__ = ["classify", "train"]
 
 CALIBRATION_PHOTOS = 48
-PRECISIONS = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
 
 
 @dataclass(frozen=True)
@@ -101,21 +97,23 @@ def train(**options: Any) -> None:
 def lead(trainer: Trainer, job: Job, facts: dict[str, Any], *, fresh: bool) -> None:
     """The first process: trains and writes."""
     with open_run(job.output, facts) as folder, graceful_stop(trainer):
-        if folder.restore(trainer):
+        state = folder.restore()
+        if state is not None:
+            trainer.load_state(state)
             say(f"continuing {job.output} at step {trainer.step}", quiet=job.quiet)
         elif fresh:
             trainer.initialise_projection()
-        folder.write_facts(trainer)
-        with progress("training", 1000, unit="", quiet=job.quiet) as tell:
+        folder.write_facts(trainer.figures())
 
-            def record(report: Report) -> None:
-                folder.record(report)
-                note = f"step {report.step}  {report.images_per_second:.1f} images/s"
-                tell(round(1000 * report.progress), note)
+        def save() -> None:
+            folder.save_state(trainer.state())
+            save_checkpoint(job.output / "weights.safetensors", trainer.result(facts["losses"]))
+            folder.save_samples(trainer.samples(), trainer.step)
+            folder.write_facts(trainer.figures())
 
+        with reporting(folder, quiet=job.quiet) as record:
             try:
-                trainer.run(record, lambda: folder.save(trainer), save_seconds=60 * job.save_every,
-                            save_steps=job.save_steps)  # fmt: skip
+                trainer.run(record, save, save_seconds=60 * job.save_every, save_steps=job.save_steps)
             except LossIsNoNumber as error:
                 kept = folder.keep_bad_batch(error.bad)
                 raise LossIsNoNumber(error.bad, kept) from None
@@ -138,52 +136,6 @@ def follow(trainer: Trainer, job: Job, *, fresh: bool) -> None:
         trainer.run(lambda _: None, lambda: None, save_steps=job.save_steps)
 
 
-@contextmanager
-def graceful_stop(trainer: Trainer) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM ends the run after the present step, with everything saved."""
-
-    def ask(number: int, frame: Any) -> None:
-        trainer.stop_requested = True
-        signal.signal(number, before[number])
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def make_fabric(device: str, precision: str) -> Fabric:
-    """One process, or one of those that torchrun started. Raises BackendError."""
-    has_cuda = torch.cuda.is_available()
-    if device == "cuda" and not has_cuda:
-        raise BackendError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
-    chosen = ("cuda" if has_cuda else "cpu") if device == "auto" else device
-    if chosen == "cpu" and precision == "fp16":
-        raise BackendError("--precision fp16 trains on CUDA only; use bf16 or fp32 on a CPU")
-    if chosen == "cuda":
-        torch.backends.cudnn.benchmark = True  # sizes stay the same for a whole stage
-        torch.set_float32_matmul_precision("high")
-    torch.set_flush_denormal(True)  # vanishing gradients would slow a CPU down many times
-    for name in ("lightning", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
-    per_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    nodes = int(os.environ.get("WORLD_SIZE", "1")) // per_node
-    fabric = Fabric(
-        accelerator=chosen,
-        devices=per_node,
-        num_nodes=nodes,
-        strategy="ddp" if per_node * nodes > 1 else "auto",
-        precision=PRECISIONS[precision],  # type: ignore[arg-type]
-    )
-    fabric.launch()
-    return fabric
-
-
 def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
     """The recipe (a name or a JSON file) with the options that were given in its place."""
     config = read_recipe(job.recipe)
@@ -195,13 +147,14 @@ def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
         config = replace(config, network=networks.config)
     elif job.injection:
         config = replace(config, network=replace(config.network, injection=job.injection))
-    length = {"steps": job.steps, "epochs": job.epochs, "minutes": job.minutes}
+    length: dict[str, Any] = {"steps": job.steps, "epochs": job.epochs, "minutes": job.minutes}
     given = {name: value for name, value in length.items() if value is not None}
     if len(given) > 1:
-        raise InvalidArgument(f"give one length for the run, not {' and '.join(f'--{n}' for n in given)}")
+        raise InvalidArgument(f"give one length for the run, not {' and '.join(given)}")
     if given:
         config = replace(config, **{"epochs": None, "minutes": None, **given})
-    others = {"precision": job.precision, "learning_rate": job.learning_rate, "seed": job.seed,
+    others: dict[str, Any] = {"precision": job.precision, "seed": job.seed,
+              "learning_rate": job.learning_rate,
               "temporal_weight": job.temporal_weight}  # fmt: skip
     config = replace(config, **{name: value for name, value in others.items() if value is not None})
     if config.network.injection == "johnson":  # it has no style that could be the content

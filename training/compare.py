@@ -27,13 +27,13 @@ from mst_deploy.files import replacing
 from mst_deploy.images import save_image
 from mst_deploy.injections import INJECTIONS
 from mst_deploy.networks import NetworkConfig
-from mst_deploy.training.command import make_fabric
 from mst_deploy.training.config import Stage, TrainConfig
 from mst_deploy.training.data import Image, StoredImage, fingerprint, load_images, read_hash_list
 from mst_deploy.training.evaluate import centre_crop, distances
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.pretrained import load_trunk_into
 from mst_deploy.training.run_folder import gather_facts
+from mst_deploy.training.running import make_fabric
 from mst_deploy.training.samples import default_workers
 from mst_deploy.training.stylizer import Stylizer, stylize_pictures
 from mst_deploy.training.vgg import Vgg19, load_vgg
@@ -104,10 +104,7 @@ def trained(
     trainer.initialise_projection()
     with progress(path.stem, config.steps, unit="steps/s") as tell:
         trainer.run(lambda report: tell(report.step), lambda: None, log_every=10)
-    done = trainer.result()
-    summary = {**config.to_dict(), "seconds": round(trainer.seconds), "images_seen": trainer.seen,
-               "waiting_for_data": round(trainer.waited / trainer.seconds, 3)}  # fmt: skip
-    save_checkpoint(path, Networks(done.generator, done.encoder, summary))
+    save_checkpoint(path, trainer.result(vgg.describe()))
     return load_checkpoint(path)
 
 
@@ -118,9 +115,7 @@ def measure(
     stylizer = Stylizer(networks).eval()
     found, first = [], None
     for artwork in artworks:
-        for photo, result in zip(
-            photos, stylize_pictures(stylizer, vgg, photos, artwork), strict=True
-        ):
+        for photo, result in zip(photos, stylize_pictures(stylizer, vgg, photos, artwork), strict=True):
             first = result if first is None else first
             found.append(distances(vgg, photo, artwork, result))
     content, style, photo_style = (round(float(value), 4) for value in np.mean(found, axis=0))
@@ -146,11 +141,15 @@ def table(rows: list[Row], kind: str, value: str) -> str:
 def main(
     content: Annotated[list[Path], typer.Option(help="Photographs: folder, tar file or list.")],
     style: Annotated[list[Path], typer.Option(help="Artworks in one folder a movement.")],
-    held_out: Annotated[Path, typer.Option(help="Text file of SHA-256 hashes of what is kept for measuring.")],
+    held_out: Annotated[
+        Path, typer.Option(help="Text file of SHA-256 hashes of what is kept for measuring.")
+    ],
     vgg: Annotated[Path, typer.Option(help="VGG-19 weights.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for networks, JSON and pictures.")],
     vgg_scales: Annotated[Path | None, typer.Option(help="Factors that normalise VGG-19.")] = None,
-    inception: Annotated[Path | None, typer.Option(help="Inception-v3. Default: the shipped model's.")] = None,
+    inception: Annotated[
+        Path | None, typer.Option(help="Inception-v3. Default: the shipped model's.")
+    ] = None,
     images: Annotated[int, typer.Option(help="Samples each network sees.")] = 3200,
     crop: Annotated[int, typer.Option(help="Side of the crops, pixels.")] = 128,
     batch: Annotated[int, typer.Option(help="Samples a step.")] = 4,
@@ -182,7 +181,10 @@ def main(
     sheet: list[Image] = []
     for movement in MOVEMENTS:
         line = []
-        for kind, chosen in (("seen", of_movement(artworks, movement)[:1]), ("unseen", of_movement(unseen, movement))):
+        for kind, chosen in (
+            ("seen", of_movement(artworks, movement)[:1]),
+            ("unseen", of_movement(unseen, movement)),
+        ):
             pictures = [centre_crop(image.decode(), VIEW) for image in chosen]
             for name in (*CONDITIONED, movement) if kind == "seen" else CONDITIONED:
                 if pictures:

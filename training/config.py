@@ -102,9 +102,7 @@ class TrainConfig:
                 f"unknown training precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}"
             )
         if self.schedule not in SCHEDULES:
-            raise InvalidArgument(
-                f"unknown schedule {self.schedule!r}; choose one of {', '.join(SCHEDULES)}"
-            )
+            raise InvalidArgument(f"unknown schedule {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
         if self.steps < 1 or (self.minutes or 1) <= 0 or (self.epochs or 1) <= 0:
             raise InvalidArgument(
                 f"a run must have a length: steps {self.steps}, epochs {self.epochs}, minutes {self.minutes}"

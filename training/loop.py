@@ -29,7 +29,16 @@ from mst_deploy.training.losses import (
     temporal_loss,
     total_variation,
 )
-from mst_deploy.training.samples import Batch, Samples, View, batches, first_readable, style_crop
+from mst_deploy.training.samples import (
+    Batch,
+    Samples,
+    Share,
+    View,
+    batches,
+    collate,
+    first_readable,
+    style_crop,
+)
 from mst_deploy.training.stylizer import StyleTargets, Stylizer, stack, to_tensor
 from mst_deploy.training.vgg import Vgg19
 from mst_deploy.weights import Networks
@@ -50,9 +59,8 @@ class Report:
     """Of all processes together."""
     waiting: float
     """Share of the time spent waiting for data, 0..1."""
-    learning_rate: float
-    gradient_norm: float
-    losses: dict[str, float]
+    values: dict[str, float]
+    """Means of the losses and the gradient's norm since the last report, and the learning rate."""
 
 
 @dataclass(frozen=True)
@@ -175,14 +183,16 @@ class Trainer:
             group["lr"] = self.learning_rate(progress)
         self.optimizer.zero_grad(set_to_none=True)
         terms = self.losses(batch, self.config.stage_at(progress))
-        finite = torch.isfinite(terms["total"])
+        finite = bool(torch.isfinite(terms["total"]))
         if finite:
             self.fabric.backward(terms["total"])
-            terms["gradient"] = self.fabric.clip_gradients(
+            norm = self.fabric.clip_gradients(
                 self.stylizer, self.optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False
             )
+            assert norm is not None
+            terms["gradient"] = norm
             # Float16 gradients overflow now and then; the scaler skips that step and lowers its factor.
-            finite = self.config.precision == "fp16" or torch.isfinite(terms["gradient"])
+            finite = self.config.precision == "fp16" or bool(torch.isfinite(norm))
         if not finite:
             values = {name: value.item() for name, value in terms.items()}
             raise LossIsNoNumber(BadBatch(self.step, batch, values))
@@ -217,11 +227,9 @@ class Trainer:
         while self.progress < 1.0:
             stage = self.config.stage_at(self.progress)
             samples = Samples(self.config, stage, self.contents, self.styles, self.targets.known)
+            share = Share(self.fabric.global_rank, self.fabric.world_size, self.workers)
             pin = self.device.type == "cuda"
-            fabric = self.fabric
-            source = batches(
-                samples, self.seen, fabric.global_rank, fabric.world_size, self.workers, pin=pin
-            )
+            source = batches(samples, collate, stage.batch, self.seen, share, pin=pin)
             while (progress := self.progress) < 1.0 and self.config.stage_at(progress) == stage:
                 began = time.monotonic()
                 batch = next(source)
@@ -249,13 +257,9 @@ class Trainer:
             if self.step % log_every == 0:
                 span, count = now - last, self.step - since
                 means = {name: value.item() / count for name, value in sums.items()}
-                tell(
-                    Report(
-                        self.step, self.progress, self.seconds, (self.seen - seen) / span,
-                        (self.waited - waited) / span, self.learning_rate(progress),
-                        means.pop("gradient"), means,
-                    )  # fmt: skip
-                )
+                means["learning_rate"] = self.learning_rate(progress)
+                rate, wait = (self.seen - seen) / span, (self.waited - waited) / span
+                tell(Report(self.step, self.progress, self.seconds, rate, wait, means))
                 sums, last, since, seen, waited = {}, now, self.step, self.seen, self.waited
             due = now - saved > save_seconds if save_steps is None else self.step % save_steps == 0
             if due and self.progress < 1.0:
@@ -299,7 +303,7 @@ class Trainer:
     def _spread_styles(self) -> list[int]:
         """Indices of up to WHITENING_STYLES styles, evenly spread."""
         count = min(len(self.styles), WHITENING_STYLES)
-        return np.linspace(0, len(self.styles) - 1, count).astype(int).tolist()
+        return [round(index) for index in np.linspace(0, len(self.styles) - 1, count).tolist()]
 
     def _first_view(self, index: int) -> Tensor:
         crop = style_crop(self.config, self.styles, View(index, 0), self.skipped)
@@ -333,10 +337,21 @@ class Trainer:
         if state["scaler"]:
             self.fabric.strategy.precision.scaler.load_state_dict(state["scaler"])  # type: ignore[attr-defined]
 
-    def result(self) -> Networks:
-        """The networks with averaged weights, on the CPU, in evaluation mode."""
+    def result(self, losses: str = "") -> Networks:
+        """The networks with averaged weights, on the CPU, in evaluation mode; they tell their recipe."""
         average = {name: value.cpu() for name, value in self.average.items()}
-        return self.networks.copy_with(average)
+        done = self.networks.copy_with(average)
+        summary = {**self.config.to_dict(), "steps_done": self.step, "images_seen": self.seen,
+                   "seconds": round(self.seconds), "content_images": len(self.contents),
+                   "style_images": len(self.styles), "losses": losses}  # fmt: skip
+        return Networks(done.generator, done.encoder, summary)
+
+    def figures(self) -> dict[str, Any]:
+        """What run.json tells of the run so far."""
+        return {"steps": self.step, "images_seen": self.seen, "seconds": round(self.seconds, 1),
+                "finished": self.progress >= 1.0, "skipped_files": sorted(self.skipped),
+                "images_per_second": round(self.seen / max(self.seconds, 1e-9), 2),
+                "waiting_for_data": round(self.waited / max(self.seconds, 1e-9), 3)}  # fmt: skip
 
     @torch.no_grad()
     def put(self, values: dict[str, Tensor]) -> None:

@@ -1,17 +1,18 @@
 """The folder of a run: one owner at a time, a state to continue from, and a record of what was done.
 
-    run.json             configuration, versions, data, commit, command, figures
-    state.pt             to continue from (weights, averages, optimiser, position in the data)
-    weights.safetensors  the result so far: averaged weights, for mst export
-    log.jsonl            losses and speed, one line per report; tensorboard/ holds the same as curves
-    samples-STEP.jpg     the same few pictures at every save
-    bad-batch-STEP.pt    what the loss was no number on, if that happened
+run.json             configuration, versions, data, commit, command, figures
+state.pt             to continue from (weights, averages, optimiser, position in the data)
+weights.safetensors  the result so far: averaged weights, for mst export
+log.jsonl            losses and speed, one line per report; tensorboard/ holds the same as curves
+samples-STEP.jpg     the same few pictures at every save
+bad-batch-STEP.pt    what the loss was no number on, if that happened
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -30,9 +31,8 @@ from torch.utils.tensorboard import SummaryWriter
 from mst_deploy import __version__
 from mst_deploy.errors import InputError, InvalidArgument, OutputError
 from mst_deploy.files import replacing
-from mst_deploy.images import save_image
-from mst_deploy.training.loop import BadBatch, Report, Trainer
-from mst_deploy.weights import Networks, save_checkpoint
+from mst_deploy.images import Image, save_image
+from mst_deploy.training.loop import BadBatch, Report
 
 LENGTH = ("steps", "epochs", "minutes")  # may differ when a run is continued
 
@@ -49,62 +49,50 @@ class RunFolder:
         self.log.close()
         self.curves.close()
 
-    def restore(self, trainer: Trainer) -> bool:
-        """Continue from state.pt if there is one. Raises InvalidArgument when it is another run's."""
+    def restore(self) -> dict[str, Any] | None:
+        """The state to continue from, or None. Raises InvalidArgument when it is another run's."""
         file = self.path / "state.pt"
         if not file.exists():
-            return False
+            return None
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises anything for a damaged file
-            raise InputError(f"cannot continue from {file}: {error}; choose another folder with -o") from error
+            raise InputError(
+                f"cannot continue from {file}: {error}; choose another folder with -o"
+            ) from error
         refuse_other_run(state["run"], self.identity(), self.path)
-        trainer.load_state(state)
-        return True
+        return dict(state)
 
     def identity(self) -> dict[str, Any]:
         """What must not change within a run."""
         config = {name: value for name, value in self.facts["config"].items() if name not in LENGTH}
-        return json.loads(json.dumps({"phase": self.facts["phase"], "data": self.facts["data"],
-                                      "losses": self.facts["losses"], **config}))  # type: ignore[no-any-return]  # fmt: skip
+        same = {name: self.facts[name] for name in ("phase", "data", "losses")}
+        return dict(json.loads(json.dumps({**same, **config})))
 
     def record(self, report: Report) -> None:
         """A line in the log and a point on every curve."""
-        values = {**report.losses, "gradient_norm": report.gradient_norm,
-                  "learning_rate": report.learning_rate}  # fmt: skip
         speed = {"images_per_second": report.images_per_second, "waiting": report.waiting}
-        rounded = {name: float(f"{value:.5g}") for name, value in values.items()}
-        line = {"step": report.step, "seconds": round(report.seconds),
-                **{name: round(value, 3) for name, value in speed.items()}, **rounded}  # fmt: skip
+        rounded = {name: float(f"{value:.5g}") for name, value in {**speed, **report.values}.items()}
+        line = {"step": report.step, "seconds": round(report.seconds), **rounded}
         print(json.dumps(line), file=self.log, flush=True)
-        for name, value in {**values, **speed}.items():
+        for name, value in rounded.items():
             self.curves.add_scalar(name, value, report.step)
 
-    def save(self, trainer: Trainer) -> None:
-        """State, averaged weights, samples and run.json; what was there stays until each is complete."""
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Replace state.pt; the one that was there stays until the new one is complete."""
         with replacing(self.path / "state.pt") as temporary:
-            write_state(temporary, {**trainer.state(), "run": self.identity()})
-        networks = trainer.result()
-        summary = {**self.facts["config"], "phase": self.facts["phase"], "steps_done": trainer.step,
-                   "images_seen": trainer.seen, "seconds": round(trainer.seconds),
-                   "content_images": len(trainer.contents), "style_images": len(trainer.styles),
-                   "losses": self.facts["losses"]}  # fmt: skip
-        networks = Networks(networks.generator, networks.encoder, summary)
-        save_checkpoint(self.path / "weights.safetensors", networks)
-        sheet = trainer.samples()
-        save_image(self.path / f"samples-{trainer.step:06d}.jpg", sheet)
-        self.curves.add_image("samples", sheet, trainer.step, dataformats="HWC")
-        self.curves.flush()
-        self.write_facts(trainer)
+            write_state(temporary, {**state, "run": self.identity()})
 
-    def write_facts(self, trainer: Trainer) -> None:
-        """run.json."""
-        peak = torch.cuda.max_memory_allocated() >> 20 if torch.cuda.is_available() else None
-        done = {"steps": trainer.step, "images_seen": trainer.seen, "seconds": round(trainer.seconds, 1),
-                "finished": trainer.progress >= 1.0, "skipped_files": sorted(trainer.skipped),
-                "images_per_second": round(trainer.seen / max(trainer.seconds, 1e-9), 2),
-                "waiting_for_data": round(trainer.waited / max(trainer.seconds, 1e-9), 3),
-                "gpu_memory_mib": peak}  # fmt: skip
+    def save_samples(self, sheet: Image, step: int) -> None:
+        """A picture beside the weights and on the board."""
+        save_image(self.path / f"samples-{step:06d}.jpg", sheet)
+        self.curves.add_image("samples", sheet, step, dataformats="HWC")
+        self.curves.flush()
+
+    def write_facts(self, done: dict[str, Any]) -> None:
+        """run.json: what was known at the start, and ``done`` so far."""
+        if torch.cuda.is_available():
+            done = {**done, "gpu_memory_mib": torch.cuda.max_memory_allocated() >> 20}
         with replacing(self.path / "run.json") as temporary:
             temporary.write_text(json.dumps({**self.facts, "done": done}, indent=2) + "\n", encoding="utf-8")
 
@@ -125,7 +113,9 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
     try:
         torch.save(state, path)
     except RuntimeError as error:  # the C++ writer's form
-        raise OSError(None, f"the file could not be written in full ({str(error).splitlines()[0]})") from error
+        raise OSError(
+            None, f"the file could not be written in full ({str(error).splitlines()[0]})"
+        ) from error
 
 
 @contextmanager
@@ -140,7 +130,11 @@ def open_run(path: Path, facts: dict[str, Any]) -> Iterator[RunFolder]:
             f"another run is writing into {path}; wait for it or choose another folder with -o"
         ) from None
     except OSError as error:
-        raise OutputError(f"cannot use the folder {path}: {error.strerror}; choose another with -o") from error
+        raise OutputError(
+            f"cannot use the folder {path}: {error.strerror}; choose another with -o"
+        ) from error
+    for left_over in path.glob(".*-*/"):  # of a process that was killed while it wrote
+        shutil.rmtree(left_over, ignore_errors=True)
     folder = RunFolder(path, facts)
     try:
         yield folder

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -26,6 +26,15 @@ from mst_deploy.training.data import Image, StoredImage, group_weights, random_c
 
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 TRIES = 20  # other images tried in the place of one that cannot be read
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of the data a process makes, and with how many workers."""
+
+    rank: int = 0
+    ranks: int = 1
+    workers: int = 0
 
 
 class View(NamedTuple):
@@ -104,11 +113,12 @@ class Samples(Dataset[Any]):
     def _photo(self, number: int) -> int:
         """Every photograph once per pass, in an order of its own each time."""
         count = len(self.contents)
-        return int(_order(self.config.seed, number // count, count)[number % count])
+        return int(order(self.config.seed, number // count, count)[number % count])
 
 
 @lru_cache(maxsize=2)
-def _order(seed: int, turn: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def order(seed: int, turn: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """A permutation of 0..count-1 for every turn."""
     return np.random.default_rng((seed, 2, turn)).permutation(count)
 
 
@@ -169,32 +179,38 @@ def collate(samples: list[Any]) -> Batch | InputError:
 
 
 def batches(
-    samples: Samples, start: int, rank: int, ranks: int, workers: int, *, pin: bool
-) -> Iterator[Batch]:
-    """Endless batches of this process's share: of each ``stage.batch`` numbers from ``start`` on."""
-    share = samples.stage.batch // ranks
+    samples: Dataset[Any],
+    join: Callable[[list[Any]], Any],
+    batch: int,
+    start: int,
+    share: Share,
+    *,
+    pin: bool,
+) -> Iterator[Any]:
+    """Endless batches of this process's share: of each ``batch`` numbers from ``start`` on."""
+    size = batch // share.ranks
 
     def numbers() -> Iterator[list[int]]:
-        first = start + rank * share
+        first = start + share.rank * size
         while True:
-            yield list(range(first, first + share))
-            first += samples.stage.batch
+            yield list(range(first, first + size))
+            first += batch
 
     loader = DataLoader(
         samples,
-        batch_sampler=numbers(),  # type: ignore[arg-type]
-        num_workers=workers,
-        collate_fn=collate,
+        batch_sampler=numbers(),
+        num_workers=share.workers,
+        collate_fn=join,
         worker_init_fn=_quiet_worker,
         pin_memory=pin,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=4 if share.workers else None,
         # A forked copy of OpenCV's or OpenMP's thread pool has no threads and waits for them for ever.
-        multiprocessing_context=START_METHOD if workers else None,
+        multiprocessing_context=START_METHOD if share.workers else None,
     )
-    for batch in loader:
-        if isinstance(batch, InputError):
-            raise batch
-        yield batch
+    for made in loader:
+        if isinstance(made, InputError):
+            raise made
+        yield made
 
 
 def _quiet_worker(_: int) -> None:

@@ -87,10 +87,14 @@ class StyleTargets:
         self.kept: dict[View, StyleTarget] = {}
         size = styles * views * sum(2 * channels**2 for channels in (64, 128, 256, 512))
         keeps = size <= KEPT_BYTES and not train_trunk and stylizer.needs != "features"
-        self.known = torch.zeros(styles, views, dtype=torch.bool).share_memory_() if keeps else None
+        self.known = torch.zeros(styles, views, dtype=torch.bool) if keeps else None
+        if self.known is not None:
+            self.known.share_memory_()  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
-    def of(self, views: Sequence[View | None], crops: dict[View, Tensor], device: torch.device) -> list[StyleTarget | None]:  # fmt: skip
+    def of(
+        self, views: Sequence[View | None], crops: dict[View, Tensor], device: torch.device
+    ) -> list[StyleTarget | None]:
         """The targets of a batch; ``crops`` (Z, Z, 3) uint8 must hold every view not known yet."""
         if self.known is None:
             targets = {view: self.make(crop[None], device) for view, crop in crops.items()}
@@ -115,7 +119,9 @@ class StyleTargets:
             return StyleTarget(grams)
         return StyleTarget(grams, pooled=self.stylizer.encoder.pooled(picture)[0])
 
-    def style_input(self, targets: Sequence[StyleTarget | None], contents: Tensor, taps: dict[str, Tensor]) -> Any:
+    def style_input(
+        self, targets: Sequence[StyleTarget | None], contents: Tensor, taps: dict[str, Tensor]
+    ) -> Any:
         """What ``Stylizer.forward`` takes for a batch; where a target is None the style is the content.
 
         contents (N, 3, S, S) in 0..1; ``taps`` are their VGG features.
@@ -126,15 +132,19 @@ class StyleTargets:
             own = taps[FEATURES]
             styles = [own[row] if t is None else t.features for row, t in enumerate(targets)]
             return own, styles
-        if self.train_trunk:
-            return torch.stack([_shown(contents[row]) if t is None else t.picture for row, t in enumerate(targets)])  # type: ignore[misc]  # fmt: skip
-        rows = [self._pooled(contents[row]) if t is None else t.pooled for row, t in enumerate(targets)]
-        return torch.stack(rows)  # type: ignore[arg-type]
+        rows: list[Any] = []
+        for row, target in enumerate(targets):
+            if target is not None:
+                rows.append(target.picture if self.train_trunk else target.pooled)
+            else:
+                own_picture = _shown(contents[row])
+                rows.append(own_picture if self.train_trunk else self._pooled(own_picture))
+        return torch.stack(rows)
 
     @torch.no_grad()
-    def _pooled(self, content: Tensor) -> Tensor:
+    def _pooled(self, picture: Tensor) -> Tensor:
         assert self.stylizer.encoder is not None
-        pooled: Tensor = self.stylizer.encoder.pooled(_shown(content)[None])[0]
+        pooled: Tensor = self.stylizer.encoder.pooled(picture[None])[0]
         return pooled
 
 

@@ -1,13 +1,12 @@
 """How a style enters the generator: six ways behind one interface, chosen by ``NetworkConfig.injection``.
 
-| name         | the condition is           | what a layer of the residual trunk does with it                  |
-|--------------|----------------------------|------------------------------------------------------------------|
-| `film`       | film row (N, P)            | scale and shift after every normalisation of the whole network   |
-| `concat`     | embedding z (N, d)         | z spread over the map, concatenated, fused by a 1x1 convolution  |
-| `inject1x1`  | embedding z (N, d)         | a 1x1 convolution of z, one per convolution, is added            |
-| `add`        | embedding z (N, d)         | one linear map of z, shared by all blocks, is added              |
-| `patch`      | features of both pictures  | the content's features made of the style's patches are added     |
-| `johnson`    | nothing                    | a plain network: one style, learnt by heart                      |
+    name       the condition           what the residual trunk does with it
+    film       film row (N, P)         scale and shift after every normalisation, of the whole network
+    concat     embedding z (N, d)      z spread over the map, concatenated, fused by a 1x1 convolution
+    inject1x1  embedding z (N, d)      a 1x1 convolution of z, one for each convolution, is added
+    add        embedding z (N, d)      one linear map of z, shared by all blocks, is added
+    patch      features of both        the content's features, made of the style's patches, are added
+    johnson    nothing                 a plain network: one style, learnt by heart
 
 Instance normalisation takes away whatever is constant over a map. A map of z that is added or concatenated
 right before a convolution whose output is normalised would therefore change nothing at all (exactly so with

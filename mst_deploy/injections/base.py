@@ -67,6 +67,15 @@ def spread_linear(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
+def small_conv1x1(inputs: int, outputs: int) -> nn.Conv2d:
+    """A 1x1 convolution that starts small."""
+    layer = nn.Conv2d(inputs, outputs, 1)
+    nn.init.normal_(layer.weight, std=0.02)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 def as_map(vector: Tensor, like: Tensor) -> Tensor:
     """(N, C) -> (N, C, 1, 1) in the type of ``like``."""
     return vector[:, :, None, None].to(like.dtype)

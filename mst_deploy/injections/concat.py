@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mst_deploy.injections.base import Places, PlainNorms
+from mst_deploy.injections.base import Places, PlainNorms, small_conv1x1
 
 
 class Concat(PlainNorms):
@@ -19,12 +19,11 @@ class Concat(PlainNorms):
     def __init__(self, places: Places) -> None:
         super().__init__(places)
         inputs = places.width + places.embedding_size
-        self.fuse = nn.ModuleList(nn.Conv2d(inputs, places.width, 1) for _ in range(2 * places.blocks))
-        for conv in self.fuse:
-            nn.init.normal_(conv.weight, std=0.02)
+        convs = [small_conv1x1(inputs, places.width) for _ in range(2 * places.blocks)]
+        for conv in convs:
             with torch.no_grad():
                 conv.weight[:, : places.width, 0, 0] += torch.eye(places.width)
-            nn.init.zeros_(conv.bias)
+        self.fuse = nn.ModuleList(convs)
 
     def enter(self, x: Tensor, block: int, conv: int, condition: Any) -> Tensor:
         z = condition[:, :, None, None].to(x.dtype).expand(-1, -1, *x.shape[2:])  # (N, d, h, w)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mst_deploy.injections.base import Places, PlainNorms
+from mst_deploy.injections.base import Places, PlainNorms, small_conv1x1
 
 FEATURES = "relu3_1"
 FEATURE_CHANNELS = 256
@@ -28,12 +28,7 @@ class Patch(PlainNorms):
 
     def __init__(self, places: Places) -> None:
         super().__init__(places)
-        self.maps = nn.ModuleList(
-            nn.Conv2d(FEATURE_CHANNELS, places.width, 1) for _ in range(places.blocks)
-        )
-        for conv in self.maps:
-            nn.init.normal_(conv.weight, std=0.02)
-            nn.init.zeros_(conv.bias)
+        self.maps = nn.ModuleList(small_conv1x1(FEATURE_CHANNELS, places.width) for _ in range(places.blocks))
 
     def prepare(self, condition: Any) -> Any:
         content, style = condition
@@ -57,7 +52,7 @@ def match(content: Tensor, style: Tensor) -> Tensor:
     wanted = patches(content)  # (C*9, n)
     offered = F.normalize(patches(style), dim=0)  # (C*9, m); the content's length does not move the maximum
     chunk = max(1, SIMILARITIES // offered.shape[1])
-    best = [(part.T @ offered).argmax(dim=1) for part in wanted.split(chunk, dim=1)]
+    best = [(part.T @ offered).argmax(dim=1) for part in torch.split(wanted, chunk, dim=1)]
     return torch.cat(best).reshape(content.shape[1] - PATCH + 1, content.shape[2] - PATCH + 1)
 
 

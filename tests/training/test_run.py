@@ -1,0 +1,267 @@
+"""Whole runs through the command line: killed and continued, shared out, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mst_deploy.errors import InputError, InvalidArgument, OutputError
+from mst_deploy.training.command import Job, configure, read_recipe
+from mst_deploy.training.config import RECIPES
+from mst_deploy.training.loop import LossIsNoNumber, check
+from mst_deploy.training.run_folder import open_run
+from tests.conftest import ROOT
+from tests.training.toys import batch_of, make_trainer, write_folders
+
+FACTS: dict[str, Any] = {"phase": "joint", "config": {"seed": 1, "steps": 5}, "data": "x", "losses": "y"}
+
+
+def mst(*arguments: str, wait: bool = True) -> Any:
+    """The command line in a process of its own."""
+    command = [sys.executable, "-m", "mst_deploy", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if not wait:
+        return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+def test_killed_and_continued_equals_twenty_steps_straight(tmp_path: Path) -> None:
+    data = write_folders(tmp_path)
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    common = ["train", "joint", *data, "--save-steps", "10"]
+    assert mst(*common, "-o", str(straight)).returncode == 0
+    running = mst(*common, "-o", str(broken), wait=False)
+    try:
+        until = time.monotonic() + 120
+        while not (broken / "state.pt").exists() and time.monotonic() < until:
+            time.sleep(0.005)
+        (broken / ".state-left-over").mkdir()  # as if it had been killed while writing
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    assert torch.load(broken / "state.pt", weights_only=True)["step"] == 10
+    finished = mst(*common, "-o", str(broken))
+    assert finished.returncode == 0, finished.stderr
+    assert "continuing" in finished.stderr
+    expected, found = (load_file(run / "weights.safetensors") for run in (straight, broken))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    states = [torch.load(run / "state.pt", weights_only=True) for run in (straight, broken)]
+    assert all(torch.equal(states[0]["trained"][n], states[1]["trained"][n]) for n in states[0]["trained"])
+    run = json.loads((broken / "run.json").read_text())
+    assert run["done"]["finished"]
+    assert run["done"]["steps"] == 20
+    assert run["config"]["network"]["widths"] == [4, 6, 8]
+    assert set(run["data"]) == {"content", "style"}
+    assert "torch" in run["versions"]
+    assert (broken / "samples-000020.jpg").exists()
+    assert not [path.name for path in broken.iterdir() if path.name.startswith(".state")]
+    refused = mst(*common, "-o", str(broken), "--learning-rate", "0.5")
+    assert refused.returncode == 1
+    assert "learning_rate = 0.001, now it would be 0.5" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+DDP = """
+import sys, torch
+from mst_deploy.training.running import make_fabric
+from tests.training.toys import CONFIG, batch_of, make_trainer
+from dataclasses import replace
+config = replace(CONFIG, stages=(replace(CONFIG.stages[0], batch=4),), temporal_weight=2.0)
+fabric = make_fabric("cpu", "fp32")
+trainer = make_trainer(config, fabric)
+terms = trainer.losses(batch_of(trainer), config.stages[0])
+fabric.backward(terms["total"])
+if fabric.is_global_zero:
+    assert fabric.world_size == int(sys.argv[2])
+    torch.save({name: p.grad for name, p in trainer.trained.items()}, sys.argv[1])
+"""
+
+
+def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
+    """Same global batch of 4, with gloo. Sums in another order differ by 1e-5 of the largest entry."""
+    script = tmp_path / "ddp.py"
+    script.write_text(DDP)
+    gradients = []
+    for processes in (1, 2):
+        file = tmp_path / f"{processes}.pt"
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                   f"--nproc-per-node={processes}", str(script), str(file), str(processes)]  # fmt: skip
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        gradients.append(torch.load(file, weights_only=True))
+    one, two = gradients
+    for name, gradient in one.items():
+        torch.testing.assert_close(two[name], gradient, rtol=0, atol=1e-5 * gradient.abs().max().item())
+        assert gradient.abs().max() > 0
+
+
+def test_curves_and_log_hold_what_was_reported(tmp_path: Path) -> None:
+    trainer = make_trainer()
+    with open_run(tmp_path / "run", FACTS) as folder:
+        trainer.run(folder.record, lambda: None, log_every=4)
+        folder.save_samples(trainer.samples(2, 2, 32), trainer.step)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 8, 12]
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    board.Reload()
+    style = [event.value for event in board.Scalars("style")]
+    assert style == pytest.approx([line["style"] for line in lines], rel=1e-4)
+    assert {"content", "learning_rate", "gradient", "images_per_second"} <= set(board.Tags()["scalars"])
+    assert board.Tags()["images"] == ["samples"]
+
+
+def test_batch_that_gave_no_number_is_kept(tmp_path: Path) -> None:
+    trainer = make_trainer()
+    batch = batch_of(trainer)
+    with torch.no_grad():
+        trainer.networks.generator.head.weight.fill_(float("inf"))
+    with open_run(tmp_path, FACTS) as folder, pytest.raises(LossIsNoNumber) as caught:
+        trainer.update(batch, 0.0)
+    kept = torch.load(folder.keep_bad_batch(caught.value.bad), weights_only=True)
+    assert torch.equal(kept["contents"], batch.contents)
+    assert len(kept["views"]) == len(batch)
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
+    with (
+        open_run(tmp_path / "run", FACTS),
+        pytest.raises(OutputError, match="another run is writing"),
+        open_run(tmp_path / "run", FACTS),
+    ):
+        pass
+    with open_run(tmp_path / "run", FACTS):
+        pass
+
+
+def test_other_data_or_settings_are_not_continued_in_silence(tmp_path: Path) -> None:
+    with open_run(tmp_path, FACTS) as folder:
+        folder.save_state({"step": 3})
+        assert folder.restore() is not None
+    longer = {**FACTS, "config": {"seed": 1, "steps": 50}}  # more of the same is fine
+    with open_run(tmp_path, longer) as folder:
+        assert folder.restore() is not None
+    for other in ({**FACTS, "data": "z"}, {**FACTS, "config": {"seed": 2, "steps": 5}}):
+        with open_run(tmp_path, other) as folder, pytest.raises(InvalidArgument, match="another folder"):
+            folder.restore()
+
+
+def test_damaged_state_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state.pt").write_bytes(b"half a file")
+    with (
+        open_run(tmp_path, FACTS) as folder,
+        pytest.raises(InputError, match=r"cannot continue from .*state\.pt"),
+    ):
+        folder.restore()
+
+
+def test_previous_state_survives_a_full_disk(tmp_path: Path) -> None:
+    """The system refuses to write more than 1 MB to any file, in the middle of a larger state."""
+    with open_run(tmp_path, FACTS) as folder:
+        folder.save_state({"step": 1})
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+        try:
+            with pytest.raises(OutputError, match=r"cannot write .*state\.pt"):
+                folder.save_state({"step": 2, "weights": torch.zeros(1_000_000)})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, handler)
+        state = folder.restore()
+    assert state is not None
+    assert state["step"] == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "log.jsonl", "state.pt", "tensorboard"]
+
+
+def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot use the folder"), open_run(tmp_path / "file" / "x", FACTS):
+        pass
+
+
+def job(**options: Any) -> Job:
+    return Job("joint", [], [], Path("run"), **{"recipe": "default", **options})
+
+
+def test_options_take_the_place_of_the_recipe() -> None:
+    config = configure(job(steps=7, style_weight=3.0, batch_scale=2.0, injection="add", seed=9))
+    default = RECIPES["default"]
+    assert (config.steps, config.minutes, config.seed) == (7, None, 9)
+    assert config.network.injection == "add"
+    assert [stage.style_weight for stage in config.stages] == [3.0] * 4
+    assert [stage.batch for stage in config.stages] == [2 * stage.batch for stage in default.stages]
+    assert configure(job()) == default
+    assert configure(job(recipe="deck", minutes=5.0)).epochs is None
+    assert configure(job(injection="johnson")).identity_share == 0
+
+
+def test_bad_recipes_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="unknown recipe 'deckk'; choose one of default, deck"):
+        read_recipe("deckk")
+    with pytest.raises(InvalidArgument, match="one length"):
+        configure(job(steps=1, minutes=1.0))
+    (tmp_path / "r.json").write_text("[1]")
+    with pytest.raises(InputError, match="cannot read the recipe"):
+        read_recipe(str(tmp_path / "r.json"))
+    (tmp_path / "r.json").write_text(json.dumps({"config": {"stages": [{"until": 2}]}}))
+    with pytest.raises(InputError, match="cannot read the recipe"):
+        read_recipe(str(tmp_path / "r.json"))
+
+
+def test_recipe_of_a_finished_run_is_the_same_recipe(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"config": RECIPES["deck"].to_dict(), "phase": "joint"}))
+    assert read_recipe(str(tmp_path / "run.json")) == RECIPES["deck"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--content", "EMPTY", "--style", "EMPTY"], "no images to train on"),
+        (["--content", "photos", "--style", "art", "--vgg", "absent.pth"], "absent.pth does not exist"),
+        (["--content", "photos", "--style", "art", "--injection", "x"], "unknown injection 'x'"),
+        (["--content", "photos", "--style", "art", "--precision", "fp16"], "trains on CUDA only"),
+        (["--content", "photos", "--style", "art", "--injection", "johnson", "--vgg", "VGG"], "one style"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_starts_no_run(
+    tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from mst_deploy.cli import main
+
+    write_folders(tmp_path)
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "VGG").symlink_to(tmp_path / "vgg.safetensors")
+    monkeypatch.chdir(tmp_path)
+    named = ["vgg.safetensors" if word == "VGG" else word for word in arguments]
+    monkeypatch.setattr(sys, "argv", ["mst", "train", "joint", *named, "--device", "cpu", "-o", "run"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    captured = capsys.readouterr()
+    assert stopped.value.code == 1
+    assert message in captured.err
+    assert captured.err.splitlines()[-1].startswith("mst: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_batch_that_processes_cannot_share_is_refused() -> None:
+    trainer = make_trainer()
+    three = SimpleNamespace(world_size=3)
+    with pytest.raises(InvalidArgument, match="cannot be divided evenly among 3"):
+        check(trainer.config, trainer.networks, trainer.styles, three)  # type: ignore[arg-type]

@@ -1,0 +1,300 @@
+"""``mst train classify``: Inception learns to tell art movements apart, before it encodes styles.
+
+A trunk that was trained on photographs of things looks past paint. Classification of movements (the
+folders the artworks lie in) turns its features towards it; the classifier itself is thrown away.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.fabric import Fabric
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from mst_deploy.console import say
+from mst_deploy.errors import InputError, InvalidArgument, VerificationError
+from mst_deploy.files import replacing
+from mst_deploy.inception import InceptionTrunk
+from mst_deploy.networks import NetworkConfig, StyleEncoder
+from mst_deploy.training.data import (
+    StoredImage,
+    fingerprint,
+    load_images,
+    random_crop,
+    read_hash_list,
+)
+from mst_deploy.training.evaluate import centre_crop
+from mst_deploy.training.loop import Report
+from mst_deploy.training.pretrained import load_trunk_into
+from mst_deploy.training.run_folder import gather_facts, open_run
+from mst_deploy.training.running import graceful_stop, make_fabric, reporting
+from mst_deploy.training.samples import Share, batches, default_workers, first_readable
+from mst_deploy.training.stylizer import stack, to_tensor
+
+FOLD = 8  # every eighth image of a movement is kept to measure with, if no list says which
+
+
+@dataclass(frozen=True)
+class ClassifyConfig:
+    """A whole run of the first phase."""
+
+    steps: int = 1_000
+    batch: int = 16
+    crop: int = 256
+    """Side of the crops in pixels; the style encoder sees styles at this size."""
+    zoom: float = 1.8
+    learning_rate: float = 1e-4
+    """Peak, of the trunk; the new classifier learns ten times as fast."""
+    warmup_steps: int = 50
+    smoothing: float = 0.1
+    """Label smoothing (Szegedy et al. 2015, section 7)."""
+    weight_decay: float = 1e-2
+    clip_norm: float = 5.0
+    seed: int = 1
+    precision: str = "bf16"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 1 or self.crop < StyleEncoder.MIN_SIZE:
+            raise InvalidArgument(f"impossible configuration: {self}")
+
+
+class Classifier(nn.Module):
+    """(N, 3, H, W) in 0..1 -> logits (N, classes)."""
+
+    def __init__(self, trunk: InceptionTrunk, classes: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = nn.Linear(InceptionTrunk.CHANNELS, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.trunk(images * 2 - 1).mean(dim=(2, 3)))
+        return logits
+
+
+class LabelledCrops(Dataset[Any]):
+    """Sample n as (crop, label, skipped): movements in turn at random, a pure function of seed and n."""
+
+    def __init__(self, config: ClassifyConfig, images: Sequence[StoredImage], labels: Sequence[int]) -> None:
+        self.config = config
+        self.members = [
+            [image for image, own in zip(images, labels, strict=True) if own == label]
+            for label in range(max(labels) + 1)
+        ]
+
+    def __getitem__(self, number: int) -> Any:
+        rng = np.random.default_rng((self.config.seed, 3, number))
+        label = int(rng.integers(len(self.members)))
+        own = self.members[label]
+        skipped: set[str] = set()
+        try:
+            picture = first_readable(own, int(rng.integers(len(own))), skipped)
+        except InputError as error:
+            return error
+        return random_crop(picture, self.config.crop, self.config.zoom, rng), label, skipped
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """N crops (N, S, S, 3) uint8 with their labels (N,)."""
+
+    crops: Tensor
+    labels: Tensor
+    skipped: frozenset[str]
+
+
+def join(samples: list[Any]) -> LabelledBatch | InputError:
+    for sample in samples:
+        if isinstance(sample, InputError):
+            return sample
+    crops, labels, skipped = zip(*samples, strict=True)
+    return LabelledBatch(stack(crops), torch.tensor(labels), frozenset().union(*skipped))
+
+
+class ClassifyTrainer:
+    """State of one run of the first phase."""
+
+    def __init__(
+        self, config: ClassifyConfig, trunk: InceptionTrunk, images: Sequence[StoredImage],
+        classes: Sequence[str], fabric: Fabric, *, workers: int = 0,
+    ) -> None:  # fmt: skip
+        self.config, self.fabric, self.trunk, self.classes = config, fabric, trunk, list(classes)
+        labels = [self.classes.index(image.group) for image in images]
+        self.samples = LabelledCrops(config, images, labels)
+        self.workers = workers
+        model = Classifier(trunk.requires_grad_(True).train(), len(classes))
+        model = model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        groups = [{"params": model.trunk.parameters()}, {"params": model.head.parameters(), "scale": 10.0}]
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.model: Any
+        self.optimizer: Any
+        self.model, self.optimizer = fabric.setup(model, optimizer)
+        self.step, self.seconds, self.waited = 0, 0.0, 0.0
+        self.skipped: set[str] = set()
+        self.stop_requested = False
+
+    @property
+    def progress(self) -> float:
+        return self.step / self.config.steps
+
+    def update(self, batch: LabelledBatch) -> dict[str, float]:
+        """One optimiser step. Raises VerificationError when the loss is no number."""
+        warm = min(1.0, (self.step + 1) / self.config.warmup_steps)
+        rate = self.config.learning_rate * warm * (1 + math.cos(math.pi * self.progress)) / 2
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("scale", 1.0)
+        self.optimizer.zero_grad(set_to_none=True)
+        logits = self.model(to_tensor(batch.crops, self.fabric.device)).float()
+        labels = batch.labels.to(self.fabric.device)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.smoothing)
+        if not torch.isfinite(loss):
+            raise VerificationError(
+                f"training stopped at step {self.step}: the loss is no longer a number; the last saved "
+                "state is good; try a lower --learning-rate or --precision fp32"
+            )
+        self.fabric.backward(loss)
+        self.fabric.clip_gradients(
+            self.model, self.optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False
+        )
+        self.optimizer.step()
+        self.step += 1
+        self.skipped |= batch.skipped
+        right = (logits.argmax(dim=1) == labels).float().mean()
+        return {"loss": loss.item(), "accuracy": right.item(), "learning_rate": rate}
+
+    def run(
+        self, tell: Callable[[Report], None], save: Callable[[], None], *, log_every: int = 20,
+        save_steps: int = 200,
+    ) -> None:  # fmt: skip
+        """Train to the end or until ``stop_requested``."""
+        share = Share(self.fabric.global_rank, self.fabric.world_size, self.workers)
+        source = batches(self.samples, join, self.config.batch, self.step * self.config.batch, share,
+                         pin=False)  # fmt: skip
+        sums: dict[str, float] = {}
+        last = time.monotonic()
+        while self.step < self.config.steps and not self.stop_requested:
+            began = time.monotonic()
+            batch = next(source)
+            self.waited += time.monotonic() - began
+            for name, value in self.update(batch).items():
+                sums[name] = sums.get(name, 0.0) + value / log_every
+            self.seconds += time.monotonic() - began
+            if self.step % log_every == 0:
+                now = time.monotonic()
+                rate = log_every * self.config.batch / (now - last)
+                tell(Report(self.step, self.progress, self.seconds, rate,
+                            self.waited / self.seconds, sums))  # fmt: skip
+                sums, last = {}, now
+            if self.step % save_steps == 0 and self.step < self.config.steps:
+                save()
+        save()
+
+    @torch.inference_mode()
+    def accuracy(self, images: Sequence[StoredImage]) -> float:
+        """Share of images (at their middle) whose movement is recognised, each movement weighing alike."""
+        self.model.eval()
+        right: dict[str, list[bool]] = {}
+        for image in images:
+            crop = centre_crop(image.decode(), self.config.crop)
+            logits = self.model(to_tensor(stack([crop]), self.fabric.device))
+            found = self.classes[int(logits.argmax())]
+            right.setdefault(image.group, []).append(found == image.group)
+        self.model.train()
+        return float(np.mean([np.mean(hits) for hits in right.values()]))
+
+    def state(self) -> dict[str, Any]:
+        return {"step": self.step, "seconds": self.seconds, "waited": self.waited,
+                "skipped": sorted(self.skipped), "model": self.model.module.state_dict(),
+                "optimizer": self.optimizer.state_dict()}  # fmt: skip
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.step, self.seconds, self.waited = state["step"], state["seconds"], state["waited"]
+        self.skipped = set(state["skipped"])
+        self.model.module.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def split(
+    images: Sequence[StoredImage], held_out: frozenset[str]
+) -> tuple[list[StoredImage], list[StoredImage]]:
+    """Images to learn and to measure on: by the list, else every FOLD-th of each movement.
+
+    Raises InputError with fewer than two movements.
+    """
+    learn: list[StoredImage] = []
+    measure: list[StoredImage] = []
+    seen: dict[str, int] = {}
+    for image in images:
+        seen[image.group] = seen.get(image.group, 0) + 1
+        kept = image.sha256 in held_out if held_out else seen[image.group] % FOLD == 0
+        (measure if kept else learn).append(image)
+    groups = {image.group for image in learn}
+    if len(groups) < 2 or "" in groups:
+        raise InputError(
+            f"found {len(groups)} art movements; give a folder that holds one folder of pictures for each"
+        )
+    return learn, [image for image in measure if image.group in groups]
+
+
+def classify(
+    style: list[Path], output: Path, *, inception: Path | None, held_out: Path | None, steps: int | None,
+    learning_rate: float | None, precision: str | None, batch_scale: float, seed: int | None,
+    workers: int | None, save_steps: int | None, device: str, quiet: bool,
+) -> None:  # fmt: skip
+    """Fine-tune the trunk, say how well it does, write it as OUTPUT/inception.safetensors."""
+    given = {"steps": steps, "learning_rate": learning_rate, "precision": precision, "seed": seed}
+    config = ClassifyConfig(
+        batch=max(1, round(ClassifyConfig.batch * batch_scale)),
+        **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
+    )
+    fabric = make_fabric(device, config.precision)
+    if fabric.world_size > 1:
+        raise InvalidArgument("mst train classify runs in one process; start it without torchrun")
+    learn, measure = split(load_images(style), read_hash_list(held_out) if held_out else frozenset())
+    classes = sorted({image.group for image in learn})
+    torch.manual_seed(config.seed)
+    encoder = StyleEncoder(NetworkConfig())
+    load_trunk_into(encoder, inception)
+    workers = default_workers(fabric.device.type) if workers is None else workers
+    trainer = ClassifyTrainer(config, encoder.trunk, learn, classes, fabric, workers=workers)
+    facts = gather_facts(
+        phase="classify", config=asdict(config), losses="cross entropy", movements=classes,
+        processes=fabric.world_size, device=str(fabric.device), data={"style": fingerprint(learn)},
+    )  # fmt: skip
+    say(f"{len(learn)} artworks in {len(classes)} movements; {len(measure)} more to measure", quiet=quiet)
+    with open_run(output, facts) as folder, graceful_stop(trainer), reporting(folder, quiet=quiet) as tell:
+        state = folder.restore()
+        if state is not None:
+            trainer.load_state(state)
+            say(f"continuing {output} at step {trainer.step}", quiet=quiet)
+
+        def save() -> None:
+            folder.save_state(trainer.state())
+            with replacing(output / "inception.safetensors") as temporary:
+                tensors = {
+                    name: t.detach().cpu().contiguous() for name, t in trainer.trunk.state_dict().items()
+                }
+                save_file(tensors, temporary)
+            reached = trainer.accuracy(measure) if measure else None
+            folder.write_facts({
+                "steps": trainer.step, "seconds": round(trainer.seconds, 1),
+                "finished": trainer.progress >= 1.0, "skipped_files": sorted(trainer.skipped),
+                "waiting_for_data": round(trainer.waited / max(trainer.seconds, 1e-9), 3),
+                "held_out_accuracy": reached, "chance": 1 / len(classes),
+            })  # fmt: skip
+            if reached is not None:
+                say(f"step {trainer.step}: {reached:.1%} of the measured artworks recognised "
+                    f"(chance {1 / len(classes):.1%})", quiet=quiet)  # fmt: skip
+
+        trainer.run(tell, save, save_steps=save_steps or 200)
+    trunk = output / "inception.safetensors"
+    say(f"{trunk}; train with it: mst train joint --inception {trunk} ...", quiet=quiet)

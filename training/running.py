@@ -1,0 +1,86 @@
+"""What the phases of the training share: devices, signals, progress."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from lightning.fabric import Fabric
+
+from mst_deploy.console import progress
+from mst_deploy.errors import BackendError
+from mst_deploy.training.loop import Report
+from mst_deploy.training.run_folder import RunFolder
+
+PRECISIONS = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
+
+
+class Stoppable(Protocol):
+    """Something that runs until it is done or told to stop."""
+
+    stop_requested: bool
+
+
+def make_fabric(device: str, precision: str) -> Fabric:
+    """One process, or one of those that torchrun started. Raises BackendError."""
+    has_cuda = torch.cuda.is_available()
+    if device == "cuda" and not has_cuda:
+        raise BackendError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
+    chosen = ("cuda" if has_cuda else "cpu") if device == "auto" else device
+    if chosen == "cpu" and precision == "fp16":
+        raise BackendError("--precision fp16 trains on CUDA only; use bf16 or fp32 on a CPU")
+    if chosen == "cuda":
+        torch.backends.cudnn.benchmark = True  # sizes stay the same for a whole stage
+        torch.set_float32_matmul_precision("high")
+    torch.set_flush_denormal(True)  # vanishing gradients would slow a CPU down many times
+    for name in ("lightning", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    per_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    nodes = int(os.environ.get("WORLD_SIZE", "1")) // per_node
+    fabric = Fabric(
+        accelerator=chosen,
+        devices=per_node,
+        num_nodes=nodes,
+        strategy="ddp" if per_node * nodes > 1 else "auto",
+        precision=PRECISIONS[precision],  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
+
+
+@contextmanager
+def graceful_stop(trainer: Stoppable) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM ends the run after the present step, with everything saved."""
+
+    def ask(number: int, frame: Any) -> None:
+        trainer.stop_requested = True
+        signal.signal(number, before[signal.Signals(number)])
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def reporting(folder: RunFolder, *, quiet: bool) -> Iterator[Callable[[Report], None]]:
+    """A function that takes reports to the log, the curves and the progress bar."""
+    with progress("training", 1000, unit="", quiet=quiet) as tell:
+
+        def record(report: Report) -> None:
+            folder.record(report)
+            note = f"step {report.step}  {report.images_per_second:.1f} images/s"
+            tell(round(1000 * report.progress), note)
+
+        yield record
