@@ -1,0 +1,84 @@
+"""Numbers for what goes wrong with many styles in one network: averaging, and the seams of patch matching.
+
+Pictures are (H, W, 3) uint8 RGB.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mst_deploy.images import Image
+
+Vector = NDArray[np.float64]
+
+PALETTE = ("L mean", "a mean", "b mean", "L spread", "a spread", "b spread")
+STROKES = ("1 px", "2 px", "4 px", "8 px", "direction")
+
+
+def palette(image: Image) -> Vector:
+    """(6,): mean and standard deviation of CIELAB's L, a, b (L 0..100)."""
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).reshape(-1, 3)
+    return np.concatenate([lab.mean(axis=0), lab.std(axis=0)]).astype(np.float64)
+
+
+def strokes(image: Image) -> Vector:
+    """(5,): log10 of the energy of four octaves of detail of the lightness, and how directed it is (0..1).
+
+    Octaves are levels of the Laplacian pyramid (Burt & Adelson 1983); the last number is the mean coherence
+    of the structure tensor: 1 where neighbouring gradients point the same way, 0 where they do not.
+    """
+    light = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    energies: list[float] = []
+    level: NDArray[Any] = light
+    for _ in range(4):
+        smaller = cv2.pyrDown(level)
+        detail = level - cv2.pyrUp(smaller, dstsize=(level.shape[1], level.shape[0]))
+        energies.append(math.log10(float(np.square(detail).mean()) + 1e-8))
+        level = smaller
+    dx, dy = cv2.Sobel(light, cv2.CV_32F, 1, 0), cv2.Sobel(light, cv2.CV_32F, 0, 1)
+    xx, yy, xy = (cv2.GaussianBlur(product, (0, 0), 3) for product in (dx * dx, dy * dy, dx * dy))
+    total = (xx + yy).sum()
+    coherence = np.sqrt((xx - yy) ** 2 + 4 * xy**2).sum() / total if total > 0 else 0.0
+    return np.array([*energies, coherence], np.float64)
+
+
+def kept_spread(outputs: Sequence[Vector], styles: Sequence[Vector]) -> float:
+    """How much of the differences between styles is left in the results for one photograph: 1 all, 0 none.
+
+    Root of the summed variance over styles, after each statistic was divided by its standard deviation
+    over the styles themselves.
+    """
+    wanted, found = np.stack(styles), np.stack(outputs)
+    scale = np.where(wanted.std(axis=0) > 0, wanted.std(axis=0), np.inf)
+    return float(np.sqrt((found / scale).var(axis=0).sum() / (wanted / scale).var(axis=0).sum()))
+
+
+def seams(matches: NDArray[np.int64], style_columns: int) -> NDArray[np.bool_]:
+    """Where neighbouring content patches were given style patches that are no neighbours.
+
+    ``matches`` (h, w) are patch numbers, row by row, of a style with ``style_columns`` patches a row ->
+    (h, w-1) bool, True between a patch and its right neighbour.
+    """
+    right = matches[:, 1:] - matches[:, :-1]
+    same_row = matches[:, 1:] // style_columns == matches[:, :-1] // style_columns
+    return np.asarray(~((right == 1) & same_row))
+
+
+def seam_contrast(image: Image, seam: NDArray[np.bool_]) -> float:
+    """Mean horizontal step of the lightness at seams, over the mean step elsewhere; 1 if seams do not show.
+
+    ``seam`` (h, w-1) is enlarged to the picture.
+    """
+    light = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    step = np.abs(np.diff(light, axis=1))
+    size = (step.shape[1], step.shape[0])
+    where = cv2.resize(seam.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
+    if where.all() or not where.any():
+        return 1.0
+    return float(step[where].mean() / max(step[~where].mean(), 1e-6))

@@ -1,0 +1,104 @@
+"""Speed and memory of training on this machine: ``python -m mst_deploy.training.throughput --help``.
+
+For crops of 128 and 256 pixels: images a second, the share of the time spent waiting for data, and the
+memory that one more image in the batch takes. The first steps, in which style targets are computed and
+buffers grow, are not counted.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from mst_deploy.console import progress
+from mst_deploy.training.config import Stage, TrainConfig
+from mst_deploy.training.data import load_images
+from mst_deploy.training.loop import Trainer
+from mst_deploy.training.pretrained import find_vgg, load_trunk_into
+from mst_deploy.training.run_folder import gather_facts
+from mst_deploy.training.running import make_fabric
+from mst_deploy.training.samples import default_workers
+from mst_deploy.training.vgg import load_vgg
+from mst_deploy.weights import new_networks
+
+
+def peak_memory() -> float:
+    """The most memory used so far, MiB: of the GPU, or of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def measure(trainer: Trainer, steps: int, warmup: int) -> dict[str, float]:
+    """Images a second and the share of waiting over ``steps`` steps after ``warmup``."""
+    source = trainer.batches()
+    for _ in range(warmup):
+        trainer.update(*next(source))
+    began, waited, seen = time.monotonic(), trainer.waited, trainer.seen
+    for _ in range(steps):
+        trainer.update(*next(source))
+    if trainer.device.type == "cuda":
+        torch.cuda.synchronize()
+    seconds = time.monotonic() - began
+    return {
+        "images_per_second": round((trainer.seen - seen) / seconds, 2),
+        "waiting_for_data": round((trainer.waited - waited) / seconds, 4),
+    }
+
+
+def main(
+    content: Annotated[list[Path], typer.Option(help="Photographs: folder, tar file or list.")],
+    style: Annotated[list[Path], typer.Option(help="Artworks: folder, tar file or list.")],
+    vgg: Annotated[Path | None, typer.Option(help="VGG-19 weights. Default: downloaded once.")] = None,
+    batch: Annotated[int, typer.Option(help="Images a step with crops of 128; a quarter with 256.")] = 8,
+    steps: Annotated[int, typer.Option(help="Steps that are timed.")] = 20,
+    styles: Annotated[int, typer.Option(help="Artworks used: their targets must be computed first.")] = 16,
+    workers: Annotated[int | None, typer.Option(help="Processes that decode images.")] = None,
+    precision: Annotated[str, typer.Option(help="bf16, fp16 or fp32.")] = "bf16",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="JSON file to write.")] = None,
+) -> None:
+    """Measure training speed and memory."""
+    fabric = make_fabric(device, precision)
+    count = default_workers(fabric.device.type) if workers is None else workers
+    contents, artworks = load_images(content), load_images(style)[:styles]
+    network = load_vgg(find_vgg(vgg))
+    rows: list[dict[str, Any]] = []
+    sizes = [(128, batch), (256, max(1, batch // 4))]
+    with progress("measuring", 2 * len(sizes), unit="runs/s") as tell:
+        for crop, largest in sizes:
+            memory = []
+            for size in (1, largest) if largest > 1 else (1, 2):
+                config = TrainConfig(stages=(Stage(1.0, crop, size, 10.0),), style_views=1,
+                                     identity_share=0.0, precision=precision)  # fmt: skip
+                networks = new_networks(config.network)
+                assert networks.encoder is not None
+                load_trunk_into(networks.encoder, None)
+                trainer = Trainer(config, networks, network, contents, artworks, fabric, workers=count)
+                trainer.initialise_projection()
+                warmup = max(5, 3 * styles // size)
+                figures = measure(trainer, steps, warmup)
+                memory.append((size, peak_memory()))
+                tell(len(rows) + len(memory))
+            (few, least), (many, most) = memory
+            rows.append({"crop": crop, "batch": many, **figures,
+                         "memory_per_image_mib": round((most - least) / (many - few)),
+                         "peak_memory_mib": round(most)})  # fmt: skip
+            if torch.cuda.is_available():
+                torch.cuda.reset_peak_memory_stats()
+    facts = gather_facts(rows=rows, workers=count, precision=precision, device=str(fabric.device))
+    facts.pop("command")
+    text = json.dumps(facts, indent=2)
+    print(text)
+    if output is not None:
+        output.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
