@@ -44,26 +44,37 @@ class Patch(PlainNorms):
         return F.relu(x + given)
 
 
+@torch.no_grad()
 def match(content: Tensor, style: Tensor) -> Tensor:
     """Index of the style patch most like each content patch, by cosine: (C, h, w), (C, H, W) -> (h-2, w-2).
 
-    Patches are 3x3 and numbered row by row. Memory does not grow with the product of both sizes.
+    Patches are 3x3 and numbered row by row. Beside the style's patches, no more is held at once than
+    SIMILARITIES numbers, or those of one row of content patches.
     """
-    wanted = patches(content)  # (C*9, n)
-    offered = F.normalize(patches(style), dim=0)  # (C*9, m); the content's length does not move the maximum
-    chunk = max(1, SIMILARITIES // offered.shape[1])
-    best = [(part.T @ offered).argmax(dim=1) for part in torch.split(wanted, chunk, dim=1)]
-    return torch.cat(best).reshape(content.shape[1] - PATCH + 1, content.shape[2] - PATCH + 1)
+    offered = patches(style)  # (C*9, m)
+    offered /= offered.norm(dim=0).clamp_min(1e-12)  # a content patch's length does not move the maximum
+    height, width = content.shape[1] - PATCH + 1, content.shape[2] - PATCH + 1
+    rows = max(1, SIMILARITIES // (offered.shape[1] * width))
+    best = []
+    for top in range(0, height, rows):
+        wanted = patches(content[:, top : top + min(rows, height - top) + PATCH - 1])  # (C*9, rows*width)
+        best.append((wanted.T @ offered).argmax(dim=1))
+    return torch.cat(best).reshape(height, width)
 
 
 def swap(content: Tensor, style: Tensor) -> Tensor:
     """Each content patch replaced by its match in the style, overlaps averaged: (C, h, w) float32."""
     content, style = content.float(), style.float()
     index = match(content, style)
-    size = (content.shape[1], content.shape[2])
-    chosen = patches(style)[:, index.flatten()]  # (C*9, n)
-    total = F.fold(chosen[None], size, PATCH)[0]
-    count = F.fold(torch.ones_like(chosen[None, : PATCH * PATCH]), size, PATCH)[0]  # (1, h, w)
+    per_row = style.shape[2] - PATCH + 1
+    row, column = index // per_row, index % per_row
+    total = torch.zeros_like(content)
+    count = torch.zeros_like(content[:1])
+    for down in range(PATCH):
+        for right in range(PATCH):
+            place = (slice(None), slice(down, down + len(index)), slice(right, right + index.shape[1]))
+            total[place] += style[:, row + down, column + right]
+            count[place] += 1
     return total / count
 
 
