@@ -280,17 +280,22 @@ InceptionOption = Annotated[
 HeldOutOption = Annotated[
     Path | None, typer.Option(help="Text file of SHA-256 hashes of images not to train on.")
 ]
-MinutesOption = Annotated[float | None, typer.Option(help="Length of the run in minutes.")]
-StepsOption = Annotated[int | None, typer.Option(help="Length of the run in optimiser steps.")]
+MinutesOption = Annotated[float | None, typer.Option(min=0.01, help="Length of the run in minutes.")]
+StepsOption = Annotated[int | None, typer.Option(min=1, help="Length of the run in optimiser steps.")]
 RateOption = Annotated[float | None, typer.Option(help="Peak learning rate. Default: the recipe's.")]
 PrecisionOption = Annotated[str | None, typer.Option(help="bf16, fp16 or fp32. Default: the recipe's.")]
-BatchScaleOption = Annotated[float, typer.Option(help="Multiplies every batch size, for GPUs.")]
+BatchScaleOption = Annotated[
+    float, typer.Option(min=0.01, help="Multiplies every batch size (rounded, at least 1), for GPUs.")
+]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of weights and data order.")]
 WorkersOption = Annotated[
-    int | None, typer.Option(help="Processes that decode images. Default: 1, or up to 8 for a GPU.")
+    int | None,
+    typer.Option(min=0, help="Processes that decode images. Default: 1, or up to 8 for a GPU."),
 ]
-SaveEveryOption = Annotated[float, typer.Option(help="Minutes between saved states.")]
-SaveStepsOption = Annotated[int | None, typer.Option(help="Steps between saved states, in place of minutes.")]
+SaveEveryOption = Annotated[float, typer.Option(min=0.01, help="Minutes between saved states.")]
+SaveStepsOption = Annotated[
+    int | None, typer.Option(min=1, help="Steps between saved states, in place of minutes.")
+]
 
 
 @train_app.command("classify")

@@ -23,6 +23,7 @@ from mst_deploy.training.command import Job, configure, read_recipe
 from mst_deploy.training.config import RECIPES
 from mst_deploy.training.loop import LossIsNoNumber, check
 from mst_deploy.training.run_folder import open_run
+from mst_deploy.weights import load_checkpoint
 from tests.conftest import ROOT
 from tests.training.toys import batch_of, make_trainer, write_folders
 
@@ -109,6 +110,21 @@ def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
     for name, gradient in one.items():
         torch.testing.assert_close(two[name], gradient, rtol=0, atol=1e-5 * gradient.abs().max().item())
         assert gradient.abs().max() > 0
+
+
+def test_torchrun_trains_with_two_processes(tmp_path: Path) -> None:
+    data = write_folders(tmp_path)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+               "-m", "mst_deploy", "train", "joint", *data, "-o", str(tmp_path / "run"),
+               "--steps", "3", "--workers", "0"]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stderr.count("losses: content relu4_1") == 1
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["processes"] == 2
+    assert run["done"]["images_seen"] == 6
+    assert load_checkpoint(tmp_path / "run" / "weights.safetensors").training["steps_done"] == 3
 
 
 def test_curves_and_log_hold_what_was_reported(tmp_path: Path) -> None:
