@@ -1,4 +1,4 @@
-"""The room where numbers are made: a model in, timings as JSON out.
+"""The room where numbers are made: a model in, figures as JSON out. Speed here, looks in ``quality``.
 
 Speed is measured here and nowhere else; no test asserts it.
 """

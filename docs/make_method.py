@@ -20,16 +20,7 @@ import torch
 import typer
 
 from mst_deploy.backends import Images, open_generator, open_style_encoder
-from mst_deploy.console import progress
-from mst_deploy.images import resize_short_side, save_image
-from mst_deploy.injections.patch import FEATURES, match
-from mst_deploy.pipeline import stylize_image
-from mst_deploy.shipped import DEFAULT_BUNDLE
-from mst_deploy.styling import encode_film
-from mst_deploy.training.compare import CONDITIONED, MOVEMENTS, VIEW, of_movement
-from mst_deploy.training.data import StoredImage, load_images, read_hash_list
-from mst_deploy.training.evaluate import as_tensor, centre_crop
-from mst_deploy.training.statistics import (
+from mst_deploy.benchmarks.quality.statistics import (
     PALETTE,
     STROKES,
     kept_spread,
@@ -38,8 +29,17 @@ from mst_deploy.training.statistics import (
     seams,
     strokes,
 )
+from mst_deploy.console import progress
+from mst_deploy.image_sets import StoredImage, load_images, read_hash_list
+from mst_deploy.images import centre_crop, resize_short_side, save_image
+from mst_deploy.injections.patch import FEATURES, match
+from mst_deploy.perceptual import as_tensor
+from mst_deploy.pipeline import stylize_image
+from mst_deploy.shipped import DEFAULT_BUNDLE
+from mst_deploy.styling import encode_film
+from mst_deploy.training.compare import CONDITIONED, MOVEMENTS, VIEW, of_movement
 from mst_deploy.training.stylizer import Stylizer, stylize_pictures
-from mst_deploy.training.vgg import Vgg19, load_vgg
+from mst_deploy.vgg import Vgg19, load_vgg
 from mst_deploy.weights import load_checkpoint
 
 mpl.use("Agg")

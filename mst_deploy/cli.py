@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from mst_deploy import __version__
+from mst_deploy.cli_eval import eval_app
+from mst_deploy.cli_train import train_app
 from mst_deploy.errors import InvalidArgument, MstError
 from mst_deploy.options import (
     BackendOption,
@@ -25,6 +27,7 @@ from mst_deploy.options import (
     StrengthOption,
     StyleOption,
     free_to_write,
+    room,
 )
 
 app = typer.Typer(
@@ -36,9 +39,9 @@ app = typer.Typer(
     add_completion=False,
 )
 style_app = typer.Typer(help="Make reusable style files; list the shipped ones.", no_args_is_help=True)
-train_app = typer.Typer(help="Train models on your own pictures.", no_args_is_help=True)
 app.add_typer(style_app, name="style")
 app.add_typer(train_app, name="train")
+app.add_typer(eval_app, name="eval")
 
 
 def show_version(wanted: bool) -> None:
@@ -254,162 +257,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a model as two ONNX graphs with a manifest, verified against PyTorch."""
-    _room("export").export(source, precision, output, force=force, quiet=quiet, as_json=as_json)
-
-
-ContentOption = Annotated[
-    list[Path], typer.Option(help="Photographs: folder, tar file or list (.txt); may be repeated.")
-]
-ArtOption = Annotated[
-    list[Path], typer.Option("--style", help="Artworks: folder, tar file or list (.txt); may be repeated.")
-]
-VggOption = Annotated[
-    Path | None,
-    typer.Option(help="VGG-19: torchvision's .pth, or .safetensors. Default: downloaded once."),
-]
-VggScalesOption = Annotated[
-    Path | None, typer.Option(help="Factors that normalise VGG-19. Default: taken from the photographs.")
-]
-VggDistilledOption = Annotated[
-    Path | None, typer.Option(help="Distilled VGG-19 that stands in for relu5_1 if --vgg lacks it.")
-]
-InceptionOption = Annotated[
-    Path | None,
-    typer.Option(help="Inception-v3: torchvision's .pth, or .safetensors. Default: the shipped model's."),
-]
-HeldOutOption = Annotated[
-    Path | None, typer.Option(help="Text file of SHA-256 hashes of images not to train on.")
-]
-MinutesOption = Annotated[float | None, typer.Option(min=0.01, help="Length of the run in minutes.")]
-StepsOption = Annotated[int | None, typer.Option(min=1, help="Length of the run in optimiser steps.")]
-RateOption = Annotated[float | None, typer.Option(help="Peak learning rate. Default: the recipe's.")]
-PrecisionOption = Annotated[str | None, typer.Option(help="bf16, fp16 or fp32. Default: the recipe's.")]
-BatchScaleOption = Annotated[
-    float, typer.Option(min=0.01, help="Multiplies every batch size (rounded, at least 1), for GPUs.")
-]
-SeedOption = Annotated[int | None, typer.Option(help="Seed of weights and data order.")]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option(min=0, help="Processes that decode images. Default: 1, or up to 8 for a GPU."),
-]
-SaveEveryOption = Annotated[float, typer.Option(min=0.01, help="Minutes between saved states.")]
-SaveStepsOption = Annotated[
-    int | None, typer.Option(min=1, help="Steps between saved states, in place of minutes.")
-]
-
-
-@train_app.command("classify")
-def train_classify(
-    style: ArtOption,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path(
-        "runs/classify"
-    ),
-    inception: InceptionOption = None,
-    held_out: Annotated[
-        Path | None,
-        typer.Option(help="Hashes of artworks to measure with. Default: every eighth of a movement."),
-    ] = None,
-    steps: StepsOption = None,
-    learning_rate: RateOption = None,
-    precision: PrecisionOption = None,
-    batch_scale: BatchScaleOption = 1.0,
-    seed: SeedOption = None,
-    workers: WorkersOption = None,
-    save_steps: SaveStepsOption = None,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
-) -> None:
-    """First phase: Inception learns art movements, the folders below --style, from paintings."""
-    _room("training").classify(
-        style, output, inception=inception, held_out=held_out, steps=steps, learning_rate=learning_rate,
-        precision=precision, batch_scale=batch_scale, seed=seed, workers=workers, save_steps=save_steps,
-        device=device, quiet=quiet,
-    )  # fmt: skip
-
-
-@train_app.command("joint")
-def train_joint(
-    content: ContentOption,
-    style: ArtOption,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path("runs/joint"),
-    recipe: Annotated[
-        str, typer.Option(help="default, deck (as published) or a .json file, such as a run.json.")
-    ] = "default",
-    injection: Annotated[
-        str | None,
-        typer.Option(help="How the style enters: film, concat, inject1x1, add, patch or johnson."),
-    ] = None,
-    start: Annotated[
-        Path | None, typer.Option(help="Checkpoint or bundle to start from. Default: from scratch.")
-    ] = None,
-    vgg: VggOption = None,
-    vgg_scales: VggScalesOption = None,
-    vgg_distilled: VggDistilledOption = None,
-    inception: InceptionOption = None,
-    held_out: HeldOutOption = None,
-    minutes: MinutesOption = None,
-    steps: StepsOption = None,
-    epochs: Annotated[float | None, typer.Option(help="Length in passes over the photographs.")] = None,
-    learning_rate: RateOption = None,
-    style_weight: Annotated[
-        float | None, typer.Option(help="One style weight for the whole run. Default: it grows.")
-    ] = None,
-    temporal_weight: Annotated[
-        float | None, typer.Option(help="Weight of the flicker under small shifts and noise.")
-    ] = None,
-    precision: PrecisionOption = None,
-    batch_scale: BatchScaleOption = 1.0,
-    seed: SeedOption = None,
-    workers: WorkersOption = None,
-    save_every: SaveEveryOption = 5.0,
-    save_steps: SaveStepsOption = None,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
-) -> None:
-    """Train generator and style encoder together. The run in the folder -o is continued if there is one.
-
-    On several GPUs: torchrun --nproc-per-node 4 -m mst_deploy train joint ...
-    """
-    _room("training").train(
-        phase="joint", content=content, style=style, output=output, recipe=recipe, injection=injection,
-        start=start, vgg=vgg, vgg_scales=vgg_scales, vgg_distilled=vgg_distilled, inception=inception,
-        held_out=held_out, minutes=minutes, steps=steps, epochs=epochs, learning_rate=learning_rate,
-        style_weight=style_weight, temporal_weight=temporal_weight, precision=precision,
-        batch_scale=batch_scale, seed=seed, workers=workers, save_every=save_every,
-        save_steps=save_steps, device=device, quiet=quiet,
-    )  # fmt: skip
-
-
-@train_app.command("encoder")
-def train_encoder(
-    start: Annotated[Path, typer.Option(help="Checkpoint or bundle whose generator is kept as it is.")],
-    content: ContentOption,
-    style: ArtOption,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path("runs/encoder"),
-    recipe: Annotated[str, typer.Option(help="encoder, or a .json file.")] = "encoder",
-    vgg: VggOption = None,
-    vgg_scales: VggScalesOption = None,
-    vgg_distilled: VggDistilledOption = None,
-    held_out: HeldOutOption = None,
-    minutes: MinutesOption = None,
-    steps: StepsOption = None,
-    learning_rate: RateOption = None,
-    precision: PrecisionOption = None,
-    batch_scale: BatchScaleOption = 1.0,
-    seed: SeedOption = None,
-    workers: WorkersOption = None,
-    save_every: SaveEveryOption = 5.0,
-    save_steps: SaveStepsOption = None,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
-) -> None:
-    """Second phase: the generator is frozen, the whole style encoder is fine-tuned."""
-    _room("training").train(
-        phase="encoder", content=content, style=style, output=output, recipe=recipe, start=start,
-        vgg=vgg, vgg_scales=vgg_scales, vgg_distilled=vgg_distilled, held_out=held_out, minutes=minutes,
-        steps=steps, learning_rate=learning_rate, precision=precision, batch_scale=batch_scale, seed=seed,
-        workers=workers, save_every=save_every, save_steps=save_steps, device=device, quiet=quiet,
-    )  # fmt: skip
+    room("export").export(source, precision, output, force=force, quiet=quiet, as_json=as_json)
 
 
 class _Job:
@@ -470,22 +318,6 @@ def _image_target(path: Path, style: str, output: Path | None, *, many: bool) ->
     if many and not output.is_dir():
         raise InvalidArgument(f"for several inputs -o must be an existing folder; {output} is not")
     return output / f"{path.stem}-{_label(style)}{suffix}" if output.is_dir() else output
-
-
-def _room(name: str) -> Any:
-    """The command module of a room; its missing packages become a message with the line that helps."""
-    from importlib import import_module
-
-    from mst_deploy.errors import MissingDependency
-
-    extra = {"export": "export", "training": "train"}[name]
-    try:
-        return import_module(f"mst_deploy.{name}.command")
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing in ("", "mst_deploy"):
-            raise
-        raise MissingDependency(missing, extra, f"mst {name.removesuffix('ing')}") from error
 
 
 def main() -> None:

@@ -88,6 +88,13 @@ def resize_short_side(image: Image, size: int) -> Image:
     return resize(image, max(size, round(width * scale)), max(size, round(height * scale)))
 
 
+def centre_crop(image: Image, size: int) -> Image:
+    """(size, size, 3) out of the middle of the image at short side ``size``."""
+    image = resize_short_side(image, size)
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return image[top : top + size, left : left + size]
+
+
 def pad_to_minimum(image: Image, minimum: int) -> Image:
     """Repeat the last row and column until no side is shorter than ``minimum``."""
     down, right = (max(0, minimum - side) for side in image.shape[:2])

@@ -31,16 +31,17 @@ class Conv(nn.Module):
         return F.relu(self.conv(x))
 
 
-def average3(x: Tensor) -> Tensor:
-    """3x3 average at stride 1, padding left out of the mean."""
-    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+def average3(count_padding: bool) -> nn.AvgPool2d:
+    """3x3 average at stride 1; zero padding is left out of the mean, or counted as torchvision does."""
+    return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=count_padding)
 
 
 class MixedA(nn.Module):
     """35x35 block (figure 5 of the paper): Mixed_5b, 5c, 5d."""
 
-    def __init__(self, inputs: int, pooled: int) -> None:
+    def __init__(self, inputs: int, pooled: int, count_padding: bool) -> None:
         super().__init__()
+        self.average = average3(count_padding)
         self.branch1x1 = Conv(inputs, 64, 1)
         self.branch5x5_1 = Conv(inputs, 48, 1)
         self.branch5x5_2 = Conv(48, 64, 5, padding=2)
@@ -55,7 +56,7 @@ class MixedA(nn.Module):
             self.branch1x1(x),
             self.branch5x5_2(self.branch5x5_1(x)),
             double3x3,
-            self.branch_pool(average3(x)),
+            self.branch_pool(self.average(x)),
         ]
         return torch.cat(branches, dim=1)
 
@@ -79,8 +80,9 @@ class MixedB(nn.Module):
 class MixedC(nn.Module):
     """17x17 block with factorised 7x7 convolutions (figure 6): Mixed_6b .. 6e."""
 
-    def __init__(self, width7: int) -> None:
+    def __init__(self, width7: int, count_padding: bool) -> None:
         super().__init__()
+        self.average = average3(count_padding)
         row = {"kernel": (1, 7), "padding": (0, 3)}
         column = {"kernel": (7, 1), "padding": (3, 0)}
         self.branch1x1 = Conv(768, 192, 1)
@@ -98,7 +100,7 @@ class MixedC(nn.Module):
         single = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
         double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
         double = self.branch7x7dbl_5(self.branch7x7dbl_4(double))
-        return torch.cat([self.branch1x1(x), single, double, self.branch_pool(average3(x))], dim=1)
+        return torch.cat([self.branch1x1(x), single, double, self.branch_pool(self.average(x))], dim=1)
 
 
 class InceptionTrunk(nn.Module):
@@ -106,21 +108,21 @@ class InceptionTrunk(nn.Module):
 
     CHANNELS = 768
 
-    def __init__(self) -> None:
+    def __init__(self, *, count_padding: bool = False) -> None:
         super().__init__()
         self.Conv2d_1a_3x3 = Conv(3, 32, 3, stride=2)
         self.Conv2d_2a_3x3 = Conv(32, 32, 3)
         self.Conv2d_2b_3x3 = Conv(32, 64, 3, padding=1)
         self.Conv2d_3b_1x1 = Conv(64, 80, 1)
         self.Conv2d_4a_3x3 = Conv(80, 192, 3)
-        self.Mixed_5b = MixedA(192, 32)
-        self.Mixed_5c = MixedA(256, 64)
-        self.Mixed_5d = MixedA(288, 64)
+        self.Mixed_5b = MixedA(192, 32, count_padding)
+        self.Mixed_5c = MixedA(256, 64, count_padding)
+        self.Mixed_5d = MixedA(288, 64, count_padding)
         self.Mixed_6a = MixedB(288)
-        self.Mixed_6b = MixedC(128)
-        self.Mixed_6c = MixedC(160)
-        self.Mixed_6d = MixedC(160)
-        self.Mixed_6e = MixedC(192)
+        self.Mixed_6b = MixedC(128, count_padding)
+        self.Mixed_6c = MixedC(160, count_padding)
+        self.Mixed_6d = MixedC(160, count_padding)
+        self.Mixed_6e = MixedC(192, count_padding)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))

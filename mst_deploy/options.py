@@ -1,13 +1,14 @@
-"""Command-line options that several commands share, so that they read the same everywhere."""
+"""What several commands share: options, so that they read the same everywhere, and the way to a room."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from mst_deploy.errors import OutputError
+from mst_deploy.errors import MissingDependency, OutputError
 
 StyleOption = Annotated[
     str,
@@ -46,3 +47,15 @@ def free_to_write(path: Path, source: Path | None, *, force: bool) -> Path:
     if path.is_dir() and not (path / "manifest.json").is_file():
         raise OutputError(f"{path} is a folder; give a file name")
     return path
+
+
+def room(name: str) -> Any:
+    """The command module of a room; its missing packages become a message with the line that helps."""
+    extra = {"export": "export", "training": "train", "benchmarks.quality": "eval"}[name]
+    try:
+        return import_module(f"mst_deploy.{name}.command")
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "mst_deploy"):
+            raise
+        raise MissingDependency(missing, extra, f"mst {extra}") from error

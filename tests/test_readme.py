@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from mst_deploy.images import load_image
-from mst_deploy.training.vgg import Vgg19
+from mst_deploy.vgg import Vgg19
 from mst_deploy.weights import load_checkpoint
 from tests.clips import picture, probe
 from tests.conftest import ROOT
@@ -102,13 +102,16 @@ def test_links_lead_somewhere(document: str) -> None:
 
 
 def test_every_command_stands_in_the_table() -> None:
-    from mst_deploy.cli import app, style_app, train_app
+    from mst_deploy.cli import app, style_app
+    from mst_deploy.cli_eval import eval_app
+    from mst_deploy.cli_train import train_app
 
     names = [
         command.name or command.callback.__name__ for command in app.registered_commands if command.callback
     ]
     names += [f"style {command.name}" for command in style_app.registered_commands]
     names += [f"train {command.name}" for command in train_app.registered_commands]
+    names += [f"eval {command.name}" for command in eval_app.registered_commands]
     for name in names:
         assert f"| `mst {name}` |" in README
 

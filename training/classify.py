@@ -24,16 +24,11 @@ from torch.utils.data import Dataset
 from mst_deploy.console import say
 from mst_deploy.errors import InputError, InvalidArgument, VerificationError
 from mst_deploy.files import replacing
+from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_hash_list
+from mst_deploy.images import centre_crop
 from mst_deploy.inception import InceptionTrunk
 from mst_deploy.networks import NetworkConfig, StyleEncoder
-from mst_deploy.training.data import (
-    StoredImage,
-    fingerprint,
-    load_images,
-    random_crop,
-    read_hash_list,
-)
-from mst_deploy.training.evaluate import centre_crop
+from mst_deploy.training.data import random_crop
 from mst_deploy.training.loop import Report
 from mst_deploy.training.pretrained import load_trunk_into
 from mst_deploy.training.run_folder import gather_facts, open_run

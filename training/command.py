@@ -12,23 +12,18 @@ import torch
 
 from mst_deploy.console import say
 from mst_deploy.errors import InputError, InvalidArgument
+from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_hash_list
 from mst_deploy.manifest import open_bundle
 from mst_deploy.training.classify import classify
 from mst_deploy.training.config import RECIPES, TrainConfig
-from mst_deploy.training.data import (
-    StoredImage,
-    fingerprint,
-    load_images,
-    random_crop,
-    read_hash_list,
-)
+from mst_deploy.training.data import random_crop
 from mst_deploy.training.loop import LossIsNoNumber, Trainer
-from mst_deploy.training.pretrained import find_vgg, load_trunk_into
+from mst_deploy.training.pretrained import load_trunk_into
 from mst_deploy.training.run_folder import gather_facts, open_run
 from mst_deploy.training.running import graceful_stop, make_fabric, reporting
 from mst_deploy.training.samples import default_workers, first_readable
 from mst_deploy.training.stylizer import stack, to_tensor
-from mst_deploy.training.vgg import Vgg19, calibrate, load_vgg
+from mst_deploy.vgg import Vgg19, calibrate, find_vgg, load_vgg
 from mst_deploy.weights import Networks, load_bundle, load_checkpoint, new_networks, save_checkpoint
 
 __all__ = ["classify", "train"]

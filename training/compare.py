@@ -24,19 +24,19 @@ import typer
 from mst_deploy.console import progress, say
 from mst_deploy.errors import InputError
 from mst_deploy.files import replacing
-from mst_deploy.images import save_image
+from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_hash_list
+from mst_deploy.images import Image, centre_crop, save_image
 from mst_deploy.injections import INJECTIONS
 from mst_deploy.networks import NetworkConfig
+from mst_deploy.perceptual import distances
 from mst_deploy.training.config import Stage, TrainConfig
-from mst_deploy.training.data import Image, StoredImage, fingerprint, load_images, read_hash_list
-from mst_deploy.training.evaluate import centre_crop, distances
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.pretrained import load_trunk_into
 from mst_deploy.training.run_folder import gather_facts
 from mst_deploy.training.running import make_fabric
 from mst_deploy.training.samples import default_workers
 from mst_deploy.training.stylizer import Stylizer, stylize_pictures
-from mst_deploy.training.vgg import Vgg19, load_vgg
+from mst_deploy.vgg import Vgg19, load_vgg
 from mst_deploy.weights import Networks, load_checkpoint, new_networks, save_checkpoint
 
 # The deck's six movements and the folders that stand for them. No surrealist's works are in the public

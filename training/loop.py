@@ -19,16 +19,12 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from mst_deploy.errors import InvalidArgument, VerificationError
+from mst_deploy.image_sets import StoredImage
+from mst_deploy.images import Image
+from mst_deploy.perceptual import gram, style_distance
 from mst_deploy.training.config import Stage, TrainConfig
-from mst_deploy.training.data import Image, StoredImage, random_crop
-from mst_deploy.training.losses import (
-    content_loss,
-    gram,
-    pixel_loss,
-    style_loss,
-    temporal_loss,
-    total_variation,
-)
+from mst_deploy.training.data import random_crop
+from mst_deploy.training.losses import content_loss, pixel_loss, temporal_loss, total_variation
 from mst_deploy.training.samples import (
     Batch,
     Samples,
@@ -40,7 +36,7 @@ from mst_deploy.training.samples import (
     style_crop,
 )
 from mst_deploy.training.stylizer import StyleTargets, Stylizer, stack, to_tensor
-from mst_deploy.training.vgg import Vgg19
+from mst_deploy.vgg import Vgg19
 from mst_deploy.weights import Networks
 
 WHITENING_STYLES = 2000  # styles looked at to set up the projection
@@ -144,7 +140,7 @@ class Trainer:
             content = self.vgg.content_layer
             terms = {
                 "content": content_loss(taps[content], wanted[content]).mean(),
-                "style": style_loss({k: gram(taps[k]) for k in self.vgg.style_layers}, grams).mean(),
+                "style": style_distance({k: gram(taps[k]) for k in self.vgg.style_layers}, grams).mean(),
             }
         terms["tv"] = total_variation(stylized).mean()
         terms["identity"] = (pixel_loss(stylized, contents) * own).mean()

@@ -21,8 +21,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mst_deploy.errors import InputError
+from mst_deploy.image_sets import StoredImage
+from mst_deploy.images import Image
 from mst_deploy.training.config import EXPRESSIVE, Stage, TrainConfig
-from mst_deploy.training.data import Image, StoredImage, group_weights, random_crop, shift_colours
+from mst_deploy.training.data import group_weights, random_crop, shift_colours
 
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 TRIES = 20  # other images tried in the place of one that cannot be read

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mst_deploy.images import Image
 from mst_deploy.injections import INJECTIONS
 from mst_deploy.injections.patch import FEATURES
-from mst_deploy.training.data import Image
-from mst_deploy.training.losses import gram
+from mst_deploy.perceptual import gram
 from mst_deploy.training.samples import View
-from mst_deploy.training.vgg import Vgg19
+from mst_deploy.vgg import Vgg19
 from mst_deploy.weights import Networks
 
 EMBED_SIZE = 256  # the side at which a content crop is shown to the style encoder

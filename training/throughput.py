@@ -17,14 +17,14 @@ import torch
 import typer
 
 from mst_deploy.console import progress
+from mst_deploy.image_sets import load_images
 from mst_deploy.training.config import Stage, TrainConfig
-from mst_deploy.training.data import load_images
 from mst_deploy.training.loop import Trainer
-from mst_deploy.training.pretrained import find_vgg, load_trunk_into
+from mst_deploy.training.pretrained import load_trunk_into
 from mst_deploy.training.run_folder import gather_facts
 from mst_deploy.training.running import make_fabric
 from mst_deploy.training.samples import default_workers
-from mst_deploy.training.vgg import load_vgg
+from mst_deploy.vgg import find_vgg, load_vgg
 from mst_deploy.weights import new_networks
 
 

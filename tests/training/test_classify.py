@@ -14,9 +14,9 @@ from lightning.fabric import Fabric
 from safetensors.torch import load_file
 
 from mst_deploy.errors import InputError
+from mst_deploy.image_sets import StoredImage, load_images
 from mst_deploy.networks import NetworkConfig, StyleEncoder
 from mst_deploy.training.classify import ClassifyConfig, ClassifyTrainer, classify, split
-from mst_deploy.training.data import StoredImage, load_images
 from mst_deploy.training.pretrained import load_trunk_into
 
 CONFIG = ClassifyConfig(steps=16, batch=8, crop=80, learning_rate=3e-4, warmup_steps=2, precision="fp32")

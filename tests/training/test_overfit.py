@@ -6,11 +6,11 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
+from mst_deploy.image_sets import StoredImage, load_images
 from mst_deploy.training.config import Stage, TrainConfig
-from mst_deploy.training.data import StoredImage, load_images
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.pretrained import load_trunk_into
-from mst_deploy.training.vgg import load_vgg
+from mst_deploy.vgg import load_vgg
 from mst_deploy.weights import new_networks
 from tests.conftest import ROOT
 from tests.training.test_real_weights import SCALES, VGG

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from mst_deploy.images import load_image, resize_short_side
 from mst_deploy.networks import NetworkConfig, StyleEncoder
-from mst_deploy.training.vgg import IMAGENET_MEAN, IMAGENET_STD, load_vgg
+from mst_deploy.vgg import IMAGENET_MEAN, IMAGENET_STD, load_vgg
 from mst_deploy.weights import load_inception
 from tests.conftest import ROOT
 

@@ -248,7 +248,7 @@ def test_recipe_of_a_finished_run_is_the_same_recipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--content", "EMPTY", "--style", "EMPTY"], "no images to train on"),
+        (["--content", "EMPTY", "--style", "EMPTY"], "no images in"),
         (["--content", "photos", "--style", "art", "--vgg", "absent.pth"], "absent.pth does not exist"),
         (["--content", "photos", "--style", "art", "--injection", "x"], "unknown injection 'x'"),
         (["--content", "photos", "--style", "art", "--precision", "fp16"], "trains on CUDA only"),

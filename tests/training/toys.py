@@ -13,12 +13,12 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from mst_deploy.image_sets import StoredImage
 from mst_deploy.networks import NetworkConfig
 from mst_deploy.training.config import Stage, TrainConfig
-from mst_deploy.training.data import StoredImage
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.samples import Batch, Samples, Share, batches, collate
-from mst_deploy.training.vgg import Vgg19
+from mst_deploy.vgg import Vgg19
 from mst_deploy.weights import new_networks
 from tests.clips import picture
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mst_deploy.training.statistics import kept_spread, palette, seam_contrast, seams, strokes
+from mst_deploy.benchmarks.quality.statistics import kept_spread, palette, seam_contrast, seams, strokes
 
 
 def test_palette_of_plain_colours() -> None:

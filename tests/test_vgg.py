@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from mst_deploy.errors import InputError
-from mst_deploy.training.vgg import STYLE_TAPS, Vgg19, calibrate, load_vgg, normalise
+from mst_deploy.vgg import STYLE_TAPS, Vgg19, calibrate, load_vgg, normalise
 from tests.conftest import ROOT
 from tests.goldens.make_vgg_golden import picture, random_weights
 

@@ -1,4 +1,4 @@
-"""VGG-19 features for the losses (Simonyan & Zisserman 2014, arXiv 1409.1556).
+"""VGG-19 features, for the training losses and for measuring (Simonyan & Zisserman 2014, arXiv 1409.1556).
 
 "Normalised" VGG (Gatys et al. 2016, section 2): weights rescaled so that the mean activation of each
 channel over natural images is about 1; layers then weigh alike and losses are comparable across
@@ -22,7 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mst_deploy.downloads import fetched
 from mst_deploy.weights import StateDict, load_trunk, read_tensors
+
+VGG_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -133,6 +136,11 @@ class DistilledVgg(nn.Module):
                 x = F.max_pool2d(x, 2)
             x = F.relu(self.get_submodule(name)(F.pad(x, (1, 1, 1, 1), mode="reflect")))
         return F.relu(self.conv51_aux(x))
+
+
+def find_vgg(path: Path | None) -> Path:
+    """``path``, or torchvision's VGG-19 from PyTorch's cache or the net (548 MB). Raises InputError."""
+    return path or fetched(VGG_URL, "VGG-19", "--vgg")
 
 
 def load_vgg(path: Path, scales: Path | None = None, distilled: Path | None = None) -> Vgg19:

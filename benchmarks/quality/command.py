@@ -1,0 +1,218 @@
+"""What the commands ``mst eval ...`` do."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mst_deploy import __version__
+from mst_deploy.backends import open_generator, open_style_encoder
+from mst_deploy.benchmarks.quality import report
+from mst_deploy.benchmarks.quality.gatys import optimise
+from mst_deploy.benchmarks.quality.measure import BASIC, METRICS, Observer, Weights, measure_all, open_nets
+from mst_deploy.benchmarks.quality.sets import PAIRS, Pair, check, pair_in_order, read_pairs
+from mst_deploy.benchmarks.quality.systems import Model, System, make_set, pair_up, photograph_itself
+from mst_deploy.benchmarks.quality.video import ESTIMATORS, measure_flicker, read_both, read_flows
+from mst_deploy.console import progress
+from mst_deploy.errors import InputError
+from mst_deploy.files import replacing
+from mst_deploy.image_sets import fingerprint, load_images, read_hash_list
+from mst_deploy.images import Image
+from mst_deploy.manifest import open_bundle
+from mst_deploy.vgg import find_vgg, load_vgg
+
+LOG = "rows.jsonl"
+TABLE = ("style", "content", "ssim", "cfsd", "palette", "strokes", "lpips", "fid768", "fid", "artfid")
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How a set is measured, as the options say."""
+
+    weights: Weights = field(default_factory=Weights)
+    metrics: Sequence[str] | None = None
+    """None takes all that the given weights allow."""
+    lpips: bool = False
+    mode: str = "art_fid"
+    batch: int = 1
+    device: str = "auto"
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which pictures go through a system."""
+
+    content: Sequence[Path]
+    style: Sequence[Path]
+    held_out: Path | None = None
+    each: int = 2
+    size: int = 512
+
+
+def measuring(
+    metrics: str | None, vgg: Path | None, vgg_scales: Path | None, inception: Path | None = None,
+    lpips: bool = False, alexnet: Path | None = None, art_inception: Path | None = None,
+    mode: str = "art_fid", batch: int = 1, device: str = "auto", quiet: bool = False,
+) -> Measuring:  # fmt: skip
+    """The options of the command line as one value."""
+    weights = Weights(vgg, vgg_scales, inception, alexnet, art_inception)
+    names = [name.strip() for name in metrics.split(",")] if metrics else None
+    return Measuring(weights, names, lpips, mode, batch, device, quiet)
+
+
+def evaluate_images(
+    content: Path, style: Path, stylized: Path, pairs: Path | None, output: Path, how: Measuring,
+    system: str = "",
+) -> dict[str, Any]:  # fmt: skip
+    """Measure results that exist. Raises InputError for sets that do not fit together."""
+    listed = (
+        pair_in_order(content, style, stylized)
+        if pairs is None
+        else read_pairs(pairs, content, style, stylized)
+    )
+    return measured(listed, output, how, system or stylized.resolve().name, {})
+
+
+def evaluate_model(
+    bundle: Path, wanted: Wanted, output: Path, how: Measuring, *, strength: float, backend: str
+) -> dict[str, Any]:
+    """Stylise a set with a bundle, then measure it."""
+    opened = open_bundle(bundle)
+    with open_generator(opened, backend, how.device) as generator:
+        model = Model(generator, open_style_encoder(opened, backend, how.device), strength)
+        name = opened.manifest.name + (f" at strength {strength:g}" if strength != 1 else "")
+        facts = {"model_id": opened.manifest.model_id, "precision": opened.manifest.precision,
+                 "backend": backend, "strength": strength}  # fmt: skip
+        return run_system(model, name, facts, wanted, output, how)
+
+
+def evaluate_photographs(wanted: Wanted, output: Path, how: Measuring) -> dict[str, Any]:
+    """The floor: photographs measured as if they were results."""
+    return run_system(photograph_itself, "photograph itself", {}, wanted, output, how)
+
+
+def evaluate_gatys(
+    wanted: Wanted, output: Path, how: Measuring, *, style_weight: float, steps: int
+) -> dict[str, Any]:
+    """The ceiling: every picture optimised, then measured."""
+    device = chosen_device(how.device)
+    vgg = load_vgg(find_vgg(how.weights.vgg), how.weights.vgg_scales).to(device)
+
+    def optimised(photo: Image, artwork: Image) -> Image:
+        return optimise(photo, artwork, vgg, style_weight=style_weight, steps=steps, device=device)
+
+    facts = {"style_weight": style_weight, "steps": steps}
+    return run_system(optimised, f"Gatys, style weight {style_weight:g}", facts, wanted, output, how)
+
+
+def run_system(
+    system: System, name: str, facts: dict[str, Any], wanted: Wanted, output: Path, how: Measuring
+) -> dict[str, Any]:
+    """Make the set in ``output`` and measure it. A folder that holds another run is refused."""
+    kept = read_hash_list(wanted.held_out) if wanted.held_out else frozenset()
+    only = wanted.held_out is not None
+    contents, styles = (load_images(source, kept, keep=only) for source in (wanted.content, wanted.style))
+    chosen = pair_up(contents, styles, wanted.each)
+    facts = {**facts, "made_at": f"{wanted.size}x{wanted.size}, centre crops",
+             "data": {"content": fingerprint(contents), "style": fingerprint(styles)}}  # fmt: skip
+    output.mkdir(parents=True, exist_ok=True)
+    _same_run(output / "made_with.json", {"system": name, **facts})
+    started = time.monotonic()
+    with progress("stylising", len(chosen), unit="pictures/s", quiet=how.quiet) as tell:
+        pairs = make_set(chosen, system, output, wanted.size, tell)
+    facts["seconds_stylising"] = round(time.monotonic() - started, 1)
+    return measured(pairs, output, how, name, facts)
+
+
+def measured(
+    pairs: Sequence[Pair], output: Path, how: Measuring, system: str, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Measure a set and write the report into ``output``; a stopped run goes on."""
+    check(pairs)
+    device = chosen_device(how.device)
+    lpips = (
+        how.lpips or how.weights.alexnet is not None or bool({"lpips", "lpips_gray"} & {*(how.metrics or ())})
+    )
+    nets = open_nets(how.weights, lpips=lpips, device=device)
+    metrics = how.metrics or [name for name in METRICS if name in BASIC or nets.lpips is not None]
+    output.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with progress("measuring", len(pairs), unit="pairs/s", quiet=how.quiet) as tell:
+        observer = Observer(nets, metrics, device)
+        rows = measure_all(pairs, observer, output / LOG, tell, batch=how.batch)
+    summary = report.summarise(rows, how.mode)
+    found = {
+        "system": system,
+        **facts,
+        "summary": summary,
+        "nets": nets.facts(),
+        "artfid_mode": how.mode if "artfid" in summary["whole_set"] else None,
+        "missing": report.missing(summary),
+        "seconds_measuring": round(time.monotonic() - started, 1),
+        "device": str(device),
+        "versions": {"mst-deploy": __version__, "torch": torch.__version__},
+        "command": " ".join(["mst", *sys.argv[1:]]),
+    }
+    report.write(output, found, rows, pairs)
+    return found
+
+
+def evaluate_video(
+    source: Path, result: Path, gaps: Sequence[int], flow: str, output: Path | None, *, quiet: bool
+) -> dict[str, Any]:
+    """Flicker of a stylised clip beside that of its source."""
+    flows = None if flow in ESTIMATORS else read_flows(Path(flow))
+    with progress("measuring", None, quiet=quiet) as tell:
+        flickers = measure_flicker(read_both(source, result), gaps, flow, flows, tell)
+    found = report.rounded({
+        "source": source.name,
+        "result": result.name,
+        "flow": flow if flows is None else f"given, {len(flows)} files",
+        "gaps": {str(flicker.gap): {"frame_pairs": len(flicker.result), **flicker.means()}
+                 for flicker in flickers},
+    })  # fmt: skip
+    if output is not None:
+        series = {str(flicker.gap): asdict(flicker) for flicker in flickers}
+        with replacing(output) as temporary:
+            temporary.write_text(json.dumps({**found, "frames": report.rounded(series)}, indent=1) + "\n")
+    return dict(found)
+
+
+def compare(reports: Sequence[Path], group: str | None) -> str:
+    """Markdown table of several reports."""
+    read = []
+    for path in reports:
+        file = path / "report.json" if path.is_dir() else path
+        try:
+            read.append(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read the report {file}: {error}") from error
+    text = report.table(read, TABLE)
+    return text if group is None else f"{text}\n\n{report.group_table(read, group)}"
+
+
+def chosen_device(name: str) -> torch.device:
+    """auto takes CUDA where there is one. Raises InputError for cuda without a GPU."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("PyTorch finds no CUDA device; use --device cpu")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def _same_run(path: Path, facts: dict[str, Any]) -> None:
+    """Write what makes the pictures, or refuse a folder in which something else made them."""
+    if not path.exists():
+        if (path.parent / PAIRS).exists() or (path.parent / "stylized").exists():
+            raise InputError(f"{path.parent} holds other pictures; choose a new folder with -o")
+        path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    elif json.loads(path.read_text(encoding="utf-8")) != facts:
+        raise InputError(
+            f"{path.parent} holds the results of another run ({path.name}); choose a new folder with -o"
+        )

@@ -1,0 +1,85 @@
+"""One line for each measured pair, in a file that a stopped run goes on with.
+
+The first line says what measured; a run that measures with something else refuses to go on.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mst_deploy.benchmarks.quality.sets import Pair
+from mst_deploy.errors import InputError
+from mst_deploy.files import sha256_of
+
+
+@dataclass(frozen=True)
+class Row:
+    """The figures of one pair, and what whole-set figures need of it."""
+
+    content: str
+    style: str
+    stylized: str
+    group: str
+    size: tuple[int, int]
+    """(width, height) in pixels."""
+    values: dict[str, float]
+    photo_style: float
+    """Style distance of the photograph itself."""
+    features: dict[str, NDArray[np.float32]] = field(repr=False, default_factory=dict)
+    """Pooled features of result and artwork: fid768, fid768_style, fid, fid_style."""
+
+
+def key_of(pair: Pair) -> str:
+    """A pair by what its three files hold."""
+    hashes = [_hash(path, path.stat().st_mtime_ns) for path in (pair.content, pair.style, pair.stylized)]
+    return hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:24]
+
+
+@lru_cache(maxsize=4096)
+def _hash(path: Path, _changed: int) -> str:
+    return sha256_of(path)
+
+
+def to_line(key: str, row: Row) -> str:
+    """A row as one line of JSON."""
+    features = {name: base64.b64encode(values.tobytes()).decode() for name, values in row.features.items()}
+    return json.dumps({"key": key, **asdict(replace(row, features={})), "features": features}) + "\n"
+
+
+def _from_line(record: dict[str, Any]) -> Row:
+    features = {
+        name: np.frombuffer(base64.b64decode(text), np.float32)
+        for name, text in record.pop("features").items()
+    }
+    record.pop("key")
+    return Row(**{**record, "size": tuple(record["size"]), "features": features})
+
+
+def read_log(path: Path, identity: dict[str, Any]) -> dict[str, Row]:
+    """Rows by key; a last line that was cut off is dropped. Starts the file where there is none."""
+    if not path.exists():
+        path.write_text(json.dumps(identity) + "\n", encoding="utf-8")
+        return {}
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    try:
+        found, records = json.loads(whole[0]), [json.loads(line) for line in whole[1:]]
+        rows = {record["key"]: _from_line(record) for record in records}
+    except (IndexError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}); remove it to measure anew") from error
+    if found != identity:
+        raise InputError(
+            f"{path} was measured with other networks or metrics; choose another folder, or remove it"
+        )
+    if len(whole) < len(lines):
+        path.write_text("".join(whole), encoding="utf-8")
+    return rows

@@ -1,0 +1,133 @@
+"""Which photograph, artwork and result belong together, and whether the set can be measured.
+
+A set is three folders and a CSV file with the columns ``content,style,stylized`` (names inside the
+folders) and, if wanted, ``group`` (a movement, say) and ``content_sha256``, ``style_sha256``,
+``stylized_sha256``. Without the file, names are paired in lexicographic order, as ArtFID's authors do.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from mst_deploy.errors import InputError
+from mst_deploy.files import replacing, sha256_of
+from mst_deploy.images import IMAGE_SUFFIXES
+
+ROLES = ("content", "style", "stylized")
+PAIRS = "pairs.csv"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One result and what it was made from."""
+
+    content: Path
+    style: Path
+    stylized: Path
+    group: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.stylized.name
+
+
+def pair_in_order(content: Path, style: Path, stylized: Path) -> list[Pair]:
+    """The n-th names of three folders belong together. Raises InputError unless they hold equally many."""
+    listed = [_pictures(folder) for folder in (content, style, stylized)]
+    counts = [len(names) for names in listed]
+    if len(set(counts)) > 1 or not counts[0]:
+        found = ", ".join(f"{folder} {count}" for folder, count in zip((content, style, stylized), counts,
+                                                                       strict=True))  # fmt: skip
+        raise InputError(
+            f"the folders do not hold equally many pictures ({found}); without --pairs the n-th of each "
+            "belong together: copy pictures that are used more than once, or list the pairs in a CSV file"
+        )
+    return [Pair(*row) for row in zip(*listed, strict=True)]
+
+
+def read_pairs(path: Path, content: Path, style: Path, stylized: Path) -> list[Pair]:
+    """The pairs of a CSV file, their files checked, and their hashes where it has them. Raises InputError."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns, rows = reader.fieldnames or [], list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read the pairs {path}: {error}") from error
+    if missing := [role for role in ROLES if role not in columns]:
+        raise InputError(
+            f"{path} has no column {missing[0]!r} (found {', '.join(columns) or 'none'}); the first line "
+            f"must name {', '.join(ROLES)}"
+        )
+    if not rows:
+        raise InputError(f"{path} lists no pairs")
+    folders = {"content": content, "style": style, "stylized": stylized}
+    known: dict[Path, str] = {}
+    pairs = []
+    for number, row in enumerate(rows, start=2):
+        files = {role: folders[role] / (row[role] or "") for role in ROLES}
+        for role, picture in files.items():
+            if not picture.is_file():
+                raise InputError(f"{path}, line {number}: there is no {role} picture {picture}")
+            if wanted := row.get(f"{role}_sha256"):
+                known[picture] = known.get(picture) or sha256_of(picture)
+                if known[picture] != wanted:
+                    raise InputError(
+                        f"{path}, line {number}: {picture} is not the picture the list was made with "
+                        f"(SHA-256 {known[picture][:12]}..., listed {wanted[:12]}...)"
+                    )
+        pairs.append(Pair(**files, group=row.get("group") or ""))
+    return pairs
+
+
+def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
+    """The list of a set, with the SHA-256 of every file. Names only: folders may move."""
+    known = {file: sha256_of(file) for pair in pairs for file in (pair.content, pair.style, pair.stylized)}
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*ROLES, "group", *(f"{role}_sha256" for role in ROLES)])
+        for pair in pairs:
+            files = [pair.content, pair.style, pair.stylized]
+            writer.writerow([*(f.name for f in files), pair.group, *(known[f] for f in files)])
+
+
+def check(pairs: Sequence[Pair]) -> None:
+    """Raise InputError for pairs that are listed twice and for results of another size than their photo."""
+    for what, keys in (
+        ("pair", [(pair.content.name, pair.style.name) for pair in pairs]),
+        ("result", [(pair.stylized.name,) for pair in pairs]),
+    ):
+        twice = [" + ".join(key) for key, count in Counter(keys).items() if count > 1]
+        if twice:
+            raise InputError(
+                f"{len(twice)} of the listed {what}s come more than once, the first is {twice[0]}; every "
+                f"{what} must count once"
+            )
+    for pair in pairs:
+        wanted, found = size_of(pair.content), size_of(pair.stylized)
+        if wanted != found:
+            raise InputError(
+                f"{pair.stylized} has {found[0]}x{found[1]} pixels, its photograph {pair.content.name} "
+                f"{wanted[0]}x{wanted[1]}; nothing is resized here, because that changes every figure: "
+                "give the photograph in the size it was stylised in"
+            )
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """(width, height) of a picture file. Raises InputError."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise InputError(f"cannot read {path} as an image; its content is damaged or of another kind")
+    return image.shape[1], image.shape[0]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """Pictures right in a folder, in order of name; each once, also where names ignore case."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give a folder of pictures")
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)

@@ -1,0 +1,110 @@
+"""Results to measure: a set of photographs and artworks through something that stylises.
+
+What is made is a set on disk (``sets``): ``content/``, ``style/``, ``stylized/`` and ``pairs.csv``, so that
+others can measure the very same pictures. Results that are there already are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mst_deploy.backends import Generator, StyleEncoder
+from mst_deploy.benchmarks.quality.sets import PAIRS, Pair, write_pairs
+from mst_deploy.errors import InputError
+from mst_deploy.film import Film, with_strength
+from mst_deploy.image_sets import StoredImage
+from mst_deploy.images import Image, centre_crop, load_image, save_image
+from mst_deploy.pipeline import stylize_image
+from mst_deploy.styling import encode_film
+
+
+class System(Protocol):
+    """Anything that makes a result (H, W, 3) of a photograph (H, W, 3) and an artwork (h, w, 3), uint8."""
+
+    def __call__(self, photo: Image, artwork: Image) -> Image: ...
+
+
+@dataclass
+class Model:
+    """A bundle as a user runs it; film rows are kept."""
+
+    generator: Generator
+    encoder: StyleEncoder
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.films: dict[bytes, Film] = {}
+
+    def __call__(self, photo: Image, artwork: Image) -> Image:
+        film = self._film(artwork)
+        if self.strength != 1.0:
+            film = with_strength(encode_film(self.encoder, photo), film, self.strength)
+        return stylize_image(photo, self.generator, film)
+
+    def _film(self, artwork: Image) -> Film:
+        key = artwork.tobytes()
+        if key not in self.films:
+            self.films = {key: encode_film(self.encoder, artwork)}
+        return self.films[key]
+
+
+def photograph_itself(photo: Image, artwork: Image) -> Image:
+    """The floor of every style figure."""
+    return photo
+
+
+def pair_up(
+    contents: Sequence[StoredImage], styles: Sequence[StoredImage], each: int
+) -> list[tuple[StoredImage, StoredImage]]:
+    """``each`` photographs for every artwork, in turn, the same in every run. Raises InputError."""
+    if each > len(contents):
+        raise InputError(f"{each} photographs for every artwork are wanted, there are {len(contents)}")
+    return [
+        (contents[(index * each + turn) % len(contents)], style)
+        for index, style in enumerate(styles)
+        for turn in range(each)
+    ]
+
+
+def make_set(
+    wanted: Sequence[tuple[StoredImage, StoredImage]],
+    system: System,
+    folder: Path,
+    size: int,
+    tell: Callable[[int], None],
+) -> list[Pair]:
+    """Stylise every (photograph, artwork) at size x size centre crops into a set on disk.
+
+    The artwork is shown to the system as the same crop it is compared with. Raises InputError.
+    """
+    for role in ("content", "style", "stylized"):
+        (folder / role).mkdir(parents=True, exist_ok=True)
+    pairs = []
+    for done, (content, style) in enumerate(wanted, start=1):
+        pair = Pair(
+            _stored(content, folder / "content", size),
+            _stored(style, folder / "style", size),
+            folder / "stylized" / f"{_label(content)}--{_label(style)}.png",
+            style.group,
+        )
+        if not pair.stylized.exists():
+            save_image(pair.stylized, system(load_image(pair.content), load_image(pair.style)))
+        pairs.append(pair)
+        tell(done)
+    write_pairs(folder / PAIRS, pairs)
+    return pairs
+
+
+def _stored(image: StoredImage, folder: Path, size: int) -> Path:
+    path = folder / f"{_label(image)}.png"
+    if not path.exists():
+        save_image(path, centre_crop(image.decode(), size))
+    return path
+
+
+def _label(image: StoredImage) -> str:
+    """The name inside its source without folders' slashes, so that equal names of two folders differ."""
+    return image.name.rpartition(".")[0].replace("/", "_")

@@ -1,0 +1,185 @@
+"""Flicker: what moved with the picture should look the same in the next frame.
+
+Lai et al. 2018 (ECCV, arXiv 1808.00449): a result's later frame is warped back along the motion of the
+source and compared where nothing was covered or uncovered. Flow is an estimate (DIS or Farneback) or
+given (.flo files); with an estimate the figure is a proxy, good for comparing systems on one clip. The
+source's own figure is the floor: what flow, noise and light changes alone make.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mst_deploy.errors import InputError, InvalidArgument
+from mst_deploy.images import Image, resize
+from mst_deploy.video import VideoReader
+
+Flow = NDArray[np.float32]
+"""(H, W, 2): pixels right and down from a point in one frame to the same point in another."""
+Mask = NDArray[np.bool_]
+
+ESTIMATORS = ("dis", "farneback")
+LONGEST_GAP = 64
+
+
+@dataclass(frozen=True)
+class Flicker:
+    """Warping errors of one gap, frame pair by frame pair: RGB distance, 0..sqrt(3)."""
+
+    gap: int
+    """Frames between the compared ones."""
+    result: tuple[float, ...]
+    source: tuple[float, ...]
+    """The same of the source: the floor."""
+    visible: tuple[float, ...]
+    """Share of the pixels that could be compared, 0..1."""
+
+    def means(self) -> dict[str, float]:
+        """Means over frame pairs, those that show more counting more."""
+        weights = np.asarray(self.visible)
+        total = weights.sum()
+        if total == 0:
+            return {"result": float("nan"), "source": float("nan"), "visible": 0.0}
+        return {
+            "result": float(np.dot(self.result, weights) / total),
+            "source": float(np.dot(self.source, weights) / total),
+            "visible": float(weights.mean()),
+        }
+
+
+def warp(image: Image, flow: Flow) -> NDArray[np.float32]:
+    """(H, W, 3) uint8 sampled where each pixel went, bilinear -> (H, W, 3) float32 in 0..255."""
+    height, width = flow.shape[:2]
+    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    moved = cv2.remap(image.astype(np.float32), columns + flow[..., 0], rows + flow[..., 1],
+                      cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
+    return np.asarray(moved, np.float32)
+
+
+def visible(flow: Flow, back: Flow | None) -> Mask:
+    """(H, W): where a pixel of the first frame is still seen in the second.
+
+    Not outside of the picture, and, where the flow back is known, not where going there and back ends
+    elsewhere or at edges of the motion (Sundaram et al. 2010; constants of Ruder et al. 2016,
+    arXiv 1604.08610, section 3.1).
+    """
+    height, width = flow.shape[:2]
+    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    x, y = columns + flow[..., 0], rows + flow[..., 1]
+    seen = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    if back is None:
+        return np.asarray(seen)
+    returned = cv2.remap(back, x, y, cv2.INTER_LINEAR)
+    lengths = np.square(flow).sum(axis=2) + np.square(returned).sum(axis=2)
+    seen &= np.square(flow + returned).sum(axis=2) <= 0.01 * lengths + 0.5
+    slopes = sum(np.square(np.gradient(flow[..., c], axis=a)) for c in (0, 1) for a in (0, 1))
+    return np.asarray(seen & (slopes <= 0.01 * np.square(flow).sum(axis=2) + 0.002))
+
+
+def warping_error(first: Image, second: Image, flow: Flow, seen: Mask) -> float:
+    """Mean over seen pixels of the RGB distance |first(x) - second(x + flow)|, colours in 0..1."""
+    if not seen.any():
+        return 0.0
+    difference = (first.astype(np.float32) - warp(second, flow))[seen] / 255
+    return float(np.sqrt(np.square(difference).sum(axis=1)).mean())
+
+
+def estimate_flow(first: Image, second: Image, method: str) -> Flow:
+    """Flow from first to second (H, W, 3) by OpenCV's DIS or Farneback. Raises InvalidArgument."""
+    before, after = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second))
+    flow = np.zeros((*before.shape, 2), np.float32)
+    if method == "dis":
+        dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        return np.asarray(dis.calc(before, after, flow), np.float32)
+    if method == "farneback":
+        found = cv2.calcOpticalFlowFarneback(before, after, flow, 0.5, 5, 15, 3, 7, 1.5, 0)
+        return np.asarray(found, np.float32)
+    raise InvalidArgument(f"unknown flow {method!r}; choose one of {', '.join(ESTIMATORS)}, or a folder")
+
+
+def read_flows(folder: Path) -> list[Flow]:
+    """The .flo files of a folder (Middlebury format) in order of name. Raises InputError."""
+    flows = []
+    for path in sorted(folder.glob("*.flo")):
+        flow = cv2.readOpticalFlow(str(path))
+        if flow is None or flow.size == 0:
+            raise InputError(f"cannot read {path} as a Middlebury flow file")
+        flows.append(np.asarray(flow, np.float32))
+    if not flows:
+        raise InputError(f"{folder} holds no .flo files; give those of the clip, or --flow dis")
+    return flows
+
+
+def measure_flicker(
+    frames: Iterable[tuple[Image, Image]],
+    gaps: Sequence[int],
+    method: str = "dis",
+    flows: Sequence[Flow] | None = None,
+    tell: Callable[[int], None] = lambda done: None,
+) -> list[Flicker]:
+    """Warping errors over (source, result) frames of one size, for each gap.
+
+    ``flows`` are given ones, from frame n to n+1, for gap 1 only. Memory holds as many frames as the
+    longest gap. Raises InputError, InvalidArgument.
+    """
+    if not gaps or min(gaps) < 1 or max(gaps) > LONGEST_GAP:
+        raise InvalidArgument(f"gaps must be from 1 to {LONGEST_GAP} frames, got {list(gaps)}")
+    if flows is not None and set(gaps) != {1}:
+        raise InvalidArgument("given flow is from one frame to the next: with it, the only gap is 1")
+    kept: deque[tuple[Image, Image]] = deque(maxlen=max(gaps))
+    found: dict[int, list[tuple[float, float, float]]] = {gap: [] for gap in gaps}
+    count = 0
+    for source, result in frames:
+        for gap in gaps:
+            if count >= gap:
+                earlier_source, earlier_result = kept[-gap]
+                if flows is None:
+                    flow = estimate_flow(earlier_source, source, method)
+                    seen = visible(flow, estimate_flow(source, earlier_source, method))
+                else:
+                    flow = _given(flows, count - 1, source)
+                    seen = visible(flow, None)
+                result_error = warping_error(earlier_result, result, flow, seen)
+                source_error = warping_error(earlier_source, source, flow, seen)
+                found[gap].append((result_error, source_error, float(seen.mean())))
+        kept.append((source, result))
+        count += 1
+        tell(count)
+    if count <= max(gaps):
+        raise InputError(f"the clip has {count} frames; a gap of {max(gaps)} needs more")
+    return [Flicker(gap, *(tuple(column) for column in zip(*rows, strict=True)))
+            for gap, rows in found.items()]  # fmt: skip
+
+
+def read_both(source: Path, result: Path) -> Iterator[tuple[Image, Image]]:
+    """Frames of both files side by side, sources in the result's size. Raises InputError.
+
+    The result must have as many frames as the source.
+    """
+    with VideoReader(source) as left, VideoReader(result) as right:
+        for number, (before, after) in enumerate(zip_longest(left, right), start=1):
+            if before is None or after is None:
+                shorter, longer = (result, source) if after is None else (source, result)
+                raise InputError(f"{shorter} ends after {number - 1} frames, {longer} goes on")
+            height, width = after.image.shape[:2]
+            yield resize(before.image, width, height), after.image
+
+
+def _given(flows: Sequence[Flow], index: int, frame: Image) -> Flow:
+    if index >= len(flows):
+        raise InputError(f"there are {len(flows)} flow files, too few for the clip's frames")
+    if flows[index].shape[:2] != frame.shape[:2]:
+        high, wide = flows[index].shape[:2]
+        raise InputError(
+            f"the flow is {wide}x{high}, the frames are {frame.shape[1]}x{frame.shape[0]}; "
+            "stylise the clip at the size of its flow"
+        )
+    return flows[index]

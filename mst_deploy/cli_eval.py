@@ -1,0 +1,226 @@
+"""The commands ``mst eval ...``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mst_deploy.options import BackendOption, DeviceOption, JsonOption, QuietOption, StrengthOption, room
+
+eval_app = typer.Typer(
+    help="Measure how good results are: any system's, a model's, a video's.", no_args_is_help=True
+)
+
+SetContentOption = Annotated[
+    list[Path], typer.Option(help="Photographs: folder, tar file or list (.txt); may be repeated.")
+]
+SetStyleOption = Annotated[
+    list[Path], typer.Option(help="Artworks: folder, tar file or list (.txt); may be repeated.")
+]
+HeldOutOption = Annotated[
+    Path | None, typer.Option(help="Text file of SHA-256 hashes: only these pictures are used.")
+]
+EachOption = Annotated[int, typer.Option(min=1, help="Photographs for every artwork.")]
+SideOption = Annotated[int, typer.Option(min=76, help="Side of the square pictures, pixels.")]
+OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Folder for the report.")]
+MetricsOption = Annotated[
+    str | None,
+    typer.Option("--metrics", help="Comma-separated; default: all that the weights at hand allow."),
+]
+VggOption = Annotated[
+    Path | None, typer.Option(help="VGG-19: .pth or .safetensors. Default: downloaded once.")
+]
+VggScalesOption = Annotated[
+    Path | None, typer.Option(help="Factors that normalise VGG-19. Default: not normalised.")
+]
+InceptionOption = Annotated[
+    Path | None, typer.Option(help="FID's Inception, for fid768. Default: the shipped model's.")
+]
+LpipsOption = Annotated[bool, typer.Option("--lpips", help="Measure LPIPS; fetches AlexNet once (233 MB).")]
+AlexnetOption = Annotated[Path | None, typer.Option(help="torchvision's AlexNet, for LPIPS.")]
+ArtInceptionOption = Annotated[
+    Path | None, typer.Option(help="art_inception.pth of ArtFID's authors: measure ArtFID.")
+]
+ModeOption = Annotated[
+    str, typer.Option("--artfid-mode", help="art_fid, or art_fid_inf (extrapolated; 5,000 pairs at least).")
+]
+BatchOption = Annotated[int, typer.Option(min=1, help="Results measured at once, for GPUs.")]
+
+
+@eval_app.command("images")
+def eval_images(
+    content: Annotated[Path, typer.Option(help="Folder of the photographs.")],
+    style: Annotated[Path, typer.Option(help="Folder of the artworks.")],
+    stylized: Annotated[Path, typer.Option(help="Folder of the results.")],
+    output: OutputOption,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="CSV file with the columns content,style,stylized. Default: in order of names."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="What to call the system. Default: the results' folder.")] = "",
+    metrics: MetricsOption = None,
+    vgg: VggOption = None,
+    vgg_scales: VggScalesOption = None,
+    inception: InceptionOption = None,
+    lpips: LpipsOption = False,
+    alexnet: AlexnetOption = None,
+    art_inception: ArtInceptionOption = None,
+    artfid_mode: ModeOption = "art_fid",
+    batch: BatchOption = 1,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure results that exist, of whatever made them."""
+    command = room("benchmarks.quality")
+    how = command.measuring(
+        metrics, vgg, vgg_scales, inception, lpips, alexnet, art_inception, artfid_mode, batch, device,
+        quiet or as_json,
+    )  # fmt: skip
+    _tell(command.evaluate_images(content, style, stylized, pairs, output, how, name), output, as_json, quiet)
+
+
+@eval_app.command("model")
+def eval_model(
+    content: SetContentOption,
+    style: SetStyleOption,
+    output: OutputOption,
+    model: Annotated[
+        Path | None, typer.Argument(metavar="[BUNDLE]", help="Model bundle. Default: the shipped model.")
+    ] = None,
+    held_out: HeldOutOption = None,
+    each: EachOption = 2,
+    size: SideOption = 512,
+    strength: StrengthOption = 1.0,
+    backend: BackendOption = "onnxrt",
+    metrics: MetricsOption = None,
+    vgg: VggOption = None,
+    vgg_scales: VggScalesOption = None,
+    inception: InceptionOption = None,
+    lpips: LpipsOption = False,
+    alexnet: AlexnetOption = None,
+    art_inception: ArtInceptionOption = None,
+    artfid_mode: ModeOption = "art_fid",
+    batch: BatchOption = 1,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Stylise photographs with a model, then measure the results. A stopped run goes on."""
+    from mst_deploy.shipped import DEFAULT_BUNDLE
+
+    command = room("benchmarks.quality")
+    how = command.measuring(
+        metrics, vgg, vgg_scales, inception, lpips, alexnet, art_inception, artfid_mode, batch, device,
+        quiet or as_json,
+    )  # fmt: skip
+    wanted = command.Wanted(content, style, held_out, each, size)
+    found = command.evaluate_model(
+        model or DEFAULT_BUNDLE, wanted, output, how, strength=strength, backend=backend
+    )
+    _tell(found, output, as_json, quiet)
+
+
+@eval_app.command("photographs")
+def eval_photographs(
+    content: SetContentOption,
+    style: SetStyleOption,
+    output: OutputOption,
+    held_out: HeldOutOption = None,
+    each: EachOption = 2,
+    size: SideOption = 512,
+    vgg: VggOption = None,
+    vgg_scales: VggScalesOption = None,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The floor: measure the photographs themselves as if they were results."""
+    command = room("benchmarks.quality")
+    how = command.measuring(None, vgg, vgg_scales, device=device, quiet=quiet or as_json)
+    wanted = command.Wanted(content, style, held_out, each, size)
+    _tell(command.evaluate_photographs(wanted, output, how), output, as_json, quiet)
+
+
+@eval_app.command("gatys")
+def eval_gatys(
+    content: SetContentOption,
+    style: SetStyleOption,
+    output: OutputOption,
+    held_out: HeldOutOption = None,
+    each: EachOption = 2,
+    size: SideOption = 256,
+    style_weight: Annotated[float, typer.Option(min=0.0, help="Weight of style against content.")] = 5.0,
+    steps: Annotated[int, typer.Option(min=1, help="L-BFGS steps for every picture.")] = 200,
+    vgg: VggOption = None,
+    vgg_scales: VggScalesOption = None,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The ceiling: optimise every picture on the measured distances themselves (slow), then measure."""
+    command = room("benchmarks.quality")
+    how = command.measuring(None, vgg, vgg_scales, device=device, quiet=quiet or as_json)
+    wanted = command.Wanted(content, style, held_out, each, size)
+    found = command.evaluate_gatys(wanted, output, how, style_weight=style_weight, steps=steps)
+    _tell(found, output, as_json, quiet)
+
+
+@eval_app.command("video")
+def eval_video(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The clip that was stylised.")],
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="What became of it, as many frames.")],
+    gaps: Annotated[
+        str, typer.Option("--gaps", help="Frames between the compared ones, comma-separated.")
+    ] = "1,5",
+    flow: Annotated[
+        str, typer.Option(help="dis or farneback (estimated), or a folder of .flo files (given).")
+    ] = "dis",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="JSON file with every frame's figure.")
+    ] = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure flicker: the warping error of a result, beside that of its source."""
+    from mst_deploy.console import answer
+    from mst_deploy.errors import InvalidArgument
+
+    try:
+        wanted = [int(gap) for gap in gaps.split(",")]
+    except ValueError:
+        raise InvalidArgument(f"cannot use {gaps!r} as gaps: give whole numbers, such as 1,5") from None
+    command = room("benchmarks.quality")
+    found = command.evaluate_video(source, result, wanted, flow, output, quiet=quiet or as_json)
+    lines = [
+        f"gap {gap}: result {figures['result']:.4g}, source {figures['source']:.4g}, "
+        f"{100 * figures['visible']:.0f} % of the pixels compared"
+        for gap, figures in found["gaps"].items()
+    ]
+    answer("\n".join(lines), found, as_json=as_json, quiet=quiet)
+
+
+@eval_app.command("compare")
+def eval_compare(
+    reports: Annotated[list[Path], typer.Argument(metavar="REPORT...", help="Folders or report.json files.")],
+    group: Annotated[
+        str | None, typer.Option("--by-group", help="Also show this figure by group (movement).")
+    ] = None,
+) -> None:
+    """One table of several reports, if they can be compared."""
+    print(room("benchmarks.quality").compare(reports, group))
+
+
+def _tell(found: dict[str, Any], output: Path, as_json: bool, quiet: bool) -> None:
+    from mst_deploy.console import answer
+
+    summary = found["summary"]
+    means = [f"{name} {value['mean']:.4g}" for name, value in summary["means"].items()]
+    means += [f"{name} {value:.4g}" for name, value in summary["whole_set"].items()]
+    sizes = ", ".join(summary["sizes"])
+    lines = [f"{found['system']}: {summary['pairs']} pairs of {sizes}: {', '.join(means)}"]
+    lines += [f"not measured: {note}" for note in found["missing"]]
+    lines.append(f"{output / 'report.html'}")
+    answer("\n".join(lines), found, as_json=as_json, quiet=quiet)

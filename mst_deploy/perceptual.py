@@ -1,0 +1,72 @@
+"""How far apart two pictures are to VGG-19: the style by Gram matrices, the content by features.
+
+Both distances are relative to the target, so they have no unit: 0 for equality, about 1 where nothing of
+the target is found. Gatys et al. 2016 (CVPR) define the sums; being relative, and averaging layers
+instead of summing them, makes dark and vivid paintings and any choice of layers comparable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mst_deploy.images import Image
+from mst_deploy.vgg import STYLE_TAPS, Vgg19
+
+GRAM_LAYERS = STYLE_TAPS[:4]
+"""relu1_1, 2_1, 3_1, 4_1: the layers every set of weights has exactly, so that figures can be compared."""
+
+CONTENT_LAYER = "relu4_1"
+
+
+def gram(features: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, C): channel products averaged over positions, float32."""
+    flat = features.flatten(2)  # (N, C, H*W)
+    # In bfloat16 the product accumulates in float32; dividing first keeps float16 in range.
+    scaled = flat / flat.shape[2] ** 0.5
+    return torch.bmm(scaled, scaled.transpose(1, 2)).float()
+
+
+def style_distance(grams: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+    """Mean over layers of ||G - T||^2 / ||T||^2 (Frobenius): layers of (N, C, C) -> (N,)."""
+    layers = []
+    for name, target in targets.items():
+        wanted = target.float()
+        distance = (grams[name] - wanted).square().sum(dim=(1, 2))
+        layers.append(distance / wanted.square().sum(dim=(1, 2)).clamp_min(1e-8))
+    return torch.stack(layers).mean(dim=0)
+
+
+def content_distance(features: Tensor, target: Tensor) -> Tensor:
+    """||F - T||^2 / ||T||^2 per image: (N, C, H, W) twice -> (N,)."""
+    wanted = target.float()
+    distance = (features.float() - wanted).square().sum(dim=(1, 2, 3))
+    return distance / wanted.square().sum(dim=(1, 2, 3)).clamp_min(1e-8)
+
+
+def gram_target(taps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Gram matrices of GRAM_LAYERS."""
+    return {name: gram(taps[name]) for name in GRAM_LAYERS}
+
+
+@torch.inference_mode()
+def distances(vgg: Vgg19, photo: Image, artwork: Image, stylized: Image) -> tuple[float, float, float]:
+    """Content distance, style distance, and the photo's own style distance.
+
+    Pictures (H, W, 3) uint8; the artwork may have another size.
+    """
+    photo_taps, art_taps, taps = (vgg(as_tensor(image)) for image in (photo, artwork, stylized))
+    wanted = gram_target(art_taps)
+    return (
+        float(content_distance(taps[CONTENT_LAYER], photo_taps[CONTENT_LAYER])),
+        float(style_distance(gram_target(taps), wanted)),
+        float(style_distance(gram_target(photo_taps), wanted)),
+    )
+
+
+def as_tensor(image: Image) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, H, W) float32 in 0..1."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255

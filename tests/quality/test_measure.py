@@ -1,0 +1,222 @@
+"""Figures order results as they should; a stopped run goes on; whole commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mst_deploy.backends import open_generator, open_style_encoder
+from mst_deploy.benchmarks.quality import report
+from mst_deploy.benchmarks.quality.gatys import optimise
+from mst_deploy.benchmarks.quality.measure import BASIC, Observer, Weights, measure_all, open_nets
+from mst_deploy.benchmarks.quality.rows import Row
+from mst_deploy.benchmarks.quality.sets import Pair
+from mst_deploy.benchmarks.quality.systems import Model
+from mst_deploy.errors import InputError, InvalidArgument
+from mst_deploy.images import Image, centre_crop, load_image, save_image
+from mst_deploy.manifest import Bundle
+from mst_deploy.perceptual import distances
+from mst_deploy.vgg import Vgg19, load_vgg
+from mst_deploy.video import VideoReader
+from tests.clips import picture
+from tests.conftest import ROOT
+from tests.test_vgg import REAL
+
+CPU = torch.device("cpu")
+SCALES = REAL.with_name("vgg19_normalisation_scales.safetensors")
+
+
+@pytest.fixture(scope="module")
+def random_vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("vgg") / "vgg.safetensors"
+    torch.manual_seed(0)
+    save_file(Vgg19().state_dict(), path)
+    return path
+
+
+def first_frame() -> Image:
+    with VideoReader(ROOT / "examples" / "bunny.mp4") as reader:
+        return next(iter(reader)).image
+
+
+def pairs_in(folder: Path, count: int = 3) -> list[Pair]:
+    for role, offset in (("content", 0), ("style", 30), ("stylized", 60)):
+        (folder / role).mkdir()
+        for index in range(count):
+            save_image(folder / role / f"{index}.png", picture(80, 80, offset + 7 * index))
+    return [
+        Pair(*(folder / role / f"{index}.png" for role in ("content", "style", "stylized")), f"g{index % 2}")
+        for index in range(count)
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="no pretrained weights beside the checkout")
+def test_figures_order_results_as_they_should(bundle: Bundle, tmp_path: Path) -> None:
+    """Photograph and artwork as results are the extremes; blur and another artwork's style are worse."""
+    examples = ROOT / "examples"
+    art, other = (
+        centre_crop(load_image(examples / "paintings" / name), 160)
+        for name in ("starry-night.jpg", "zodiac.jpg")
+    )
+    photo = centre_crop(first_frame(), 160)
+    with open_generator(bundle) as generator:
+        model = Model(generator, open_style_encoder(bundle))
+        result, wrong = model(photo, art), model(photo, other)
+    candidates = {
+        "photo": photo, "art": art, "result": result, "wrong": wrong,
+        "blurred": cv2.GaussianBlur(result, (0, 0), 3),
+    }  # fmt: skip
+    pairs = []
+    save_image(tmp_path / "photo.png", photo)
+    save_image(tmp_path / "art.png", art)
+    for name, image in candidates.items():
+        save_image(tmp_path / f"r-{name}.png", np.asarray(image, np.uint8))
+        pairs.append(Pair(tmp_path / "photo.png", tmp_path / "art.png", tmp_path / f"r-{name}.png"))
+    nets = open_nets(Weights(REAL, SCALES), lpips=False, device=CPU)
+    rows = measure_all(pairs, Observer(nets, BASIC, CPU), None, lambda done: None)
+    of = dict(zip(candidates, rows, strict=True))
+
+    def ranked(metric: str) -> list[str]:
+        return sorted(candidates, key=lambda name: of[name].values[metric])
+
+    assert of["photo"].values["content"] == of["art"].values["style"] == 0
+    assert of["photo"].values["cfsd"] == pytest.approx(0, abs=1e-3)
+    assert of["photo"].values["ssim"] == pytest.approx(1)
+    assert of["photo"].values["style"] == pytest.approx(of["art"].photo_style)
+    assert ranked("style")[:2] == ["art", "result"]
+    assert ranked("content")[0] == ranked("cfsd")[0] == ranked("ssim")[-1] == "photo"
+    assert ranked("content")[-1] == ranked("cfsd")[-1] == "art"
+    assert of["art"].values["palette"] == of["art"].values["strokes"] == 0
+    assert of["result"].values["palette"] < of["photo"].values["palette"]
+    assert of["blurred"].values["strokes"] > of["result"].values["strokes"]
+    content, style, photo_style = distances(load_vgg(REAL, SCALES), photo, art, result)
+    assert of["result"].values["style"] == pytest.approx(style, rel=1e-4)
+    assert of["result"].values["content"] == pytest.approx(content, rel=1e-4)
+    assert of["result"].photo_style == pytest.approx(photo_style, rel=1e-4)
+
+
+def test_stopped_run_goes_on(random_vgg: Path, tmp_path: Path) -> None:
+    """After a stop in the middle of a line; nothing is measured twice; batches change nothing."""
+    pairs = pairs_in(tmp_path)
+    nets = open_nets(Weights(random_vgg), lpips=False, device=CPU)
+    log = tmp_path / "rows.jsonl"
+    whole = measure_all(pairs, Observer(nets, BASIC, CPU), log, lambda done: None)
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(lines[:3]) + lines[3][:50])
+
+    class Counting(Observer):
+        measured = 0
+
+        def rows(self, pairs: Any) -> list[Row]:
+            self.measured += len(pairs)
+            return super().rows(pairs)
+
+    observer = Counting(nets, BASIC, CPU)
+    again = measure_all(pairs, observer, log, lambda done: None)
+    assert observer.measured == 1
+    together = measure_all(pairs, Observer(nets, BASIC, CPU), None, lambda done: None, batch=3)
+    for row, same, batched in zip(whole, again, together, strict=True):
+        assert row.values == same.values
+        assert row.values == pytest.approx(batched.values, rel=1e-3, abs=1e-4)
+        np.testing.assert_array_equal(row.features["fid768"], same.features["fid768"])
+    assert report.summarise(whole) == report.summarise(again)
+    with pytest.raises(InputError, match="other networks or metrics"):
+        measure_all(pairs, Observer(nets, ["ssim"], CPU), log, lambda done: None)
+    with pytest.raises(InvalidArgument, match="unknown metric 'fast'"):
+        Observer(nets, ["fast"], CPU)
+
+
+def rows_of(count: int, shift: float = 0.0) -> list[Row]:
+    rng = np.random.default_rng(0)
+    features = {"fid768": rng.normal(0, 1, (count, 8)), "fid": rng.normal(0, 1, (count, 8))}
+    return [
+        Row(f"{n}", f"{n}", f"{n}", "", (64, 64), {"style": 1.0, "content": 0.5, "lpips": 0.5}, 2.0,
+            {name: values[n] for name, values in features.items()}
+            | {f"{name}_style": values[n] + shift for name, values in features.items()})
+        for n in range(count)
+    ]  # fmt: skip
+
+
+def test_figures_of_whole_sets() -> None:
+    """Features shifted by 1 in 8 dimensions: distance 8, ArtFID 1.5 * 9."""
+    found = report.summarise(rows_of(60, shift=1.0))["whole_set"]
+    assert found == pytest.approx({"fid768": 8, "fid": 8, "artfid": 13.5})
+
+
+def test_sets_too_small_for_a_mode() -> None:
+    assert "fid768" not in report.summarise(rows_of(49))["whole_set"]
+    with pytest.raises(InputError, match="art_fid_inf needs 5000 pairs at least, found 60"):
+        report.summarise(rows_of(60), "art_fid_inf")
+    rows = rows_of(60)
+    rows[3] = Row(**{**vars(rows[3]), "size": (64, 48)})
+    with pytest.raises(InputError, match="all pictures of a set must have one size"):
+        report.summarise(rows)
+
+
+def test_reports_of_other_networks_are_not_compared() -> None:
+    summary = report.summarise(rows_of(60))
+    one = {"system": "a", "nets": {"vgg": "1"}, "summary": summary}
+    assert "| a | 1 | 0.5 |" in report.table([one, one], ["style", "content"])
+    with pytest.raises(InputError, match="b and a cannot be compared"):
+        report.table([one, {**one, "system": "b", "nets": {"vgg": "2"}}], ["style"])
+
+
+def test_optimisation_gets_nearer_than_its_start(random_vgg: Path) -> None:
+    vgg = load_vgg(random_vgg)
+    photo, art = picture(64, 64, 3), np.ascontiguousarray(picture(64, 64, 40)[:, ::-1, ::-1])
+    result = optimise(photo, art, vgg, style_weight=10.0, steps=25, device=CPU)
+    content, style, before = distances(vgg, photo, art, result)
+    assert content + 10 * style < 0.5 * 10 * before
+
+
+def mst(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "mst_deploy", *arguments], capture_output=True, text=True,
+                          check=False, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "2"})  # fmt: skip
+
+
+def test_model_then_images_then_compare(random_vgg: Path, tmp_path: Path) -> None:
+    """What mst eval model leaves behind, mst eval images measures alike; reports can be compared."""
+    photos, paintings = tmp_path / "photos", tmp_path / "paintings"
+    photos.mkdir()
+    save_image(photos / "bunny.png", first_frame())
+    save_image(photos / "mirrored.png", np.ascontiguousarray(first_frame()[:, ::-1]))
+    (paintings / "post-impressionism").mkdir(parents=True)
+    for name in ("starry-night.jpg", "zodiac.jpg"):
+        shutil.copy(ROOT / "examples" / "paintings" / name, paintings / "post-impressionism")
+    common = ["--vgg", str(random_vgg), "--device", "cpu", "--json"]
+    made = mst("eval", "model", "--content", str(photos), "--style", str(paintings),
+               "--size", "96", "--each", "2", "-o", str(tmp_path / "model"), *common)  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    found = json.loads(made.stdout)
+    folder = tmp_path / "model"
+    assert found["summary"]["sizes"] == ["96x96"]
+    assert found["summary"]["pairs"] == len(list((folder / "stylized").iterdir())) == 4
+    assert found["summary"]["groups"]["post-impressionism"]["pairs"] == 4
+    for name in ("report.md", "report.html", "rows.csv", "pairs.png", "pairs.svg", "pairs.csv"):
+        assert (folder / name).stat().st_size > 0
+    assert any("art_inception" in note for note in found["missing"])
+    measured = mst("eval", "images", *(word for role in ("content", "style", "stylized")
+                   for word in (f"--{role}", str(folder / role))), "--pairs", str(folder / "pairs.csv"),
+                   "-o", str(tmp_path / "images"), *common)  # fmt: skip
+    assert measured.returncode == 0, measured.stderr
+    assert json.loads(measured.stdout)["summary"] == found["summary"]
+    table = mst("eval", "compare", str(folder), str(tmp_path / "images"))
+    assert table.returncode == 0, table.stderr
+    assert "| stylized |" in table.stdout
+    other = mst("eval", "photographs", "--content", str(photos),
+                "--style", str(paintings), "--size", "96", "--each", "2", "-o", str(folder),
+                *common)  # fmt: skip
+    assert other.returncode == 1
+    assert "another run" in other.stderr
+    assert "Traceback" not in other.stderr

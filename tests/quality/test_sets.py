@@ -1,0 +1,105 @@
+"""Which pictures belong together, and sets that cannot be measured."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mst_deploy.benchmarks.quality.sets import Pair, check, pair_in_order, read_pairs, write_pairs
+from mst_deploy.errors import InputError
+from mst_deploy.images import save_image
+from tests.clips import picture
+
+ROLES = ("content", "style", "stylized")
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    """Three pictures in each of three folders."""
+    made = [tmp_path / role for role in ROLES]
+    for folder in made:
+        folder.mkdir()
+        for index in range(3):
+            save_image(folder / f"{index}.png", picture(40, 32, index))
+    return made
+
+
+def test_names_pair_in_order_and_survive_a_file(folders: list[Path], tmp_path: Path) -> None:
+    pairs = pair_in_order(*folders)
+    assert [pair.name for pair in pairs] == ["0.png", "1.png", "2.png"]
+    check(pairs)
+    write_pairs(tmp_path / "pairs.csv", pairs)
+    assert read_pairs(tmp_path / "pairs.csv", *folders) == pairs
+
+
+def test_one_photograph_with_many_artworks(folders: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text(
+        "stylized,style,content,group\n0.png,0.png,2.png,cubism\n1.png,1.png,2.png,\n"
+    )
+    first, second = read_pairs(tmp_path / "p.csv", *folders)
+    assert first == Pair(folders[0] / "2.png", folders[1] / "0.png", folders[2] / "0.png", "cubism")
+    assert second.group == ""
+
+
+def test_unequal_counts(folders: list[Path]) -> None:
+    (folders[1] / "2.png").unlink()
+    with pytest.raises(InputError, match=r"equally many.*content 3.*style 2.*stylized 3"):
+        pair_in_order(*folders)
+
+
+def test_pictures_of_another_size(folders: list[Path]) -> None:
+    save_image(folders[2] / "1.png", picture(40, 30, 1))
+    with pytest.raises(InputError, match=r"1\.png has 40x30 pixels, its photograph 1\.png 40x32"):
+        check(pair_in_order(*folders))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["0.png,0.png,0.png", "0.png,0.png,1.png"], "1 of the listed pairs come more than once"),
+        (["0.png,0.png,0.png", "1.png,0.png,0.png"], "1 of the listed results come more than once"),
+    ],
+)
+def test_duplicates(folders: list[Path], tmp_path: Path, rows: list[str], message: str) -> None:
+    (tmp_path / "p.csv").write_text("\n".join(["content,style,stylized", *rows]))
+    with pytest.raises(InputError, match=message):
+        check(read_pairs(tmp_path / "p.csv", *folders))
+
+
+def test_changed_pictures_are_noticed_by_their_hash(folders: list[Path], tmp_path: Path) -> None:
+    write_pairs(tmp_path / "pairs.csv", pair_in_order(*folders))
+    shutil.copy(folders[0] / "0.png", folders[0] / "1.png")
+    with pytest.raises(InputError, match=r"line 3: .*1\.png is not the picture the list was made with"):
+        read_pairs(tmp_path / "pairs.csv", *folders)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("content,style\na,b", "no column 'stylized'"),
+        ("content,style,stylized\n", "lists no pairs"),
+        ("content,style,stylized\n0.png,9.png,0.png", "line 2: there is no style picture"),
+    ],
+)
+def test_bad_lists(folders: list[Path], tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_pairs(tmp_path / "p.csv", *folders)
+
+
+def test_a_text_file_named_png(folders: list[Path]) -> None:
+    (folders[0] / "0.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"cannot read .*0\.png as an image"):
+        check(pair_in_order(*folders))
+
+
+def test_every_file_is_listed_once_whatever_its_suffix_looks_like(tmp_path: Path) -> None:
+    (tmp_path / "a.JPG").write_bytes(b"")
+    (tmp_path / "b.jpg").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("")
+    pairs = pair_in_order(tmp_path, tmp_path, tmp_path)
+    assert [pair.name for pair in pairs] == ["a.JPG", "b.jpg"]
+    assert np.unique([pair.name for pair in pairs]).size == 2
