@@ -23,6 +23,9 @@ HeldOutOption = Annotated[
     Path | None, typer.Option(help="Text file of SHA-256 hashes: only these pictures are used.")
 ]
 EachOption = Annotated[int, typer.Option(min=1, help="Photographs for every artwork.")]
+MostOption = Annotated[
+    int | None, typer.Option(min=1, help="Use no more than this many pairs, evenly spread over all.")
+]
 SideOption = Annotated[int, typer.Option(min=76, help="Side of the square pictures, pixels.")]
 OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Folder for the report.")]
 MetricsOption = Annotated[
@@ -92,6 +95,7 @@ def eval_model(
     ] = None,
     held_out: HeldOutOption = None,
     each: EachOption = 2,
+    most: MostOption = None,
     size: SideOption = 512,
     strength: StrengthOption = 1.0,
     backend: BackendOption = "onnxrt",
@@ -116,7 +120,7 @@ def eval_model(
         metrics, vgg, vgg_scales, inception, lpips, alexnet, art_inception, artfid_mode, batch, device,
         quiet or as_json,
     )  # fmt: skip
-    wanted = command.Wanted(content, style, held_out, each, size)
+    wanted = command.Wanted(content, style, held_out, each, size, most)
     found = command.evaluate_model(
         model or DEFAULT_BUNDLE, wanted, output, how, strength=strength, backend=backend
     )
@@ -130,6 +134,7 @@ def eval_photographs(
     output: OutputOption,
     held_out: HeldOutOption = None,
     each: EachOption = 2,
+    most: MostOption = None,
     size: SideOption = 512,
     vgg: VggOption = None,
     vgg_scales: VggScalesOption = None,
@@ -140,7 +145,7 @@ def eval_photographs(
     """The floor: measure the photographs themselves as if they were results."""
     command = room("benchmarks.quality")
     how = command.measuring(None, vgg, vgg_scales, device=device, quiet=quiet or as_json)
-    wanted = command.Wanted(content, style, held_out, each, size)
+    wanted = command.Wanted(content, style, held_out, each, size, most)
     _tell(command.evaluate_photographs(wanted, output, how), output, as_json, quiet)
 
 
@@ -151,6 +156,7 @@ def eval_gatys(
     output: OutputOption,
     held_out: HeldOutOption = None,
     each: EachOption = 2,
+    most: MostOption = None,
     size: SideOption = 256,
     style_weight: Annotated[float, typer.Option(min=0.0, help="Weight of style against content.")] = 5.0,
     steps: Annotated[int, typer.Option(min=1, help="L-BFGS steps for every picture.")] = 200,
@@ -163,7 +169,7 @@ def eval_gatys(
     """The ceiling: optimise every picture on the measured distances themselves (slow), then measure."""
     command = room("benchmarks.quality")
     how = command.measuring(None, vgg, vgg_scales, device=device, quiet=quiet or as_json)
-    wanted = command.Wanted(content, style, held_out, each, size)
+    wanted = command.Wanted(content, style, held_out, each, size, most)
     found = command.evaluate_gatys(wanted, output, how, style_weight=style_weight, steps=steps)
     _tell(found, output, as_json, quiet)
 

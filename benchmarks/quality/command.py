@@ -17,7 +17,7 @@ from mst_deploy.backends import open_generator, open_style_encoder
 from mst_deploy.benchmarks.quality import report
 from mst_deploy.benchmarks.quality.gatys import optimise
 from mst_deploy.benchmarks.quality.measure import BASIC, METRICS, Observer, Weights, measure_all, open_nets
-from mst_deploy.benchmarks.quality.sets import PAIRS, Pair, check, pair_in_order, read_pairs
+from mst_deploy.benchmarks.quality.sets import PAIRS, Pair, check, identity, pair_in_order, read_pairs
 from mst_deploy.benchmarks.quality.systems import Model, System, make_set, pair_up, photograph_itself
 from mst_deploy.benchmarks.quality.video import ESTIMATORS, measure_flicker, read_both, read_flows
 from mst_deploy.console import progress
@@ -55,6 +55,7 @@ class Wanted:
     held_out: Path | None = None
     each: int = 2
     size: int = 512
+    most: int | None = None
 
 
 def measuring(
@@ -120,7 +121,7 @@ def run_system(
     kept = read_hash_list(wanted.held_out) if wanted.held_out else frozenset()
     only = wanted.held_out is not None
     contents, styles = (load_images(source, kept, keep=only) for source in (wanted.content, wanted.style))
-    chosen = pair_up(contents, styles, wanted.each)
+    chosen = pair_up(contents, styles, wanted.each, wanted.most)
     facts = {**facts, "made_at": f"{wanted.size}x{wanted.size}, centre crops",
              "data": {"content": fingerprint(contents), "style": fingerprint(styles)}}  # fmt: skip
     output.mkdir(parents=True, exist_ok=True)
@@ -148,7 +149,7 @@ def measured(
     with progress("measuring", len(pairs), unit="pairs/s", quiet=how.quiet) as tell:
         observer = Observer(nets, metrics, device)
         rows = measure_all(pairs, observer, output / LOG, tell, batch=how.batch)
-    summary = report.summarise(rows, how.mode)
+    summary = {**report.summarise(rows, how.mode), "set": identity(pairs)}
     found = {
         "system": system,
         **facts,

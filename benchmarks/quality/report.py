@@ -185,14 +185,14 @@ def page(facts: dict[str, Any], rows: Sequence[Row], pairs: Sequence[Pair]) -> s
 def table(reports: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
     """Markdown of several reports: one system a row. Raises InputError when they cannot be compared.
 
-    They can when the same networks measured as many pairs of the same sizes.
+    They can when the same networks measured the same pairs of photographs and artworks.
     """
-    same = [(r["nets"], r["summary"]["pairs"], r["summary"]["sizes"]) for r in reports]
+    same = [(r["nets"], r["summary"]["set"]) for r in reports]
     for report, own in zip(reports, same, strict=True):
         if own != same[0]:
             raise InputError(
                 f"{report['system']} and {reports[0]['system']} cannot be compared: they were measured with "
-                "other networks, on another number of pairs or at other sizes"
+                "other networks or on other pairs"
             )
     columns = [name for name in names if name in _figures(reports[0])]
     lines = [f"| system | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]

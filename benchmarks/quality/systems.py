@@ -57,16 +57,21 @@ def photograph_itself(photo: Image, artwork: Image) -> Image:
 
 
 def pair_up(
-    contents: Sequence[StoredImage], styles: Sequence[StoredImage], each: int
+    contents: Sequence[StoredImage], styles: Sequence[StoredImage], each: int, most: int | None = None
 ) -> list[tuple[StoredImage, StoredImage]]:
-    """``each`` photographs for every artwork, in turn, the same in every run. Raises InputError."""
+    """``each`` photographs for every artwork, in turn, the same in every run.
+
+    ``most`` keeps that many of the pairs, evenly spread over them. Raises InputError.
+    """
     if each > len(contents):
         raise InputError(f"{each} photographs for every artwork are wanted, there are {len(contents)}")
-    return [
+    pairs = [
         (contents[(index * each + turn) % len(contents)], style)
         for index, style in enumerate(styles)
         for turn in range(each)
     ]
+    kept = len(pairs) if most is None else min(most, len(pairs))
+    return [pairs[index * len(pairs) // kept] for index in range(kept)]
 
 
 def make_set(

@@ -55,10 +55,9 @@ def pairs_in(folder: Path, count: int = 3) -> list[Pair]:
         (folder / role).mkdir()
         for index in range(count):
             save_image(folder / role / f"{index}.png", picture(80, 80, offset + 7 * index))
-    return [
-        Pair(*(folder / role / f"{index}.png" for role in ("content", "style", "stylized")), f"g{index % 2}")
-        for index in range(count)
-    ]  # fmt: skip
+    content, style, stylized = (folder / role for role in ("content", "style", "stylized"))
+    names = [f"{index}.png" for index in range(count)]
+    return [Pair(content / n, style / n, stylized / n, f"g{i % 2}") for i, n in enumerate(names)]
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="no pretrained weights beside the checkout")
@@ -165,11 +164,13 @@ def test_sets_too_small_for_a_mode() -> None:
 
 
 def test_reports_of_other_networks_are_not_compared() -> None:
-    summary = report.summarise(rows_of(60))
+    summary = {**report.summarise(rows_of(60)), "set": "1"}
     one = {"system": "a", "nets": {"vgg": "1"}, "summary": summary}
     assert "| a | 1 | 0.5 |" in report.table([one, one], ["style", "content"])
     with pytest.raises(InputError, match="b and a cannot be compared"):
         report.table([one, {**one, "system": "b", "nets": {"vgg": "2"}}], ["style"])
+    with pytest.raises(InputError, match="b and a cannot be compared"):
+        report.table([one, {**one, "system": "b", "summary": {**summary, "set": "2"}}], ["style"])
 
 
 def test_optimisation_gets_nearer_than_its_start(random_vgg: Path) -> None:
