@@ -8,10 +8,12 @@ artwork, so there is one for each movement. Compared are
 * unseen: held-out artworks of the same movements; a Johnson network can do nothing with them.
 
 Photographs are held out in both. What is written can be continued: networks that are finished are kept.
+All results are kept as sets in ``pictures/``, for ``mst eval images --pairs film-seen.csv`` and so on.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -108,20 +110,53 @@ def trained(
     return load_checkpoint(path)
 
 
+@dataclass(frozen=True)
+class View:
+    """A picture that is compared, and what it is called in the sets that are kept."""
+
+    name: str
+    image: Image
+
+
+def view_of(image: StoredImage) -> View:
+    return View(image.name.rpartition(".")[0].replace("/", "_") + ".png", centre_crop(image.decode(), VIEW))
+
+
 def measure(
-    networks: Networks, vgg: Vgg19, movement: str, kind: str, photos: list[Image], artworks: list[Image]
-) -> tuple[Row, Image]:
-    """Mean distances over all photographs and artworks, and the first result as a picture."""
+    networks: Networks, vgg: Vgg19, movement: str, kind: str, photos: list[View], artworks: list[View],
+    folder: Path,
+) -> tuple[Row, Image]:  # fmt: skip
+    """Mean distances over all photographs and artworks, and the first result as a picture.
+
+    All pictures are kept in ``folder`` as a set that ``mst eval images`` measures.
+    """
     stylizer = Stylizer(networks).eval()
+    injection = networks.config.injection
     found, first = [], None
     for artwork in artworks:
-        for photo, result in zip(photos, stylize_pictures(stylizer, vgg, photos, artwork), strict=True):
+        results = stylize_pictures(stylizer, vgg, [photo.image for photo in photos], artwork.image)
+        for photo, result in zip(photos, results, strict=True):
             first = result if first is None else first
-            found.append(distances(vgg, photo, artwork, result))
+            found.append(distances(vgg, photo.image, artwork.image, result))
+            keep(folder, f"{injection}-{kind}", movement, photo, artwork, result)
     content, style, photo_style = (round(float(value), 4) for value in np.mean(found, axis=0))
     assert first is not None
-    injection = networks.config.injection
     return Row(movement, injection, kind, len(found), content, style, photo_style), first
+
+
+def keep(folder: Path, system: str, movement: str, photo: View, artwork: View, result: Image) -> None:
+    """Add a result to the set ``folder``/``system``: three pictures and a line of its list of pairs."""
+    name = f"{photo.name.removesuffix('.png')}--{artwork.name}"
+    for place, view in (("content", photo), ("style", artwork), (system, View(name, result))):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        if place == system or not (folder / place / view.name).exists():
+            save_image(folder / place / view.name, view.image)
+    listed = folder / f"{system}.csv"
+    with listed.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if file.tell() == 0:
+            writer.writerow(["content", "style", "stylized", "group"])
+        writer.writerow([photo.name, artwork.name, name, movement])
 
 
 def table(rows: list[Row], kind: str, value: str) -> str:
@@ -176,7 +211,10 @@ def main(
         path = output / f"johnson-{MOVEMENTS[movement][0]}.safetensors"
         nets[movement] = trained(path, "johnson", own, contents, config, network, inception, device)
         say(f"johnson, {movement}: {nets[movement].training['seconds']} s")
-    views = [centre_crop(image.decode(), VIEW) for image in load_images(content, kept, keep=True)[:photos]]
+    views = [view_of(image) for image in load_images(content, kept, keep=True)[:photos]]
+    pictures_kept = output / "pictures"
+    for stale in pictures_kept.glob("*.csv"):
+        stale.unlink()
     rows: list[Row] = []
     sheet: list[Image] = []
     for movement in MOVEMENTS:
@@ -185,14 +223,14 @@ def main(
             ("seen", of_movement(artworks, movement)[:1]),
             ("unseen", of_movement(unseen, movement)),
         ):
-            pictures = [centre_crop(image.decode(), VIEW) for image in chosen]
+            pictures = [view_of(image) for image in chosen]
             for name in (*CONDITIONED, movement) if kind == "seen" else CONDITIONED:
                 if pictures:
-                    row, first = measure(nets[name], network, movement, kind, views, pictures)
+                    row, first = measure(nets[name], network, movement, kind, views, pictures, pictures_kept)
                     rows.append(row)
                     line += [first] if kind == "seen" else []
             if kind == "seen":
-                line = [views[0], pictures[0], *line]
+                line = [views[0].image, pictures[0].image, *line]
         sheet.append(np.concatenate(line, axis=1))
     save_image(output / "comparison.jpg", np.concatenate(sheet, axis=0))
     facts: dict[str, Any] = gather_facts(
