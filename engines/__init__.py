@@ -1,5 +1,6 @@
-"""The room where TensorRT engines are made: ONNX graphs in, serialized engines out.
+"""The room where TensorRT engines are made: a bundle's generator in, a verified engine in the cache out.
 
-Empty so far. What it will meet is in place: the graphs have one symbolic batch, height and width and
-carry their precision themselves; ``mst_deploy.backends`` takes one more module for running engines.
+``graph`` makes the ONNX graph one that every supported TensorRT takes, ``build`` turns it into a plan,
+``verify`` runs the plan against ONNX Runtime before it may be cached, ``layers`` says what is inside.
+Engines are run by ``mst_deploy.backends.trt``.
 """

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mst_deploy.backends import Films, Images, open_generator, open_style_encoder
+from mst_deploy.checking import psnr, sample_picture
 from mst_deploy.errors import VerificationError
 from mst_deploy.graphs import GeneratorGraph, StyleEncoderGraph
 from mst_deploy.manifest import Bundle
@@ -90,25 +90,3 @@ def compare(networks: Networks, bundle: Bundle, frames: Images, films: Films) ->
         "max_pixel_difference": int(np.abs(wanted.astype(int) - found.astype(int)).max()),
         "psnr_db": round(psnr(wanted, found), 1),
     }
-
-
-def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio of two uint8 arrays in dB; 100 where they are equal."""
-    error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
-    return 100.0 if error == 0 else 10 * float(np.log10(255.0**2 / error))
-
-
-def sample_picture(height: int, width: int, seed: int) -> Images:
-    """A picture with smooth areas, edges and some noise -> (H, W, 3) uint8, the same for a seed."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    picture = np.zeros((height, width, 3), np.float32)
-    for channel in range(3):
-        waves = rng.uniform(0.005, 0.08, (4, 2))
-        picture[..., channel] = sum(np.sin(x * a + y * b) for a, b in waves) / 4
-    for _ in range(12):  # discs of one colour
-        centre, radius = rng.uniform((0, 0), (height, width)), rng.uniform(0.03, 0.2) * height
-        inside = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
-        picture[inside] = rng.uniform(-1, 1, 3)
-    picture += rng.normal(0, 0.03, picture.shape)
-    return np.clip(127.5 + 127.5 * picture, 0, 255).astype(np.uint8)  # type: ignore[no-any-return]

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from mst_deploy import __version__
+from mst_deploy.cli_engines import build, engines_app
 from mst_deploy.cli_eval import eval_app
 from mst_deploy.cli_train import train_app
 from mst_deploy.errors import InvalidArgument, MstError
@@ -42,6 +43,8 @@ style_app = typer.Typer(help="Make reusable style files; list the shipped ones."
 app.add_typer(style_app, name="style")
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
+app.add_typer(engines_app, name="engines")
+app.command("build")(build)
 
 
 def show_version(wanted: bool) -> None:

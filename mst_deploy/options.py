@@ -51,7 +51,8 @@ def free_to_write(path: Path, source: Path | None, *, force: bool) -> Path:
 
 def room(name: str) -> Any:
     """The command module of a room; its missing packages become a message with the line that helps."""
-    extra = {"export": "export", "training": "train", "benchmarks.quality": "eval"}[name]
+    extra = {"export": "export", "training": "train", "benchmarks.quality": "eval",
+             "engines": "tensorrt"}[name]  # fmt: skip
     try:
         return import_module(f"mst_deploy.{name}.command")
     except ModuleNotFoundError as error:

@@ -1,11 +1,12 @@
 """Runtimes behind one contract: uint8 frames and float32 film rows in, uint8 frames out.
 
 ``open_model`` chooses the module; only that module imports the framework. A model owns its device and
-is a context manager. TensorRT engines will be one more module here with the same two callables.
+is a context manager.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, Self, cast
@@ -21,7 +22,7 @@ Images = NDArray[np.uint8]
 Films = NDArray[np.float32]
 """(N, P): one film row per image."""
 
-BACKENDS = {"onnxrt": "onnxruntime", "pytorch": "torch", "fake": ""}
+BACKENDS = {"onnxrt": "onnxruntime", "trt": "tensorrt", "pytorch": "torch", "fake": ""}
 """Name of each backend and the package it needs."""
 EXTRA = {"onnxruntime": "onnxruntime", "torch": "export", "onnx": "export"}
 DEVICES = ("auto", "cpu", "cuda")
@@ -38,6 +39,10 @@ class Generator(Protocol):
         """frames (N, H, W, 3) uint8, films (N, P) float32 -> (N, H, W, 3) uint8."""
         ...
 
+    def stream(self, batches: Iterable[Images], films: Films) -> Iterator[Images]:
+        """Batches one after the other, in order; a backend may work on two at a time."""
+        ...
+
     def close(self) -> None:
         """Free what the model holds; it cannot be called afterwards."""
         ...
@@ -48,7 +53,12 @@ class Generator(Protocol):
 
 
 class Closing:
-    """Leaving the ``with`` block closes the model: the half of the protocol that is always the same."""
+    """The half of the protocol that is the same unless a backend says otherwise."""
+
+    def stream(self, batches: Iterable[Images], films: Films) -> Iterator[Images]:
+        """One call for each batch."""
+        for frames in batches:
+            yield cast(Generator, self)(frames, films)
 
     def close(self) -> None:
         """Nothing to free unless a backend says otherwise."""

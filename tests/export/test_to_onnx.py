@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 
+from mst_deploy import checking
 from mst_deploy.backends import open_generator, open_style_encoder
 from mst_deploy.errors import InvalidArgument, VerificationError
 from mst_deploy.export import check
@@ -93,7 +94,7 @@ def test_weights_come_back_out_of_the_graphs(exported: Bundle, networks: Network
 
 
 def test_styles_of_both_precisions_are_interchangeable(exported: Bundle, networks: Networks) -> None:
-    style = check.sample_picture(96, 80, seed=5)[None]
+    style = checking.sample_picture(96, 80, seed=5)[None]
     _, film = open_style_encoder(exported, device="cpu")(style)
     _, reference = open_style_encoder(exported, "pytorch", "cpu")(style)
     np.testing.assert_allclose(film, reference, atol=2e-2 * np.abs(reference).max())
@@ -101,7 +102,7 @@ def test_styles_of_both_precisions_are_interchangeable(exported: Bundle, network
 
 @pytest.mark.parametrize("size", [(17, 23), (8, 8), (200, 31)])
 def test_onnx_runtime_agrees_with_pytorch(exported: Bundle, size: tuple[int, int]) -> None:
-    frames = np.stack([check.sample_picture(*size, seed=seed) for seed in (1, 2)])
+    frames = np.stack([checking.sample_picture(*size, seed=seed) for seed in (1, 2)])
     rng = np.random.default_rng(0)
     row = exported.manifest.layout.identity()
     films = np.stack([row, row]) + rng.normal(0, 0.2, (2, len(row))).astype(np.float32)
@@ -151,6 +152,6 @@ def test_checkpoint_round_trip(networks: Networks, tmp_path: Path) -> None:
 
 def test_psnr_closed_form() -> None:
     zeros = np.zeros((4, 4), np.uint8)
-    assert check.psnr(zeros, zeros) == 100.0
-    assert check.psnr(zeros, zeros + 255) == 0.0
-    assert check.psnr(zeros, zeros + 1) == pytest.approx(48.1308, abs=1e-3)
+    assert checking.psnr(zeros, zeros) == 100.0
+    assert checking.psnr(zeros, zeros + 255) == 0.0
+    assert checking.psnr(zeros, zeros + 1) == pytest.approx(48.1308, abs=1e-3)

@@ -1,0 +1,46 @@
+"""What an engine is made of, read off TensorRT's inspector."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+HALVES = ("half", "fp16", "float16")
+FULLS = ("float", "fp32", "float32")
+
+
+def layers_of(trt: Any, engine: Any) -> list[dict[str, Any]]:
+    """The inspector's layers; [] where the engine was built without details."""
+    inspector = engine.create_engine_inspector()
+    text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    layers = json.loads(text).get("Layers", []) if text else []
+    return [layer for layer in layers if isinstance(layer, dict)]
+
+
+def convolution_types(layers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many convolutions compute in which type: fp16, fp32, other; by the type of what they read."""
+    counts = Counter(
+        type_of(layer["Inputs"][0])
+        for layer in layers
+        if "conv" in str(layer.get("LayerType", "")).lower() and layer.get("Inputs")
+    )
+    return dict(counts)
+
+
+def type_of(tensor: Mapping[str, Any]) -> str:
+    """fp16, fp32 or other. Up to 10 the type is in "Format/Datatype", in 11 in "Datatype"."""
+    words = (
+        str(tensor.get("Datatype") or tensor.get("Format/Datatype") or "").lower().replace("-", " ").split()
+    )
+    if any(word in HALVES for word in words):
+        return "fp16"
+    return "fp32" if any(word in FULLS for word in words) else "other"
+
+
+def half_share(layers: Sequence[Mapping[str, Any]]) -> float | None:
+    """Share of the convolutions that run in float16; None where the inspector shows none."""
+    counts = convolution_types(layers)
+    total = sum(counts.values())
+    return counts.get("fp16", 0) / total if total else None

@@ -1,0 +1,78 @@
+"""May this engine be trusted? Asked after every build; an engine that fails is not cached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from mst_deploy.backends import Films, Generator, Images
+from mst_deploy.backends.onnxrt import open_session
+from mst_deploy.checking import psnr, sample_picture
+from mst_deploy.engine_cache import Shape
+from mst_deploy.engines.graph import as_float32, read
+from mst_deploy.errors import VerificationError
+from mst_deploy.manifest import Manifest
+
+LEAST_PSNR = 35.0  # dB; below this a difference is seen in flat areas
+RUNS = 3  # eager, captured, replayed
+
+
+def reference(graph: Path, frames: Images, films: Films) -> Images:
+    """What ONNX Runtime computes on the CPU in float32: (N, H, W, 3) uint8."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "float32.onnx"
+        path.write_bytes(as_float32(read(graph)).SerializeToString())
+        session, _ = open_session(path, "cpu")
+        (stylized,) = session.run(["stylized"], {"frames": frames, "film": films})
+    return np.asarray(stylized, np.uint8)
+
+
+def verify(
+    open_engine: Callable[[bool], Generator], graph: Path, manifest: Manifest, films: Films, shape: Shape
+) -> dict[str, Any]:
+    """Figures of an engine at its largest frames; raises VerificationError with them if it fails.
+
+    ``open_engine`` gives the generator with or without CUDA graphs. ``films`` are rows of real styles: each
+    is run, and the captured graph's results must be the eager ones, byte by byte.
+    """
+    batch, height, width = shape
+    frames = np.stack([sample_picture(height, width, seed=index) for index in range(batch)])
+    worst, largest = np.inf, 0
+    with open_engine(False) as eager, open_engine(True) as captured:
+        for film in films:
+            rows = np.repeat(film[None], batch, axis=0)
+            wanted, found = reference(graph, frames, rows), eager(frames, rows)
+            for stylized in captured.stream([frames] * RUNS, rows):
+                if not np.array_equal(stylized, found):
+                    raise VerificationError(
+                        f"the captured CUDA graph gives another picture than the engine run eagerly (PSNR "
+                        f"{psnr(stylized, found):.1f} dB at {width}x{height}); the engine was not kept"
+                    )
+            worst = min(worst, psnr(wanted, found))
+            largest = max(largest, int(np.abs(wanted.astype(int) - found.astype(int)).max()))
+            if found.min() == found.max() and wanted.min() != wanted.max():
+                raise VerificationError(
+                    f"the engine gives one flat colour ({int(found.min())}) at {width}x{height}: its "
+                    "activations overflow; it was not kept. Build it with a graph of higher precision"
+                )
+    figures = {"size": f"{width}x{height}", "batch": batch, "styles": len(films),
+               "psnr_db": round(float(worst), 1), "max_pixel_difference": largest}  # fmt: skip
+    if worst < LEAST_PSNR:
+        raise VerificationError(
+            f"the engine differs from ONNX Runtime in float32 by more than it may at {width}x{height}: PSNR "
+            f"{worst:.1f} dB (at least {LEAST_PSNR:.0f}), largest pixel difference {largest}; it was not kept"
+        )
+    return figures
+
+
+@contextmanager
+def trial(folder: Path) -> Iterator[Path]:
+    """A place inside the cache for an engine that is not trusted yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".trial-", dir=folder) as place:
+        yield Path(place)

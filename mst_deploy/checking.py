@@ -1,0 +1,30 @@
+"""A picture to check with, and how far apart two results are: for exports and engines alike."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mst_deploy.images import Image
+
+
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio of two uint8 arrays in dB; 100 where they are equal."""
+    error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
+    return 100.0 if error == 0 else 10 * float(np.log10(255.0**2 / error))
+
+
+def sample_picture(height: int, width: int, seed: int) -> Image:
+    """A picture with smooth areas, edges and some noise -> (H, W, 3) uint8, the same for a seed."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    picture = np.zeros((height, width, 3), np.float32)
+    for channel in range(3):
+        waves = rng.uniform(0.005, 0.08, (4, 2))
+        picture[..., channel] = sum(np.sin(x * a + y * b) for a, b in waves) / 4
+    for _ in range(12):  # discs of one colour
+        centre, radius = rng.uniform((0, 0), (height, width)), rng.uniform(0.03, 0.2) * height
+        inside = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
+        picture[inside] = rng.uniform(-1, 1, 3)
+    picture += rng.normal(0, 0.03, picture.shape)
+    return np.clip(127.5 + 127.5 * picture, 0, 255).astype(np.uint8)  # type: ignore[no-any-return]

@@ -1,0 +1,123 @@
+"""The commands ``mst build`` and ``mst engines ...``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mst_deploy.options import JsonOption, ModelOption, QuietOption, room
+
+engines_app = typer.Typer(help="Look after the TensorRT engines that were built.", no_args_is_help=True)
+
+
+def build(
+    model: Annotated[
+        Path | None, typer.Argument(metavar="[BUNDLE]", help="Model bundle. Default: the shipped model.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of all frames: the fastest engine.")] = None,
+    smallest: Annotated[str | None, typer.Option("--min", help="Smallest frames, with --opt, --max.")] = None,
+    typical: Annotated[str | None, typer.Option("--opt", help="Frames to be fastest at.")] = None,
+    largest: Annotated[str | None, typer.Option("--max", help="Largest frames.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Frames at once.")] = 1,
+    workspace: Annotated[
+        int | None, typer.Option(min=1, help="Most scratch memory of a layer, MiB. Default: TensorRT's.")
+    ] = None,
+    optimization_level: Annotated[int, typer.Option(min=0, max=5, help="0 builds fast, 5 runs fast.")] = 3,
+    timing_cache: Annotated[bool, typer.Option(help="Reuse what earlier builds have measured.")] = True,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="Runs with later TensorRT of the same major too.")
+    ] = False,
+    hardware_compatible: Annotated[
+        bool, typer.Option("--hardware-compatible", help="Built for any GPU from Ampere on; slower.")
+    ] = False,
+    strip_weights: Annotated[
+        bool, typer.Option("--strip-weights", help="Leave the weights out of the engine.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Build even if the engine exists.")] = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a TensorRT engine for this machine, verify it, and keep it for --backend trt."""
+    from mst_deploy.console import answer
+    from mst_deploy.shipped import DEFAULT_BUNDLE
+
+    command = room("engines")
+    request = command.Request(
+        model or DEFAULT_BUNDLE, size, smallest, typical, largest, batch,
+        command.BuildOptions(workspace, optimization_level, version_compatible, hardware_compatible,
+                             strip_weights),
+        timing_cache, force, quiet or as_json,
+    )  # fmt: skip
+    engine, fresh = command.build(request)
+    figures = engine.built.get("verified", {})
+    text = (
+        f"{engine.path}: {'built' if fresh else 'already there'}, PSNR {figures.get('psnr_db')} dB against "
+        f"ONNX Runtime in float32 at {figures.get('size')}"
+    )
+    answer(
+        text, {"engine": str(engine.path), "built_now": fresh, **engine.built}, as_json=as_json, quiet=quiet
+    )
+
+
+@engines_app.command("list")
+def engines_list(as_json: JsonOption = False) -> None:
+    """All engines, and which of them this machine cannot use."""
+    _show(room("engines").list_engines(), as_json)
+
+
+@engines_app.command("explain")
+def engines_explain(
+    name: Annotated[str, typer.Argument(help="File name, from mst engines list.")],
+    model: ModelOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Everything known of one engine: what it is bound to, how it was verified, what is inside."""
+    from mst_deploy.shipped import DEFAULT_BUNDLE
+
+    _show([room("engines").explain(name, model or DEFAULT_BUNDLE)], as_json)
+
+
+@engines_app.command("verify")
+def engines_verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="File names. Default: all.")
+    ] = None,
+    model: ModelOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read engines against their checksums; run those that fit this machine and model."""
+    from mst_deploy.shipped import DEFAULT_BUNDLE
+
+    found = room("engines").verify_engines(names or [], model or DEFAULT_BUNDLE)
+    _show(found, as_json)
+    if any("error" in record for record in found):
+        raise typer.Exit(1)
+
+
+@engines_app.command("prune")
+def engines_prune(
+    everything: Annotated[bool, typer.Option("--all", help="Remove every engine and timing cache.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove engines that this machine cannot use, and damaged ones."""
+    removed = room("engines").prune(everything=everything, dry_run=dry_run)
+    _show([{"name": name, "removed": not dry_run} for name in removed], as_json)
+
+
+def _show(records: list[dict[str, Any]], as_json: bool) -> None:
+    import json
+
+    if as_json:
+        print(json.dumps(records, ensure_ascii=False))
+        return
+    for record in records:
+        name = record.get("name") or record.get("error")
+        print(name)
+        for key, value in record.items():
+            if key not in ("name", "error") or value != name:
+                print(f"  {key}: {value}")
+    if not records:
+        print("no engines")

@@ -1,0 +1,106 @@
+"""Building on a TensorRT with the real one's names: success, and everything that goes wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from mst_deploy.backends import trt_versions
+from mst_deploy.backends.trt import collecting_logger
+from mst_deploy.engine_cache import ShapeRange
+from mst_deploy.engines.build import BuildOptions, Built, build_plan
+from mst_deploy.errors import BackendError, InvalidArgument
+from tests.engines.fake_cuda import FakeCuda
+from tests.engines.fake_tensorrt import Scenario, fake_tensorrt
+
+MAJORS = (8, 10, 11)
+RANGE = ShapeRange((1, 32, 48), (1, 48, 64), (2, 64, 96))
+
+
+def build(trt: Any, tell: Any = lambda share, note: None, timings: bytes = b"") -> Built:
+    return build_plan(trt, b"onnx", 10, "fp16", RANGE, BuildOptions(), timings, tell)
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_a_plan_comes_out(major: int) -> None:
+    scenario = Scenario(FakeCuda())
+    built = build(fake_tensorrt(major, scenario), timings=b"known")
+    assert built.plan.startswith(b"plan of TensorRT")
+    assert built.timings == b"timings"
+    assert scenario.called("OnnxParser.parse") == [(b"onnx",)]
+    assert scenario.called("IBuilderConfig.create_timing_cache") == [(b"known",)]
+    assert scenario.called("IOptimizationProfile.set_shape") == [
+        ("frames", (1, 32, 48, 3), (1, 48, 64, 3), (2, 64, 96, 3)),
+        ("film", (1, 10), (1, 10), (2, 10)),
+    ]
+    (flag,) = scenario.called("OnnxParser.set_flag")
+    assert flag[0].name == "NATIVE_INSTANCENORM"
+
+
+class Layer:
+    """A network of one layer that remembers its type."""
+
+    num_layers = 1
+    precision: Any = None
+
+    def __init__(self, kind: Any) -> None:
+        self.type = kind
+        self.output: Any = None
+
+    def get_layer(self, index: int) -> Layer:
+        return self
+
+    def set_output_type(self, index: int, dtype: Any) -> None:
+        self.output = dtype
+
+
+def test_8_is_told_to_keep_statistics_in_float32() -> None:
+    trt = fake_tensorrt(8, Scenario(FakeCuda()))
+    config = trt.Builder(collecting_logger(trt)).create_builder_config()
+    layers = [Layer(kind) for kind in trt.LayerType]
+    for layer in layers:
+        trt_versions.set_precision(trt, layer, config, "fp16")
+        assert layer.precision == layer.output
+    told = {layer.type.name: layer.output.name for layer in layers if layer.output is not None}
+    assert told == {"CONVOLUTION": "HALF", "NORMALIZATION": "FLOAT", "REDUCE": "FLOAT", "SCALE": "FLOAT"}
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_parser_errors_name_the_nodes(major: int) -> None:
+    scenario = Scenario(FakeCuda(), parse_errors=[("7", "unsupported Split"), ("9", "opset 20")])
+    with pytest.raises(BackendError, match=r"node 7: unsupported Split; node 9: opset 20.*--opset 17"):
+        build(fake_tensorrt(major, scenario))
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_build_that_gives_nothing_tells_tensorrts_reason(major: int) -> None:
+    scenario = Scenario(FakeCuda(), builds=False, complaint="no tactic fits in µ memory")
+    with pytest.raises(BackendError, match=r"could not build .*no tactic fits in \? memory"):
+        build(fake_tensorrt(major, scenario))
+
+
+@pytest.mark.parametrize("major", [10, 11])
+def test_progress_grows_to_one_and_ctrl_c_stops_at_the_next_step(major: int) -> None:
+    shares: list[float] = []
+    build(fake_tensorrt(major, Scenario(FakeCuda())), lambda share, note: shares.append(share))
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert shares[-1] == 1
+
+    def interrupt(share: float, note: str) -> None:
+        if share >= 0.5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        build(fake_tensorrt(major, Scenario(FakeCuda())), interrupt)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_impossible_options_are_refused() -> None:
+    with pytest.raises(InvalidArgument, match="level goes from 0 to 5, got 6"):
+        BuildOptions(level=6)
+    with pytest.raises(InvalidArgument, match="at least 1 MiB"):
+        BuildOptions(workspace_mib=0)
