@@ -8,8 +8,10 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -104,15 +106,40 @@ def stylize_video(
         width, height = (size or Size()).applied(info.width, info.height)
         target = resized(info, width, height)
         on_start(target)
-        done, film = 0, None
+        done = 0
         with open_writer(output, target, options or EncodeOptions()) as writer:
-            for frame in prefetch(reader, PREFETCHED):
-                image = resize(frame.image, width, height)
-                film = film_of(image) if film is None else film
-                writer.write(replace(frame, image=stylize_image(image, generator, film)))
+            frames = (
+                replace(frame, image=resize(frame.image, width, height))
+                for frame in prefetch(reader, PREFETCHED)
+            )
+            for frame in stylize_frames(frames, generator, film_of):
+                writer.write(frame)
                 done += 1
                 on_frame(done)
     return Result(output, width, height, done, time.monotonic() - started)
+
+
+def stylize_frames(
+    frames: Iterator[Frame], generator: Generator, film_of: Callable[[Images], Film]
+) -> Iterator[Frame]:
+    """Frames of one size in, the same with stylised images out, in order; a backend may overlap two.
+
+    ``film_of`` is called once, with the first image.
+    """
+    under_way: deque[Frame] = deque()
+    first = next(frames, None)
+    if first is None:
+        return
+
+    def batches() -> Iterator[Images]:
+        for frame in chain([first], frames):
+            under_way.append(frame)
+            yield np.ascontiguousarray(pad_to_minimum(frame.image, generator.manifest.min_size)[None])
+
+    for stylized in generator.stream(batches(), film_of(first.image)[None]):
+        frame = under_way.popleft()
+        height, width = frame.image.shape[:2]
+        yield replace(frame, image=stylized[0, :height, :width])
 
 
 def prefetch(source: Iterable[Frame], depth: int) -> Iterator[Frame]:

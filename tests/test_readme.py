@@ -103,6 +103,7 @@ def test_links_lead_somewhere(document: str) -> None:
 
 def test_every_command_stands_in_the_table() -> None:
     from mst_deploy.cli import app, style_app
+    from mst_deploy.cli_engines import engines_app
     from mst_deploy.cli_eval import eval_app
     from mst_deploy.cli_train import train_app
 
@@ -112,6 +113,7 @@ def test_every_command_stands_in_the_table() -> None:
     names += [f"style {command.name}" for command in style_app.registered_commands]
     names += [f"train {command.name}" for command in train_app.registered_commands]
     names += [f"eval {command.name}" for command in eval_app.registered_commands]
+    names += [f"engines {command.name}" for command in engines_app.registered_commands]
     for name in names:
         assert f"| `mst {name}` |" in README
 

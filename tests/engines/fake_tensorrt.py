@@ -80,15 +80,16 @@ class Strict:
 
     def __getattr__(self, name: str) -> Any:
         if name in self.spec["properties"]:
-            return ACTIONS.get(f"{self.label}.{name}", lambda own: own.scenario.values.get(
-                f"{own.label}.{name}"))(self)  # fmt: skip
+            action = ACTIONS.get(f"{self.label}.{name}")
+            return action(self) if action else self.scenario.values.get(f"{self.label}.{name}")
         if name not in self.spec["methods"] or name.startswith("__"):
             raise AttributeError(f"TensorRT {self.module.__version__}: {self.label} has no {name!r}")
 
         def call(*args: Any, **kwargs: Any) -> Any:
             bind(f"{self.label}.{name}", self.spec["methods"][name], args, kwargs)
             self.scenario.calls.append((f"{self.label}.{name}", args))
-            return ACTIONS.get(f"{self.label}.{name}", lambda own, *a, **k: None)(self, *args, **kwargs)
+            action = ACTIONS.get(f"{self.label}.{name}")
+            return action(self, *args, **kwargs) if action else None
 
         return call
 
@@ -102,16 +103,17 @@ def fake_tensorrt(major: int, scenario: Scenario) -> Any:
     """The module."""
     api = api_of(major)
     module = SimpleNamespace(__version__=api["version"], scenario=scenario)
+    make_enum: Any = enum.IntEnum
     for name, members in api["enums"].items():
         if "." not in name:
-            setattr(module, name, enum.IntEnum(name, members))
+            setattr(module, name, make_enum(name, members))
     for name, spec in api["classes"].items():
         body = {"spec": spec, "label": name, "scenario": scenario, "module": module}
         setattr(module, name, type(name, (Strict,), body))
     for name in ("ILogger", "IProgressMonitor"):  # these are derived from: plain classes, calls counted
         if name in api["classes"]:
             setattr(module, name, type(name, (), {"api": api["classes"][name]}))
-    module.ILogger.Severity = enum.IntEnum("Severity", api["enums"]["ILogger.Severity"])
+    module.ILogger.Severity = make_enum("Severity", api["enums"]["ILogger.Severity"])
     return module
 
 

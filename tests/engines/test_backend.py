@@ -87,11 +87,11 @@ def test_changing_the_style_costs_one_copy_and_touches_no_frame_under_way(
         allocations = cuda.allocations
         with cuda.current():
             session = generator.session((1, HEIGHT, WIDTH))
-            session.set_film(film(bundle, 1))
+            session.set_film(film(bundle, 40))
             session.submit(0, frame(1))
             session.set_film(film(bundle, 90))
             session.submit(1, frame(2))
-            np.testing.assert_array_equal(session.take(0), painted(frame(1), film(bundle, 1)))
+            np.testing.assert_array_equal(session.take(0), painted(frame(1), film(bundle, 40)))
             np.testing.assert_array_equal(session.take(1), painted(frame(2), film(bundle, 90)))
         for index in range(20):
             rows = film(bundle, index % 3)

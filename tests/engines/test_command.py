@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mst_deploy.backends import trt_versions
 from mst_deploy.backends.onnxrt import open_session
 from mst_deploy.engine_cache import Engine, Machine, listed, read_timings
 from mst_deploy.engines import command
@@ -43,7 +44,7 @@ def machine_with(monkeypatch: pytest.MonkeyPatch, major: int, **scenario: Any) -
         told.cuda.closed = False
         return told.cuda
 
-    monkeypatch.setattr(command.trt_versions, "load", lambda: trt)
+    monkeypatch.setattr(trt_versions, "load", lambda: trt)
     monkeypatch.setattr(command, "open_cuda", gpu)
     return told
 
@@ -177,12 +178,13 @@ def test_damaged_engine_is_told_and_built_again(
 
 
 def test_requests_that_cannot_be_meant(bundle: Bundle) -> None:
-    for changed, message in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"size": None}, "give --size WxH"),
         ({"smallest": "32x32"}, "give --size WxH"),
         ({"size": None, "smallest": "64x64", "typical": "32x32", "largest": "96x96"}, "must grow"),
         ({"size": "360"}, "an engine needs WIDTHxHEIGHT"),
-    ]:
+    ]
+    for changed, message in cases:
         with pytest.raises(InvalidArgument, match=message):
             command.build(request_for(bundle, **changed))
     with pytest.raises(InvalidArgument, match="there is no engine 'x'"):
