@@ -36,6 +36,8 @@ def without_training_stack(code: str, cwd: Path) -> subprocess.CompletedProcess[
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_imports(module: str) -> None:
+    if module == "mst_deploy.backends.cuda":  # its packages need a CUDA toolkit to install
+        pytest.importorskip("pycuda")
     import_module(module)
 
 
