@@ -59,6 +59,8 @@ class Request:
     largest: str | None = None
     batch: int = 1
     options: BuildOptions = field(default_factory=BuildOptions)
+    rewrite: bool = True
+    """Replace operators by cheaper ones that compute the same."""
     timing_cache: bool = True
     force: bool = False
     quiet: bool = False
@@ -88,7 +90,7 @@ def ensure(bundle: Bundle, trt: Any, cuda: Any, shapes: ShapeRange, request: Req
     folder = cache_folder()
     manifest = bundle.manifest
     wanted = Identity(manifest.name, manifest.files[GENERATOR], manifest.precision, shapes,
-                      machine(trt, cuda), request.options.flags())  # fmt: skip
+                      machine(trt, cuda), flags_of(request))  # fmt: skip
     path = folder / wanted.file_name
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{wanted.digest}.lock"):
@@ -105,17 +107,23 @@ def ensure(bundle: Bundle, trt: Any, cuda: Any, shapes: ShapeRange, request: Req
         return built(bundle, trt, cuda, wanted, request), True
 
 
+def flags_of(request: Request) -> tuple[str, ...]:
+    """All that is not as usual, for the identity."""
+    return (*request.options.flags(), *(() if request.rewrite else ("as-exported",)))
+
+
 def built(bundle: Bundle, trt: Any, cuda: Any, wanted: Identity, request: Request) -> Engine:
     """Build, verify and store one engine. Nothing is stored unless it passed."""
     folder = cache_folder()
     timing_file = folder / timing_name(wanted.machine, request.options)
+    graph = for_tensorrt(bundle.generator, trt_versions.major(trt), rewrite=request.rewrite)
     started = time.monotonic()
     with (
         cuda.current(),
         progress(f"building {wanted.shapes}", 1000, unit="", quiet=request.quiet) as tell,
     ):
         made = build_plan(
-            trt, for_tensorrt(bundle.generator), bundle.manifest.film_size, wanted.precision, wanted.shapes,
+            trt, graph, bundle.manifest.film_size, wanted.precision, wanted.shapes,
             request.options, read_timings(timing_file) if request.timing_cache else b"",
             lambda share, note: tell(round(1000 * share), note),
         )  # fmt: skip

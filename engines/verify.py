@@ -14,9 +14,10 @@ from mst_deploy.backends import Films, Generator, Images
 from mst_deploy.backends.onnxrt import open_session
 from mst_deploy.checking import psnr, sample_picture
 from mst_deploy.engine_cache import Shape
-from mst_deploy.engines.graph import as_float32, read
+from mst_deploy.engines.graph import read
 from mst_deploy.errors import VerificationError
 from mst_deploy.manifest import Manifest
+from mst_deploy.rewrites import to_float32
 
 LEAST_PSNR = 35.0  # dB; below this a difference is seen in flat areas
 RUNS = 3  # eager, captured, replayed
@@ -25,8 +26,9 @@ RUNS = 3  # eager, captured, replayed
 def reference(graph: Path, frames: Images, films: Films) -> Images:
     """What ONNX Runtime computes on the CPU in float32: (N, H, W, 3) uint8."""
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "float32.onnx"
-        path.write_bytes(as_float32(read(graph)).SerializeToString())
+        path, model = Path(folder) / "float32.onnx", read(graph)
+        to_float32(model)
+        path.write_bytes(model.SerializeToString())
         session, _ = open_session(path, "cpu")
         (stylized,) = session.run(["stylized"], {"frames": frames, "film": films})
     return np.asarray(stylized, np.uint8)

@@ -26,6 +26,9 @@ def build(
     ] = None,
     optimization_level: Annotated[int, typer.Option(min=0, max=5, help="0 builds fast, 5 runs fast.")] = 3,
     timing_cache: Annotated[bool, typer.Option(help="Reuse what earlier builds have measured.")] = True,
+    rewrite: Annotated[
+        bool, typer.Option(help="Replace operators by cheaper ones that compute the same.")
+    ] = True,
     version_compatible: Annotated[
         bool, typer.Option("--version-compatible", help="Runs with later TensorRT of the same major too.")
     ] = False,
@@ -48,7 +51,7 @@ def build(
         model or DEFAULT_BUNDLE, size, smallest, typical, largest, batch,
         command.BuildOptions(workspace, optimization_level, version_compatible, hardware_compatible,
                              strip_weights),
-        timing_cache, force, quiet or as_json,
+        rewrite, timing_cache, force, quiet or as_json,
     )  # fmt: skip
     engine, fresh = command.build(request)
     figures = engine.built.get("verified", {})

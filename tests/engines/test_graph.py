@@ -10,20 +10,21 @@ import onnx
 import onnxruntime
 import pytest
 
-from mst_deploy.checking import psnr, sample_picture
-from mst_deploy.engines.graph import as_float32, cast_at_the_doors, for_tensorrt, read
+from mst_deploy.checking import sample_picture
+from mst_deploy.engines.graph import for_tensorrt
 from mst_deploy.engines.layers import convolution_types, half_share, type_of
 from mst_deploy.errors import BundleError
 from mst_deploy.manifest import Bundle
 from mst_deploy.shipped import load_shipped_styles
 
-# Operators of the generator that the ONNX parser of TensorRT 8.6, 10 and 11 supports, from its public
-# table (onnx/onnx-tensorrt, docs/operators.md); reflected Pad since 8.6, Round since 8.0.
+# Operators that the ONNX parser of TensorRT 8.6, 10 and 11 supports, from its public table
+# (onnx/onnx-tensorrt, docs/operators.md), as far as the generator could use them; reflected Pad since 8.6.
 SUPPORTED = {
-    "Add", "Cast", "Clip", "Concat", "Constant", "Conv", "Div", "Expand", "Gather", "InstanceNormalization",
-    "Max", "Min", "Mul", "Pad", "Relu", "Reshape", "Resize", "Round", "Shape", "Sigmoid", "Slice", "Squeeze",
-    "Sub", "Transpose", "Unsqueeze",
+    "Add", "Cast", "Clip", "Concat", "Constant", "Conv", "DepthToSpace", "Div", "Expand", "Gather",
+    "InstanceNormalization", "Max", "Min", "Mul", "Pad", "Relu", "Reshape", "Resize", "Round", "Shape",
+    "Sigmoid", "Slice", "Squeeze", "Sub", "Transpose", "Unsqueeze",
 }  # fmt: skip
+MAJORS = (8, 10, 11)
 
 
 def run(model: bytes, frames: Any, films: Any) -> Any:
@@ -36,36 +37,31 @@ def sample(size: tuple[int, int] = (57, 83)) -> tuple[Any, Any]:
     return frames, np.stack([style.film for style in load_shipped_styles()[:2]])
 
 
-def test_bytes_are_cast_at_the_doors_and_the_result_is_the_same(bundle: Bundle) -> None:
+@pytest.mark.parametrize("major", MAJORS)
+def test_bytes_are_cast_at_the_doors_and_the_result_is_the_same(bundle: Bundle, major: int) -> None:
     frames, films = sample()
-    changed = for_tensorrt(bundle.generator)
-    np.testing.assert_array_equal(
-        run(changed, frames, films), run(bundle.generator.read_bytes(), frames, films)
-    )
+    changed = for_tensorrt(bundle.generator, major, rewrite=False)
+    wanted = run(bundle.generator.read_bytes(), frames, films)
+    # Dropping zero biases lets ONNX Runtime round some float16 values the other way.
+    assert np.abs(run(changed, frames, films).astype(int) - wanted.astype(int)).max() <= 1
     model = onnx.load_from_string(changed)
     users = [node for node in model.graph.node if "frames" in node.input]
     assert {node.op_type for node in users} <= {"Cast", "Shape"}
     (last,) = [node for node in model.graph.node if "stylized" in node.output]
     assert last.op_type == "Cast"
-    assert cast_at_the_doors(model) == 0  # nothing left to swap
+    assert model.opset_import[0].version == (17 if major == 8 else 20)
 
 
-def test_no_operator_outside_of_tensorrts_list(bundle: Bundle) -> None:
-    found = {node.op_type for node in onnx.load_from_string(for_tensorrt(bundle.generator)).graph.node}
+@pytest.mark.parametrize("major", MAJORS)
+@pytest.mark.parametrize("rewrite", [False, True])
+def test_no_operator_outside_of_tensorrts_list(bundle: Bundle, major: int, rewrite: bool) -> None:
+    graph = onnx.load_from_string(for_tensorrt(bundle.generator, major, rewrite=rewrite)).graph
+    found = {node.op_type for node in graph.node}
     assert found <= SUPPORTED, f"not supported: {found - SUPPORTED}"
 
 
-def test_float32_copy_has_no_float16_left_and_gives_nearly_the_same(bundle: Bundle) -> None:
-    """The shipped graph is FP16; on a CPU that is float32 with rounded activations."""
-    frames, films = sample()
-    copy = as_float32(read(bundle.generator))
-    assert b"FLOAT16" not in onnx.printer.to_text(copy).upper().encode()
-    assert psnr(run(copy.SerializeToString(), frames, films),
-                run(bundle.generator.read_bytes(), frames, films)) > 50  # fmt: skip
-
-
 def test_statistics_stay_float32_in_the_typed_graph(bundle: Bundle) -> None:
-    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(for_tensorrt(bundle.generator)))
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(for_tensorrt(bundle.generator, 10)))
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
     norms = [node for node in model.graph.node if node.op_type == "InstanceNormalization"]
     convs = [node for node in model.graph.node if node.op_type == "Conv"]
@@ -78,7 +74,7 @@ def test_statistics_stay_float32_in_the_typed_graph(bundle: Bundle) -> None:
 def test_a_file_that_is_no_graph(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"no graph")
     with pytest.raises(BundleError, match="as ONNX"):
-        for_tensorrt(tmp_path / "x.onnx")
+        for_tensorrt(tmp_path / "x.onnx", 10)
 
 
 def test_share_of_convolutions_in_both_forms_of_the_inspectors_text() -> None:
