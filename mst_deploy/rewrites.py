@@ -50,7 +50,8 @@ def fold_small_constants(model: onnx.ModelProto) -> int:
     for node in list(model.graph.node):
         names = [name for name in node.input if name]
         if node.op_type in FOLDED and names and all(name in constants for name in names):
-            (value,) = ReferenceEvaluator(node).run(None, {name: constants[name] for name in names})
+            result = ReferenceEvaluator(node).run(None, {name: constants[name] for name in names})
+            value = np.asarray(result[0])
             if value.size <= MOST_FOLDED:
                 constants[node.output[0]] = value
                 model.graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
@@ -87,7 +88,7 @@ def upsample_into_conv(model: onnx.ModelProto) -> int:
 
 
 def _upsampled_conv(
-    model: onnx.ModelProto, constants: dict[str, NDArray[np.generic]]
+    model: onnx.ModelProto, constants: dict[str, NDArray[Any]]
 ) -> tuple[NodeProto, NodeProto, NodeProto] | None:
     """The next Resize, Pad and Conv that can be replaced."""
     for resize, pad in _followed(model):
@@ -99,7 +100,7 @@ def _upsampled_conv(
 
 def _phase_nodes(
     model: onnx.ModelProto, resize: NodeProto, pad: NodeProto, conv: NodeProto,
-    constants: dict[str, NDArray[np.generic]],
+    constants: dict[str, NDArray[Any]],
 ) -> list[NodeProto]:  # fmt: skip
     """What computes the same as the three at low resolution."""
     weight = constants[conv.input[1]]
@@ -132,7 +133,7 @@ def _phase_nodes(
     return nodes
 
 
-def phases(weight: NDArray[np.floating]) -> NDArray[np.floating]:
+def phases(weight: NDArray[Any]) -> NDArray[Any]:
     """(O, C, 3, 3) over a doubled map -> (4 O, C, 2, 2) over the map itself, phase by phase (row, column).
 
     Even rows of the output see low-resolution rows i-1, i with the taps (0), (1 + 2); odd ones i, i+1 with
@@ -195,7 +196,7 @@ def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
                 yield attribute.t
 
 
-def _constants(model: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
+def _constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     """Values by name: of initialisers and Constant nodes."""
     found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in model.graph.node:
@@ -219,7 +220,7 @@ def _followed(model: onnx.ModelProto) -> list[tuple[NodeProto, NodeProto]]:
 
 def _is_upsampled_conv(
     model: onnx.ModelProto, resize: NodeProto, pad: NodeProto, conv: NodeProto,
-    constants: dict[str, NDArray[np.generic]],
+    constants: dict[str, NDArray[Any]],
 ) -> bool:  # fmt: skip
     """Whether the three are exactly what ``upsample_into_conv`` knows to replace."""
     if (resize.op_type, pad.op_type, conv.op_type) != ("Resize", "Pad", "Conv"):
@@ -250,7 +251,7 @@ def _attributes(node: NodeProto) -> dict[str, Any]:
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
-def _node(op: str, inputs: list[str], output: str, **attributes: object) -> NodeProto:
+def _node(op: str, inputs: list[str], output: str, **attributes: Any) -> NodeProto:
     return helper.make_node(op, inputs, [output], name=f"{output}.{op}", **attributes)
 
 
