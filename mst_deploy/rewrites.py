@@ -50,7 +50,7 @@ def fold_small_constants(model: onnx.ModelProto) -> int:
     for node in list(model.graph.node):
         names = [name for name in node.input if name]
         if node.op_type in FOLDED and names and all(name in constants for name in names):
-            result = ReferenceEvaluator(node).run(None, {name: constants[name] for name in names})
+            result: Any = ReferenceEvaluator(node).run(None, {name: constants[name] for name in names})
             value = np.asarray(result[0])
             if value.size <= MOST_FOLDED:
                 constants[node.output[0]] = value

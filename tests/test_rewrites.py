@@ -111,8 +111,11 @@ def doubled_conv(**changed: Any) -> onnx.ModelProto:
         helper.make_node("Pad", ["big", "pads"], ["padded"], mode=how["border"]),
         helper.make_node("Conv", ["padded", "w"], ["y"], strides=how["strides"]),
     ]  # fmt: skip
-    values: dict[str, Any] = {"scales": np.array(how["scales"], np.float32), "pads": np.array(how["pads"], np.int64),
-              "w": np.random.default_rng(0).normal(0, 1, (2, 3, 3, 3)).astype(np.float32)}  # fmt: skip
+    values: dict[str, Any] = {
+        "scales": np.array(how["scales"], np.float32),
+        "pads": np.array(how["pads"], np.int64),
+        "w": np.random.default_rng(0).normal(0, 1, (2, 3, 3, 3)).astype(np.float32),
+    }
     graph = helper.make_graph(
         nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 6, 7])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, "h", "w"])],
