@@ -7,6 +7,7 @@ instead of summing them, makes dark and vivid paintings and any choice of layers
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -52,19 +53,37 @@ def gram_target(taps: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: gram(taps[name]) for name in GRAM_LAYERS}
 
 
-@torch.inference_mode()
-def distances(vgg: Vgg19, photo: Image, artwork: Image, stylized: Image) -> tuple[float, float, float]:
-    """Content distance, style distance, and the photo's own style distance.
+class Distances:
+    """Distances of results; what was seen of photographs and artworks is kept (11 MB a picture of 256x256)."""
 
-    Pictures (H, W, 3) uint8; the artwork may have another size.
-    """
-    photo_taps, art_taps, taps = (vgg(as_tensor(image)) for image in (photo, artwork, stylized))
-    wanted = gram_target(art_taps)
-    return (
-        float(content_distance(taps[CONTENT_LAYER], photo_taps[CONTENT_LAYER])),
-        float(style_distance(gram_target(taps), wanted)),
-        float(style_distance(gram_target(photo_taps), wanted)),
-    )
+    def __init__(self, vgg: Vgg19) -> None:
+        self.vgg = vgg
+        self.known: dict[bytes, tuple[Tensor, dict[str, Tensor]]] = {}
+
+    @torch.inference_mode()
+    def __call__(self, photo: Image, artwork: Image, stylized: Image) -> tuple[float, float, float]:
+        """Content distance, style distance, and the photo's own style distance.
+
+        Pictures (H, W, 3) uint8; the artwork may have another size.
+        """
+        content, photo_grams = self._seen(photo)
+        _, wanted = self._seen(artwork)
+        found, grams = self._look(stylized)
+        return (
+            float(content_distance(found, content)),
+            float(style_distance(grams, wanted)),
+            float(style_distance(photo_grams, wanted)),
+        )
+
+    def _look(self, image: Image) -> tuple[Tensor, dict[str, Tensor]]:
+        taps = self.vgg(as_tensor(image))
+        return taps[CONTENT_LAYER], gram_target(taps)
+
+    def _seen(self, image: Image) -> tuple[Tensor, dict[str, Tensor]]:
+        key = hashlib.sha256(image.tobytes()).digest()
+        if key not in self.known:
+            self.known[key] = self._look(image)
+        return self.known[key]
 
 
 def as_tensor(image: Image) -> Tensor:

@@ -30,7 +30,7 @@ from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_ha
 from mst_deploy.images import Image, centre_crop, save_image
 from mst_deploy.injections import INJECTIONS
 from mst_deploy.networks import NetworkConfig
-from mst_deploy.perceptual import distances
+from mst_deploy.perceptual import Distances
 from mst_deploy.training.config import Stage, TrainConfig
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.pretrained import load_trunk_into
@@ -123,8 +123,8 @@ def view_of(image: StoredImage) -> View:
 
 
 def measure(
-    networks: Networks, vgg: Vgg19, movement: str, kind: str, photos: list[View], artworks: list[View],
-    folder: Path,
+    networks: Networks, distances: Distances, movement: str, kind: str, photos: list[View],
+    artworks: list[View], folder: Path,
 ) -> tuple[Row, Image]:  # fmt: skip
     """Mean distances over all photographs and artworks, and the first result as a picture.
 
@@ -134,10 +134,10 @@ def measure(
     injection = networks.config.injection
     found, first = [], None
     for artwork in artworks:
-        results = stylize_pictures(stylizer, vgg, [photo.image for photo in photos], artwork.image)
+        results = stylize_pictures(stylizer, distances.vgg, [photo.image for photo in photos], artwork.image)
         for photo, result in zip(photos, results, strict=True):
             first = result if first is None else first
-            found.append(distances(vgg, photo.image, artwork.image, result))
+            found.append(distances(photo.image, artwork.image, result))
             keep(folder, f"{injection}-{kind}", movement, photo, artwork, result)
     content, style, photo_style = (round(float(value), 4) for value in np.mean(found, axis=0))
     assert first is not None
@@ -212,6 +212,7 @@ def main(
         nets[movement] = trained(path, "johnson", own, contents, config, network, inception, device)
         say(f"johnson, {movement}: {nets[movement].training['seconds']} s")
     views = [view_of(image) for image in load_images(content, kept, keep=True)[:photos]]
+    distances = Distances(network)
     pictures_kept = output / "pictures"
     for stale in pictures_kept.glob("*.csv"):
         stale.unlink()
@@ -226,7 +227,9 @@ def main(
             pictures = [view_of(image) for image in chosen]
             for name in (*CONDITIONED, movement) if kind == "seen" else CONDITIONED:
                 if pictures:
-                    row, first = measure(nets[name], network, movement, kind, views, pictures, pictures_kept)
+                    row, first = measure(
+                        nets[name], distances, movement, kind, views, pictures, pictures_kept
+                    )
                     rows.append(row)
                     line += [first] if kind == "seen" else []
             if kind == "seen":

@@ -26,7 +26,7 @@ from mst_deploy.benchmarks.quality.systems import Model
 from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.images import Image, centre_crop, load_image, save_image
 from mst_deploy.manifest import Bundle
-from mst_deploy.perceptual import distances
+from mst_deploy.perceptual import Distances
 from mst_deploy.vgg import Vgg19, load_vgg
 from mst_deploy.video import VideoReader
 from tests.clips import picture
@@ -99,7 +99,7 @@ def test_figures_order_results_as_they_should(bundle: Bundle, tmp_path: Path) ->
     assert of["art"].values["palette"] == of["art"].values["strokes"] == 0
     assert of["result"].values["palette"] < of["photo"].values["palette"]
     assert of["blurred"].values["strokes"] > of["result"].values["strokes"]
-    content, style, photo_style = distances(load_vgg(REAL, SCALES), photo, art, result)
+    content, style, photo_style = Distances(load_vgg(REAL, SCALES))(photo, art, result)
     assert of["result"].values["style"] == pytest.approx(style, rel=1e-4)
     assert of["result"].values["content"] == pytest.approx(content, rel=1e-4)
     assert of["result"].photo_style == pytest.approx(photo_style, rel=1e-4)
@@ -177,7 +177,7 @@ def test_optimisation_gets_nearer_than_its_start(random_vgg: Path) -> None:
     vgg = load_vgg(random_vgg)
     photo, art = picture(64, 64, 3), np.ascontiguousarray(picture(64, 64, 40)[:, ::-1, ::-1])
     result = optimise(photo, art, vgg, style_weight=10.0, steps=25, device=CPU)
-    content, style, before = distances(vgg, photo, art, result)
+    content, style, before = Distances(vgg)(photo, art, result)
     assert content + 10 * style < 0.5 * 10 * before
 
 
