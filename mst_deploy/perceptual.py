@@ -54,7 +54,7 @@ def gram_target(taps: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class Distances:
-    """Distances of results; what was seen of photographs and artworks is kept (11 MB a picture of 256x256)."""
+    """Distances of results; photographs and artworks are looked at once (3.5 MB each are kept at 256x256)."""
 
     def __init__(self, vgg: Vgg19) -> None:
         self.vgg = vgg
