@@ -5,12 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 from mst_deploy.console import answer, progress
-from mst_deploy.errors import InvalidArgument
+from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.export.to_onnx import PRECISIONS, export_bundle
 from mst_deploy.manifest import open_bundle
 from mst_deploy.options import free_to_write
 from mst_deploy.shipped import DEFAULT_BUNDLE
-from mst_deploy.weights import load_bundle, load_checkpoint
+from mst_deploy.weights import Networks, load_bundle, load_checkpoint
+
+
+def read_networks(source: Path) -> Networks:
+    """Of a checkpoint or a bundle. Raises InputError."""
+    if source.is_file():
+        return load_checkpoint(source)
+    bundle = open_bundle(source)
+    if bundle.manifest.precision == "bf16":
+        raise InputError(
+            f"the weights in {source} are rounded to bfloat16; export from the checkpoint, or from a bundle "
+            "in fp16 or fp32"
+        )
+    return load_bundle(bundle)
 
 
 def export(
@@ -18,19 +31,19 @@ def export(
     precision: str,
     output: Path | None,
     *,
+    opset: int,
     force: bool,
     quiet: bool,
     as_json: bool,
-) -> None:
-    """Read weights, export, print what was checked."""
+) -> Path:
+    """Read weights, export, print what was checked -> the bundle written."""
     if precision not in PRECISIONS:
         raise InvalidArgument(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
     source = source or DEFAULT_BUNDLE
     target = output or Path(f"{source.stem}-{precision}")
     free_to_write(target, source, force=force)
     with progress(f"exporting {source.name} and checking it against PyTorch", None, quiet=quiet or as_json):
-        networks = load_checkpoint(source) if source.is_file() else load_bundle(open_bundle(source))
-        bundle = export_bundle(networks, target, precision, name=target.name)
+        bundle = export_bundle(read_networks(source), target, precision, name=target.name, opset=opset)
     checks = bundle.manifest.checks
     lines = [
         f"  {check['size']}: largest pixel difference {check['max_pixel_difference']}, "
@@ -44,3 +57,4 @@ def export(
         as_json=as_json,
         quiet=quiet,
     )
+    return target

@@ -23,15 +23,24 @@ from mst_deploy.files import replacing, sha256_of
 from mst_deploy.graphs import KEPT_FP32, GeneratorGraph, StyleEncoderGraph
 from mst_deploy.manifest import GENERATOR, MANIFEST, STYLE_ENCODER, Bundle, Manifest
 from mst_deploy.networks import Generator, StyleEncoder
+from mst_deploy.rewrites import to_opset17
 from mst_deploy.weights import Networks, load_bundle, model_id
 
 OPSET = 20
-PRECISIONS = {"fp16": torch.float16, "fp32": torch.float32}
+OPSETS = (17, OPSET)
+"""17 is for parsers that know no later one, such as TensorRT 8.6's."""
+BF16_OPSET = 22
+"""The first in which convolutions may be bfloat16."""
+PRECISIONS = {"fp16": torch.float16, "fp32": torch.float32, "bf16": torch.bfloat16}
+ENCODER_PRECISIONS = {**PRECISIONS, "bf16": torch.float16}
+"""The encoder runs once for a style, on ONNX Runtime, which knows no bfloat16 on a CPU."""
 STYLE_SIZE = 256
 """Short side at which styles are encoded; the crops of the training had this size."""
 
 
-def export_bundle(networks: Networks, path: Path, precision: str = "fp16", name: str = "") -> Bundle:
+def export_bundle(
+    networks: Networks, path: Path, precision: str = "fp16", name: str = "", opset: int = OPSET
+) -> Bundle:
     """Write the bundle ``path`` (a folder) from float32 networks on the CPU.
 
     Raises VerificationError, and writes nothing, when the graphs differ from PyTorch by more than
@@ -39,11 +48,16 @@ def export_bundle(networks: Networks, path: Path, precision: str = "fp16", name:
     """
     if precision not in PRECISIONS:
         raise InvalidArgument(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    if opset not in OPSETS:
+        raise InvalidArgument(f"unknown opset {opset}; choose one of {', '.join(map(str, OPSETS))}")
+    if precision == "bf16" and opset != OPSET:
+        raise InvalidArgument(f"bf16 needs opset {BF16_OPSET}; leave out --opset {opset}")
     with replacing(path) as temporary:
         temporary.mkdir()
-        write_graphs(networks, temporary, PRECISIONS[precision])
-        bundle = Bundle(temporary, describe(networks, temporary, precision, name or path.name))
-        if model_id(load_bundle(bundle)) != bundle.manifest.model_id:
+        used = BF16_OPSET if precision == "bf16" else opset
+        write_graphs(networks, temporary, precision, used)
+        bundle = Bundle(temporary, describe(networks, temporary, precision, name or path.name, used))
+        if model_id(load_bundle(bundle)) != model_id(rounded(networks, precision)):
             raise VerificationError("the weights in the ONNX files are not those that were exported")
         checks = check_bundle(networks, bundle)
         manifest = Manifest(**{**vars(bundle.manifest), "checks": tuple(checks)})
@@ -51,9 +65,17 @@ def export_bundle(networks: Networks, path: Path, precision: str = "fp16", name:
     return Bundle(path, manifest)
 
 
-def write_graphs(networks: Networks, folder: Path, dtype: torch.dtype) -> None:
-    """Trace both graphs with weights of ``dtype`` into ``folder``."""
-    encoder = copy.deepcopy(networks.film_encoder).to(dtype)
+def rounded(networks: Networks, precision: str) -> Networks:
+    """The networks with weights as a bundle of that precision keeps them, in float32."""
+    generator = copy.deepcopy(networks.generator).to(PRECISIONS[precision]).float()
+    encoder = copy.deepcopy(networks.film_encoder).to(ENCODER_PRECISIONS[precision]).float()
+    return Networks(generator, encoder, networks.training)
+
+
+def write_graphs(networks: Networks, folder: Path, precision: str, opset: int) -> None:
+    """Trace both graphs into ``folder``."""
+    dtype = PRECISIONS[precision]
+    encoder = copy.deepcopy(networks.film_encoder).to(ENCODER_PRECISIONS[precision])
     film = torch.from_numpy(networks.config.film_layout.identity()).repeat(2, 1)  # (2, P)
     pictures = ("N", "H", "W", 3)
     trace(
@@ -62,6 +84,7 @@ def write_graphs(networks: Networks, folder: Path, dtype: torch.dtype) -> None:
         {"stylized": pictures},
         ({0: "N", 1: "H", 2: "W"}, {0: "N"}),
         folder / GENERATOR,
+        opset,
     )
     trace(
         StyleEncoderGraph(encoder),
@@ -69,6 +92,7 @@ def write_graphs(networks: Networks, folder: Path, dtype: torch.dtype) -> None:
         {"embedding": ("N", networks.config.embedding_size), "film": ("N", film.shape[1])},
         ({0: "N", 1: "H", 2: "W"},),
         folder / STYLE_ENCODER,
+        min(opset, OPSET),
     )
 
 
@@ -78,6 +102,7 @@ def trace(
     outputs: dict[str, tuple[str | int, ...]],
     dynamic: Any,
     path: Path,
+    opset: int,
 ) -> None:
     """Export one module with named symbolic axes; ``outputs`` maps names to shapes.
 
@@ -93,7 +118,7 @@ def trace(
                 module.eval(),
                 tuple(inputs.values()),
                 dynamo=True,
-                opset_version=OPSET,
+                opset_version=max(opset, OPSET),
                 input_names=list(inputs),
                 output_names=list(outputs),
                 dynamic_shapes=dynamic,
@@ -112,10 +137,14 @@ def trace(
     for value, shape in zip(program.model.graph.outputs, outputs.values(), strict=True):
         value.shape = onnx_ir.Shape(shape)
     program.save(path)
+    if opset < OPSET:
+        model = onnx.load(path)
+        to_opset17(model)
+        onnx.save(model, path)
     onnx.checker.check_model(path, full_check=True)
 
 
-def describe(networks: Networks, folder: Path, precision: str, name: str) -> Manifest:
+def describe(networks: Networks, folder: Path, precision: str, name: str, opset: int) -> Manifest:
     """The manifest of the graphs in ``folder``, checks still to be made."""
     return Manifest(
         name=name,
@@ -127,8 +156,8 @@ def describe(networks: Networks, folder: Path, precision: str, name: str) -> Man
         style_min_size=StyleEncoder.MIN_SIZE,
         style_size=STYLE_SIZE,
         files={file: sha256_of(folder / file) for file in (GENERATOR, STYLE_ENCODER)},
-        opset=OPSET,
-        kept_fp32=KEPT_FP32 if precision == "fp16" else (),
+        opset=opset,
+        kept_fp32=KEPT_FP32 if precision != "fp32" else (),
         training=networks.training,
         tools={
             "mst-deploy": __version__,

@@ -250,7 +250,14 @@ def export(
         Path | None,
         typer.Argument(help="Checkpoint (.safetensors) or bundle folder. Default: the shipped model."),
     ] = None,
-    precision: Annotated[str, typer.Option(help="Type of the convolutions: fp16 or fp32.")] = "fp16",
+    precision: Annotated[str, typer.Option(help="Type of the convolutions: fp16, fp32 or bf16.")] = "fp16",
+    opset: Annotated[
+        int, typer.Option(help="ONNX operator set: 20, or 17 for parsers such as TensorRT 8.6's.")
+    ] = 20,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Also build a TensorRT engine for frames of this size."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Bundle folder to write. Default: NAME-PRECISION here."),
@@ -260,7 +267,11 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a model as two ONNX graphs with a manifest, verified against PyTorch."""
-    room("export").export(source, precision, output, force=force, quiet=quiet, as_json=as_json)
+    target = room("export").export(
+        source, precision, output, opset=opset, force=force, quiet=quiet, as_json=as_json
+    )
+    if engine is not None:
+        build(target, size=engine, quiet=quiet, as_json=as_json)
 
 
 class _Job:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
+HALVES, FLOAT = (TensorProto.FLOAT16, TensorProto.BFLOAT16), TensorProto.FLOAT
 SINCE_18 = {"Resize": ("antialias", "keep_aspect_ratio_policy", "axes"), "Cast": ("saturate", "round_mode"),
             "AveragePool": ("dilations",), "Pad": ()}  # fmt: skip
 """Attributes that operators got after opset 17; all are at their default in our graphs."""
@@ -173,18 +173,18 @@ def to_opset17(model: onnx.ModelProto) -> None:
 
 
 def to_float32(model: onnx.ModelProto) -> None:
-    """Compute in float32 all that was float16; weights keep their rounded values."""
+    """Compute in float32 all that was float16 or bfloat16; weights keep their rounded values."""
     for tensor in _tensors(model):
-        if tensor.data_type == HALF:
+        if tensor.data_type in HALVES:
             tensor.CopyFrom(
                 numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name)
             )
     for node in model.graph.node:
         for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == HALF:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i in HALVES:
                 attribute.i = FLOAT
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
-        if value.type.tensor_type.elem_type == HALF:
+        if value.type.tensor_type.elem_type in HALVES:
             value.type.tensor_type.elem_type = FLOAT
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.numpy_helper
 import torch
@@ -197,6 +198,10 @@ def load_bundle(bundle: Bundle) -> Networks:
     for path in (bundle.generator, bundle.style_encoder):
         for initializer in onnx.load(path).graph.initializer:
             values = onnx.numpy_helper.to_array(initializer)
+            if (
+                initializer.data_type == onnx.TensorProto.BFLOAT16
+            ):  # a type that torch.from_numpy does not know
+                values = values.astype(np.float32)
             state[initializer.name] = torch.from_numpy(values.copy())
     config = NetworkConfig.from_dict(bundle.manifest.network)
     return build_networks(config, state, bundle.manifest.training, bundle.path)

@@ -22,6 +22,11 @@ class OnnxGenerator(Closing):
 
     def __init__(self, bundle: Bundle, device: str) -> None:
         self.manifest = bundle.manifest
+        if bundle.manifest.precision == "bf16":
+            raise BackendError(
+                f"ONNX Runtime cannot compute the bfloat16 graph of {bundle.path}; run it with --backend trt "
+                "or --backend pytorch, or export the model with --precision fp16"
+            )
         self.session, self.device = open_session(bundle.generator, device)
 
     def __call__(self, frames: Images, films: Films) -> Images:

@@ -11,7 +11,7 @@ import torch
 
 from mst_deploy import checking
 from mst_deploy.backends import open_generator, open_style_encoder
-from mst_deploy.errors import InvalidArgument, VerificationError
+from mst_deploy.errors import BackendError, InvalidArgument, VerificationError
 from mst_deploy.export import check
 from mst_deploy.export.to_onnx import export_bundle
 from mst_deploy.manifest import Bundle, open_bundle
@@ -155,3 +155,35 @@ def test_psnr_closed_form() -> None:
     assert checking.psnr(zeros, zeros) == 100.0
     assert checking.psnr(zeros, zeros + 255) == 0.0
     assert checking.psnr(zeros, zeros + 1) == pytest.approx(48.1308, abs=1e-3)
+
+
+def test_bf16_generator_with_its_float32_statistics(networks: Networks, tmp_path: Path) -> None:
+    """Typed as bfloat16, checked in float32; styles are those of the other precisions."""
+    bundle = export_bundle(networks, tmp_path / "bf16", "bf16")
+    assert bundle.manifest.opset == 22
+    assert bundle.manifest.model_id == model_id(networks)
+    model = onnx.shape_inference.infer_shapes(onnx.load(bundle.generator))
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+    for op, kind in (("Conv", onnx.TensorProto.BFLOAT16), ("InstanceNormalization", onnx.TensorProto.FLOAT)):
+        assert {types[node.output[0]] for node in model.graph.node if node.op_type == op} == {kind}
+    with pytest.raises(BackendError, match="cannot compute the bfloat16 graph"):
+        open_generator(bundle)
+    wanted = {name: t.bfloat16().float() for name, t in networks.generator.state_dict().items()}
+    for name, tensor in load_bundle(bundle).generator.state_dict().items():
+        torch.testing.assert_close(tensor, wanted[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_opset_17_bundle_runs_and_is_checked(networks: Networks, tmp_path: Path, precision: str) -> None:
+    bundle = open_bundle(export_bundle(networks, tmp_path / "old", precision, opset=17).path)
+    for graph in (bundle.generator, bundle.style_encoder):
+        assert onnx.load(graph).opset_import[0].version == 17
+    assert bundle.manifest.opset == 17
+    assert bundle.manifest.model_id == model_id(networks)
+
+
+def test_opsets_that_cannot_be_had(networks: Networks, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="unknown opset 13; choose one of 17, 20"):
+        export_bundle(networks, tmp_path / "x", opset=13)
+    with pytest.raises(InvalidArgument, match="bf16 needs opset 22"):
+        export_bundle(networks, tmp_path / "x", "bf16", opset=17)
