@@ -22,6 +22,11 @@ PACKAGES = {
     "tensorrt": "tensorrt",
     "cuda-bindings": "tensorrt",
     "pycuda": "tensorrt",
+    "filelock": "tensorrt",
+    "torchmetrics": "eval",
+    "matplotlib": "eval",
+    "lightning": "train",
+    "tensorboard": "train",
 }
 """Distribution and the extra that brings it; the two forms of OpenCV and ONNX Runtime exclude each other."""
 
@@ -50,9 +55,28 @@ def examine() -> dict[str, Any]:
         "packages": {name: version(name) for name in PACKAGES},
         "onnxruntime_providers": onnxruntime.get_available_providers(),
         "devices": devices,
+        "tensorrt": tensorrt_state(),
         "model": str(DEFAULT_BUNDLE),
         "styles": list(shipped_styles()),
     }
+
+
+def tensorrt_state() -> str:
+    """``works`` with version and GPU, or what is in the way."""
+    from mst_deploy.backends import trt_versions
+    from mst_deploy.backends.trt import machine, open_cuda
+    from mst_deploy.errors import MstError
+
+    try:
+        trt = trt_versions.load()
+        cuda = open_cuda()
+    except MstError as error:
+        return str(error)
+    try:
+        here = machine(trt, cuda)
+    finally:
+        cuda.close()
+    return f"works: TensorRT {here.tensorrt}, CUDA {here.cuda}, {here.gpu} ({here.compute_capability})"
 
 
 def version(distribution: str) -> str | None:
@@ -88,9 +112,9 @@ def report(findings: dict[str, Any]) -> str:
     ]
     for device, state in findings["devices"].items():
         lines.append(f"ONNX Runtime on {device}: {state}")
-    lines.append("")
-    for extra, purpose in (("export", "mst export and the pytorch backend"),
-                           ("tensorrt", "TensorRT engines")):  # fmt: skip
+    lines += [f"TensorRT: {findings['tensorrt']}", ""]
+    for extra, purpose in (("export", "mst export and the pytorch backend"), ("train", "mst train"),
+                           ("eval", "mst eval"), ("tensorrt", "mst build and --backend trt")):  # fmt: skip
         missing = [name for name, needs in PACKAGES.items() if needs == extra and not packages[name]]
         if missing:
             lines.append(f"{purpose}: missing {', '.join(missing)}; pip install 'mst-deploy[{extra}]'")
