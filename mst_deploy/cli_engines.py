@@ -14,7 +14,7 @@ engines_app = typer.Typer(help="Look after the TensorRT engines that were built.
 
 def build(
     model: Annotated[
-        Path | None, typer.Argument(metavar="[BUNDLE]", help="Model bundle. Default: the shipped model.")
+        Path | None, typer.Argument(metavar="BUNDLE", help="Model bundle. Default: the shipped model.")
     ] = None,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of all frames: the fastest engine.")] = None,
     smallest: Annotated[str | None, typer.Option("--min", help="Smallest frames, with --opt, --max.")] = None,
@@ -85,7 +85,7 @@ def engines_explain(
 @engines_app.command("verify")
 def engines_verify(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="File names. Default: all.")
+        list[str] | None, typer.Argument(metavar="NAME...", help="File names. Default: all.")
     ] = None,
     model: ModelOption = None,
     as_json: JsonOption = False,

@@ -91,7 +91,7 @@ def eval_model(
     style: SetStyleOption,
     output: OutputOption,
     model: Annotated[
-        Path | None, typer.Argument(metavar="[BUNDLE]", help="Model bundle. Default: the shipped model.")
+        Path | None, typer.Argument(metavar="BUNDLE", help="Model bundle. Default: the shipped model.")
     ] = None,
     held_out: HeldOutOption = None,
     each: EachOption = 2,

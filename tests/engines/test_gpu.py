@@ -1,0 +1,53 @@
+"""A real TensorRT on a real GPU: built, verified, run, and as good as ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mst_deploy.backends import open_generator
+from mst_deploy.checking import psnr, sample_picture
+from mst_deploy.engines.command import Request, build
+from mst_deploy.engines.verify import LEAST_PSNR
+from mst_deploy.manifest import Bundle
+from mst_deploy.shipped import load_shipped_styles
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.mark.parametrize("size", ["320x180", "853x479", "1280x720"])
+def test_engine_is_built_and_gives_the_picture(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str
+) -> None:
+    monkeypatch.setenv("MST_ENGINES", str(tmp_path))
+    engine, fresh = build(Request(bundle.path, size, quiet=True))
+    assert fresh
+    assert engine.built["verified"]["psnr_db"] >= LEAST_PSNR
+    assert engine.built["convolutions_in_fp16"] == 1
+    width, height = map(int, size.split("x"))
+    frames = [sample_picture(height, width, seed=seed)[None] for seed in range(5)]
+    film = load_shipped_styles()[0].film[None]
+    with open_generator(bundle, "trt") as trt, open_generator(bundle, "onnxrt", "cpu") as reference:
+        for frame, stylized in zip(frames, trt.stream(iter(frames), film), strict=True):
+            assert psnr(stylized, reference(frame, film)) >= LEAST_PSNR
+
+
+def test_a_thousand_frames_take_no_more_memory(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pycuda.driver as driver
+
+    monkeypatch.setenv("MST_ENGINES", str(tmp_path))
+    build(Request(bundle.path, "320x180", quiet=True))
+    frame = sample_picture(180, 320, seed=0)[None]
+    films = [style.film[None] for style in load_shipped_styles()]
+    with open_generator(bundle, "trt") as generator:
+        free = []
+        for count in range(1000):
+            generator(frame, films[count % len(films)])
+            if count in (20, 999):
+                with generator.cuda.current():  # type: ignore[attr-defined]
+                    free.append(driver.mem_get_info()[0])
+        assert np.diff(free)[0] >= 0
