@@ -18,6 +18,7 @@ import cv2
 
 from mst_deploy.errors import InputError
 from mst_deploy.files import replacing, sha256_of
+from mst_deploy.image_sets import MIN_SIDE
 from mst_deploy.images import IMAGE_SUFFIXES
 
 ROLES = ("content", "style", "stylized")
@@ -98,7 +99,7 @@ def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
 
 
 def check(pairs: Sequence[Pair]) -> None:
-    """Raise InputError for pairs that are listed twice and for results of another size than their photo."""
+    """Raise InputError for pairs listed twice, pictures too small, results of another size than their photo."""
     for what, keys in (
         ("pair", [(pair.content.name, pair.style.name) for pair in pairs]),
         ("result", [(pair.stylized.name,) for pair in pairs]),
@@ -109,8 +110,12 @@ def check(pairs: Sequence[Pair]) -> None:
                 f"{len(twice)} of the listed {what}s come more than once, the first is {twice[0]}; every "
                 f"{what} must count once"
             )
+    sizes = {path: size_of(path) for pair in pairs for path in (pair.content, pair.style, pair.stylized)}
+    for path, (width, height) in sizes.items():
+        if min(width, height) < MIN_SIDE:
+            raise InputError(f"{path} has {width}x{height} pixels; {MIN_SIDE} a side is the least to measure")
     for pair in pairs:
-        wanted, found = size_of(pair.content), size_of(pair.stylized)
+        wanted, found = sizes[pair.content], sizes[pair.stylized]
         if wanted != found:
             raise InputError(
                 f"{pair.stylized} has {found[0]}x{found[1]} pixels, its photograph {pair.content.name} "

@@ -56,6 +56,12 @@ def test_pictures_of_another_size(folders: list[Path]) -> None:
         check(pair_in_order(*folders))
 
 
+def test_pictures_too_small_to_measure(folders: list[Path]) -> None:
+    save_image(folders[1] / "1.png", picture(31, 200, 1))
+    with pytest.raises(InputError, match=r"1\.png has 31x200 pixels; 32 a side is the least"):
+        check(pair_in_order(*folders))
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
