@@ -99,7 +99,7 @@ def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
 
 
 def check(pairs: Sequence[Pair]) -> None:
-    """Raise InputError for pairs listed twice, pictures too small, results of another size than their photo."""
+    """Raise InputError for pairs listed twice, tiny pictures, results of another size than their photo."""
     for what, keys in (
         ("pair", [(pair.content.name, pair.style.name) for pair in pairs]),
         ("result", [(pair.stylized.name,) for pair in pairs]),

@@ -51,8 +51,8 @@ def test_unequal_counts(folders: list[Path]) -> None:
 
 
 def test_pictures_of_another_size(folders: list[Path]) -> None:
-    save_image(folders[2] / "1.png", picture(40, 30, 1))
-    with pytest.raises(InputError, match=r"1\.png has 40x30 pixels, its photograph 1\.png 40x32"):
+    save_image(folders[2] / "1.png", picture(40, 36, 1))
+    with pytest.raises(InputError, match=r"1\.png has 40x36 pixels, its photograph 1\.png 40x32"):
         check(pair_in_order(*folders))
 
 
