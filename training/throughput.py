@@ -18,13 +18,14 @@ import typer
 
 from mst_deploy.console import progress
 from mst_deploy.image_sets import load_images
+from mst_deploy.training.command import centre
 from mst_deploy.training.config import Stage, TrainConfig
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.pretrained import load_trunk_into
 from mst_deploy.training.run_folder import gather_facts
 from mst_deploy.training.running import make_fabric
-from mst_deploy.training.samples import default_workers
-from mst_deploy.vgg import find_vgg, load_vgg
+from mst_deploy.training.samples import default_workers, first_readable
+from mst_deploy.vgg import calibrate, find_vgg, load_vgg
 from mst_deploy.weights import new_networks
 
 
@@ -69,6 +70,8 @@ def main(
     count = default_workers(fabric.device.type) if workers is None else workers
     contents, artworks = load_images(content), load_images(style)[:styles]
     network = load_vgg(find_vgg(vgg))
+    photos = (first_readable(contents, index, set()) for index in range(min(8, len(contents))))
+    calibrate(network, (centre(photo) for photo in photos))
     rows: list[dict[str, Any]] = []
     sizes = [(128, batch), (256, max(1, batch // 4))]
     with progress("measuring", 2 * len(sizes), unit="runs/s") as tell:
