@@ -8,8 +8,11 @@ buffers grow, are not counted.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import resource
 import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,6 +56,38 @@ def measure(trainer: Trainer, steps: int, warmup: int) -> dict[str, float]:
     }
 
 
+@dataclass(frozen=True)
+class Runs:
+    """What all measurements share."""
+
+    content: list[Path]
+    style: list[Path]
+    vgg: Path | None
+    styles: int
+    steps: int
+    workers: int
+    precision: str
+    device: str
+
+
+def measure_alone(runs: Runs, crop: int, batch: int) -> dict[str, float]:
+    """Figures and peak memory of a fresh process at one crop and batch size."""
+    fabric = make_fabric(runs.device, runs.precision)
+    contents, artworks = load_images(runs.content), load_images(runs.style)[: runs.styles]
+    network = load_vgg(find_vgg(runs.vgg))
+    photos = (first_readable(contents, index, set()) for index in range(min(8, len(contents))))
+    calibrate(network, (centre(photo) for photo in photos))
+    config = TrainConfig(stages=(Stage(1.0, crop, batch, 10.0),), style_views=1, identity_share=0.0,
+                         precision=runs.precision)  # fmt: skip
+    networks = new_networks(config.network)
+    assert networks.encoder is not None
+    load_trunk_into(networks.encoder, None)
+    trainer = Trainer(config, networks, network, contents, artworks, fabric, workers=runs.workers)
+    trainer.initialise_projection()
+    figures = measure(trainer, runs.steps, max(5, 3 * runs.styles // batch))
+    return {**figures, "peak_memory_mib": peak_memory()}
+
+
 def main(
     content: Annotated[list[Path], typer.Option(help="Photographs: folder, tar file or list.")],
     style: Annotated[list[Path], typer.Option(help="Artworks: folder, tar file or list.")],
@@ -66,36 +101,26 @@ def main(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="JSON file to write.")] = None,
 ) -> None:
     """Measure training speed and memory."""
-    fabric = make_fabric(device, precision)
-    count = default_workers(fabric.device.type) if workers is None else workers
-    contents, artworks = load_images(content), load_images(style)[:styles]
-    network = load_vgg(find_vgg(vgg))
-    photos = (first_readable(contents, index, set()) for index in range(min(8, len(contents))))
-    calibrate(network, (centre(photo) for photo in photos))
+    count = default_workers("cuda" if torch.cuda.is_available() and device != "cpu" else "cpu")
+    runs = Runs(content, style, vgg, styles, steps, count if workers is None else workers, precision, device)
     rows: list[dict[str, Any]] = []
     sizes = [(128, batch), (256, max(1, batch // 4))]
-    with progress("measuring", 2 * len(sizes), unit="runs/s") as tell:
+    # Each in a process of its own: the peak of a process never falls.
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        progress("measuring", 2 * len(sizes), unit="runs/s") as tell,
+        ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool,
+    ):
         for crop, largest in sizes:
-            memory = []
-            for size in (1, largest) if largest > 1 else (1, 2):
-                config = TrainConfig(stages=(Stage(1.0, crop, size, 10.0),), style_views=1,
-                                     identity_share=0.0, precision=precision)  # fmt: skip
-                networks = new_networks(config.network)
-                assert networks.encoder is not None
-                load_trunk_into(networks.encoder, None)
-                trainer = Trainer(config, networks, network, contents, artworks, fabric, workers=count)
-                trainer.initialise_projection()
-                warmup = max(5, 3 * styles // size)
-                figures = measure(trainer, steps, warmup)
-                memory.append((size, peak_memory()))
-                tell(len(rows) + len(memory))
-            (few, least), (many, most) = memory
-            rows.append({"crop": crop, "batch": many, **figures,
-                         "memory_per_image_mib": round((most - least) / (many - few)),
-                         "peak_memory_mib": round(most)})  # fmt: skip
-            if torch.cuda.is_available():
-                torch.cuda.reset_peak_memory_stats()
-    facts = gather_facts(rows=rows, workers=count, precision=precision, device=str(fabric.device))
+            few, many = (1, largest) if largest > 1 else (1, 2)
+            small = pool.submit(measure_alone, runs, crop, few).result()
+            large = pool.submit(measure_alone, runs, crop, many).result()
+            tell(2 * (len(rows) + 1))
+            grown = large.pop("peak_memory_mib") - small["peak_memory_mib"]
+            rows.append({"crop": crop, "batch": many, **large,
+                         "memory_per_image_mib": round(grown / (many - few)),
+                         "peak_memory_mib": round(grown + small["peak_memory_mib"])})  # fmt: skip
+    facts = gather_facts(rows=rows, workers=runs.workers, precision=precision, device=device)
     facts.pop("command")
     text = json.dumps(facts, indent=2)
     print(text)
