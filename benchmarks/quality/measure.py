@@ -80,8 +80,6 @@ class Nets:
     """What looks at the pictures."""
 
     vgg: Vgg19
-    plain: Vgg19
-    """Not normalised, for CFSD."""
     fid: InceptionTrunk
     lpips: Lpips | None
     art: ArtInception | None
@@ -98,7 +96,6 @@ def open_nets(weights: Weights, *, lpips: bool, device: torch.device) -> Nets:
     art = weights.art_inception
     return Nets(
         load_vgg(path, weights.vgg_scales).to(device),
-        load_vgg(path).to(device),
         fid_trunk(weights.inception).to(device),
         load_lpips(weights.alexnet).to(device) if lpips or art else None,
         load_art_inception(art).to(device) if art else None,
@@ -214,7 +211,7 @@ class Observer:
             "style": lambda: float(style_distance(grams, art.grams)),
             "content": lambda: float(content_distance(taps[CONTENT_LAYER], photo.content)),
             "ssim": lambda: float(_ssim(result, photo.image)),
-            "cfsd": lambda: cfsd(_known(photo.structure), relu3_1(self.nets.plain, result)),
+            "cfsd": lambda: cfsd(_known(photo.structure), relu3_1(self.nets.vgg, result)),
             "palette": lambda: float(np.linalg.norm(palette(picture) - art.statistics[0])),
             "strokes": lambda: float(np.abs(strokes(picture) - art.statistics[1])[:4].mean()),
             "lpips": lambda: float(_known(self.nets.lpips)(photo.image, result)),
@@ -239,7 +236,7 @@ class Observer:
     def _content_side(self, path: Path) -> ContentSide:
         image = as_tensor(load_image(path)).to(self.device)
         taps = self.nets.vgg(image)
-        structure = relu3_1(self.nets.plain, image) if "cfsd" in self.metrics else None
+        structure = relu3_1(self.nets.vgg, image) if "cfsd" in self.metrics else None
         return ContentSide(image, taps[CONTENT_LAYER], gram_target(taps), structure)
 
 

@@ -89,11 +89,12 @@ def artfid(content_distance: float, fid: float) -> float:
 
 
 def cfsd(content: Tensor, stylized: Tensor) -> float:
-    """Content feature structural distance of two feature maps (1, C, h, w) of plain VGG-19's relu3_1.
+    """Content feature structural distance of two feature maps (1, C, h, w) of VGG-19's relu3_1.
 
     Sum over positions of KL(P || Q), where row i of P and Q is the softmax of position i's similarity to
     all positions, of photograph and result: Chung et al. 2024 (StyleID, arXiv 2312.09008). Features are
-    divided by C before the products, as there. 0 for equality. Memory: ROWS_AT_ONCE rows.
+    divided by C before the products, as there; the figure depends on their size, so only figures of the
+    same weights can be compared. 0 for equality. Memory: ROWS_AT_ONCE rows.
     """
     channels = content.shape[1]
     a, b = (features.float().flatten(2)[0].T / channels for features in (content, stylized))  # (h*w, C)

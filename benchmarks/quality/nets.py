@@ -1,6 +1,6 @@
 """The networks that look at pictures when they are measured, with weights from files.
 
-* VGG-19 (Gram, content; and plain, zero-padded, for CFSD)
+* VGG-19 (Gram, content; zero-padded for CFSD)
 * the Inception-v3 of FID up to Mixed_6e (``fid768``), which comes with the shipped model
 * AlexNet with the learned weights of LPIPS (Zhang et al. 2018, arXiv 1801.03924)
 * the Inception-v3 trained on art that ArtFID is defined with (Wright & Ommer 2022, arXiv 2207.12280)
@@ -34,7 +34,7 @@ CFSD_LAYER = "conv3_1"
 
 
 def relu3_1(vgg: Vgg19, images: Tensor) -> Tensor:
-    """(1, 3, H, W) in 0..1 -> (1, 256, H/4, W/4) of the plain network with zero padding, as torchvision's."""
+    """(1, 3, H, W) in 0..1 -> (1, 256, H/4, W/4) with zero padding, as torchvision's forward pass has it."""
     x = (images - vgg.mean) / vgg.std
     for name in vgg.convs:
         if name.endswith("_1") and name != "conv1_1":
