@@ -164,7 +164,7 @@ def test_failures_are_told_and_nothing_is_left_open(
 
 
 def test_failure_in_the_middle_of_a_stream(bundle: Bundle, tmp_path: Path) -> None:
-    """The error comes instead of a frame, after those before it."""
+    """The error comes after the results that were taken; the frame under way is given up with it."""
     generator, _, cuda = opened(bundle, tmp_path, graphs=False, failing_enqueue=3)
     with generator:
         results = generator.stream((frame(index) for index in range(6)), film(bundle, 0))
@@ -173,6 +173,29 @@ def test_failure_in_the_middle_of_a_stream(bundle: Bundle, tmp_path: Path) -> No
         with pytest.raises(BackendError, match="could not start"):
             next(results)
     assert cuda.closed
+
+
+def test_cuda_error_in_the_middle_of_a_frame(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy back of the third frame fails: the error comes out as words, everything is closed."""
+    generator, _, cuda = opened(bundle, tmp_path)
+    copies = 0
+
+    def failing(target: Any, source: Any, stream: Any) -> None:
+        nonlocal copies
+        copies += 1
+        if copies == 3:
+            raise BackendError("the GPU failed: an illegal memory access was encountered")
+        FakeCuda.to_host(cuda, target, source, stream)
+
+    monkeypatch.setattr(cuda, "to_host", failing)
+    taken: list[Any] = []
+    with generator, pytest.raises(BackendError, match="illegal memory access"):
+        taken.extend(generator.stream((frame(index) for index in range(6)), film(bundle, 0)))
+    assert cuda.closed
+    assert cuda.depth == cuda.graphs == 0
+    assert copies == 3
 
 
 def test_a_capture_that_fails_leaves_no_graph(bundle: Bundle, tmp_path: Path) -> None:
