@@ -8,8 +8,9 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import deque
+from collections import abc, deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -107,11 +108,12 @@ def stylize_video(
         target = resized(info, width, height)
         on_start(target)
         done = 0
-        with open_writer(output, target, options or EncodeOptions()) as writer:
-            frames = (
-                replace(frame, image=resize(frame.image, width, height))
-                for frame in prefetch(reader, PREFETCHED)
-            )
+        # Closed before the reader is: its thread must not decode from a container that is gone.
+        with (
+            closing(prefetch(reader, PREFETCHED)) as decoded,
+            open_writer(output, target, options or EncodeOptions()) as writer,
+        ):
+            frames = (replace(frame, image=resize(frame.image, width, height)) for frame in decoded)
             for frame in stylize_frames(frames, generator, film_of):
                 writer.write(frame)
                 done += 1
@@ -142,7 +144,7 @@ def stylize_frames(
         yield replace(frame, image=stylized[0, :height, :width])
 
 
-def prefetch(source: Iterable[Frame], depth: int) -> Iterator[Frame]:
+def prefetch(source: Iterable[Frame], depth: int) -> abc.Generator[Frame, None, None]:
     """Read ahead in a thread, at most ``depth`` frames.
 
     An error of the source surfaces here after the frames before it. Closing the iterator early stops

@@ -15,10 +15,11 @@ import av
 import numpy as np
 import pytest
 
+from mst_deploy.backends import Closing
 from mst_deploy.errors import InputError, InvalidArgument, OutputError
 from mst_deploy.pipeline import Size, prefetch, stylize_video
 from mst_deploy.video import Frame, VideoReader
-from mst_deploy.video_writer import EncodeOptions, open_writer
+from mst_deploy.video_writer import EncodeOptions, VideoWriter, open_writer
 from tests.clips import NTSC, Clip, probe, write_clip
 
 VFR = (0, 500, 2502, 3003, 7007, 7100, 9009, 15015)
@@ -204,7 +205,7 @@ def test_bad_sizes_are_refused(text: str) -> None:
         Size.parse(text)
 
 
-class Failing:
+class Failing(Closing):
     """Wraps a generator that breaks at the third frame."""
 
     def __init__(self, inner: Any) -> None:
@@ -223,6 +224,28 @@ def test_failure_leaves_nothing_behind(small_clip: Path, tmp_path: Path, identit
         run(small_clip, tmp_path / "out.mp4", Failing(identity), film)
     assert list(tmp_path.iterdir()) == []
     assert threading.active_count() == threads
+
+
+def test_failing_encoder_stops_the_decoder_before_its_file_is_closed(
+    small_clip: Path, tmp_path: Path, identity: Any, film: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread would else decode from a container that is gone, which kills the process."""
+    written = 0
+
+    def write(self: VideoWriter, frame: Frame) -> None:
+        nonlocal written
+        written += 1
+        if written == 3:
+            raise OutputError("the disk is full")
+
+    monkeypatch.setattr(VideoWriter, "write", write)
+    threads = threading.active_count()
+    for _ in range(20):
+        written = 0
+        with pytest.raises(OutputError, match="disk is full"):
+            run(small_clip, tmp_path / "out.mp4", identity, film)
+        assert threading.active_count() == threads
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_failure_keeps_the_old_file(small_clip: Path, tmp_path: Path, identity: Any, film: Any) -> None:
@@ -248,7 +271,7 @@ def test_prefetch_stops_its_thread_when_left_early() -> None:
     threads = threading.active_count()
     ahead = prefetch((Frame(np.zeros((1, 1, 3), np.uint8), i, 1) for i in range(10**6)), depth=2)
     assert next(ahead).pts == 0
-    ahead.close()  # type: ignore[attr-defined]
+    ahead.close()
     assert threading.active_count() == threads
 
 
