@@ -116,7 +116,7 @@ def test_a_session_on_another_provider_is_an_error(bundle: Bundle, monkeypatch: 
 
 
 def test_unknown_names_are_refused(bundle: Bundle) -> None:
-    with pytest.raises(InvalidArgument, match="onnxrt, pytorch, fake"):
+    with pytest.raises(InvalidArgument, match="onnxrt, trt, pytorch, fake"):
         load_backend("tpu")
     with pytest.raises(InvalidArgument, match="auto, cpu, cuda"):
         open_generator(bundle, "onnxrt", "gpu")
