@@ -109,7 +109,8 @@ def write(folder: Path, facts: dict[str, Any], rows: Sequence[Row], pairs: Seque
     with replacing(folder / "rows.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         names = list(rows[0].values)
-        writer.writerow(["content", "style", "stylized", "group", *names, "photo_style"])
+        files = ["content_file", "style_file", "stylized_file"]  # figures are called content and style, too
+        writer.writerow([*files, "group", *names, "photo_style"])
         for row in rows:
             figures = [f"{row.values[name]:.6g}" for name in names]
             writer.writerow([row.content, row.style, row.stylized, row.group, *figures, row.photo_style])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -208,6 +209,11 @@ def test_model_then_images_then_compare(random_vgg: Path, tmp_path: Path) -> Non
     for name in ("report.md", "report.html", "rows.csv", "pairs.png", "pairs.svg", "pairs.csv"):
         assert (folder / name).stat().st_size > 0
     assert any("art_inception" in note for note in found["missing"])
+    with (folder / "rows.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert {row["style_file"] for row in table} == {path.name for path in (folder / "style").iterdir()}
+    mean = sum(float(row["style"]) for row in table) / len(table)
+    assert mean == pytest.approx(found["summary"]["means"]["style"]["mean"], rel=1e-4)
     measured = mst("eval", "images", *(word for role in ("content", "style", "stylized")
                    for word in (f"--{role}", str(folder / role))), "--pairs", str(folder / "pairs.csv"),
                    "-o", str(tmp_path / "images"), *common)  # fmt: skip
