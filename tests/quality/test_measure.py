@@ -210,9 +210,9 @@ def test_model_then_images_then_compare(random_vgg: Path, tmp_path: Path) -> Non
         assert (folder / name).stat().st_size > 0
     assert any("art_inception" in note for note in found["missing"])
     with (folder / "rows.csv").open(newline="") as file:
-        table = list(csv.DictReader(file))
-    assert {row["style_file"] for row in table} == {path.name for path in (folder / "style").iterdir()}
-    mean = sum(float(row["style"]) for row in table) / len(table)
+        listed = list(csv.DictReader(file))
+    assert {row["style_file"] for row in listed} == {path.name for path in (folder / "style").iterdir()}
+    mean = sum(float(row["style"]) for row in listed) / len(listed)
     assert mean == pytest.approx(found["summary"]["means"]["style"]["mean"], rel=1e-4)
     measured = mst("eval", "images", *(word for role in ("content", "style", "stylized")
                    for word in (f"--{role}", str(folder / role))), "--pairs", str(folder / "pairs.csv"),
