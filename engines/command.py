@@ -22,6 +22,7 @@ from mst_deploy.backends.trt import (
 )
 from mst_deploy.console import progress, say
 from mst_deploy.engine_cache import (
+    SUFFIX,
     TIMING_SUFFIX,
     Engine,
     Identity,
@@ -100,10 +101,8 @@ def ensure(bundle: Bundle, trt: Any, cuda: Any, shapes: ShapeRange, request: Req
                 engine.plan()
                 return engine, False
             say(f"{path.name} is damaged and will be built again", quiet=request.quiet)
-        elif not request.force:
-            for reason in outdated(folder, wanted):
-                say(f"{reason}; a new engine will be built", quiet=request.quiet)
-                break
+        elif not request.force and (reasons := outdated(folder, wanted)):
+            say(f"{reasons[0]}; a new engine will be built", quiet=request.quiet)
         return built(bundle, trt, cuda, wanted, request), True
 
 
@@ -149,7 +148,7 @@ def checked(bundle: Bundle, trt: Any, cuda: Any, engine: Engine) -> dict[str, An
         return TrtGenerator(bundle, trt, Shared(cuda), graphs=graphs, only=engine)
 
     shape = engine.identity.shapes.largest
-    return verify(opened, bundle.generator, bundle.manifest, films_for(bundle), shape)
+    return verify(opened, bundle.generator, films_for(bundle), shape)
 
 
 def inspected(trt: Any, engine: Engine, graph: Path) -> dict[str, Any]:
@@ -259,7 +258,7 @@ def prune(*, everything: bool, dry_run: bool) -> list[str]:
     """Remove engines that this machine cannot use, damaged ones and timing caches -> names removed."""
     folder, here = cache_folder(), this_machine()
     doomed: list[Path] = []
-    for path in sorted(folder.glob("*.engine")) if folder.is_dir() else []:
+    for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
         try:
             engine = read_header(path)
             foreign = here is not None and engine.identity.machine != here

@@ -10,32 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from mst_deploy.backends import Films, Generator, Images
-from mst_deploy.backends.onnxrt import open_session
-from mst_deploy.checking import psnr, sample_picture
+from mst_deploy.backends import Films, Generator
+from mst_deploy.checking import psnr, run_in_float32, sample_picture
 from mst_deploy.engine_cache import Shape
-from mst_deploy.engines.graph import read
 from mst_deploy.errors import VerificationError
-from mst_deploy.manifest import Manifest
-from mst_deploy.rewrites import to_float32
 
 LEAST_PSNR = 35.0  # dB; below this a difference is seen in flat areas
 RUNS = 3  # eager, captured, replayed
 
 
-def reference(graph: Path, frames: Images, films: Films) -> Images:
-    """What ONNX Runtime computes on the CPU in float32: (N, H, W, 3) uint8."""
-    with TemporaryDirectory() as folder:
-        path, model = Path(folder) / "float32.onnx", read(graph)
-        to_float32(model)
-        path.write_bytes(model.SerializeToString())
-        session, _ = open_session(path, "cpu")
-        (stylized,) = session.run(["stylized"], {"frames": frames, "film": films})
-    return np.asarray(stylized, np.uint8)
-
-
 def verify(
-    open_engine: Callable[[bool], Generator], graph: Path, manifest: Manifest, films: Films, shape: Shape
+    open_engine: Callable[[bool], Generator], graph: Path, films: Films, shape: Shape
 ) -> dict[str, Any]:
     """Figures of an engine at its largest frames; raises VerificationError with them if it fails.
 
@@ -48,7 +33,7 @@ def verify(
     with open_engine(False) as eager, open_engine(True) as captured:
         for film in films:
             rows = np.repeat(film[None], batch, axis=0)
-            wanted, found = reference(graph, frames, rows), eager(frames, rows)
+            wanted, found = run_in_float32(graph, frames, rows), eager(frames, rows)
             for stylized in captured.stream([frames] * RUNS, rows):
                 if not np.array_equal(stylized, found):
                     raise VerificationError(

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 
 from mst_deploy.backends import Films, Images, open_generator, open_style_encoder
-from mst_deploy.backends.onnxrt import open_session
-from mst_deploy.checking import psnr, sample_picture
+from mst_deploy.checking import psnr, run_in_float32, sample_picture
 from mst_deploy.errors import VerificationError
 from mst_deploy.graphs import GeneratorGraph, StyleEncoderGraph
 from mst_deploy.manifest import Bundle
-from mst_deploy.rewrites import to_float32
 from mst_deploy.weights import Networks
 
 SIZES = ((96, 64), (853, 479), (1920, 1080))
@@ -104,9 +99,4 @@ def run_on_cpu(bundle: Bundle, frames: Images, films: Films) -> Images:
     if bundle.manifest.precision != "bf16":
         with open_generator(bundle, device="cpu") as generator:
             return generator(frames, films)
-    with TemporaryDirectory() as folder:
-        path, model = Path(folder) / "float32.onnx", onnx.load(bundle.generator)
-        to_float32(model)
-        onnx.save(model, path)
-        session, _ = open_session(path, "cpu")
-        return np.asarray(session.run(["stylized"], {"frames": frames, "film": films})[0], np.uint8)
+    return run_in_float32(bundle.generator, frames, films)

@@ -1,11 +1,18 @@
-"""A picture to check with, and how far apart two results are: for exports and engines alike."""
+"""What exports and engines are checked with: a picture, a float32 run, and how far apart two results are."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
+from mst_deploy.backends import Films, Images
+from mst_deploy.backends.onnxrt import open_session
 from mst_deploy.images import Image
+from mst_deploy.rewrites import to_float32
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -28,3 +35,14 @@ def sample_picture(height: int, width: int, seed: int) -> Image:
         picture[inside] = rng.uniform(-1, 1, 3)
     picture += rng.normal(0, 0.03, picture.shape)
     return np.clip(127.5 + 127.5 * picture, 0, 255).astype(np.uint8)  # type: ignore[no-any-return]
+
+
+def run_in_float32(graph: Path, frames: Images, films: Films) -> Images:
+    """What ONNX Runtime computes on the CPU from a generator's graph in float32: (N, H, W, 3) uint8."""
+    with TemporaryDirectory() as folder:
+        path, model = Path(folder) / "float32.onnx", onnx.load(graph)
+        to_float32(model)
+        onnx.save(model, path)
+        session, _ = open_session(path, "cpu")
+        (stylized,) = session.run(["stylized"], {"frames": frames, "film": films})
+    return np.asarray(stylized, np.uint8)

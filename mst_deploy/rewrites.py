@@ -31,12 +31,12 @@ def cast_at_the_doors(model: onnx.ModelProto) -> int:
     doors = {value.name for value in (*model.graph.input, *model.graph.output)}
     swapped = 0
     for first, second in _followed(model):
-        ends = first.input[0] in doors or second.output[0] in doors
-        if ends and (first.op_type, second.op_type) in (("Transpose", "Cast"), ("Cast", "Transpose")):
-            leads = first.op_type == "Transpose"
-            if (first.input[0] in doors) == leads and (leads or second.output[0] in doors):
-                _swap(model, first, second)
-                swapped += 1
+        kinds = (first.op_type, second.op_type)
+        opens = first.input[0] in doors and kinds == ("Transpose", "Cast")
+        closes = second.output[0] in doors and kinds == ("Cast", "Transpose")
+        if opens or closes:
+            _swap(model, first, second)
+            swapped += 1
     return swapped
 
 

@@ -29,8 +29,8 @@ from mst_deploy.images import centre_crop
 from mst_deploy.inception import InceptionTrunk
 from mst_deploy.networks import NetworkConfig, StyleEncoder
 from mst_deploy.training.data import random_crop
-from mst_deploy.training.loop import Report
 from mst_deploy.training.pretrained import load_trunk_into
+from mst_deploy.training.reports import Report
 from mst_deploy.training.run_folder import gather_facts, open_run
 from mst_deploy.training.running import graceful_stop, make_fabric, reporting
 from mst_deploy.training.samples import Share, batches, default_workers, first_readable

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from mst_deploy.console import say
@@ -16,19 +15,15 @@ from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_ha
 from mst_deploy.manifest import open_bundle
 from mst_deploy.training.classify import classify
 from mst_deploy.training.config import RECIPES, TrainConfig
-from mst_deploy.training.data import random_crop
-from mst_deploy.training.loop import LossIsNoNumber, Trainer
-from mst_deploy.training.pretrained import load_trunk_into
+from mst_deploy.training.loop import Trainer
+from mst_deploy.training.pretrained import load_trunk_into, loss_network
+from mst_deploy.training.reports import LossIsNoNumber
 from mst_deploy.training.run_folder import gather_facts, open_run
 from mst_deploy.training.running import graceful_stop, make_fabric, reporting
-from mst_deploy.training.samples import default_workers, first_readable
-from mst_deploy.training.stylizer import stack, to_tensor
-from mst_deploy.vgg import Vgg19, calibrate, find_vgg, load_vgg
+from mst_deploy.training.samples import default_workers
 from mst_deploy.weights import Networks, load_bundle, load_checkpoint, new_networks, save_checkpoint
 
 __all__ = ["classify", "train"]
-
-CALIBRATION_PHOTOS = 48
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ def train(**options: Any) -> None:
     config = configure(job, networks)
     torch.manual_seed(config.seed)
     networks = networks or fresh_networks(config, job.inception)
-    vgg = loss_network(job, contents)
+    vgg = loss_network(contents, job.vgg, job.vgg_scales, job.vgg_distilled)
     say(f"losses: {vgg.describe()}; {len(contents)} photographs, {len(styles)} styles", quiet=quiet)
     workers = default_workers(fabric.device.type) if job.workers is None else job.workers
     trainer = Trainer(config, networks, vgg, contents, styles, fabric, workers=workers,
@@ -197,17 +192,3 @@ def fresh_networks(config: TrainConfig, inception: Path | None) -> Networks:
     if networks.encoder is not None:
         load_trunk_into(networks.encoder, inception)
     return networks
-
-
-def loss_network(job: Job, contents: list[StoredImage]) -> Vgg19:
-    """VGG-19, normalised by the given factors or on the first photographs of the data."""
-    vgg = load_vgg(find_vgg(job.vgg), job.vgg_scales, job.vgg_distilled)
-    if job.vgg_scales is None or vgg.whole:
-        photos = (first_readable(contents, i, set()) for i in range(min(CALIBRATION_PHOTOS, len(contents))))
-        calibrate(vgg, (centre(photo) for photo in photos))
-    return vgg
-
-
-def centre(photo: Any) -> torch.Tensor:
-    """(1, 3, 224, 224) in 0..1 out of a photograph, the same in every run."""
-    return to_tensor(stack([random_crop(photo, 224, 1.0, np.random.default_rng(0))]), torch.device("cpu"))

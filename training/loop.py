@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +16,14 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from mst_deploy.errors import InvalidArgument, VerificationError
+from mst_deploy.errors import InvalidArgument
 from mst_deploy.image_sets import StoredImage
 from mst_deploy.images import Image
 from mst_deploy.perceptual import gram, style_distance
 from mst_deploy.training.config import Stage, TrainConfig
 from mst_deploy.training.data import random_crop
 from mst_deploy.training.losses import content_loss, pixel_loss, temporal_loss, total_variation
+from mst_deploy.training.reports import BadBatch, LossIsNoNumber, Report
 from mst_deploy.training.samples import (
     Batch,
     Samples,
@@ -40,45 +39,6 @@ from mst_deploy.vgg import Vgg19
 from mst_deploy.weights import Networks
 
 WHITENING_STYLES = 2000  # styles looked at to set up the projection
-
-
-@dataclass(frozen=True)
-class Report:
-    """Progress as told to the callback every ``log_every`` steps; losses are means since the last."""
-
-    step: int
-    progress: float
-    """0..1."""
-    seconds: float
-    """Since the beginning, without the time a stopped run lay still."""
-    images_per_second: float
-    """Of all processes together."""
-    waiting: float
-    """Share of the time spent waiting for data, 0..1."""
-    values: dict[str, float]
-    """Means of the losses and the gradient's norm since the last report, and the learning rate."""
-
-
-@dataclass(frozen=True)
-class BadBatch:
-    """A step whose loss or gradient was no number, for whoever wants to find out why."""
-
-    step: int
-    batch: Batch
-    terms: dict[str, float]
-
-
-class LossIsNoNumber(VerificationError):
-    """The loss or its gradient became infinite or NaN."""
-
-    def __init__(self, bad: BadBatch, kept: Path | None = None) -> None:
-        self.bad = bad
-        found = ", ".join(f"{name} {value:.4g}" for name, value in bad.terms.items())
-        where = f" The batch is in {kept}." if kept else ""
-        super().__init__(
-            f"training stopped at step {bad.step}: the loss is no longer a number ({found}). The last saved "
-            f"state is good; try a lower --learning-rate or --precision fp32.{where}"
-        )
 
 
 class Trainer:

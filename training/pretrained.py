@@ -1,13 +1,25 @@
-"""Where the pretrained Inception comes from when no path is given: the shipped model's own encoder."""
+"""The pretrained networks as training wants them: Inception out of the shipped model, VGG normalised."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
+
+from mst_deploy.image_sets import StoredImage
+from mst_deploy.images import Image
 from mst_deploy.manifest import open_bundle
 from mst_deploy.networks import StyleEncoder
 from mst_deploy.shipped import DEFAULT_BUNDLE
+from mst_deploy.training.data import random_crop
+from mst_deploy.training.samples import first_readable
+from mst_deploy.training.stylizer import stack, to_tensor
+from mst_deploy.vgg import Vgg19, calibrate, find_vgg, load_vgg
 from mst_deploy.weights import load_bundle, load_inception
+
+CALIBRATION_PHOTOS = 48
 
 
 def load_trunk_into(encoder: StyleEncoder, path: Path | None) -> None:
@@ -17,3 +29,22 @@ def load_trunk_into(encoder: StyleEncoder, path: Path | None) -> None:
         return
     shipped = load_bundle(open_bundle(DEFAULT_BUNDLE)).film_encoder
     encoder.trunk.load_state_dict(shipped.trunk.state_dict())
+
+
+def loss_network(
+    contents: Sequence[StoredImage],
+    path: Path | None,
+    scales: Path | None = None,
+    distilled: Path | None = None,
+) -> Vgg19:
+    """VGG-19, normalised by the given factors or on the first photographs of the data."""
+    vgg = load_vgg(find_vgg(path), scales, distilled)
+    if scales is None or vgg.whole:
+        photos = (first_readable(contents, i, set()) for i in range(min(CALIBRATION_PHOTOS, len(contents))))
+        calibrate(vgg, (centre(photo) for photo in photos))
+    return vgg
+
+
+def centre(photo: Image) -> torch.Tensor:
+    """(1, 3, 224, 224) in 0..1 out of a photograph, the same in every run."""
+    return to_tensor(stack([random_crop(photo, 224, 1.0, np.random.default_rng(0))]), torch.device("cpu"))

@@ -32,7 +32,7 @@ from mst_deploy import __version__
 from mst_deploy.errors import InputError, InvalidArgument, OutputError
 from mst_deploy.files import replacing
 from mst_deploy.images import Image, save_image
-from mst_deploy.training.loop import BadBatch, Report
+from mst_deploy.training.reports import BadBatch, Report
 
 LENGTH = ("steps", "epochs", "minutes")  # may differ when a run is continued
 

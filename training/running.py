@@ -16,7 +16,7 @@ from lightning.fabric import Fabric
 
 from mst_deploy.console import progress
 from mst_deploy.errors import BackendError
-from mst_deploy.training.loop import Report
+from mst_deploy.training.reports import Report
 from mst_deploy.training.run_folder import RunFolder
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # numbers of glibc's malloc.h

@@ -21,14 +21,12 @@ import typer
 
 from mst_deploy.console import progress
 from mst_deploy.image_sets import load_images
-from mst_deploy.training.command import centre
 from mst_deploy.training.config import Stage, TrainConfig
 from mst_deploy.training.loop import Trainer
-from mst_deploy.training.pretrained import load_trunk_into
+from mst_deploy.training.pretrained import load_trunk_into, loss_network
 from mst_deploy.training.run_folder import gather_facts
 from mst_deploy.training.running import make_fabric
-from mst_deploy.training.samples import default_workers, first_readable
-from mst_deploy.vgg import calibrate, find_vgg, load_vgg
+from mst_deploy.training.samples import default_workers
 from mst_deploy.weights import new_networks
 
 
@@ -74,9 +72,7 @@ def measure_alone(runs: Runs, crop: int, batch: int) -> dict[str, float]:
     """Figures and peak memory of a fresh process at one crop and batch size."""
     fabric = make_fabric(runs.device, runs.precision)
     contents, artworks = load_images(runs.content), load_images(runs.style)[: runs.styles]
-    network = load_vgg(find_vgg(runs.vgg))
-    photos = (first_readable(contents, index, set()) for index in range(min(8, len(contents))))
-    calibrate(network, (centre(photo) for photo in photos))
+    network = loss_network(contents, runs.vgg)
     config = TrainConfig(stages=(Stage(1.0, crop, batch, 10.0),), style_views=1, identity_share=0.0,
                          precision=runs.precision)  # fmt: skip
     networks = new_networks(config.network)

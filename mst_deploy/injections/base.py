@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -26,7 +27,7 @@ class Places:
     """d, the length of z."""
 
 
-class Injection(nn.Module):
+class Injection(nn.Module, ABC):
     """What every way of conditioning may do; ``condition`` is what ``Generator.forward`` was given."""
 
     NEEDS: ClassVar[Literal["film", "embedding", "features", "nothing"]]
@@ -36,9 +37,9 @@ class Injection(nn.Module):
         """Whatever is computed from the condition once per forward pass; the methods below get it."""
         return condition
 
+    @abstractmethod
     def rows(self, condition: Any) -> Tensor:
         """(N, P) or (1, P): gamma and beta of every normalisation."""
-        raise NotImplementedError
 
     def enter(self, x: Tensor, block: int, conv: int, condition: Any) -> Tensor:
         """What convolution ``conv`` of a residual block sees of the map x (N, C, h, w) before it.

@@ -21,7 +21,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from mst_deploy.errors import InputError, InvalidArgument, OutputError
 from mst_deploy.training.command import Job, configure, read_recipe
 from mst_deploy.training.config import RECIPES
-from mst_deploy.training.loop import LossIsNoNumber, check
+from mst_deploy.training.loop import check
+from mst_deploy.training.reports import LossIsNoNumber
 from mst_deploy.training.run_folder import open_run
 from mst_deploy.weights import load_checkpoint
 from tests.conftest import ROOT

@@ -12,7 +12,8 @@ import torch
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.injections import INJECTIONS
 from mst_deploy.training.config import DECK, Stage, TrainConfig
-from mst_deploy.training.loop import LossIsNoNumber, Report, Trainer
+from mst_deploy.training.loop import Trainer
+from mst_deploy.training.reports import LossIsNoNumber, Report
 from mst_deploy.training.samples import View, style_crop
 from mst_deploy.training.stylizer import stack
 from tests.training.toys import CONFIG, batch_of, make_trainer, with_injection
