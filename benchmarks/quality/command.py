@@ -137,13 +137,15 @@ def measured(
     pairs: Sequence[Pair], output: Path, how: Measuring, system: str, facts: dict[str, Any]
 ) -> dict[str, Any]:
     """Measure a set and write the report into ``output``; a stopped run goes on."""
-    check(pairs)
+    check(pairs, one_size=how.weights.art_inception is not None)
+    report.check_mode(how.mode, len(pairs))
     device = chosen_device(how.device)
-    lpips = (
-        how.lpips or how.weights.alexnet is not None or bool({"lpips", "lpips_gray"} & {*(how.metrics or ())})
-    )
+    art, alexnet = how.weights.art_inception, how.weights.alexnet
+    lpips = how.lpips or art is not None or alexnet is not None or bool(set(how.metrics or ()) - set(BASIC))
     nets = open_nets(how.weights, lpips=lpips, device=device)
-    metrics = how.metrics or [name for name in METRICS if name in BASIC or nets.lpips is not None]
+    metrics = list(how.metrics or (name for name in METRICS if name in BASIC or lpips))
+    if art is not None and "lpips" not in metrics:  # half of ArtFID
+        metrics.append("lpips")
     output.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with progress("measuring", len(pairs), unit="pairs/s", quiet=how.quiet) as tell:
@@ -193,9 +195,11 @@ def compare(reports: Sequence[Path], group: str | None) -> str:
     for path in reports:
         file = path / "report.json" if path.is_dir() else path
         try:
-            read.append(json.loads(file.read_text(encoding="utf-8")))
+            found = json.loads(file.read_text(encoding="utf-8"))
+            report.check_form(found)
         except (OSError, ValueError) as error:
             raise InputError(f"cannot read the report {file}: {error}") from error
+        read.append(found)
     text = report.table(read, TABLE)
     return text if group is None else f"{text}\n\n{report.group_table(read, group)}"
 

@@ -63,13 +63,7 @@ def summarise(rows: Sequence[Row], mode: str = "art_fid") -> dict[str, Any]:
 
 def whole_set(rows: Sequence[Row], mode: str) -> dict[str, float]:
     """fid768, and with the networks for them fid and artfid. Artworks count once for every pair."""
-    if mode not in MODES:
-        raise InputError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
-    if mode == "art_fid_inf" and len(rows) < INFINITY_START:
-        raise InputError(
-            f"art_fid_inf needs {INFINITY_START} pairs at least, found {len(rows)} (below that the authors' "
-            "program falls back to the plain distance without a word); use --artfid-mode art_fid"
-        )
+    check_mode(mode, len(rows))
     found: dict[str, float] = {}
     if len(rows) >= LEAST_FOR_FRECHET:
         found["fid768"] = frechet_of(*_features(rows, "fid768"))
@@ -80,6 +74,23 @@ def whole_set(rows: Sequence[Row], mode: str) -> dict[str, float]:
         found["fid"] = distance(*_features(rows, "fid"))
         found["artfid"] = artfid(float(np.mean([row.values["lpips"] for row in rows])), found["fid"])
     return found
+
+
+def check_mode(mode: str, pairs: int) -> None:
+    """Raise InputError for an unknown ArtFID mode, and for one that needs more pairs."""
+    if mode not in MODES:
+        raise InputError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
+    if mode == "art_fid_inf" and pairs < INFINITY_START:
+        raise InputError(
+            f"art_fid_inf needs {INFINITY_START} pairs at least, found {pairs} (below that the authors' "
+            "program falls back to the plain distance without a word); use --artfid-mode art_fid"
+        )
+
+
+def check_form(found: Any) -> None:
+    """Raise ValueError for JSON that is no report."""
+    if not isinstance(found, dict) or not {"system", "nets", "summary"} <= found.keys():
+        raise ValueError("it is not a report of mst eval")
 
 
 def missing(summary: dict[str, Any]) -> list[str]:

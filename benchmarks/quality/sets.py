@@ -98,8 +98,11 @@ def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
             writer.writerow([*(f.name for f in files), pair.group, *(known[f] for f in files)])
 
 
-def check(pairs: Sequence[Pair]) -> None:
-    """Raise InputError for pairs listed twice, tiny pictures, results of another size than their photo."""
+def check(pairs: Sequence[Pair], *, one_size: bool = False) -> None:
+    """Raise InputError for pairs listed twice, tiny pictures, results of another size than their photo.
+
+    With ``one_size`` (ArtFID) all pictures, artworks too, must have the same.
+    """
     for what, keys in (
         ("pair", [(pair.content.name, pair.style.name) for pair in pairs]),
         ("result", [(pair.stylized.name,) for pair in pairs]),
@@ -114,6 +117,11 @@ def check(pairs: Sequence[Pair]) -> None:
     for path, (width, height) in sizes.items():
         if min(width, height) < MIN_SIDE:
             raise InputError(f"{path} has {width}x{height} pixels; {MIN_SIDE} a side is the least to measure")
+    if one_size and len(set(sizes.values())) > 1:
+        listed = ", ".join(sorted({f"{width}x{height}" for width, height in sizes.values()}))
+        raise InputError(
+            f"ArtFID resizes nothing: photographs, artworks and results must have one size, found {listed}"
+        )
     for pair in pairs:
         wanted, found = sizes[pair.content], sizes[pair.stylized]
         if wanted != found:

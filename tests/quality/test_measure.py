@@ -228,3 +228,11 @@ def test_model_then_images_then_compare(random_vgg: Path, tmp_path: Path) -> Non
     assert other.returncode == 1
     assert "another run" in other.stderr
     assert "Traceback" not in other.stderr
+    (tmp_path / "foreign.json").write_text("[1]")
+    foreign = mst("eval", "compare", str(tmp_path / "foreign.json"))
+    assert (foreign.returncode, "not a report of mst eval" in foreign.stderr) == (1, True)
+    early = mst("eval", "images", *(word for role in ("content", "style", "stylized")
+                for word in (f"--{role}", str(folder / role))), "--pairs", str(folder / "pairs.csv"),
+                "-o", str(tmp_path / "early"), "--artfid-mode", "art_fid_inf", *common)  # fmt: skip
+    assert "needs 5000 pairs at least, found 4" in early.stderr
+    assert not (tmp_path / "early").exists()  # refused before anything is measured

@@ -56,6 +56,13 @@ def test_pictures_of_another_size(folders: list[Path]) -> None:
         check(pair_in_order(*folders))
 
 
+def test_artworks_of_another_size_are_refused_for_artfid_only(folders: list[Path]) -> None:
+    save_image(folders[1] / "1.png", picture(64, 48, 1))
+    check(pair_in_order(*folders))
+    with pytest.raises(InputError, match="must have one size, found 40x32, 64x48"):
+        check(pair_in_order(*folders), one_size=True)
+
+
 def test_pictures_too_small_to_measure(folders: list[Path]) -> None:
     save_image(folders[1] / "1.png", picture(31, 200, 1))
     with pytest.raises(InputError, match=r"1\.png has 31x200 pixels; 32 a side is the least"):
