@@ -38,9 +38,7 @@ VggOption = Annotated[
 VggScalesOption = Annotated[
     Path | None, typer.Option(help="Factors that normalise VGG-19. Default: not normalised.")
 ]
-InceptionOption = Annotated[
-    Path | None, typer.Option(help="FID's Inception, for fid768. Default: the shipped model's.")
-]
+InceptionOption = Annotated[Path | None, typer.Option(help="FID's Inception (2015-12-05): measure fid768.")]
 LpipsOption = Annotated[bool, typer.Option("--lpips", help="Measure LPIPS; fetches AlexNet once (233 MB).")]
 AlexnetOption = Annotated[Path | None, typer.Option(help="torchvision's AlexNet, for LPIPS.")]
 ArtInceptionOption = Annotated[

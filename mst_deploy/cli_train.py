@@ -29,7 +29,16 @@ VggDistilledOption = Annotated[
 ]
 InceptionOption = Annotated[
     Path | None,
-    typer.Option(help="Inception-v3: torchvision's .pth, or .safetensors. Default: the shipped model's."),
+    typer.Option(
+        help="Inception-v3: torchvision's .pth, or .safetensors. Default: the shipped model's, or downloaded."
+    ),
+]
+StatisticsOption = Annotated[
+    str,
+    typer.Option(
+        help="What the encoder sums a picture up by: moments (of Inception to Mixed_5d) or mean (of "
+        "Mixed_6e, as published)."
+    ),
 ]
 HeldOutOption = Annotated[
     Path | None, typer.Option(help="Text file of SHA-256 hashes of images not to train on.")
@@ -58,6 +67,7 @@ def train_classify(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path(
         "runs/classify"
     ),
+    statistics: StatisticsOption = "moments",
     inception: InceptionOption = None,
     held_out: Annotated[
         Path | None,
@@ -75,9 +85,9 @@ def train_classify(
 ) -> None:
     """First phase: Inception learns art movements, the folders below --style, from paintings."""
     room("training").classify(
-        style, output, inception=inception, held_out=held_out, steps=steps, learning_rate=learning_rate,
-        precision=precision, batch_scale=batch_scale, seed=seed, workers=workers, save_steps=save_steps,
-        device=device, quiet=quiet,
+        style, output, statistics=statistics, inception=inception, held_out=held_out, steps=steps,
+        learning_rate=learning_rate, precision=precision, batch_scale=batch_scale, seed=seed,
+        workers=workers, save_steps=save_steps, device=device, quiet=quiet,
     )  # fmt: skip
 
 
@@ -93,8 +103,16 @@ def train_joint(
         str | None,
         typer.Option(help="How the style enters: film, concat, inject1x1, add, patch or johnson."),
     ] = None,
+    statistics: Annotated[
+        str | None,
+        typer.Option(help="What the encoder sums a picture up by: moments or mean. Default: the recipe's."),
+    ] = None,
     start: Annotated[
         Path | None, typer.Option(help="Checkpoint or bundle to start from. Default: from scratch.")
+    ] = None,
+    generator: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint or bundle whose generator is taken over; the encoder starts anew."),
     ] = None,
     vgg: VggOption = None,
     vgg_scales: VggScalesOption = None,
@@ -126,8 +144,9 @@ def train_joint(
     """
     room("training").train(
         phase="joint", content=content, style=style, output=output, recipe=recipe, injection=injection,
-        start=start, vgg=vgg, vgg_scales=vgg_scales, vgg_distilled=vgg_distilled, inception=inception,
-        held_out=held_out, minutes=minutes, steps=steps, epochs=epochs, learning_rate=learning_rate,
+        statistics=statistics, start=start, generator=generator, vgg=vgg, vgg_scales=vgg_scales,
+        vgg_distilled=vgg_distilled, inception=inception, held_out=held_out, minutes=minutes, steps=steps,
+        epochs=epochs, learning_rate=learning_rate,
         style_weight=style_weight, temporal_weight=temporal_weight, precision=precision,
         batch_scale=batch_scale, seed=seed, workers=workers, save_every=save_every,
         save_steps=save_steps, device=device, quiet=quiet,

@@ -1,4 +1,4 @@
-"""Inception-v3 up to Mixed_6e with batch normalisation folded into the convolutions.
+"""Inception-v3 up to Mixed_6e, or Mixed_5d, with batch normalisation folded into the convolutions.
 
 Szegedy et al. 2015 (arXiv 1512.00567). Module names are torchvision's, so its checkpoints load
 once their batch norms are folded (``weights.fold_batch_norm``). Two things differ from torchvision's
@@ -8,9 +8,20 @@ pools leave the zero padding out of the mean.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mst_deploy.downloads import fetched
+
+INCEPTION_URL = (
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+    "pt_inception-2015-12-05-6726825d.pth"
+)
+"""The network of 2015-12-05 that FID is defined with, with torchvision's names."""
 
 
 class Conv(nn.Module):
@@ -103,13 +114,25 @@ class MixedC(nn.Module):
         return torch.cat([self.branch1x1(x), single, double, self.branch_pool(self.average(x))], dim=1)
 
 
+def find_inception(path: Path | None) -> Path:
+    """``path``, or the Inception of 2015-12-05 from PyTorch's cache or the net (91 MB). Raises InputError."""
+    return path or fetched(INCEPTION_URL, "Inception-v3", "--inception")
+
+
+STAGES = {"Conv2d_2b_3x3": 64, "Conv2d_4a_3x3": 192, "Mixed_5d": 288, "Mixed_6e": 768}
+"""Channels where the trunk has finished with a resolution: 1/2, 1/4, 1/8 and 1/16 of the picture's."""
+
+
 class InceptionTrunk(nn.Module):
-    """(N, 3, H, W) RGB in -1..1, H and W >= 75 -> (N, 768, h, w) Mixed_6e features."""
+    """(N, 3, H, W) RGB in -1..1, H and W >= 75 -> features of its last stage.
 
-    CHANNELS = 768
+    That is (N, 768, h, w) after Mixed_6e, or (N, 288, h, w) for ``last="Mixed_5d"``, which leaves nine
+    tenths of the weights away.
+    """
 
-    def __init__(self, *, count_padding: bool = False) -> None:
+    def __init__(self, *, last: str = "Mixed_6e", count_padding: bool = False) -> None:
         super().__init__()
+        self.last = last
         self.Conv2d_1a_3x3 = Conv(3, 32, 3, stride=2)
         self.Conv2d_2a_3x3 = Conv(32, 32, 3)
         self.Conv2d_2b_3x3 = Conv(32, 64, 3, padding=1)
@@ -118,6 +141,8 @@ class InceptionTrunk(nn.Module):
         self.Mixed_5b = MixedA(192, 32, count_padding)
         self.Mixed_5c = MixedA(256, 64, count_padding)
         self.Mixed_5d = MixedA(288, 64, count_padding)
+        if last == "Mixed_5d":
+            return
         self.Mixed_6a = MixedB(288)
         self.Mixed_6b = MixedC(128, count_padding)
         self.Mixed_6c = MixedC(160, count_padding)
@@ -125,11 +150,20 @@ class InceptionTrunk(nn.Module):
         self.Mixed_6e = MixedC(192, count_padding)
 
     def forward(self, x: Tensor) -> Tensor:
+        *_, features = self.stages(x)
+        return features
+
+    def stages(self, x: Tensor) -> Iterator[Tensor]:
+        """The features of each stage in STAGES, in order, to the trunk's last."""
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
+        yield x  # (N, 64, 147, 147) at 299x299
         x = F.max_pool2d(x, 3, stride=2)
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x))
+        yield x  # (N, 192, 71, 71)
         x = F.max_pool2d(x, 3, stride=2)
-        x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(x)))  # (N, 288, 35, 35) at 299x299
+        x = self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(x)))
+        yield x  # (N, 288, 35, 35)
+        if self.last == "Mixed_5d":
+            return
         x = self.Mixed_6a(x)  # (N, 768, 17, 17)
-        x = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(x))))
-        return x
+        yield self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(x))))

@@ -26,9 +26,11 @@ from torch import Tensor, nn
 
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.film import FilmLayout
-from mst_deploy.inception import InceptionTrunk
+from mst_deploy.inception import STAGES, InceptionTrunk
 from mst_deploy.injections import INJECTIONS, Injection, Places
 
+STATISTICS = {"mean": "Mixed_6e", "moments": "Mixed_5d"}
+"""How the encoder sums a picture up, with the stage of Inception at which it stops; see StyleEncoder."""
 PADDINGS = {"reflect": "reflect", "edge": "replicate", "zero": "constant"}
 
 
@@ -43,6 +45,10 @@ class NetworkConfig:
     """d, the length of the style embedding z."""
     embedding_norm: float = 16.0
     """alpha: z is scaled to this Euclidean length. The default is sqrt(d)."""
+    statistics: str = "moments"
+    """What the style encoder sums a picture up by: a name of ``STATISTICS``."""
+    hidden_size: int = 512
+    """Width of the hidden layer beside the encoder's linear layer; 0 for none."""
     padding: str = "reflect"
     """How every convolution of the generator sees past the border: reflect, edge or zero."""
     injection: str = "film"
@@ -51,8 +57,16 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if len(self.widths) != 3 or min(self.widths) < 1:
             raise InvalidArgument(f"widths must be three positive numbers, got {self.widths}")
-        if self.residual_blocks < 0 or self.embedding_size < 1 or self.embedding_norm <= 0:
+        if (
+            self.residual_blocks < 0
+            or min(self.embedding_size, self.hidden_size + 1) < 1
+            or (self.embedding_norm <= 0)
+        ):
             raise InvalidArgument(f"impossible network configuration: {self}")
+        if self.statistics not in STATISTICS:
+            raise InvalidArgument(
+                f"unknown statistics {self.statistics!r}; choose one of {', '.join(STATISTICS)}"
+            )
         if self.padding not in PADDINGS:
             raise InvalidArgument(f"unknown padding {self.padding!r}; choose one of {', '.join(PADDINGS)}")
         if self.injection not in INJECTIONS:
@@ -95,7 +109,8 @@ class NetworkConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:
-        return cls(**{**values, "widths": tuple(values["widths"])})
+        before_statistics = {"statistics": "mean", "hidden_size": 0}  # models older than these settings
+        return cls(**{**before_statistics, **values, "widths": tuple(values["widths"])})
 
 
 Pair = tuple[Tensor, Tensor]
@@ -220,8 +235,17 @@ class Generator(nn.Module):
 
 
 class StyleEncoder(nn.Module):
-    """Style image -> embedding z of length alpha, and for FiLM -> film row."""
+    """Style image -> embedding z of length alpha, and for FiLM -> film row.
 
+    The picture is summed up by ``mean``, the averaged Mixed_6e features of Ghiasi et al. (768 numbers), or by
+    ``moments``, the mean and standard deviation of every channel of the picture and of three earlier
+    stages, and the covariances of its colours (1,097 numbers). Palette and strokes are statistics of
+    just such features; late features, made to tell objects apart, have forgotten most of them
+    (docs/recipe.md has the figures).
+    """
+
+    centre: Tensor
+    spread: Tensor
     MIN_SIZE = 75
     """The smallest side Inception-v3 takes (its valid convolutions and three stride-2 stages)."""
 
@@ -229,8 +253,18 @@ class StyleEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.layout = config.film_layout
-        self.trunk = InceptionTrunk()
-        self.project = nn.Linear(InceptionTrunk.CHANNELS, config.embedding_size)
+        last = STATISTICS[config.statistics]
+        self.trunk = InceptionTrunk(last=last)
+        moments = 9 + 2 * sum(list(STAGES.values())[: list(STAGES).index(last) + 1])
+        self.summary_size = moments if config.statistics == "moments" else STAGES[last]
+        if config.statistics == "moments":  # of different units, so they are standardised
+            self.register_buffer("centre", torch.zeros(self.summary_size))
+            self.register_buffer("spread", torch.ones(self.summary_size))
+        self.project = nn.Linear(self.summary_size, config.embedding_size)
+        if config.hidden_size:
+            self.hidden = nn.Linear(self.summary_size, config.hidden_size)
+            self.correct = nn.Linear(config.hidden_size, config.embedding_size, bias=False)
+            nn.init.zeros_(self.correct.weight)
         if config.injection != "film":
             return
         self.film = nn.Linear(config.embedding_size, self.layout.size)
@@ -244,14 +278,22 @@ class StyleEncoder(nn.Module):
         return embedding, self.film_of(embedding)
 
     def pooled(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in 0..1 -> globally averaged Mixed_6e features (N, 768) float32."""
-        features = self.trunk(images * 2 - 1)  # (N, 768, H/17.., W/17..)
-        pooled: Tensor = features.float().mean(dim=(2, 3))
-        return pooled
+        """(N, 3, H, W) in 0..1 -> the numbers that sum each picture up (N, summary_size) float32."""
+        if self.config.statistics == "mean":
+            features = self.trunk(images * 2 - 1)  # (N, 768, H/17.., W/17..)
+            mean: Tensor = features.float().mean(dim=(2, 3))
+            return mean
+        parts = [moments(images), colour_covariances(images)]
+        parts += [moments(features) for features in self.trunk.stages(images * 2 - 1)]
+        return torch.cat(parts, dim=1)
 
     def embed(self, pooled: Tensor) -> Tensor:
-        """(N, 768) -> z (N, d) with ||z|| = alpha."""
-        h = F.linear(pooled, self.project.weight.float(), self.project.bias.float())
+        """(N, summary_size) -> z (N, d) with ||z|| = alpha."""
+        if self.config.statistics == "moments":
+            pooled = (pooled - self.centre) / self.spread
+        h = linear32(self.project, pooled)
+        if self.config.hidden_size:
+            h = h + linear32(self.correct, F.relu(linear32(self.hidden, pooled)))
         length = h.square().sum(dim=1, keepdim=True).sqrt().clamp_min(1e-6)
         return self.config.embedding_norm * h / length
 
@@ -261,7 +303,27 @@ class StyleEncoder(nn.Module):
 
     def film_of(self, embedding: Tensor) -> Tensor:
         """(N, d) -> (N, P): gamma and beta of every layer; gamma is 1 + a linear map of z."""
-        return F.linear(embedding, self.film.weight.float(), self.film.bias.float())
+        return linear32(self.film, embedding)
+
+
+def linear32(layer: nn.Linear, x: Tensor) -> Tensor:
+    """The layer in float32, whatever type its weights are kept in."""
+    return F.linear(x, layer.weight.float(), None if layer.bias is None else layer.bias.float())
+
+
+def moments(features: Tensor) -> Tensor:
+    """Mean and standard deviation of every channel: (N, C, H, W) -> (N, 2C) float32."""
+    flat = features.float().flatten(2)
+    mean = flat.mean(dim=2, keepdim=True)
+    deviation = ((flat - mean).square().mean(dim=2) + 1e-6).sqrt()
+    return torch.cat([mean[:, :, 0], deviation], dim=1)
+
+
+def colour_covariances(images: Tensor) -> Tensor:
+    """Of red and green, red and blue, green and blue: (N, 3, H, W) -> (N, 3) float32."""
+    flat = images.float().flatten(2)
+    flat = flat - flat.mean(dim=2, keepdim=True)
+    return (flat[:, [0, 0, 1]] * flat[:, [1, 2, 2]]).mean(dim=2)
 
 
 def count_multiply_adds(config: NetworkConfig) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -100,11 +102,39 @@ def test_nearest_upsampling_repeats_pixels() -> None:
 
 def test_embedding_has_length_alpha_and_gamma_starts_at_one() -> None:
     encoder = StyleEncoder(SMALL).eval()
-    embedding = encoder.embed(torch.rand(3, 768))
+    embedding = encoder.embed(torch.rand(3, encoder.summary_size))
     torch.testing.assert_close(embedding.norm(dim=1), torch.full((3,), SMALL.embedding_norm))
     torch.testing.assert_close(
         encoder.film_of(torch.zeros(1, 5))[0], torch.from_numpy(SMALL.film_layout.identity())
     )
+
+
+def test_moments_are_means_deviations_and_covariances() -> None:
+    """Against NumPy; 9 numbers of the colours, then two for each of 64 + 192 + 288 channels."""
+    encoder = StyleEncoder(replace(SMALL, statistics="moments")).eval()
+    pictures = torch.rand(2, 3, 80, 96) ** 2
+    with torch.no_grad():
+        found = encoder.pooled(pictures).numpy()
+        stages = [stage.numpy() for stage in encoder.trunk.stages(pictures * 2 - 1)]
+    assert [stage.shape[1] for stage in stages] == [64, 192, 288]
+    assert found.shape == (2, encoder.summary_size) == (2, 1097)
+    for row, colours in zip(found, pictures.numpy().reshape(2, 3, -1), strict=True):
+        np.testing.assert_allclose(row[:3], colours.mean(axis=1), rtol=1e-4)
+        np.testing.assert_allclose(row[3:6], colours.std(axis=1), rtol=1e-3)
+        covariances = np.cov(colours, bias=True)[[0, 0, 1], [1, 2, 2]]
+        np.testing.assert_allclose(row[6:9], covariances, rtol=1e-3, atol=1e-5)
+    flat = stages[-1].reshape(2, 288, -1)
+    np.testing.assert_allclose(found[:, -576:-288], flat.mean(axis=2), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found[:, -288:], flat.std(axis=2), rtol=1e-2, atol=1e-3)
+
+
+def test_models_older_than_the_statistics_are_read_as_what_they_were() -> None:
+    old = {
+        name: value for name, value in SMALL.to_dict().items() if name not in ("statistics", "hidden_size")
+    }
+    config = NetworkConfig.from_dict(old)
+    assert (config.statistics, config.hidden_size) == ("mean", 0)
+    assert StyleEncoder(config).state_dict().keys().isdisjoint({"centre", "spread", "hidden.weight"})
 
 
 def test_inception_shapes() -> None:

@@ -26,7 +26,7 @@ from mst_deploy.errors import InputError, InvalidArgument, VerificationError
 from mst_deploy.files import replacing
 from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_hash_list
 from mst_deploy.images import centre_crop
-from mst_deploy.inception import InceptionTrunk
+from mst_deploy.inception import STAGES, InceptionTrunk
 from mst_deploy.networks import NetworkConfig, StyleEncoder
 from mst_deploy.training.data import random_crop
 from mst_deploy.training.pretrained import load_trunk_into
@@ -69,7 +69,7 @@ class Classifier(nn.Module):
     def __init__(self, trunk: InceptionTrunk, classes: int) -> None:
         super().__init__()
         self.trunk = trunk
-        self.head = nn.Linear(InceptionTrunk.CHANNELS, classes)
+        self.head = nn.Linear(STAGES[trunk.last], classes)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.trunk(images * 2 - 1).mean(dim=(2, 3)))
@@ -241,9 +241,9 @@ def split(
 
 
 def classify(
-    style: list[Path], output: Path, *, inception: Path | None, held_out: Path | None, steps: int | None,
-    learning_rate: float | None, precision: str | None, batch_scale: float, seed: int | None,
-    workers: int | None, save_steps: int | None, device: str, quiet: bool,
+    style: list[Path], output: Path, *, statistics: str, inception: Path | None, held_out: Path | None,
+    steps: int | None, learning_rate: float | None, precision: str | None, batch_scale: float,
+    seed: int | None, workers: int | None, save_steps: int | None, device: str, quiet: bool,
 ) -> None:  # fmt: skip
     """Fine-tune the trunk, say how well it does, write it as OUTPUT/inception.safetensors."""
     given = {"steps": steps, "learning_rate": learning_rate, "precision": precision, "seed": seed}
@@ -257,7 +257,7 @@ def classify(
     learn, measure = split(load_images(style), read_hash_list(held_out) if held_out else frozenset())
     classes = sorted({image.group for image in learn})
     torch.manual_seed(config.seed)
-    encoder = StyleEncoder(NetworkConfig())
+    encoder = StyleEncoder(NetworkConfig(statistics=statistics))
     load_trunk_into(encoder, inception)
     workers = default_workers(fabric.device.type) if workers is None else workers
     trainer = ClassifyTrainer(config, encoder.trunk, learn, classes, fabric, workers=workers)

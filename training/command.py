@@ -13,8 +13,9 @@ from mst_deploy.console import say
 from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_hash_list
 from mst_deploy.manifest import open_bundle
+from mst_deploy.networks import NetworkConfig
 from mst_deploy.training.classify import classify
-from mst_deploy.training.config import RECIPES, TrainConfig
+from mst_deploy.training.config import DECK, RECIPES, TrainConfig
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.pretrained import load_trunk_into, loss_network
 from mst_deploy.training.reports import LossIsNoNumber
@@ -36,12 +37,14 @@ class Job:
     output: Path
     recipe: str
     start: Path | None = None
+    generator: Path | None = None
     vgg: Path | None = None
     vgg_scales: Path | None = None
     vgg_distilled: Path | None = None
     inception: Path | None = None
     held_out: Path | None = None
     injection: str | None = None
+    statistics: str | None = None
     precision: str | None = None
     steps: int | None = None
     epochs: float | None = None
@@ -64,10 +67,11 @@ def train(**options: Any) -> None:
     fabric = make_fabric(job.device, configure(job).precision)
     quiet = job.quiet or not fabric.is_global_zero
     contents, styles = read_data(job)
-    networks = starting_point(job)
+    networks = read_model(job.start)
+    teacher = read_model(job.generator)
     config = configure(job, networks)
     torch.manual_seed(config.seed)
-    networks = networks or fresh_networks(config, job.inception)
+    networks = networks or fresh_networks(config, job.inception, teacher)
     vgg = loss_network(contents, job.vgg, job.vgg_scales, job.vgg_distilled)
     say(f"losses: {vgg.describe()}; {len(contents)} photographs, {len(styles)} styles", quiet=quiet)
     workers = default_workers(fabric.device.type) if job.workers is None else job.workers
@@ -79,12 +83,12 @@ def train(**options: Any) -> None:
         data={"content": fingerprint(contents), "style": fingerprint(styles)},
     )  # fmt: skip
     if fabric.is_global_zero:
-        lead(trainer, job, facts, fresh=job.start is None)
+        lead(trainer, job, facts, teacher, fresh=job.start is None)
     else:
-        follow(trainer, job, fresh=job.start is None)
+        follow(trainer, job, teacher, fresh=job.start is None)
 
 
-def lead(trainer: Trainer, job: Job, facts: dict[str, Any], *, fresh: bool) -> None:
+def lead(trainer: Trainer, job: Job, facts: dict[str, Any], teacher: Networks | None, *, fresh: bool) -> None:
     """The first process: trains and writes."""
     with open_run(job.output, facts) as folder, graceful_stop(trainer):
         state = folder.restore()
@@ -92,7 +96,7 @@ def lead(trainer: Trainer, job: Job, facts: dict[str, Any], *, fresh: bool) -> N
             trainer.load_state(state)
             say(f"continuing {job.output} at step {trainer.step}", quiet=job.quiet)
         elif fresh:
-            trainer.initialise_projection()
+            trainer.initialise_encoder(teacher.film_encoder if teacher else None)
         folder.write_facts(trainer.figures())
 
         def save() -> None:
@@ -115,14 +119,14 @@ def lead(trainer: Trainer, job: Job, facts: dict[str, Any], *, fresh: bool) -> N
         say(f"{weights}{skipped}; export it with: mst export {weights}", quiet=job.quiet)
 
 
-def follow(trainer: Trainer, job: Job, *, fresh: bool) -> None:
+def follow(trainer: Trainer, job: Job, teacher: Networks | None, *, fresh: bool) -> None:
     """The other processes of a run: they train and write nothing."""
     state = job.output / "state.pt"
     with graceful_stop(trainer):
         if state.exists():
             trainer.load_state(torch.load(state, map_location="cpu", weights_only=True))
         elif fresh:
-            trainer.initialise_projection()
+            trainer.initialise_encoder(teacher.film_encoder if teacher else None)
         trainer.run(lambda _: None, lambda: None, save_steps=job.save_steps)
 
 
@@ -135,8 +139,8 @@ def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
                 f"--start is a {networks.config.injection} model; it cannot go on as {job.injection}"
             )
         config = replace(config, network=networks.config)
-    elif job.injection:
-        config = replace(config, network=replace(config.network, injection=job.injection))
+    else:
+        config = replace(config, network=choose_network(job, config.network))
     length: dict[str, Any] = {"steps": job.steps, "epochs": job.epochs, "minutes": job.minutes}
     given = {name: value for name, value in length.items() if value is not None}
     if len(given) > 1:
@@ -154,6 +158,16 @@ def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
         weight = stage.style_weight if job.style_weight is None else job.style_weight
         stages.append(replace(stage, batch=max(1, round(stage.batch * job.batch_scale)), style_weight=weight))
     return replace(config, stages=tuple(stages))
+
+
+def choose_network(job: Job, network: NetworkConfig) -> NetworkConfig:
+    """The recipe's network with the options that were given in its place."""
+    if job.injection:
+        network = replace(network, injection=job.injection)
+    if job.statistics and job.statistics != network.statistics:
+        hidden = DECK.network.hidden_size if job.statistics == "mean" else NetworkConfig.hidden_size
+        network = replace(network, statistics=job.statistics, hidden_size=hidden)
+    return network
 
 
 def read_recipe(recipe: str) -> TrainConfig:
@@ -177,18 +191,21 @@ def read_data(job: Job) -> tuple[list[StoredImage], list[StoredImage]]:
     return load_images(job.content, kept), load_images(job.style, kept)
 
 
-def starting_point(job: Job) -> Networks | None:
-    """The networks of --start: a checkpoint or a bundle."""
-    if job.start is None:
+def read_model(path: Path | None) -> Networks | None:
+    """The networks of a checkpoint or a bundle."""
+    if path is None:
         return None
-    if job.start.is_dir():
-        return load_bundle(open_bundle(job.start))
-    return load_checkpoint(job.start)
+    return load_bundle(open_bundle(path)) if path.is_dir() else load_checkpoint(path)
 
 
-def fresh_networks(config: TrainConfig, inception: Path | None) -> Networks:
-    """Random networks around a pretrained Inception."""
+def fresh_networks(config: TrainConfig, inception: Path | None, teacher: Networks | None = None) -> Networks:
+    """Random networks around a pretrained Inception; the generator is ``teacher``'s if there is one."""
     networks = new_networks(config.network)
+    if teacher is not None:
+        own, given = networks.generator.state_dict(), teacher.generator.state_dict()
+        if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in given.items()}:
+            raise InvalidArgument("--generator is a network of other widths, blocks or injection")
+        networks.generator.load_state_dict(given)
     if networks.encoder is not None:
         load_trunk_into(networks.encoder, inception)
     return networks

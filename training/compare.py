@@ -29,9 +29,8 @@ from mst_deploy.files import replacing
 from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_hash_list
 from mst_deploy.images import Image, centre_crop, save_image
 from mst_deploy.injections import INJECTIONS
-from mst_deploy.networks import NetworkConfig
 from mst_deploy.perceptual import Distances
-from mst_deploy.training.config import Stage, TrainConfig
+from mst_deploy.training.config import DECK, Stage, TrainConfig
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.pretrained import load_trunk_into
 from mst_deploy.training.run_folder import gather_facts
@@ -96,14 +95,14 @@ def trained(
     if path.exists():
         return load_checkpoint(path)
     torch.manual_seed(config.seed)
-    config = replace(config, network=NetworkConfig(injection=injection))
+    config = replace(config, network=replace(DECK.network, injection=injection))
     networks = new_networks(config.network)
     if networks.encoder is not None:
         load_trunk_into(networks.encoder, inception)
     fabric = make_fabric(device, config.precision)
     trainer = Trainer(config, networks, vgg, contents, styles, fabric,
                       workers=default_workers(fabric.device.type))  # fmt: skip
-    trainer.initialise_projection()
+    trainer.initialise_encoder()
     with progress(path.stem, config.steps, unit="steps/s") as tell:
         trainer.run(lambda report: tell(report.step), lambda: None, log_every=10)
     save_checkpoint(path, trainer.result(vgg.describe()))

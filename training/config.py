@@ -132,6 +132,7 @@ class TrainConfig:
 
 
 DECK = TrainConfig(
+    network=NetworkConfig(statistics="mean", hidden_size=0),
     stages=(
         Stage(until=0.5, crop=128, batch=32, style_weight=10.0),
         Stage(until=1.0, crop=256, batch=32, style_weight=10.0),

@@ -19,9 +19,11 @@ from torch import Tensor
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.image_sets import StoredImage
 from mst_deploy.images import Image
+from mst_deploy.networks import StyleEncoder
 from mst_deploy.perceptual import gram, style_distance
 from mst_deploy.training.config import Stage, TrainConfig
 from mst_deploy.training.data import random_crop
+from mst_deploy.training.encoder_start import imitate, whiten
 from mst_deploy.training.losses import content_loss, pixel_loss, temporal_loss, total_variation
 from mst_deploy.training.reports import BadBatch, LossIsNoNumber, Report
 from mst_deploy.training.samples import (
@@ -233,27 +235,16 @@ class Trainer:
         return agreed
 
     @torch.no_grad()
-    def initialise_projection(self) -> None:
-        """Set the encoder's projection to softened PCA whitening of the styles' pooled features.
-
-        Pooled ReLU features of any two pictures are nearly parallel: all lie around their mean. Scaled
-        to one length as they are, all styles would start as almost the same point, and the generator
-        would learn their average first. Centred and with the variances evened out to their square
-        roots they start apart.
-        """
+    def initialise_encoder(self, teacher: StyleEncoder | None = None) -> None:
+        """Tell styles apart from the start; with a ``teacher``, give about its film rows (encoder_start)."""
         encoder = self.networks.encoder
         if encoder is None or len(self.styles) < 2:
             return
-        pooled = torch.cat([encoder.pooled(self._first_view(index)) for index in self._spread_styles()])
-        mean = pooled.mean(dim=0)
-        _, singular, directions = torch.linalg.svd(pooled - mean, full_matrices=False)
-        size = min(encoder.config.embedding_size, len(singular))
-        spread = singular[:size] / len(pooled) ** 0.5  # standard deviation along each axis
-        axes = directions[:size] / (spread.clamp_min(spread[0] * 1e-2) ** 0.5)[:, None]
-        encoder.project.weight.zero_()
-        encoder.project.weight[:size] = axes
-        encoder.project.bias.zero_()
-        encoder.project.bias[:size] = -axes @ mean
+        views = [self._first_view(index) for index in self._spread_styles()]
+        summaries = torch.cat([encoder.pooled(view) for view in views])
+        whiten(encoder, summaries)
+        if teacher is not None:
+            imitate(encoder, summaries, torch.cat([teacher(view)[1] for view in views]))
         self.average = {name: value.detach().clone() for name, value in self.trained.items()}
 
     def _spread_styles(self) -> list[int]:
@@ -277,10 +268,16 @@ class Trainer:
             "waited": self.waited,
             "trained": {name: value.detach() for name, value in self.trained.items()},
             "average": self.average,
+            "fixed": self._fixed(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": scaler.state_dict() if scaler is not None else {},
             "skipped": sorted(self.skipped),
         }
+
+    def _fixed(self) -> dict[str, Tensor]:
+        """What is set once at the start and does not learn."""
+        encoder = self.networks.encoder
+        return {} if encoder is None else {n: b for n, b in encoder.named_buffers(recurse=False)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from ``state`` as if the run had not stopped."""
@@ -288,6 +285,8 @@ class Trainer:
         self.waited = state["waited"]
         self.skipped = set(state["skipped"])
         self.put(state["trained"])
+        for name, buffer in self._fixed().items():
+            buffer.copy_(state["fixed"][name])
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:

@@ -10,6 +10,7 @@ import torch
 
 from mst_deploy.image_sets import StoredImage
 from mst_deploy.images import Image
+from mst_deploy.inception import find_inception
 from mst_deploy.manifest import open_bundle
 from mst_deploy.networks import StyleEncoder
 from mst_deploy.shipped import DEFAULT_BUNDLE
@@ -17,18 +18,22 @@ from mst_deploy.training.data import random_crop
 from mst_deploy.training.samples import first_readable
 from mst_deploy.training.stylizer import stack, to_tensor
 from mst_deploy.vgg import Vgg19, calibrate, find_vgg, load_vgg
-from mst_deploy.weights import load_bundle, load_inception
+from mst_deploy.weights import load_bundle, load_inception, load_trunk
 
 CALIBRATION_PHOTOS = 48
+SHIPPED_TRUNK = "Mixed_5d"  # where the shipped model's Inception ends
 
 
 def load_trunk_into(encoder: StyleEncoder, path: Path | None) -> None:
-    """Fill the encoder's Inception from a file, or from the shipped model. Raises InputError."""
-    if path is not None:
-        load_inception(encoder, path)
+    """Fill the encoder's Inception: from a file, or the shipped model's; downloaded if that is too short.
+
+    Raises InputError.
+    """
+    if path is not None or encoder.trunk.last != SHIPPED_TRUNK:
+        load_inception(encoder, find_inception(path))
         return
     shipped = load_bundle(open_bundle(DEFAULT_BUNDLE)).film_encoder
-    encoder.trunk.load_state_dict(shipped.trunk.state_dict())
+    load_trunk(encoder.trunk, shipped.trunk.state_dict(), DEFAULT_BUNDLE)
 
 
 def loss_network(

@@ -79,7 +79,7 @@ def measure_alone(runs: Runs, crop: int, batch: int) -> dict[str, float]:
     assert networks.encoder is not None
     load_trunk_into(networks.encoder, None)
     trainer = Trainer(config, networks, network, contents, artworks, fabric, workers=runs.workers)
-    trainer.initialise_projection()
+    trainer.initialise_encoder()
     figures = measure(trainer, runs.steps, max(5, 3 * runs.styles // batch))
     return {**figures, "peak_memory_mib": peak_memory()}
 

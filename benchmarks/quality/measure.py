@@ -80,7 +80,7 @@ class Nets:
     """What looks at the pictures."""
 
     vgg: Vgg19
-    fid: InceptionTrunk
+    fid: InceptionTrunk | None
     lpips: Lpips | None
     art: ArtInception | None
 
@@ -91,12 +91,12 @@ class Nets:
 
 
 def open_nets(weights: Weights, *, lpips: bool, device: torch.device) -> Nets:
-    """Load the networks onto the device; ArtFID's only if its file is given. Raises InputError."""
+    """Load the networks onto the device; those of FID and ArtFID if given. Raises InputError."""
     path = find_vgg(weights.vgg)
     art = weights.art_inception
     return Nets(
         load_vgg(path, weights.vgg_scales).to(device),
-        fid_trunk(weights.inception).to(device),
+        fid_trunk(weights.inception).to(device) if weights.inception else None,
         load_lpips(weights.alexnet).to(device) if lpips or art else None,
         load_art_inception(art).to(device) if art else None,
     )
@@ -222,7 +222,7 @@ class Observer:
 
     def _pooled(self, images: Tensor) -> dict[str, NDArray[np.float32]]:
         """Features for whole-set figures, (N, d) each."""
-        features = {"fid768": fid768(self.nets.fid, images)}
+        features = {} if self.nets.fid is None else {"fid768": fid768(self.nets.fid, images)}
         if self.nets.art is not None:
             features["fid"] = self.nets.art(images)
         return {name: value.cpu().numpy() for name, value in features.items()}

@@ -1,7 +1,7 @@
 """The networks that look at pictures when they are measured, with weights from files.
 
 * VGG-19 (Gram, content; zero-padded for CFSD)
-* the Inception-v3 of FID up to Mixed_6e (``fid768``), which comes with the shipped model
+* the Inception-v3 of FID up to Mixed_6e (``fid768``)
 * AlexNet with the learned weights of LPIPS (Zhang et al. 2018, arXiv 1801.03924)
 * the Inception-v3 trained on art that ArtFID is defined with (Wright & Ommer 2022, arXiv 2207.12280)
 """
@@ -19,10 +19,8 @@ from torch import Tensor, nn
 from mst_deploy.downloads import fetched
 from mst_deploy.errors import InputError
 from mst_deploy.inception import Conv, InceptionTrunk, average3
-from mst_deploy.manifest import open_bundle
-from mst_deploy.shipped import DEFAULT_BUNDLE
 from mst_deploy.vgg import Vgg19
-from mst_deploy.weights import fold_batch_norm, load_bundle, load_trunk, read_tensors
+from mst_deploy.weights import fold_batch_norm, load_trunk, read_tensors
 
 ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 ART_INCEPTION_URL = "https://huggingface.co/matthias-wright/art_inception/resolve/main/art_inception.pth"
@@ -46,17 +44,13 @@ def relu3_1(vgg: Vgg19, images: Tensor) -> Tensor:
     return x
 
 
-def fid_trunk(path: Path | None) -> InceptionTrunk:
-    """FID's Inception up to Mixed_6e, from a file or the shipped model. Raises InputError for another."""
-    if path is None:
-        trunk = load_bundle(open_bundle(DEFAULT_BUNDLE)).film_encoder.trunk
-        source = "the shipped model"
-    else:
-        trunk, source = InceptionTrunk(), str(path)
-        load_trunk(trunk, fold_batch_norm(read_tensors(path)), path)
+def fid_trunk(path: Path) -> InceptionTrunk:
+    """FID's Inception up to Mixed_6e, from a file. Raises InputError for another."""
+    trunk = InceptionTrunk()
+    load_trunk(trunk, fold_batch_norm(read_tensors(path)), path)
     if not (found := digest(trunk)).startswith(FID_TRUNK):
         raise InputError(
-            f"the Inception of {source} is not the one FID is defined with (digest {found[:12]}, expected "
+            f"the Inception of {path} is not the one FID is defined with (digest {found[:12]}, expected "
             f"{FID_TRUNK}); give that of 2015-12-05 with --inception"
         )
     return trunk.eval()

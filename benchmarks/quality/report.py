@@ -29,6 +29,7 @@ from mst_deploy.benchmarks.quality.sets import Pair
 from mst_deploy.errors import InputError
 from mst_deploy.files import replacing
 from mst_deploy.images import Image, load_image, resize_short_side
+from mst_deploy.inception import INCEPTION_URL
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -65,7 +66,7 @@ def whole_set(rows: Sequence[Row], mode: str) -> dict[str, float]:
     """fid768, and with the networks for them fid and artfid. Artworks count once for every pair."""
     check_mode(mode, len(rows))
     found: dict[str, float] = {}
-    if len(rows) >= LEAST_FOR_FRECHET:
+    if len(rows) >= LEAST_FOR_FRECHET and "fid768" in rows[0].features:
         found["fid768"] = frechet_of(*_features(rows, "fid768"))
     if "fid" in rows[0].features:
         if len({row.size for row in rows}) > 1:
@@ -96,8 +97,10 @@ def check_form(found: Any) -> None:
 def missing(summary: dict[str, Any]) -> list[str]:
     """What could not be measured, and what it would take."""
     notes = []
-    if "fid768" not in summary["whole_set"]:
+    if summary["pairs"] < LEAST_FOR_FRECHET:
         notes.append(f"fid768: needs {LEAST_FOR_FRECHET} pairs, there are {summary['pairs']}")
+    elif "fid768" not in summary["whole_set"]:
+        notes.append(f"fid768: download {INCEPTION_URL} and give it with --inception FILE")
     elif summary["pairs"] <= 768:
         notes.append(
             f"fid768: {summary['pairs']} pairs for 768 features: biased high, only to be compared with "

@@ -33,6 +33,7 @@ from mst_deploy.video import VideoReader
 from tests.clips import picture
 from tests.conftest import ROOT
 from tests.test_vgg import REAL
+from tests.training.test_real_weights import INCEPTION
 
 CPU = torch.device("cpu")
 SCALES = REAL.with_name("vgg19_normalisation_scales.safetensors")
@@ -110,7 +111,8 @@ def test_figures_order_results_as_they_should(bundle: Bundle, tmp_path: Path) ->
 def test_stopped_run_goes_on(random_vgg: Path, tmp_path: Path) -> None:
     """After a stop in the middle of a line; nothing is measured twice; batches change nothing."""
     pairs = pairs_in(tmp_path)
-    nets = open_nets(Weights(random_vgg), lpips=False, device=CPU)
+    fid = INCEPTION if INCEPTION.exists() else None
+    nets = open_nets(Weights(random_vgg, inception=fid), lpips=False, device=CPU)
     log = tmp_path / "rows.jsonl"
     whole = measure_all(pairs, Observer(nets, BASIC, CPU), log, lambda done: None)
     lines = log.read_text().splitlines(keepends=True)
@@ -130,7 +132,8 @@ def test_stopped_run_goes_on(random_vgg: Path, tmp_path: Path) -> None:
     for row, same, batched in zip(whole, again, together, strict=True):
         assert row.values == same.values
         assert row.values == pytest.approx(batched.values, rel=1e-3, abs=1e-4)
-        np.testing.assert_array_equal(row.features["fid768"], same.features["fid768"])
+        for name, features in row.features.items():
+            np.testing.assert_array_equal(features, same.features[name])
     assert report.summarise(whole) == report.summarise(again)
     with pytest.raises(InputError, match="other networks or metrics"):
         measure_all(pairs, Observer(nets, ["ssim"], CPU), log, lambda done: None)

@@ -24,6 +24,7 @@ from mst_deploy.inception import InceptionTrunk
 from mst_deploy.vgg import Vgg19
 from tests.conftest import ROOT
 from tests.goldens.make_artfid_golden import images, seeded
+from tests.training.test_real_weights import INCEPTION
 
 GOLDEN = json.loads((ROOT / "tests" / "goldens" / "artfid.json").read_text())
 FIRST, SECOND = (torch.from_numpy(images(seed)) for seed in (1, 2))
@@ -61,8 +62,9 @@ def test_art_inception_equals_the_published_package(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[::97], wanted["some"], rtol=2e-3, atol=1e-4)
 
 
-def test_shipped_inception_is_the_one_of_fid_and_another_is_refused(tmp_path: Path) -> None:
-    trunk = fid_trunk(None)
+@pytest.mark.skipif(not INCEPTION.exists(), reason="the real Inception is not here")
+def test_inception_of_fid_is_taken_and_another_is_refused(tmp_path: Path) -> None:
+    trunk = fid_trunk(INCEPTION)
     with torch.no_grad():
         assert fid768(trunk, FIRST).shape == (2, 768)
     other = {name: tuple(tensor.shape) for name, tensor in InceptionTrunk().state_dict().items()}

@@ -73,8 +73,9 @@ def test_continued_run_equals_uninterrupted_run(art: Path) -> None:
 def test_command_writes_a_trunk_that_the_next_phase_takes(art: Path, tmp_path: Path) -> None:
     (tmp_path / "held.txt").write_text(load_images([art])[0].sha256 + "\n")
     classify(
-        [art], tmp_path / "run", inception=None, held_out=tmp_path / "held.txt", steps=2, learning_rate=1e-3,
-        precision="fp32", batch_scale=0.25, seed=None, workers=0, save_steps=None, device="cpu", quiet=True,
+        [art], tmp_path / "run", statistics="moments", inception=None, held_out=tmp_path / "held.txt",
+        steps=2, learning_rate=1e-3, precision="fp32", batch_scale=0.25, seed=None, workers=0,
+        save_steps=None, device="cpu", quiet=True,
     )  # fmt: skip
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["movements"] == ["across", "down"]

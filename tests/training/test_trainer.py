@@ -27,7 +27,7 @@ def advance(trainer: Trainer, steps: int) -> list[float]:
 
 def test_the_loss_goes_down() -> None:
     trainer = make_trainer(replace(CONFIG, steps=60))
-    trainer.initialise_projection()
+    trainer.initialise_encoder()
     losses = advance(trainer, 40)
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
@@ -36,8 +36,8 @@ def test_the_loss_goes_down() -> None:
 def test_continued_run_equals_uninterrupted_run(workers: int) -> None:
     config = replace(CONFIG, temporal_weight=1.0)
     whole, first = make_trainer(config, workers=workers), make_trainer(config, workers=workers)
-    whole.initialise_projection()
-    first.initialise_projection()
+    whole.initialise_encoder()
+    first.initialise_encoder()
     advance(whole, 6)
     advance(first, 3)
     second = make_trainer(config)  # without workers: their number must not matter
@@ -83,7 +83,7 @@ def test_average_of_no_decay_is_the_last_weights() -> None:
 @pytest.mark.parametrize("injection", INJECTIONS)
 def test_every_injection_learns_all_it_has(injection: str) -> None:
     trainer = make_trainer(with_injection(injection))
-    trainer.initialise_projection()
+    trainer.initialise_encoder()
     before = {name: value.detach().clone() for name, value in trainer.trained.items()}
     assert not any(".trunk." in name for name in before)
     advance(trainer, 2)
@@ -122,12 +122,13 @@ def test_loss_that_is_no_number_stops_the_run_before_the_weights_change() -> Non
 def test_projection_starts_centred() -> None:
     """After initialisation the projections of the training styles sum to zero."""
     trainer = make_trainer()
-    trainer.initialise_projection()
+    trainer.initialise_encoder()
     encoder = trainer.networks.encoder
     assert encoder is not None
     crops = [stack([style_crop(CONFIG, trainer.styles, View(i, 0), set())]) for i in range(3)]
     pooled = [trainer.targets.make(crop, trainer.device).pooled for crop in crops]
-    projected = encoder.project(torch.stack([p for p in pooled if p is not None]))
+    rows = torch.stack([p for p in pooled if p is not None])
+    projected = encoder.project((rows - encoder.centre) / encoder.spread)
     torch.testing.assert_close(projected.mean(dim=0), torch.zeros(6), atol=1e-3, rtol=0)
     assert projected.std(dim=0)[0] > 1e-3
 
