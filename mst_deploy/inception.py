@@ -9,13 +9,10 @@ pools leave the zero padding out of the mean.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from mst_deploy.downloads import fetched
 
 INCEPTION_URL = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
@@ -112,11 +109,6 @@ class MixedC(nn.Module):
         double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
         double = self.branch7x7dbl_5(self.branch7x7dbl_4(double))
         return torch.cat([self.branch1x1(x), single, double, self.branch_pool(self.average(x))], dim=1)
-
-
-def find_inception(path: Path | None) -> Path:
-    """``path``, or the Inception of 2015-12-05 from PyTorch's cache or the net (91 MB). Raises InputError."""
-    return path or fetched(INCEPTION_URL, "Inception-v3", "--inception")
 
 
 STAGES = {"Conv2d_2b_3x3": 64, "Conv2d_4a_3x3": 192, "Mixed_5d": 288, "Mixed_6e": 768}

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mst_deploy.downloads import fetched
 from mst_deploy.image_sets import StoredImage
 from mst_deploy.images import Image
-from mst_deploy.inception import find_inception
+from mst_deploy.inception import INCEPTION_URL
 from mst_deploy.manifest import open_bundle
 from mst_deploy.networks import StyleEncoder
 from mst_deploy.shipped import DEFAULT_BUNDLE
@@ -30,7 +31,7 @@ def load_trunk_into(encoder: StyleEncoder, path: Path | None) -> None:
     Raises InputError.
     """
     if path is not None or encoder.trunk.last != SHIPPED_TRUNK:
-        load_inception(encoder, find_inception(path))
+        load_inception(encoder, path or fetched(INCEPTION_URL, "Inception-v3", "--inception"))
         return
     shipped = load_bundle(open_bundle(DEFAULT_BUNDLE)).film_encoder
     load_trunk(encoder.trunk, shipped.trunk.state_dict(), DEFAULT_BUNDLE)
