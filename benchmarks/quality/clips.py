@@ -1,0 +1,147 @@
+"""Flicker of a system over clips, beside its style: ``python -m mst_deploy.benchmarks.quality.clips``.
+
+A result without style does not flicker: the source's own figure is the floor. So systems are compared at
+equal style distance, and each is run at several strengths. Frames go through a system one by one;
+the film row of a model is computed once a clip, as ``mst video`` does. Other people's systems are functions
+as in ``others``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+
+from mst_deploy.backends import open_generator, open_style_encoder
+from mst_deploy.benchmarks.quality.others import load_function
+from mst_deploy.benchmarks.quality.video import measure_flicker
+from mst_deploy.console import progress
+from mst_deploy.errors import InvalidArgument
+from mst_deploy.files import replacing
+from mst_deploy.film import with_strength
+from mst_deploy.images import Image, centre_crop, load_image, resize_short_side
+from mst_deploy.perceptual import Distances, as_tensor
+from mst_deploy.pipeline import stylize_image
+from mst_deploy.styling import encode_film
+from mst_deploy.vgg import find_vgg, load_vgg
+from mst_deploy.video import VideoReader
+
+ARTWORK = 256  # side of the artwork as systems see it and as it is compared
+LOOKED_AT = 4  # frames of a clip whose distances are measured
+
+Frames = Callable[[list[Image], Image, float], list[Image]]
+"""(frames, artwork, strength) -> results of the same size."""
+
+
+@dataclass(frozen=True)
+class ClipRow:
+    """One system on one clip with one artwork at one strength."""
+
+    system: str
+    strength: float
+    clip: str
+    artwork: str
+    warping: float
+    """Warping error between neighbouring frames, RGB distance."""
+    floor: float
+    """The same of the source."""
+    style: float
+    content: float
+
+
+def first_frames(path: Path, size: int, count: int) -> list[Image]:
+    """The first frames of a clip, short side resized."""
+    with VideoReader(path) as reader:
+        return [resize_short_side(frame.image, size) for frame in islice(reader, count)]
+
+
+def model_frames(bundle: Path) -> Frames:
+    """A bundle as ``mst video`` runs it."""
+    generator, encoder = open_generator(bundle), open_style_encoder(bundle)
+
+    def run(frames: list[Image], artwork: Image, strength: float) -> list[Image]:
+        film = with_strength(encode_film(encoder, frames[0]), encode_film(encoder, artwork), strength)
+        return [stylize_image(frame, generator, film) for frame in frames]
+
+    return run
+
+
+def other_frames(program: Path, function: str) -> Frames:
+    """Somebody else's function (content, style, alpha) -> image, frame by frame."""
+    call = load_function(program, function)
+
+    def run(frames: list[Image], artwork: Image, strength: float) -> list[Image]:
+        results = []
+        with torch.inference_mode():
+            for frame in frames:
+                high, wide = (side // 8 * 8 for side in frame.shape[:2])
+                made = call(as_tensor(frame[:high, :wide]), as_tensor(artwork), strength).clamp(0, 1)
+                pixels = made.mul(255).round()[0].permute(1, 2, 0).numpy().astype(np.uint8)
+                results.append(pixels)
+        return results
+
+    return run
+
+
+def measure(
+    frames: list[Image], results: list[Image], artwork: Image, distances: Distances
+) -> dict[str, float]:
+    """Flicker between neighbours, and the mean distances of a few frames."""
+    height, width = results[0].shape[:2]
+    frames = [np.ascontiguousarray(frame[:height, :width]) for frame in frames]
+    (flicker,) = measure_flicker(zip(frames, results, strict=True), [1])
+    looked = np.linspace(0, len(frames) - 1, min(LOOKED_AT, len(frames))).round().astype(int)
+    found = np.array([distances(frames[i], artwork, results[i])[:2] for i in looked])
+    means = flicker.means()
+    return {"warping": means["result"], "floor": means["source"], "content": float(found[:, 0].mean()),
+            "style": float(found[:, 1].mean())}  # fmt: skip
+
+
+def main(
+    clips: Annotated[list[Path], typer.Argument(help="Videos.")],
+    style: Annotated[list[Path], typer.Option(help="Artworks (image files).")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="JSON file; rows are added to it.")],
+    model: Annotated[Path | None, typer.Option(help="Bundle to run.")] = None,
+    program: Annotated[Path | None, typer.Option(help="Python file of another system.")] = None,
+    function: Annotated[str, typer.Option(help="The function in it.")] = "",
+    strength: Annotated[str, typer.Option(help="Strengths, separated by commas.")] = "1",
+    size: Annotated[int, typer.Option(help="Short side of the frames.")] = 384,
+    frames: Annotated[int, typer.Option(help="Frames of each clip.")] = 16,
+    vgg: Annotated[Path | None, typer.Option(help="VGG-19 weights.")] = None,
+    vgg_scales: Annotated[Path | None, typer.Option(help="Factors that normalise VGG-19.")] = None,
+) -> None:
+    """Measure one system; give --model, or --program and --function."""
+    if (model is None) == (program is None):
+        raise InvalidArgument("give either --model or --program with --function")
+    if model is not None:
+        name, run = model.name, model_frames(model)
+    else:
+        assert program is not None
+        name, run = function, other_frames(program, function)
+    distances = Distances(load_vgg(find_vgg(vgg), vgg_scales))
+    known = json.loads(output.read_text()) if output.exists() else []
+    strengths = [float(word) for word in strength.split(",")]
+    with progress(name, len(clips) * len(style) * len(strengths), unit="results/s") as tell:
+        for clip in clips:
+            sources = first_frames(clip, size, frames)
+            for path in style:
+                artwork = centre_crop(load_image(path), ARTWORK)
+                for value in strengths:
+                    found = measure(sources, run(sources, artwork, value), artwork, distances)
+                    row = ClipRow(name, value, clip.stem, path.stem,
+                                  **{key: round(figure, 5) for key, figure in found.items()})  # fmt: skip
+                    known.append(asdict(row))
+                    tell(len(known))
+                    with replacing(output) as temporary:
+                        temporary.write_text(json.dumps(known, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
