@@ -126,7 +126,9 @@ def seconds_of(container: Any, stream: Any) -> Fraction | None:
 def end_of(container: Any, stream: Any) -> Fraction | None:
     """When the picture ends by what the container says, in seconds of its clock."""
     seconds = seconds_of(container, stream)
-    return None if seconds is None else Fraction(container.start_time or 0, av.time_base) + seconds
+    if seconds is None or "matroska" in container.format.name:
+        return seconds  # Matroska's duration counts from 0, wherever the first frame is
+    return Fraction(container.start_time or 0, av.time_base) + seconds
 
 
 def refuse_truncated(container: Any, stream: Any, path: Path) -> None:

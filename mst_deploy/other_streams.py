@@ -29,6 +29,8 @@ PICTURES_ONLY = {"gif", "webp", "image2", "yuv4mpegpipe"}
 """Muxers that hold one stream of pictures and nothing else."""
 LOOK_BACK = 60
 """Seconds before a cut where subtitles that are still shown may begin."""
+EMPTY_TEXT = b"\0\0"
+"""What mp4 fills the pauses between subtitles with; its muxer does so anew."""
 GONE_BACK = Fraction(1, 10)
 """Seconds by which a packet's time may go back and still be a matter of rounding."""
 
@@ -43,6 +45,8 @@ class Route:
     """Decoding time of the packet before, in units of ``stream.time_base``."""
     text: bool = False
     """Subtitles: may overlap a cut, and may begin together."""
+    cover: bool = False
+    """One picture without a time."""
 
 
 class OtherStreams:
@@ -112,7 +116,7 @@ class OtherStreams:
             self._attach_cover(stream)
         elif can_hold(self.muxer, stream):
             made = _added(self.output, stream)
-            self.routes[stream.index] = Route(made, text=stream.type == "subtitle")
+            self.routes[stream.index] = Route(made, text=stream.type == "subtitle", cover=is_cover(stream))
         elif stream.type == "subtitle" and form and _is_text(stream):
             self._rewrite(stream, form)
         elif stream.type in ("audio", "subtitle"):
@@ -152,8 +156,13 @@ class OtherStreams:
     def _next(self) -> Any:
         """The next wanted packet in the order of the file, on the clock of the output; None: none now."""
         while (packet := self._read()) is not None:
-            usable = packet.size and (packet.pts is not None or packet.dts is not None)
-            if usable and packet.stream_index in self.routes and self._moved(packet):
+            route = self.routes.get(packet.stream_index)
+            if route is None or not packet.size or (route.text and bytes(packet) == EMPTY_TEXT):
+                continue
+            if route.cover:
+                packet.pts = packet.dts = 0
+                return packet
+            if (packet.pts is not None or packet.dts is not None) and self._moved(packet, route):
                 return packet
         return None
 
@@ -177,13 +186,13 @@ class OtherStreams:
                 "repair the file, or cut it before that point with --end"
             ) from error
 
-    def _moved(self, packet: Any) -> bool:
+    def _moved(self, packet: Any, route: Route) -> bool:
         """Moves the packet to the output's clock; False if it lies outside of the wanted part."""
         cut = self.source.cut
         if cut is None:
             return True
         base, start = packet.time_base, _start(packet)
-        if self.routes[packet.stream_index].text and start < cut.start:
+        if route.text and start < cut.start:
             late = cut.start - start
             if packet.duration * base <= late:
                 return False

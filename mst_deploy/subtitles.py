@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import av
 from av.packet import Packet
@@ -19,7 +19,7 @@ class SubtitleRewriter:
     def __init__(self, stream: Any, form: str) -> None:
         self.decoder: Any = stream.codec_context
         self.decoder.open(strict=False)
-        self.encoder: Any = av.CodecContext.create(form, "w")
+        self.encoder = cast(Any, av.CodecContext.create(form, "w"))
         self.encoder.time_base = stream.time_base
         self.encoder.subtitle_header = self.decoder.subtitle_header
         self.encoder.open()
