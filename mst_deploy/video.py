@@ -69,6 +69,8 @@ class VideoInfo:
     """What of this file an output will not have, in words."""
     clock: int
     """Least common denominator of the time bases of video and audio."""
+    stream_index: int = 0
+    """Number of the video stream in its file."""
 
 
 class VideoReader:
@@ -170,6 +172,7 @@ class VideoReader:
                 stream.time_base.denominator,
                 *(audio.time_base.denominator for audio in self.container.streams.audio),
             ),
+            stream_index=stream.index,
         )
 
     def _not_kept(self, first: av.VideoFrame) -> tuple[str, ...]:
@@ -179,9 +182,6 @@ class VideoReader:
             losses.append(f"{depth}-bit colour (8 bits are written)")
         if first.interlaced_frame:
             losses.append("interlacing (fields are treated as whole frames)")
-        others = [other for other in self.container.streams if other.type != "audio"]
-        kinds = [other.type for other in others if other.index != self.stream.index]
-        losses += [f"{kinds.count(kind)} more {kind} stream(s)" for kind in sorted(set(kinds))]
         return tuple(losses)
 
     def _refuse_truncated(self) -> None:

@@ -7,20 +7,20 @@ container. Audio packets are copied byte for byte.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange
+from av.video.reformatter import ColorRange, VideoReformatter
 
 from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.files import replacing
-from mst_deploy.video import SCALING, Frame, VideoInfo, open_input
+from mst_deploy.other_streams import MUXERS, OtherStreams
+from mst_deploy.video import SCALING, Frame, VideoInfo
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ CODECS = {
     "ffv1": Codec("ffv1", None),
 }
 """By the name that --codec takes. The default qualities show no loss."""
-CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv")
+CONTAINERS = tuple(MUXERS)
 MP4_AUDIO = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}
 """Audio that players expect inside an mp4."""
 
@@ -79,26 +79,23 @@ class EncodeOptions:
         return {} if crf is None else {"crf": str(crf)}
 
 
-class VideoWriter:
-    """Writes upright frames and the audio of the source. Use through :func:`open_writer`."""
+class PictureEncoder:
+    """Turns upright frames into packets of one stream: turned back, converted, encoded."""
 
-    def __init__(self, path: Path, source: VideoInfo, options: EncodeOptions) -> None:
-        self.source = source
-        self.path = path
-        self.container = av.open(path, "w", options=_muxer_options(path, source))
-        try:
-            self.stream = self._add_stream(options)
-            self.audio = AudioCopy(source.path, self.container)
-        except BaseException:
-            self.container.close()
-            raise
+    def __init__(self, stream: Any, source: VideoInfo) -> None:
+        self.stream, self.source = stream, source
+        self.reformatter = VideoReformatter()
 
-    def write(self, frame: Frame) -> None:
-        """Encode one upright frame of the size that the source information says."""
+    def encode(self, frame: Frame | None) -> list[Any]:
+        """Packets that are ready after one more upright frame; None flushes the encoder."""
+        return list(self.stream.encode(None if frame is None else self._coded(frame)))
+
+    def _coded(self, frame: Frame) -> Any:
         image = np.rot90(frame.image, -self.source.quarter_turns)
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         colour = self.source.colour
-        coded = picture.reformat(
+        coded: Any = self.reformatter.reformat(
+            picture,
             format=self.stream.pix_fmt,
             src_colorspace=colour.scaler_matrix,
             dst_colorspace=colour.scaler_matrix,
@@ -109,46 +106,48 @@ class VideoWriter:
         colour.apply(coded)
         coded.pts, coded.time_base = frame.pts, self.source.time_base
         coded.duration = frame.duration
-        self.audio.copy_until(frame.pts * self.source.time_base)
-        self.container.mux(self.stream.encode(coded))
+        return coded
+
+
+class VideoWriter:
+    """Writes upright frames and everything else of the source. Use through :func:`open_writer`."""
+
+    def __init__(self, path: Path, source: VideoInfo, options: EncodeOptions, *, others: bool = True) -> None:
+        self.source = source
+        self.path = path
+        self.container = av.open(path, "w", options=_muxer_options(path, source, index_in_front=others))
+        self.others: OtherStreams | None = None
+        try:
+            stream = _add_stream(self.container, path, source, options)
+            self.encoder = PictureEncoder(stream, source)
+            if others:
+                self.others = _with_others(self.container, path, source, stream)
+        except BaseException:
+            self.container.close()
+            raise
+
+    @property
+    def not_kept(self) -> tuple[str, ...]:
+        """What of the source this file has no room for, in words."""
+        return tuple(self.others.not_kept) if self.others else ()
+
+    def write(self, frame: Frame) -> None:
+        """Encode one upright frame of the size that the source information says."""
+        if self.others:
+            self.others.copy_until(frame.pts * self.source.time_base)
+        self.container.mux(self.encoder.encode(frame))
 
     def finish(self) -> None:
-        """Flush the encoder and copy the rest of the audio."""
-        self.container.mux(self.stream.encode(None))
-        self.audio.copy_until(None)
+        """Flush the encoder and copy the rest of the other streams."""
+        self.container.mux(self.encoder.encode(None))
+        if self.others:
+            self.others.copy_until(None)
 
     def close(self) -> None:
-        self.audio.close()
+        """Close the files; what was written up to here can be played."""
+        if self.others:
+            self.others.close()
         self.container.close()
-
-    def _add_stream(self, options: EncodeOptions) -> Any:
-        source = self.source
-        try:
-            stream: Any = self.container.add_stream(options.encoder, rate=source.rate)
-        except (av.FFmpegError, ValueError) as error:
-            raise OutputError(
-                f"cannot write {options.codec} video into {self.path.name} ({error}); "
-                "use --codec h264, or a .mkv file"
-            ) from error
-        context = stream.codec_context
-        width, height = source.width, source.height
-        if source.quarter_turns % 2:
-            width, height = height, width
-        stream.width, stream.height = width, height
-        # 4:2:0 halves the chroma planes; an odd size can only be kept whole in 4:4:4.
-        stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
-        stream.time_base = context.time_base = source.time_base
-        context.sample_aspect_ratio = source.sample_aspect_ratio
-        context.flags |= FRAME_DURATION_FLAG
-        context.options = options.encoder_options
-        if options.codec == "vp9":
-            context.bit_rate = 0  # else crf is only an upper bound to a default rate
-        if options.codec == "hevc" and self.path.suffix.lower() != ".mkv":
-            context.codec_tag = "hvc1"  # the form that Apple's players take
-        source.colour.apply(context)
-        if source.display_matrix is not None:
-            stream.set_display_matrix(source.display_matrix)
-        return stream
 
 
 @contextmanager
@@ -157,57 +156,126 @@ def open_writer(path: Path, source: VideoInfo, options: EncodeOptions) -> Iterat
 
     Raises OutputError for what cannot be written: suffix, codec, folder, disk.
     """
-    if path.suffix.lower() not in CONTAINERS:
-        raise OutputError(
-            f"cannot write {path}: unknown video type {path.suffix!r}; use one of {', '.join(CONTAINERS)}"
-        )
+    _check_suffix(path)
+    with replacing(path) as temporary, _opened(temporary, source, options, others=True) as writer:
+        yield writer
+
+
+@contextmanager
+def open_segment(path: Path, source: VideoInfo, options: EncodeOptions) -> Iterator[VideoWriter]:
+    """A writer of the picture alone, for a part of a long job; :func:`join_segments` puts them together.
+
+    The suffix must be :func:`segment_suffix`'s. The file takes its name when the block ends.
+    """
+    with replacing(path) as temporary, _opened(temporary, source, options, others=False) as writer:
+        yield writer
+
+
+def segment_suffix(options: EncodeOptions) -> str:
+    """Container for parts of a job: it must keep exact times and hold the codec."""
+    return {"ffv1": ".nut", "prores": ".mov"}.get(options.codec, ".mp4")
+
+
+def join_segments(path: Path, source: VideoInfo, options: EncodeOptions, segments: Sequence[Path]) -> None:
+    """Mux the packets of closed segments, in order, with everything else of the source.
+
+    The result has the streams, tags and other streams that :func:`open_writer` would have given it; no
+    frame is coded again. Raises OutputError.
+    """
+    _check_suffix(path)
     with replacing(path) as temporary, ExitStack() as stack:
         try:
-            writer = VideoWriter(temporary, source, options)
-            stack.callback(writer.close)
-            yield writer
-            writer.finish()
+            container = stack.enter_context(av.open(temporary, "w", options=_muxer_options(path, source)))
+            with av.open(segments[0]) as first:
+                stream = container.add_stream_from_template(first.streams.video[0], opaque=True)
+            _tag_stream(stream, path, source, options)
+            others = _with_others(container, path, source, stream)
+            stack.callback(others.close)
+            for packet in joined_packets(segments):
+                others.copy_until(packet.pts * packet.time_base)
+                packet.stream = stream
+                container.mux(packet)
+            others.copy_until(None)
             stack.close()
         except av.FFmpegError as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-class AudioCopy:
-    """Copies all audio packets of a file into an output container, in step with the video."""
-
-    def __init__(self, source: Path, output: Any) -> None:
-        self.input = open_input(source)
-        self.output = output
-        self.streams: dict[int, Any] = {}
-        for stream in self.input.streams.audio:
-            try:
-                self.streams[stream.index] = output.add_stream_from_template(stream)
-            except (av.FFmpegError, ValueError) as error:
-                raise OutputError(
-                    f"this container cannot hold {stream.codec_context.name} audio; "
-                    "write to a .mkv file instead"
-                ) from error
-        self.packets = self._packets() if self.streams else iter(())
-        self.held: Any = None
-
-    def copy_until(self, time: Fraction | None) -> None:
-        """Mux every packet that starts before ``time`` (seconds); None means all that are left."""
-        while (packet := self.held or next(self.packets, None)) is not None:
-            self.held = packet
-            start = (packet.pts if packet.pts is not None else packet.dts) * packet.time_base
-            if time is not None and start >= time:
-                return
-            self.held = None
-            packet.stream = self.streams[packet.stream.index]
-            self.output.mux(packet)
-
-    def close(self) -> None:
-        self.input.close()
-
-    def _packets(self) -> Iterator[Any]:
-        for packet in self.input.demux(*self.input.streams.audio):
-            if packet.size and (packet.pts is not None or packet.dts is not None):
+def joined_packets(segments: Sequence[Path]) -> Iterator[Any]:
+    """Video packets of all segments; decoding times that go back at a seam are moved on by one unit."""
+    last: int | None = None
+    for segment in segments:
+        with av.open(segment) as container:
+            for packet in container.demux(container.streams.video[0]):
+                if not packet.size:
+                    continue
+                if last is not None and packet.dts is not None and packet.dts <= last:
+                    packet.dts = last + 1
+                last = packet.dts if packet.dts is not None else last
                 yield packet
+
+
+@contextmanager
+def _opened(path: Path, source: VideoInfo, options: EncodeOptions, *, others: bool) -> Iterator[VideoWriter]:
+    with ExitStack() as stack:
+        try:
+            writer = VideoWriter(path, source, options, others=others)
+            stack.callback(writer.close)
+            yield writer
+            writer.finish()
+            stack.close()
+        except av.FFmpegError as error:
+            raise OutputError(f"cannot write {path.name}: {error.strerror or error}") from error
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix.lower() not in CONTAINERS:
+        raise OutputError(
+            f"cannot write {path}: unknown video type {path.suffix!r}; use one of {', '.join(CONTAINERS)}"
+        )
+
+
+def _with_others(container: Any, path: Path, source: VideoInfo, stream: Any) -> OtherStreams:
+    others = OtherStreams(source, container, MUXERS[path.suffix.lower()])
+    others.describe_picture(stream)
+    return others
+
+
+def _add_stream(container: Any, path: Path, source: VideoInfo, options: EncodeOptions) -> Any:
+    """The video stream with its encoder, not yet open."""
+    try:
+        stream: Any = container.add_stream(options.encoder, rate=source.rate)
+    except (av.FFmpegError, ValueError) as error:
+        raise OutputError(
+            f"cannot write {options.codec} video into {path.name} ({error}); use --codec h264, or a .mkv file"
+        ) from error
+    context = stream.codec_context
+    width, height = source.width, source.height
+    if source.quarter_turns % 2:
+        width, height = height, width
+    stream.width, stream.height = width, height
+    # 4:2:0 halves the chroma planes; an odd size can only be kept whole in 4:4:4.
+    stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+    context.time_base = source.time_base
+    context.flags |= FRAME_DURATION_FLAG
+    context.options = options.encoder_options
+    if options.codec == "vp9":
+        context.bit_rate = 0  # else crf is only an upper bound to a default rate
+    source.colour.apply(context)
+    _tag_stream(stream, path, source, options)
+    return stream
+
+
+def _tag_stream(stream: Any, path: Path, source: VideoInfo, options: EncodeOptions) -> None:
+    """What stream and container say of the picture, whether it is encoded here or was before."""
+    context = stream.codec_context
+    stream.time_base = source.time_base
+    context.framerate = source.rate
+    context.sample_aspect_ratio = source.sample_aspect_ratio
+    if options.codec == "hevc" and path.suffix.lower() != ".mkv":
+        context.codec_tag = "hvc1"  # the form that Apple's players take
+    if source.display_matrix is not None:
+        stream.set_display_matrix(source.display_matrix)
 
 
 def default_suffix(info: VideoInfo) -> str:
@@ -218,9 +286,10 @@ def default_suffix(info: VideoInfo) -> str:
     return ".mp4" if set(info.audio) <= MP4_AUDIO else ".mkv"
 
 
-def _muxer_options(path: Path, source: VideoInfo) -> dict[str, str]:
+def _muxer_options(path: Path, source: VideoInfo, *, index_in_front: bool = True) -> dict[str, str]:
     """mp4 family: index in front, colour box, and start times exact instead of in milliseconds."""
     if path.suffix.lower() == ".mkv":
         return {}
     clock = source.clock if source.clock < 2**31 else source.time_base.denominator
-    return {"movflags": "+faststart+write_colr", "movie_timescale": str(clock)}
+    flags = "+write_colr+faststart" if index_in_front else "+write_colr"
+    return {"movflags": flags, "movie_timescale": str(clock)}
