@@ -43,15 +43,11 @@ class Meter:
             passed = time.perf_counter() - started
             self.seconds[stage] = self.seconds.get(stage, 0.0) + sign * passed
 
-    def waiting(self, stage: str) -> Any:
-        """Take a block out of the work of the stage it is inside of."""
-        return self.working(stage, -1)
-
-    def each(self, stage: str, source: Iterable[T]) -> Iterator[T]:
-        """The items of a source; making them is the work."""
+    def each(self, stage: str, source: Iterable[T], sign: int = 1) -> Iterator[T]:
+        """The items of a source; making them is the work (or, with ``sign`` -1, not part of it)."""
         items = iter(source)
         while True:
-            with self.working(stage):
+            with self.working(stage, sign):
                 item = next(items, END)
             if item is END:
                 return
