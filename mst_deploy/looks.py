@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from mst_deploy.film import Film, Look, blend, look_at
 from mst_deploy.images import masked, mix, with_colours_of
 from mst_deploy.manifest import Manifest
 from mst_deploy.styling import encode_film, find_style, make_style
-from mst_deploy.timeline import Timeline
+from mst_deploy.timeline import StyleKey, Timeline
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Looks:
     """Film row of the content."""
 
     def begun(self, first: Images) -> Looks:
-        """The same for a certain picture, or for the video that begins with it."""
+        """The same for a certain picture (H, W, 3), or for the video that begins with it."""
         if self.timeline.always_full or self.read is None:
             return self
         return replace(self, own=self.read(first))
@@ -90,11 +92,14 @@ def read_looks(timeline: Timeline, manifest: Manifest, encoder: Callable[[], Sty
         return opened[0]
 
     rows = {
-        name: make_style(ready(), style).film if not hasattr(style, "film") else style.film
+        name: make_style(ready(), style).film if isinstance(style, Path) else style.film
         for name, style in found.items()
     }
-    read = None
-    if not timeline.always_full:
-        content_encoder = ready()
-        read = lambda picture: encode_film(content_encoder, picture)  # noqa: E731
-    return Looks(timeline, rows, read)
+    if timeline.always_full:
+        return Looks(timeline, rows)
+    return Looks(timeline, rows, partial(encode_film, ready()))
+
+
+def plain_looks(film: Film) -> Looks:
+    """One film row (P,) at full strength all the time."""
+    return Looks(Timeline((StyleKey("style"),)), {"style": film})

@@ -7,7 +7,7 @@ Each name is a stage with a thread of its own, the generator stays in the caller
 
 from __future__ import annotations
 
-from collections import deque
+from collections import abc, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -18,8 +18,8 @@ import numpy as np
 
 from mst_deploy.backends import Films, Generator, Images
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.film import Film
-from mst_deploy.images import mix, pad_to_minimum, resize
+from mst_deploy.film import Film, Look
+from mst_deploy.images import pad_to_minimum, resize
 from mst_deploy.looks import FrameLook, Looks
 from mst_deploy.masks import Mask
 from mst_deploy.stages import Line, Meter
@@ -85,16 +85,26 @@ class Painted:
         return replace(frame, image=self.planned.look.compose(frame.image, self.pictures))
 
 
-def stylize_image(image: Images, generator: Generator, film: Film, share: float = 1.0) -> Images:
+def stylize_image(image: Images, generator: Generator, look: Look | Film) -> Images:
     """(H, W, 3) uint8 -> the same shape and type. Pictures below the minimum are padded and cropped.
 
-    ``share`` of the result is painted, the rest is the picture itself.
+    ``look`` is a film row (P,) for a picture painted all over, or a row with its share of the result.
     """
-    if share <= 0.0:
-        return image
+    plain = look if isinstance(look, Look) else Look(look)
+    return _painted(image, FrameLook(plain), generator)
+
+
+def stylize_picture(image: Images, generator: Generator, looks: Looks, mask: Mask | None = None) -> Images:
+    """One picture (H, W, 3) uint8 with everything that a timeline says of its beginning."""
     height, width = image.shape[:2]
-    batch = pad_to_minimum(image, generator.manifest.min_size)[None]
-    return mix(image, generator(np.ascontiguousarray(batch), film[None])[0, :height, :width], share)
+    still = mask.at(Fraction(0), width, height) if mask else None
+    return _painted(image, looks.begun(image).at(Fraction(0), still), generator)
+
+
+def _painted(image: Images, look: FrameLook, generator: Generator) -> Images:
+    height, width = image.shape[:2]
+    batch = np.ascontiguousarray(pad_to_minimum(image, generator.manifest.min_size)[None])
+    return look.compose(image, [generator(batch, film[None])[0, :height, :width] for film in look.films])
 
 
 def depth_for(width: int, height: int) -> int:
@@ -105,7 +115,9 @@ def depth_for(width: int, height: int) -> int:
 class Planner:
     """Gives every frame its size and its look. Frames come in order; the first begins the film."""
 
-    def __init__(self, looks: Looks, width: int, height: int, base: Fraction, mask: Mask | None = None) -> None:
+    def __init__(
+        self, looks: Looks, width: int, height: int, base: Fraction, mask: Mask | None = None
+    ) -> None:
         self.looks, self.width, self.height, self.base, self.mask = looks, width, height, base, mask
         self.start: int | None = None
 
@@ -142,9 +154,7 @@ def paint(planned: Iterable[Planned], generator: Generator, batch: int, meter: M
             yield from (Painted(plan, ()) for plan in group)
 
 
-def _through(
-    group: Iterator[Planned], generator: Generator, batch: int, meter: Meter
-) -> Iterator[Painted]:
+def _through(group: Iterator[Planned], generator: Generator, batch: int, meter: Meter) -> Iterator[Painted]:
     under_way: deque[tuple[Planned, list[Images]]] = deque()
 
     def requests() -> Iterator[tuple[Images, Film]]:
@@ -188,7 +198,7 @@ def stylize_frames(
     batch: int = 1,
     skip: int = 0,
     meter: Meter | None = None,
-) -> Iterator[Painted]:
+) -> abc.Generator[Painted, None, None]:
     """Painted frames in order, made ahead of their use in threads that end with the iterator.
 
     The first ``skip`` frames are read and left out. Errors of the frames' source and of the generator

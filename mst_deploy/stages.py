@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
@@ -153,10 +153,8 @@ class Line:
                 continue
 
     def _offer(self, items: queue.Queue[Any], item: Any) -> None:
-        try:
+        with suppress(Stopped):
             self._put(items, item)
-        except Stopped:
-            pass
 
     def _fail(self, error: BaseException) -> None:
         self.failure = self.failure or error

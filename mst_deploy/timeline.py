@@ -22,6 +22,11 @@ TIME = re.compile(r"(?:(?:(?P<hours>\d+):)?(?P<minutes>\d{1,2}):)?(?P<seconds>\d
 NUMBER = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)
 
 
+def _refuse_negative(time: Fraction) -> None:
+    if time < 0:
+        raise InvalidArgument(f"a time must not be negative, got {float(time):g} s; the clip starts at 0")
+
+
 @dataclass(frozen=True)
 class StyleKey:
     """A style that is in force at a moment; several of one moment are mixed by their weights."""
@@ -167,11 +172,6 @@ def _split_time(text: str) -> tuple[str, Fraction]:
     if sign and TIME.fullmatch(moment):
         return name, parse_time(moment)
     return text, Fraction(0)
-
-
-def _refuse_negative(time: Fraction) -> None:
-    if time < 0:
-        raise InvalidArgument(f"a time must not be negative, got {float(time):g} s; the clip starts at 0")
 
 
 def _refuse_doubles(keys: list[tuple[Fraction, str]]) -> None:

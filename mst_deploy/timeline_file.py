@@ -108,5 +108,5 @@ def _number(value: Any, what: str) -> float:
 def _time(value: Any) -> Fraction:
     """Seconds. YAML itself reads an unquoted 1:30 as 90."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise InvalidArgument(f"at must be seconds or \"MM:SS\", got {value!r}")
+        raise InvalidArgument(f'at must be seconds or "MM:SS", got {value!r}')
     return parse_time(value) if isinstance(value, str) else Fraction(str(value))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -176,11 +177,19 @@ def segment_suffix(options: EncodeOptions) -> str:
     return {"ffv1": ".nut", "prores": ".mov"}.get(options.codec, ".mp4")
 
 
-def join_segments(path: Path, source: VideoInfo, options: EncodeOptions, segments: Sequence[Path]) -> None:
+def join_segments(
+    path: Path,
+    source: VideoInfo,
+    options: EncodeOptions,
+    segments: Sequence[Path],
+    *,
+    until: Fraction | None = None,
+) -> None:
     """Mux the packets of closed segments, in order, with everything else of the source.
 
     The result has the streams, tags and other streams that :func:`open_writer` would have given it; no
-    frame is coded again. Raises OutputError.
+    frame is coded again. ``until`` (seconds) ends the other streams there, for a part of the source.
+    Raises OutputError.
     """
     _check_suffix(path)
     with replacing(path) as temporary, ExitStack() as stack:
@@ -195,7 +204,7 @@ def join_segments(path: Path, source: VideoInfo, options: EncodeOptions, segment
                 others.copy_until(packet.pts * packet.time_base)
                 packet.stream = stream
                 container.mux(packet)
-            others.copy_until(None)
+            others.copy_until(until)
             stack.close()
         except av.FFmpegError as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
@@ -261,7 +270,6 @@ def _add_stream(container: Any, path: Path, source: VideoInfo, options: EncodeOp
     context.options = options.encoder_options
     if options.codec == "vp9":
         context.bit_rate = 0  # else crf is only an upper bound to a default rate
-    source.colour.apply(context)
     _tag_stream(stream, path, source, options)
     return stream
 
@@ -272,6 +280,7 @@ def _tag_stream(stream: Any, path: Path, source: VideoInfo, options: EncodeOptio
     stream.time_base = source.time_base
     context.framerate = source.rate
     context.sample_aspect_ratio = source.sample_aspect_ratio
+    source.colour.apply(context)
     if options.codec == "hevc" and path.suffix.lower() != ".mkv":
         context.codec_tag = "hvc1"  # the form that Apple's players take
     if source.display_matrix is not None:
@@ -288,7 +297,7 @@ def default_suffix(info: VideoInfo) -> str:
 
 def _muxer_options(path: Path, source: VideoInfo, *, index_in_front: bool = True) -> dict[str, str]:
     """mp4 family: index in front, colour box, and start times exact instead of in milliseconds."""
-    if path.suffix.lower() == ".mkv":
+    if path.suffix.lower() in (".mkv", ".nut"):
         return {}
     clock = source.clock if source.clock < 2**31 else source.time_base.denominator
     flags = "+write_colr+faststart" if index_in_front else "+write_colr"

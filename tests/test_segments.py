@@ -36,8 +36,9 @@ def write_segments(source: Path, folder: Path, options: EncodeOptions, cuts: tup
 
 
 def pictures(path: Path) -> list[Any]:
+    """The planes as they are coded; what they mean is the tags' affair."""
     with av.open(path) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return [frame.to_ndarray() for frame in container.decode(video=0)]
 
 
 @pytest.mark.parametrize("name", CLIPS)
