@@ -16,6 +16,7 @@ file.
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,8 @@ def _number(value: Any, what: str) -> float:
 
 def _time(value: Any) -> Fraction:
     """Seconds. YAML itself reads an unquoted 1:30 as 90."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, str):
+        return parse_time(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise InvalidArgument(f'at must be seconds or "MM:SS", got {value!r}')
-    return parse_time(value) if isinstance(value, str) else Fraction(str(value))
+    return Fraction(str(value))
