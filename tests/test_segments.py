@@ -36,7 +36,7 @@ def write_segments(source: Path, folder: Path, options: EncodeOptions, cuts: tup
 
 
 def pictures(path: Path) -> list[Any]:
-    """The planes as they are coded; what they mean is the tags' affair."""
+    """Planes as they are stored."""
     with av.open(path) as container:
         return [frame.to_ndarray() for frame in container.decode(video=0)]
 
