@@ -13,7 +13,8 @@ import av
 from av.codec.hwaccel import HWAccel
 from av.stream import Disposition
 
-from mst_deploy.errors import BackendError, InputError
+from mst_deploy.errors import BackendError, InputError, InvalidArgument
+from mst_deploy.spans import parse_time
 
 PIPE = Path("-")
 """Standard input or output."""
@@ -118,9 +119,19 @@ def seconds_of(container: Any, stream: Any) -> Fraction | None:
     """Duration, of the stream if it knows, else of the container."""
     if stream.duration is not None:
         return Fraction(stream.duration * stream.time_base)
+    if (tagged := tagged_end(stream)) is not None:
+        return tagged
     if container.duration is not None:
         return Fraction(container.duration, av.time_base)
     return None
+
+
+def tagged_end(stream: Any) -> Fraction | None:
+    """Matroska's tag of one track (``00:00:01.602000000``) in seconds, counted from 0."""
+    try:
+        return parse_time(stream.metadata["DURATION"])
+    except (KeyError, InvalidArgument):
+        return None
 
 
 def end_of(container: Any, stream: Any) -> Fraction | None:

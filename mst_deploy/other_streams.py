@@ -80,6 +80,13 @@ class OtherStreams:
         stream.metadata.update({k: v for k, v in words if not k.lower().startswith(OF_THE_CODING)})
         stream.disposition = original.disposition
 
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What could not be copied because it was damaged, in words."""
+        if not self.damaged:
+            return ()
+        return (f"{self.damaged} packet(s) of sound or subtitles had times that make no sense",)
+
     def copy_until(self, time: Fraction | None) -> None:
         """Mux every packet that starts before ``time`` (output seconds); None means all that are left."""
         while (packet := self.held or self._next()) is not None:

@@ -38,6 +38,11 @@ class SequenceWriter:
             losses.append(f"pixels that are not square ({self.source.sample_aspect_ratio})")
         return tuple(losses)
 
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """Nothing but pictures is copied."""
+        return ()
+
     def __enter__(self) -> Self:
         folder = self.pattern.parent
         try:

@@ -21,6 +21,7 @@ from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from mst_deploy.colour import SDR_TAGS, Mastering, read_tags
+from mst_deploy.damage import Damage, Rhythm
 from mst_deploy.demuxing import (
     PATIENCE,
     PIPE,
@@ -30,12 +31,13 @@ from mst_deploy.demuxing import (
     picture_stream,
     refuse_truncated,
     seconds_of,
+    tagged_end,
 )
 from mst_deploy.errors import InputError
 from mst_deploy.filters import Deinterlacer, ToneMapper
 from mst_deploy.hardware import decoding
 from mst_deploy.spans import Cut, Span
-from mst_deploy.video_info import Damage, Frame, Image, ReadOptions, VideoInfo, resized
+from mst_deploy.video_info import Frame, Image, ReadOptions, VideoInfo, resized
 
 __all__ = ["Damage", "Frame", "Image", "ReadOptions", "VideoInfo", "VideoReader", "resized"]
 
@@ -61,6 +63,8 @@ class VideoReader:
             self.stream.thread_type = "SLICE" if hwaccel else "AUTO"
             if self.options.span.end is None:
                 refuse_truncated(self.container, self.stream, path)
+            self.rhythm = Rhythm(1 / (self._rate_of_source() * Fraction(self.stream.time_base)))
+            self.discarded = 0
             self.pipe = Pipe(self.container) if path == PIPE else None
             self.cut = _cut(self.options.span, self.container)
             if self.cut is not None and path != PIPE:
@@ -109,6 +113,7 @@ class VideoReader:
         kept: int | None = None
         for picture in _timed(_deinterlaced(self._decode()), self.damage):
             assert picture.pts is not None
+            self.rhythm.beat(picture.pts)
             assert picture.time_base is not None
             time = picture.pts * picture.time_base
             if self.cut is not None and not self.cut.holds(time):
@@ -126,6 +131,7 @@ class VideoReader:
         count = 0
         try:
             for packet in self._packets():
+                self.discarded += packet.is_discard
                 try:
                     frames = packet.decode()
                 except av.FFmpegError:
@@ -223,8 +229,11 @@ class VideoReader:
             pipe=self.pipe,
         )
 
+    def _rate_of_source(self) -> Fraction:
+        return Fraction(self.stream.average_rate or self.stream.guessed_rate or 25)
+
     def _rate(self) -> Fraction:
-        rate: Fraction = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
+        rate = self._rate_of_source()
         every = self.options.span.every
         return rate if every is None else min(rate, 1 / every)
 
@@ -266,14 +275,18 @@ class VideoReader:
         return f" between {float(span.start or 0):g} s and {until}"
 
     def _note_early_end(self, end: int | None) -> None:
-        """Did the frames reach the stated duration, within half a second?"""
+        """Are there as many frames as were announced, to the end that was announced?"""
+        whole = self.options.span.end is None and self.options.span.start is None
+        announced = int(self.stream.frames) - self.discarded if whole else 0
+        self.damage.skipped = self.rhythm.missing(announced)
         expected = end_of(self.container, self.stream)
         if expected is None or end is None or self.options.span != Span() or self.path == PIPE:
             return
         if len(self.stream.index_entries) > 0 and self.stream.frames:
             return  # exact indices are checked at the start, and edit lists make files shorter
         missing = expected - end * self.info.time_base
-        if missing > PATIENCE:
+        patience = PATIENCE if tagged_end(self.stream) is None else 2 / self._rate_of_source()
+        if missing > patience:
             self.damage.missing = missing
 
 

@@ -81,36 +81,6 @@ class VideoInfo:
     """Where the other streams come from if the file can be read only once."""
 
 
-@dataclass
-class Damage:
-    """What went wrong while a file was read."""
-
-    packets: int = 0
-    """Packets without a picture because they could not be decoded."""
-    shown: int = 0
-    """Frames that are shown although parts of them were guessed."""
-    moved: int = 0
-    """Frames whose time was missing or went back; they follow their predecessor at once."""
-    resized: int = 0
-    """Frames of another size than the first, scaled to it."""
-    missing: Fraction = Fraction(0)
-    """Seconds that the file should have gone on for."""
-
-    def words(self) -> tuple[str, ...]:
-        """For people; empty if nothing was lost."""
-        return tuple(
-            text
-            for count, text in (
-                (self.packets, f"{self.packets} damaged packet(s) gave no picture"),
-                (self.shown, f"{self.shown} damaged frame(s) were mended by the decoder"),
-                (self.moved, f"{self.moved} frame(s) had no usable time"),
-                (self.resized, f"{self.resized} frame(s) had another size and were scaled"),
-                (self.missing, f"the last {float(self.missing):.2f} s are missing"),
-            )
-            if count
-        )
-
-
 def resized(info: VideoInfo, width: int, height: int) -> VideoInfo:
     """The same stream with upright frames of another size.
 

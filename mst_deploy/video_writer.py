@@ -67,6 +67,11 @@ class VideoWriter:
         others = self.others.not_kept if self.others else ()
         return (*_losses_of_coding(self.coding, self.source), *others)
 
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What of the other streams could not be copied because it was damaged, in words."""
+        return self.others.damage if self.others else ()
+
     def write(self, frame: Frame) -> None:
         """Encode one upright frame of the size that the source information says."""
         if self.others:

@@ -59,7 +59,7 @@ def write_clip(path: Path, clip: Clip) -> Path:
         stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, clip.pix_fmt
         base = Fraction(1, 30000)
         stream.time_base = stream.codec_context.time_base = base
-        stream.codec_context.options = clip.options if "264" in clip.codec else {}
+        stream.codec_context.options = clip.options if clip.codec in ("libx264", "libx265") else {}
         stream.codec_context.colorspace = clip.matrix
         stream.codec_context.color_primaries = clip.matrix
         stream.codec_context.color_trc = clip.transfer or clip.matrix
