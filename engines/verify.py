@@ -34,7 +34,7 @@ def verify(
         for film in films:
             rows = np.repeat(film[None], batch, axis=0)
             wanted, found = run_in_float32(graph, frames, rows), eager(frames, rows)
-            for stylized in captured.stream([frames] * RUNS, rows):
+            for stylized in captured.stream([(frames, rows)] * RUNS):
                 if not np.array_equal(stylized, found):
                     raise VerificationError(
                         f"the captured CUDA graph gives another picture than the engine run eagerly (PSNR "

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mst_deploy import __version__
 from mst_deploy.cli_engines import build, engines_app
 from mst_deploy.cli_eval import eval_app
+from mst_deploy.cli_image import image
 from mst_deploy.cli_train import train_app
-from mst_deploy.errors import InvalidArgument, MstError
+from mst_deploy.cli_video import video
+from mst_deploy.errors import InvalidArgument, MstError, error_line
 from mst_deploy.options import (
     BackendOption,
     DeviceOption,
@@ -24,9 +26,6 @@ from mst_deploy.options import (
     JsonOption,
     ModelOption,
     QuietOption,
-    SizeOption,
-    StrengthOption,
-    StyleOption,
     free_to_write,
     room,
 )
@@ -44,6 +43,8 @@ app.add_typer(style_app, name="style")
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
 app.add_typer(engines_app, name="engines")
+app.command("image")(image)
+app.command("video")(video)
 app.command("build")(build)
 
 
@@ -60,124 +61,6 @@ def root(
     ] = False,
 ) -> None:
     """Render videos and pictures in the style of any painting."""
-
-
-@app.command()
-def image(
-    inputs: Annotated[list[Path], typer.Argument(metavar="IN...", help="Pictures to stylise.")],
-    style: StyleOption,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Result file; for several inputs, an existing folder."),
-    ] = None,
-    size: SizeOption = None,
-    strength: StrengthOption = 1.0,
-    model: ModelOption = None,
-    backend: BackendOption = "onnxrt",
-    device: DeviceOption = "auto",
-    force: ForceOption = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Stylise pictures. Results are named IN-STYLE beside the inputs unless -o says otherwise."""
-    from mst_deploy.console import answer, progress
-    from mst_deploy.images import load_image, resize, save_image
-    from mst_deploy.pipeline import Size, stylize_image
-
-    wanted = Size.parse(size) if size else Size()
-    targets = [
-        free_to_write(_image_target(path, style, output, many=len(inputs) > 1), path, force=force)
-        for path in inputs
-    ]
-    if len(set(targets)) < len(targets):
-        raise InvalidArgument("two inputs would be written to the same file; stylise them one by one")
-    with (
-        progress("stylising", len(inputs), unit="pictures/s", quiet=quiet or as_json) as tell,
-        _Job(style, strength, model, backend, device) as job,
-    ):
-        for done, (path, target) in enumerate(zip(inputs, targets, strict=True), start=1):
-            picture = load_image(path)
-            picture = resize(picture, *wanted.applied(picture.shape[1], picture.shape[0]))
-            save_image(target, stylize_image(picture, job.generator, job.film_of(picture)))
-            tell(done)
-    answer(
-        "\n".join(str(target) for target in targets),
-        {"outputs": [str(target) for target in targets], **job.facts()},
-        as_json=as_json,
-        quiet=quiet,
-    )
-
-
-@app.command()
-def video(
-    input: Annotated[Path, typer.Argument(metavar="IN", help="The video to stylise.")],
-    style: StyleOption,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Result file: .mp4, .m4v, .mov or .mkv."),
-    ] = None,
-    size: SizeOption = None,
-    strength: StrengthOption = 1.0,
-    codec: Annotated[str, typer.Option(help="h264, hevc, av1, vp9 or ffv1.")] = "h264",
-    crf: Annotated[
-        int | None,
-        typer.Option(help="Coding quality; lower is better and larger. Default: no visible loss."),
-    ] = None,
-    model: ModelOption = None,
-    backend: BackendOption = "onnxrt",
-    device: DeviceOption = "auto",
-    force: ForceOption = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Stylise a video: same frames at the same times, the sound untouched.
-
-    The result is named IN-STYLE beside the input unless -o says otherwise.
-    """
-    from mst_deploy.console import answer, progress, say
-    from mst_deploy.pipeline import Size, stylize_video
-    from mst_deploy.video import VideoReader
-    from mst_deploy.video_writer import EncodeOptions, default_suffix
-
-    options = EncodeOptions(codec, crf)
-    wanted = Size.parse(size) if size else Size()
-    with VideoReader(input) as reader:
-        info = reader.info
-    target = output or input.with_name(f"{input.stem}-{_label(style)}{default_suffix(info)}")
-    free_to_write(target, input, force=force)
-    width, height = wanted.applied(info.width, info.height)
-    if width % 2 or height % 2:
-        say(
-            f"note: {width}x{height} is odd, so the colour is written in 4:4:4, which some players "
-            f"cannot show; --size {width + width % 2}x{height + height % 2} avoids it",
-            quiet=quiet,
-        )
-    for loss in info.not_kept:
-        say(f"note: not kept: {loss}", quiet=quiet)
-    with (
-        _Job(style, strength, model, backend, device) as job,
-        progress(f"{input.name} ({job.generator.device})", info.frames, quiet=quiet or as_json) as tell,
-    ):
-        result = stylize_video(
-            input, target, job.generator, job.film_of, size=wanted, options=options, on_frame=tell
-        )
-    facts = {
-        "output": str(target),
-        "frames": result.frames,
-        "width": result.width,
-        "height": result.height,
-        "seconds": round(result.seconds, 3),
-        "fps": round(result.fps, 3),
-        "not_kept": list(info.not_kept),
-        **job.facts(),
-    }
-    answer(
-        f"{target}  {result.frames} frames, {result.width}x{result.height}, "
-        f"{result.seconds:.1f} s ({result.fps:.1f} fps, {job.generator.device})",
-        facts,
-        as_json=as_json,
-        quiet=quiet,
-    )
 
 
 @style_app.command("make")
@@ -198,6 +81,8 @@ def style_make(
     from mst_deploy.backends import open_style_encoder
     from mst_deploy.console import answer, progress
     from mst_deploy.film import STYLE_SUFFIX, save_style
+    from mst_deploy.manifest import open_bundle
+    from mst_deploy.shipped import DEFAULT_BUNDLE
     from mst_deploy.styling import make_style
 
     if output and len(images) > 1:
@@ -206,7 +91,7 @@ def style_make(
         raise InvalidArgument(f"a style file ends in {STYLE_SUFFIX}, not {output.suffix!r}")
     targets = [free_to_write(output or path.with_suffix(STYLE_SUFFIX), path, force=force) for path in images]
     with progress("reading styles", len(images), unit="styles/s", quiet=quiet or as_json) as tell:
-        encoder = open_style_encoder(_bundle(model), backend, device)
+        encoder = open_style_encoder(open_bundle(model or DEFAULT_BUNDLE), backend, device)
         for done, (path, target) in enumerate(zip(images, targets, strict=True), start=1):
             save_style(target, make_style(encoder, path, name=target.stem))
             tell(done)
@@ -274,70 +159,10 @@ def export(
         build(target, size=engine, quiet=quiet, as_json=as_json)
 
 
-class _Job:
-    """Model, style and strength of one command; film rows are made when a picture is at hand."""
-
-    def __init__(self, style: str, strength: float, model: Path | None, backend: str, device: str) -> None:
-        from mst_deploy.backends import open_generator, open_style_encoder
-        from mst_deploy.styling import find_style, make_style
-
-        bundle = _bundle(model)
-        found = find_style(style, bundle.manifest)
-        self.encoder = None
-        if isinstance(found, Path) or strength != 1.0:
-            self.encoder = open_style_encoder(bundle, backend, device)
-        if isinstance(found, Path):
-            found = make_style(self.encoder, found)  # type: ignore[arg-type]
-        self.style, self.strength, self.backend = found, strength, backend
-        self.generator = open_generator(bundle, backend, device)
-
-    def film_of(self, picture: Any) -> Any:
-        from mst_deploy.styling import film_for
-
-        return film_for(self.style, self.strength, picture, self.encoder)
-
-    def facts(self) -> dict[str, Any]:
-        return {
-            "style": self.style.name,
-            "strength": self.strength,
-            "model": self.generator.manifest.name,
-            "backend": self.backend,
-            "device": self.generator.device,
-        }
-
-    def __enter__(self) -> _Job:
-        self.generator.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.generator.__exit__(*error)
-
-
-def _bundle(model: Path | None) -> Any:
-    from mst_deploy.manifest import open_bundle
-    from mst_deploy.shipped import DEFAULT_BUNDLE
-
-    return open_bundle(model or DEFAULT_BUNDLE)
-
-
-def _label(style: str) -> str:
-    """The part of a file name that stands for a style."""
-    return Path(style).stem or "styled"
-
-
-def _image_target(path: Path, style: str, output: Path | None, *, many: bool) -> Path:
-    suffix = path.suffix.lower() or ".png"
-    if output is None:
-        return path.with_name(f"{path.stem}-{_label(style)}{suffix}")
-    if many and not output.is_dir():
-        raise InvalidArgument(f"for several inputs -o must be an existing folder; {output} is not")
-    return output / f"{path.stem}-{_label(style)}{suffix}" if output.is_dir() else output
-
-
 def main() -> None:
     """Entry point: errors meant for people become one line and exit code 1."""
     try:
         app()
     except MstError as error:
-        print(f"mst: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"mst: {error_line(error)}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -5,7 +5,9 @@ A stream that does not say is taken as BT.709 from 720 lines up and as BT.601 be
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +43,47 @@ class ColourTags:
         target.colorspace, target.color_range = self.matrix, self.range
         target.color_primaries, target.color_trc = self.primaries, self.transfer
 
+    @property
+    def hdr(self) -> str | None:
+        """Name of the high dynamic range that the transfer stands for, None for ordinary video."""
+        return HDR_TRANSFERS.get(self.transfer)
+
+
+SDR_TAGS = ColourTags(matrix=BT709, range=LIMITED, primaries=BT709, transfer=BT709)
+"""What tone mapping makes."""
+
+
+@dataclass(frozen=True)
+class Mastering:
+    """Display that HDR was graded on (SMPTE ST 2086) and light levels (CTA-861.3), as players want them."""
+
+    primaries: tuple[Fraction, ...] = ()
+    """x and y of red, green, blue and white; empty if unknown."""
+    luminance: tuple[Fraction, ...] = ()
+    """Darkest and brightest, cd/m2; empty if unknown."""
+    light: tuple[int, ...] = ()
+    """Maximum content light level and maximum frame-average light level, cd/m2; empty if unknown."""
+
+    @classmethod
+    def unpack(cls, display: bytes | None, light: bytes | None) -> Mastering | None:
+        """From FFmpeg's AVMasteringDisplayMetadata and AVContentLightMetadata; None if there is nothing."""
+        primaries: tuple[Fraction, ...] = ()
+        luminance: tuple[Fraction, ...] = ()
+        levels: tuple[int, ...] = ()
+        if display is not None and len(display) >= 88:
+            numbers = struct.unpack("=22i", display[:88])
+            if all(numbers[1:20:2]):
+                values = tuple(map(Fraction, numbers[0:20:2], numbers[1:20:2]))
+                primaries = values[:8] if numbers[20] else ()
+                luminance = values[8:] if numbers[21] else ()
+        if light is not None and len(light) >= 8:
+            levels = struct.unpack("=2I", light[:8])
+        return cls(primaries, luminance, levels) if primaries or luminance or levels else None
+
 
 def read_tags(frame: Any, path: Path) -> ColourTags:
     """Tags of a decoded frame, gaps filled in. Raises InputError for what would come out wrong."""
     transfer = int(frame.color_trc)
-    if transfer in HDR_TRANSFERS:
-        raise InputError(
-            f"{path} is HDR ({HDR_TRANSFERS[transfer]}), which would come out washed out; "
-            "convert it to SDR first (ffmpeg: zscale and tonemap filters)"
-        )
     usual = BT709 if frame.height >= 720 else SMPTE170M
     matrix = int(frame.colorspace)
     if matrix in (UNSPECIFIED, RGB):

@@ -52,3 +52,8 @@ class MissingDependency(BackendError):
 
 class VerificationError(MstError):
     """A check at the end of a job failed; nothing was written."""
+
+
+def error_line(error: BaseException) -> str:
+    """Message and notes of an error in one line."""
+    return "; ".join(" ".join(str(part).split()) for part in (error, *getattr(error, "__notes__", ())))

@@ -52,8 +52,31 @@ def blend(rows: list[Film], weights: list[float]) -> Film:
     return np.tensordot(np.asarray(weights, np.float32), np.stack(rows), axes=1).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Look:
+    """What becomes of a picture: what the network paints with, and how much of that is shown."""
+
+    film: Film = field(repr=False)
+    """(P,) float32."""
+    share: float = 1.0
+    """Share of the painted picture in the result, 0..1; the rest is the source."""
+
+
+def look_at(content: Film | None, style: Film, strength: float) -> Look:
+    """The look at a strength: 0 is the source itself, from 0.5 on all that is shown is painted.
+
+    The film row goes from the content's own to the style's; ``content`` is not needed at strength 1.
+    The network cannot give a picture back unchanged even with the picture's own row, so below 0.5 the
+    source is mixed in: share = min(1, 2 strength). Raises InvalidArgument.
+    """
+    if content is None and strength != 1.0:
+        raise InvalidArgument("a strength below 1 needs the film row of the content")
+    film = style if content is None else with_strength(content, style, strength)
+    return Look(film, min(1.0, 2.0 * strength))
+
+
 def with_strength(content: Film, style: Film, strength: float) -> Film:
-    """Interpolate from the content's own film row (0: keep the picture) to the style's (1).
+    """Interpolate from the content's own film row (0) to the style's (1).
 
     Raises InvalidArgument outside 0..1.
     """

@@ -99,3 +99,38 @@ def pad_to_minimum(image: Image, minimum: int) -> Image:
     """Repeat the last row and column until no side is shorter than ``minimum``."""
     down, right = (max(0, minimum - side) for side in image.shape[:2])
     return np.pad(image, ((0, down), (0, right), (0, 0)), mode="edge") if down or right else image
+
+
+def to_grey(image: Image) -> NDArray[np.uint8]:
+    """Luma (BT.601) of (H, W, 3) RGB -> (H, W) uint8."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def mix(source: Image, painted: Image, share: float) -> Image:
+    """(1 - share) source + share painted, rounded to the nearest level; exact at 0 and 1."""
+    if share <= 0.0:
+        return source
+    if share >= 1.0:
+        return painted
+    return np.asarray(cv2.addWeighted(source, 1.0 - share, painted, share, 0.0), np.uint8)
+
+
+def with_colours_of(painted: Image, source: Image) -> Image:
+    """Luminance of ``painted``, colours of ``source``.
+
+    Luma is that of BT.601. Adding one number to red, green and blue changes the luma by it and leaves
+    both colour differences as they are, so the source is shifted by the difference of the lumas; where
+    a channel would leave 0..255 it is clipped. (Gatys et al., "Preserving Color in Neural Artistic Style
+    Transfer", 2016, section "luminance-only transfer".)
+    """
+    wanted, own = to_grey(painted), to_grey(source)
+    up = cv2.cvtColor(cv2.subtract(wanted, own), cv2.COLOR_GRAY2RGB)  # both stop at 0:
+    down = cv2.cvtColor(cv2.subtract(own, wanted), cv2.COLOR_GRAY2RGB)  # one of the two is 0 everywhere
+    return np.asarray(cv2.subtract(cv2.add(source, up), down), np.uint8)
+
+
+def masked(inside: Image, outside: Image, mask: NDArray[np.uint8]) -> Image:
+    """``inside`` where the mask (H, W) is 255, ``outside`` where it is 0, mixed between, rounded."""
+    weight = mask[..., None].astype(np.uint16)
+    total = inside * weight + outside * (255 - weight)  # at most 255 * 255
+    return ((total + 127) // 255).astype(np.uint8)

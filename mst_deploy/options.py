@@ -10,15 +10,6 @@ import typer
 
 from mst_deploy.errors import MissingDependency, OutputError
 
-StyleOption = Annotated[
-    str,
-    typer.Option(
-        "--style",
-        "-s",
-        help="An image, a style file, or the name of a shipped style (see: mst style list).",
-        show_default=False,
-    ),
-]
 StrengthOption = Annotated[
     float,
     typer.Option(help="0 keeps the picture, 1 gives the full style.", min=0.0, max=1.0),

@@ -1,30 +1,32 @@
 """Frames in, stylised frames out, in order, for pictures and videos.
 
-decode (own thread) ─> resize ─> generator ─> encode
+Each name is a stage with a thread of its own, the generator stays in the caller's:
+
+    decode ─> prepare (resize, film row, mask) ─> paint ─> compose (mix, colours, mask) ─> encode
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
 from collections import abc, deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
-from dataclasses import dataclass, replace
-from itertools import chain
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from itertools import groupby, islice
+from typing import TypeVar
 
 import numpy as np
 
-from mst_deploy.backends import Generator, Images
+from mst_deploy.backends import Films, Generator, Images
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.film import Film
+from mst_deploy.film import Film, Look
 from mst_deploy.images import pad_to_minimum, resize
-from mst_deploy.video import Frame, VideoInfo, VideoReader, resized
-from mst_deploy.video_writer import EncodeOptions, open_writer
+from mst_deploy.looks import FrameLook, Looks
+from mst_deploy.masks import Mask
+from mst_deploy.stages import Line, Meter
+from mst_deploy.video import Frame
 
-PREFETCHED = 4  # decoded frames waiting; a 4K frame is 25 MB
+T = TypeVar("T")
+WAITING_BYTES = 64 * 2**20  # pictures between two stages
 
 
 @dataclass(frozen=True)
@@ -62,122 +64,150 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a finished job made."""
+class Planned:
+    """A frame of the result's size, and what shall become of it."""
 
-    output: Path
-    width: int
-    height: int
-    frames: int
-    seconds: float
-    """Wall time of the frames, from the first one read to the file closed."""
-
-    @property
-    def fps(self) -> float:
-        return self.frames / self.seconds if self.seconds > 0 else 0.0
+    frame: Frame
+    look: FrameLook = field(repr=False)
 
 
-def stylize_image(image: Images, generator: Generator, film: Film) -> Images:
-    """(H, W, 3) uint8 -> the same shape and type. Pictures below the minimum are padded and cropped."""
-    height, width = image.shape[:2]
-    batch = pad_to_minimum(image, generator.manifest.min_size)[None]
-    return generator(np.ascontiguousarray(batch), film[None])[0, :height, :width]
+@dataclass(frozen=True)
+class Painted:
+    """A frame with what the generator made of it."""
+
+    planned: Planned
+    pictures: tuple[Images, ...] = field(repr=False)
+    """One (H, W, 3) for each film row of the look."""
+
+    def shown(self) -> Frame:
+        """The frame as the viewer gets it."""
+        frame = self.planned.frame
+        return replace(frame, image=self.planned.look.compose(frame.image, self.pictures))
 
 
-def stylize_video(
-    source: Path,
-    output: Path,
-    generator: Generator,
-    film_of: Callable[[Images], Film],
-    *,
-    size: Size | None = None,
-    options: EncodeOptions | None = None,
-    on_start: Callable[[VideoInfo], None] = lambda info: None,
-    on_frame: Callable[[int], None] = lambda done: None,
-) -> Result:
-    """Stylise a whole file; ``output`` exists only when every frame went through.
+def stylize_image(image: Images, generator: Generator, look: Look | Film) -> Images:
+    """(H, W, 3) uint8 -> the same shape and type. Pictures below the minimum are padded and cropped.
 
-    ``film_of`` is called once, with the first frame. Callbacks tell the stream's properties before
-    the first frame and the number of finished ones after each. Memory does not grow with the length.
-    Raises InputError, OutputError, BackendError.
+    ``look`` is a film row (P,) for a picture painted all over, or a row with its share of the result.
     """
-    started = time.monotonic()
-    with VideoReader(source) as reader:
-        info = reader.info
-        width, height = (size or Size()).applied(info.width, info.height)
-        target = resized(info, width, height)
-        on_start(target)
-        done = 0
-        # Closed before the reader is: its thread must not decode from a container that is gone.
-        with (
-            closing(prefetch(reader, PREFETCHED)) as decoded,
-            open_writer(output, target, options or EncodeOptions()) as writer,
-        ):
-            frames = (replace(frame, image=resize(frame.image, width, height)) for frame in decoded)
-            for frame in stylize_frames(frames, generator, film_of):
-                writer.write(frame)
-                done += 1
-                on_frame(done)
-    return Result(output, width, height, done, time.monotonic() - started)
+    plain = look if isinstance(look, Look) else Look(look)
+    return _painted(image, FrameLook(plain), generator)
+
+
+def stylize_picture(image: Images, generator: Generator, looks: Looks, mask: Mask | None = None) -> Images:
+    """One picture (H, W, 3) uint8 with everything that a timeline says of its beginning."""
+    height, width = image.shape[:2]
+    still = mask.at(Fraction(0), width, height) if mask else None
+    return _painted(image, looks.begun(image).at(Fraction(0), still), generator)
+
+
+def _painted(image: Images, look: FrameLook, generator: Generator) -> Images:
+    height, width = image.shape[:2]
+    batch = np.ascontiguousarray(pad_to_minimum(image, generator.manifest.min_size)[None])
+    return look.compose(image, [generator(batch, film[None])[0, :height, :width] for film in look.films])
+
+
+def depth_for(width: int, height: int) -> int:
+    """How many frames of a size may wait between two stages: 64 MiB of them, 2 to 8."""
+    return max(2, min(8, WAITING_BYTES // (3 * width * height)))
+
+
+class Planner:
+    """Gives every frame its size and its look. Frames come in order; the first begins the film."""
+
+    def __init__(
+        self, looks: Looks, width: int, height: int, base: Fraction, mask: Mask | None = None
+    ) -> None:
+        self.looks, self.width, self.height, self.base, self.mask = looks, width, height, base, mask
+        self.start: int | None = None
+
+    def plan(self, frames: Iterable[Frame], skip: int, meter: Meter) -> Iterator[Planned]:
+        """What becomes of each frame after the first ``skip``; the very first one is looked at anyway."""
+        for index, frame in enumerate(frames):
+            if 0 < index < skip:
+                continue
+            with meter.working("prepare"):
+                planned = self(frame)
+            if index >= skip:
+                yield planned
+
+    def __call__(self, frame: Frame) -> Planned:
+        image = np.ascontiguousarray(resize(frame.image, self.width, self.height))
+        if self.start is None:
+            self.start = frame.pts
+            self.looks = self.looks.begun(image)
+        time = (frame.pts - self.start) * self.base
+        mask = self.mask.at(time, self.width, self.height) if self.mask else None
+        return Planned(replace(frame, image=image), self.looks.at(time, mask))
+
+
+def paint(planned: Iterable[Planned], generator: Generator, batch: int, meter: Meter) -> Iterator[Painted]:
+    """Frames through the generator, in order; a backend may overlap two.
+
+    ``batch`` pictures go into each call; the last one is filled up, so that engines of one size do.
+    Frames of which only the source is shown pass by.
+    """
+    for needed, group in groupby(planned, lambda plan: bool(plan.look.films)):
+        if needed:
+            yield from _through(group, generator, batch, meter)
+        else:
+            yield from (Painted(plan, ()) for plan in group)
+
+
+def _through(group: Iterator[Planned], generator: Generator, batch: int, meter: Meter) -> Iterator[Painted]:
+    under_way: deque[tuple[Planned, list[Images]]] = deque()
+
+    def requests() -> Iterator[tuple[Images, Film]]:
+        for plan in meter.each("paint", group, sign=-1):  # waiting happens inside the painting
+            under_way.append((plan, []))
+            image = pad_to_minimum(plan.frame.image, generator.manifest.min_size)
+            yield from ((image, film) for film in plan.look.films)
+
+    results = generator.stream(map(_stacked, batches(requests(), batch)))
+    for stylized in meter.each("paint", results):
+        for picture in stylized:
+            if not under_way:
+                break  # what the last batch was filled up with
+            plan, pictures = under_way[0]
+            height, width = plan.frame.image.shape[:2]
+            pictures.append(picture[:height, :width])
+            if len(pictures) == len(plan.look.films):
+                under_way.popleft()
+                yield Painted(plan, tuple(pictures))
+
+
+def batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Lists of ``size`` items; the last is filled up with its last item."""
+    while chunk := list(islice(items, size)):
+        yield chunk + [chunk[-1]] * (size - len(chunk))
+
+
+def _stacked(requests: Sequence[tuple[Images, Film]]) -> tuple[Images, Films]:
+    """One batch: (N, H, W, 3) and (N, P)."""
+    images, films = zip(*requests, strict=True)
+    if len(images) == 1:
+        return np.ascontiguousarray(images[0][None]), films[0][None]
+    return np.stack(images), np.stack(films)
 
 
 def stylize_frames(
-    frames: Iterator[Frame], generator: Generator, film_of: Callable[[Images], Film]
-) -> Iterator[Frame]:
-    """Frames of one size in, the same with stylised images out, in order; a backend may overlap two.
+    frames: Iterable[Frame],
+    generator: Generator,
+    planner: Planner,
+    *,
+    batch: int = 1,
+    skip: int = 0,
+    meter: Meter | None = None,
+) -> abc.Generator[Painted, None, None]:
+    """Painted frames in order, made ahead of their use in threads that end with the iterator.
 
-    ``film_of`` is called once, with the first image.
+    The first ``skip`` frames are read and left out. Errors of the frames' source and of the generator
+    surface here. Close the iterator when leaving early.
     """
-    under_way: deque[Frame] = deque()
-    first = next(frames, None)
-    if first is None:
-        return
-
-    def batches() -> Iterator[Images]:
-        for frame in chain([first], frames):
-            under_way.append(frame)
-            yield np.ascontiguousarray(pad_to_minimum(frame.image, generator.manifest.min_size)[None])
-
-    for stylized in generator.stream(batches(), film_of(first.image)[None]):
-        frame = under_way.popleft()
-        height, width = frame.image.shape[:2]
-        yield replace(frame, image=stylized[0, :height, :width])
-
-
-def prefetch(source: Iterable[Frame], depth: int) -> abc.Generator[Frame, None, None]:
-    """Read ahead in a thread, at most ``depth`` frames.
-
-    An error of the source surfaces here after the frames before it. Closing the iterator early stops
-    the thread; none outlives the call.
-    """
-    frames: queue.Queue[Frame | BaseException | None] = queue.Queue(depth)
-    stopped = threading.Event()
-
-    def put(item: Frame | BaseException | None) -> bool:
-        while not stopped.is_set():
-            try:
-                frames.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def read() -> None:
-        try:
-            for frame in source:
-                if not put(frame):
-                    return
-            put(None)
-        except BaseException as error:
-            put(error)
-
-    thread = threading.Thread(target=read, name="decode", daemon=True)
-    thread.start()
-    try:
-        while (item := frames.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped.set()
-        thread.join()
+    if batch < 1:
+        raise InvalidArgument(f"a batch must have at least 1 picture, got {batch}")
+    meter = meter or Meter()
+    with Line(depth_for(planner.width, planner.height)) as line:
+        decoded = line.ahead("decode", meter.each("decode", frames))
+        planned = line.ahead("prepare", planner.plan(decoded, skip, meter))
+        yield from paint(planned, generator, batch, meter)

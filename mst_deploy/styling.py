@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from mst_deploy.backends import Images, StyleEncoder
-from mst_deploy.errors import BundleError, InputError, InvalidArgument
-from mst_deploy.film import STYLE_SUFFIX, Film, Style, load_style, with_strength
+from mst_deploy.errors import BundleError, InputError
+from mst_deploy.film import STYLE_SUFFIX, Film, Style, load_style
 from mst_deploy.images import IMAGE_SUFFIXES, load_image, pad_to_minimum, resize_short_side
 from mst_deploy.manifest import Manifest
 from mst_deploy.shipped import shipped_styles
@@ -73,18 +73,6 @@ def fitting(style: Style, manifest: Manifest) -> Style:
             f"{manifest.model_id} ({manifest.name}); make it again from its image with mst style make"
         )
     return style
-
-
-def film_for(style: Style, strength: float, content: Images, encoder: StyleEncoder | None) -> Film:
-    """The film row of a style at a strength over a content image (H, W, 3).
-
-    Below strength 1 the content's own row is needed, and with it the encoder. Raises InvalidArgument.
-    """
-    if strength == 1.0:
-        return style.film
-    if encoder is None:
-        raise InvalidArgument("a strength below 1 needs the style encoder")
-    return with_strength(encode_film(encoder, content), style.film, strength)
 
 
 def _without_ends(image: Images, longest: float) -> Images:

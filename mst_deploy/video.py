@@ -1,7 +1,8 @@
 """Reading video files through PyAV: upright RGB frames with exact times.
 
 Times are integers of the stream's time base, never floats. Frames are turned as the display matrix
-says. Matrix and range of the YUV planes are read and converted explicitly.
+says. Matrix and range of the YUV planes are read and converted explicitly. Damage does not stop the
+reader; it is counted, and said.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -18,76 +18,61 @@ from typing import Any, Self
 import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
-from av.stream import Disposition
-from av.video.reformatter import Interpolation
-from numpy.typing import NDArray
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
-from mst_deploy.colour import ColourTags, read_tags
+from mst_deploy.colour import SDR_TAGS, Mastering, read_tags
+from mst_deploy.damage import Damage, Rhythm
+from mst_deploy.demuxing import (
+    PATIENCE,
+    PIPE,
+    Pipe,
+    end_of,
+    open_input,
+    picture_stream,
+    refuse_truncated,
+    seconds_of,
+    tagged_end,
+)
 from mst_deploy.errors import InputError
+from mst_deploy.filters import Deinterlacer, ToneMapper
+from mst_deploy.hardware import decoding
+from mst_deploy.spans import Cut, Span
+from mst_deploy.video_info import Frame, Image, ReadOptions, VideoInfo, resized
 
-Image = NDArray[np.uint8]
-"""(H, W, 3) RGB, upright."""
+__all__ = ["Damage", "Frame", "Image", "ReadOptions", "VideoInfo", "VideoReader", "resized"]
 
 # Exact rounding and full chroma interpolation: costs a little, keeps colour bars within 1/255.
 SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One picture and when it is shown."""
-
-    image: Image = field(repr=False)
-    pts: int
-    """Presentation time in units of the stream's time base."""
-    duration: int
-    """How long it is shown, same units; 0 if unknown."""
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What the container says about the first video stream."""
-
-    path: Path
-    width: int
-    """Of the upright picture, in pixels."""
-    height: int
-    time_base: Fraction
-    """Seconds per unit of a frame's pts."""
-    rate: Fraction
-    """Average frames per second."""
-    frames: int
-    """Number of frames as far as the container knows, else an estimate; for progress only."""
-    quarter_turns: int
-    """Turns of 90 degrees, counter-clockwise, from the coded to the upright picture."""
-    display_matrix: tuple[int, ...] | None
-    sample_aspect_ratio: Fraction
-    """Width by height of one pixel of the coded picture."""
-    colour: ColourTags
-    audio: tuple[str, ...]
-    """Codec of every audio stream."""
-    not_kept: tuple[str, ...]
-    """What of this file an output will not have, in words."""
-    clock: int
-    """Least common denominator of the time bases of video and audio."""
-
-
 class VideoReader:
-    """Frames of the first video stream in display order. A context manager; read it once."""
+    """Frames of the first video stream in display order. A context manager; read it once.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.container = open_input(path)
+    ``info`` is known at once; ``damage`` grows while frames are read. Raises InputError.
+    """
+
+    def __init__(self, path: Path, options: ReadOptions | None = None) -> None:
+        self.path, self.options = path, options or ReadOptions()
+        self.damage = Damage()
+        self.reformatter = VideoReformatter()
+        self.tone: ToneMapper | None = None
+        hwaccel = decoding(self.options.hw)
+        self.container = open_input(path, hwaccel=hwaccel, rate=self.options.rate)
         try:
-            moving = [video for video in self.container.streams.video if not _is_cover(video)]
-            if not moving:
-                raise InputError(f"{path} has no video stream; give a video file")
-            self.stream = moving[0]
-            self.stream.thread_type = "AUTO"
-            self._refuse_truncated()
-            self.decoded = self._decode()
+            self.stream = picture_stream(self.container, path)
+            self.stream.thread_type = "SLICE" if hwaccel else "AUTO"
+            if self.options.span.end is None:
+                refuse_truncated(self.container, self.stream, path)
+            self.rhythm = Rhythm(1 / (self._rate_of_source() * Fraction(self.stream.time_base)))
+            self.discarded = 0
+            self.pipe = Pipe(self.container) if path == PIPE else None
+            self.cut = _cut(self.options.span, self.container)
+            if self.cut is not None and path != PIPE:
+                self._seek(self.cut.start)
+            self.decoded = self._whole_frames()
             self.first = next(self.decoded, None)
             if self.first is None:
-                raise InputError(f"{path} has a video stream without a single readable frame")
+                raise InputError(f"{path} has a video stream without a single readable frame{self._where()}")
             self.info = self._describe(self.first)
         except BaseException:
             self.container.close()
@@ -105,15 +90,16 @@ class VideoReader:
         self.container.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        last: int | None = None
-        end = 0
-        for picture in self._pictures():
-            pts = picture.pts
-            if pts is None or (last is not None and pts <= last):
-                pts = 0 if last is None else last + 1  # a broken stamp: keep the frame, in order
-            last, end = pts, pts + (picture.duration or 0)
-            yield Frame(self._upright(picture), pts, picture.duration or 0)
-        self._refuse_early_end(end)
+        shift = self.cut.shift(self.info.time_base) if self.cut else 0
+        end: int | None = None
+        try:
+            for picture in self._pictures():
+                assert picture.pts is not None  # set by _timed
+                end = picture.pts + (picture.duration or 0)
+                yield Frame(self._upright(picture), picture.pts - shift, self._duration(picture))
+        except av.FFmpegError as error:
+            raise InputError(f"{self.path} cannot be decoded any further ({error.strerror})") from error
+        self._note_early_end(end)
 
     def _pictures(self) -> Iterator[av.VideoFrame]:
         if self.first is not None:
@@ -121,142 +107,239 @@ class VideoReader:
             yield first
         yield from self.decoded
 
+    def _whole_frames(self) -> Iterator[av.VideoFrame]:
+        """Wanted frames with usable times, fields made into frames."""
+        every = self.options.span.every
+        kept: int | None = None
+        for picture in _timed(_deinterlaced(self._decode()), self.damage):
+            assert picture.pts is not None
+            self.rhythm.beat(picture.pts)
+            assert picture.time_base is not None
+            time = picture.pts * picture.time_base
+            if self.cut is not None and not self.cut.holds(time):
+                if self.cut.end is not None and time >= self.cut.end:
+                    return
+                continue
+            if every is not None:
+                number = int((time - (self.cut.start if self.cut else 0)) // every)
+                if number == kept:
+                    continue
+                kept = number
+            yield picture
+
     def _decode(self) -> Iterator[av.VideoFrame]:
         count = 0
         try:
-            for picture in self.container.decode(self.stream):
-                count += 1
-                yield picture
+            for packet in self._packets():
+                self.discarded += packet.is_discard
+                try:
+                    frames = packet.decode()
+                except av.FFmpegError:
+                    self.damage.packets += 1
+                    continue
+                for frame in frames:
+                    count += 1
+                    self.damage.shown += frame.is_corrupt
+                    yield frame
         except av.FFmpegError as error:
             raise InputError(
                 f"{self.path} is damaged after frame {count} ({error.strerror}); "
-                "repair it or cut it before that point"
+                "repair it, or cut it before that point with --end"
             ) from error
 
+    def _packets(self) -> Iterator[Any]:
+        """Packets of the picture; of a pipe, all others are put aside for the writer."""
+        if self.pipe is None:
+            yield from self.container.demux(self.stream)
+            return
+        for packet in self.container.demux():
+            if packet.stream.index == self.stream.index:  # the last, empty ones have no stream_index
+                yield packet
+            elif packet.size:
+                self.pipe.packets.append(packet)
+
+    def _seek(self, start: Fraction) -> None:
+        try:
+            self.container.seek(int(start / self.stream.time_base), stream=self.stream)
+        except av.FFmpegError:
+            return  # read up to there instead
+
     def _upright(self, picture: av.VideoFrame) -> Image:
-        colour = self.info.colour
-        rgb = picture.reformat(
+        rgb = self._sized(self.tone(picture) if self.tone else self._as_rgb(picture))
+        return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), self.info.quarter_turns))
+
+    def _as_rgb(self, picture: av.VideoFrame) -> av.VideoFrame:
+        colour = self.source_colour
+        return self.reformatter.reformat(
+            picture,
             format="rgb24",
             src_colorspace=colour.scaler_matrix,
             dst_colorspace=colour.scaler_matrix,
             src_color_range=colour.range,
-            dst_color_range=av.video.reformatter.ColorRange.JPEG,
+            dst_color_range=ColorRange.JPEG,
             interpolation=SCALING,
         )
-        return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), self.info.quarter_turns))
+
+    def _sized(self, rgb: av.VideoFrame) -> av.VideoFrame:
+        if (rgb.width, rgb.height) == self.coded_size:
+            return rgb
+        self.damage.resized += 1
+        width, height = self.coded_size
+        return rgb.reformat(width=width, height=height, interpolation=SCALING)
+
+    def _duration(self, picture: av.VideoFrame) -> int:
+        every = self.options.span.every
+        shortest = 0 if every is None else int(every / self.info.time_base)
+        return max(picture.duration or 0, shortest)
 
     def _describe(self, first: av.VideoFrame) -> VideoInfo:
         stream = self.stream
-        matrix = _display_matrix(first)
+        self.coded_size = first.width, first.height
+        self.source_colour = read_tags(first, self.path)
+        mapped = self.options.sdr and self.source_colour.hdr is not None
+        if mapped:
+            self.tone = ToneMapper(self.source_colour.transfer, self.source_colour.primaries)
+        depth = _depth(first)
         turns = round(first.rotation / 90) % 4
         width, height = first.width, first.height
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        assert stream.time_base is not None  # set by every demuxer
-        seconds = _duration(self.container, stream)
+        assert first.time_base is not None
+        bases = (first.time_base, *(audio.time_base for audio in self.container.streams.audio))
         return VideoInfo(
             path=self.path,
             width=height if turns % 2 else width,
             height=width if turns % 2 else height,
-            time_base=stream.time_base,
-            rate=rate,
-            frames=stream.frames or (round(seconds * rate) if seconds else 0),
+            time_base=first.time_base,
+            rate=self._rate(),
+            frames=self._count(),
             quarter_turns=turns,
-            display_matrix=matrix,
+            display_matrix=_display_matrix(first),
             sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
-            colour=read_tags(first, self.path),
-            audio=tuple(audio.codec_context.name for audio in self.container.streams.audio),
-            not_kept=self._not_kept(first),
-            clock=math.lcm(
-                stream.time_base.denominator,
-                *(audio.time_base.denominator for audio in self.container.streams.audio),
+            colour=SDR_TAGS if mapped else self.source_colour,
+            audio=tuple(
+                audio.codec_context.name if audio.codec_context else "unknown"
+                for audio in self.container.streams.audio
             ),
+            not_kept=self._not_kept(first, depth, mapped=mapped),
+            clock=math.lcm(*(base.denominator for base in bases)),
+            stream_index=stream.index,
+            depth=8 if mapped else depth,
+            mastering=None if mapped else _mastering(first),
+            cut=self.cut,
+            decoder=stream.codec_context.name + (" (cuda)" if stream.codec_context.is_hwaccel else ""),
+            pipe=self.pipe,
         )
 
-    def _not_kept(self, first: av.VideoFrame) -> tuple[str, ...]:
+    def _rate_of_source(self) -> Fraction:
+        return Fraction(self.stream.average_rate or self.stream.guessed_rate or 25)
+
+    def _rate(self) -> Fraction:
+        rate = self._rate_of_source()
+        every = self.options.span.every
+        return rate if every is None else min(rate, 1 / every)
+
+    def _count(self) -> int:
+        seconds = seconds_of(self.container, self.stream)
+        if self.options.span == Span() and self.stream.frames:
+            return int(self.stream.frames)
+        if seconds is None:
+            return 0
+        if self.options.span.end is not None:
+            seconds = min(seconds, self.options.span.end)
+        return max(0, round((seconds - (self.options.span.start or 0)) * self._rate()))
+
+    def _not_kept(self, first: av.VideoFrame, depth: int, *, mapped: bool) -> tuple[str, ...]:
+        hdr = self.source_colour.hdr
         losses = []
-        depth = max(component.bits for component in first.format.components)
-        if depth > 8:
-            losses.append(f"{depth}-bit colour (8 bits are written)")
-        if first.interlaced_frame:
-            losses.append("interlacing (fields are treated as whole frames)")
-        others = [other for other in self.container.streams if other.type != "audio"]
-        kinds = [other.type for other in others if other.index != self.stream.index]
-        losses += [f"{kinds.count(kind)} more {kind} stream(s)" for kind in sorted(set(kinds))]
+        if mapped:
+            losses.append(f"{hdr} (mapped to SDR, BT.709)")
+        elif depth > 8:
+            losses.append(f"{depth}-bit steps of colour{f' in {hdr}' if hdr else ''} (styled in 8 bits)")
+        if self.options.sdr and hdr is None:
+            losses.append("nothing for --sdr to do: this clip is no HDR")
+        if first.interlaced_frame or self.interlaced:
+            losses.append("interlacing (fields are made into whole frames with bwdif)")
+        if any(component.is_alpha for component in first.format.components):
+            losses.append("transparency")
         return tuple(losses)
 
-    def _refuse_truncated(self) -> None:
-        """The index of an mp4 says where every frame and sound packet lies: is the file long enough?"""
-        size = self.path.stat().st_size
-        streams = (self.stream, *self.container.streams.audio)
-        ends = (entry.pos + entry.size for stream in streams for entry in stream.index_entries)
-        last = max(ends, default=0)
-        if last > size:
-            raise InputError(
-                f"{self.path} is truncated: its index reaches to byte {last:,}, the file ends at "
-                f"{size:,}; copy or download it again"
-            )
+    @property
+    def interlaced(self) -> bool:
+        """Whether the stream says that it holds fields."""
+        return int(self.stream.codec_context.field_order) in FIELDS
 
-    def _refuse_early_end(self, end: int) -> None:
-        """Other containers: did the frames reach the stated duration, within half a second?"""
-        expected = _duration(self.container, self.stream)
-        if expected is None or (len(self.stream.index_entries) > 0 and self.stream.frames):
+    def _where(self) -> str:
+        span = self.options.span
+        if not span.cuts:
+            return ""
+        until = "the end" if span.end is None else f"{float(span.end):g} s"
+        return f" between {float(span.start or 0):g} s and {until}"
+
+    def _note_early_end(self, end: int | None) -> None:
+        """Are there as many frames as were announced, to the end that was announced?"""
+        whole = self.options.span.end is None and self.options.span.start is None
+        announced = int(self.stream.frames) - self.discarded if whole else 0
+        self.damage.skipped = self.rhythm.missing(announced)
+        expected = end_of(self.container, self.stream)
+        if expected is None or end is None or self.options.span != Span() or self.path == PIPE:
             return
-        start = (self.container.start_time or 0) / Fraction(av.time_base)
-        reached = end * self.info.time_base
-        if reached < start + expected - Fraction(1, 2):
-            raise InputError(
-                f"{self.path} is truncated: it ends at {float(reached):.2f} s of "
-                f"{float(start + expected):.2f} s; copy or download it again"
-            )
+        if len(self.stream.index_entries) > 0 and self.stream.frames:
+            return  # exact indices are checked at the start, and edit lists make files shorter
+        missing = expected - end * self.info.time_base
+        patience = PATIENCE if tagged_end(self.stream) is None else 2 / self._rate_of_source()
+        if missing > patience:
+            self.damage.missing = missing
 
 
-def resized(info: VideoInfo, width: int, height: int) -> VideoInfo:
-    """The same stream with upright frames of another size.
-
-    Pixels stay as wide as they were unless the shape of the picture changes; then they are square.
-    """
-    same_shape = abs(width * info.height - height * info.width) < 2 * max(info.width, info.height)
-    ratio = info.sample_aspect_ratio if same_shape else Fraction(1)
-    return replace(info, width=width, height=height, sample_aspect_ratio=ratio)
+FIELDS = (2, 3, 4, 5)  # AV_FIELD_TT, BB, TB, BT
 
 
-def open_input(path: Path) -> Any:
-    if not path.exists():
-        raise InputError(f"{path} does not exist; check the name")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give a video file")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes); copy or download it again")
-    try:
-        container = av.open(path)
-    except (av.FFmpegError, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"cannot read {path} as a video ({reason}): it is of another kind, or truncated; "
-            "try to play it, or copy it again"
-        ) from error
-    kind = container.format.name
-    if kind == "tty" or kind.startswith("image2") or kind.endswith("_pipe"):
-        container.close()
-        what = "text" if kind == "tty" else "a still picture (mst image takes those)"
-        raise InputError(f"cannot read {path} as a video: it is {what}; give a video file")
-    return container
+def _deinterlaced(pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    """Whole frames; the filter starts at the first frame that says it is interlaced."""
+    filter_: Deinterlacer | None = None
+    for picture in pictures:
+        if filter_ is None and not picture.interlaced_frame:
+            yield picture
+            continue
+        filter_ = filter_ or Deinterlacer()
+        yield from filter_.push(picture)
+    if filter_ is not None:
+        yield from filter_.push(None)
 
 
-def _is_cover(stream: Any) -> bool:
-    """Whether a video stream is a still cover picture, as music files have."""
-    return bool(stream.disposition & Disposition.attached_pic)
+def _timed(pictures: Iterator[av.VideoFrame], damage: Damage) -> Iterator[av.VideoFrame]:
+    """Times that rise: a frame with a broken stamp is kept, in order."""
+    last: int | None = None
+    for picture in pictures:
+        if picture.pts is None or (last is not None and picture.pts <= last):
+            damage.moved += 1
+            picture.pts = 0 if last is None else last + 1
+        last = picture.pts
+        yield picture
+
+
+def _cut(span: Span, container: Any) -> Cut | None:
+    if not span.cuts:
+        return None
+    origin = max(Fraction(0), Fraction(container.start_time or 0, av.time_base))
+    return Cut(origin + (span.start or 0), None if span.end is None else origin + span.end)
+
+
+def _depth(picture: av.VideoFrame) -> int:
+    return max(8, *(component.bits for component in picture.format.components))
+
+
+def _side_data(picture: av.VideoFrame, kind: Any) -> bytes | None:
+    data: Any = picture.side_data.get(kind)
+    return None if data is None else bytes(data)
 
 
 def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
-    data = picture.side_data.get(SideData.DISPLAYMATRIX)  # type: ignore[call-overload]
-    return None if data is None else struct.unpack("=9i", bytes(data))
+    data = _side_data(picture, SideData.DISPLAYMATRIX)
+    return None if data is None else struct.unpack("=9i", data)
 
 
-def _duration(container: Any, stream: Any) -> Fraction | None:
-    """Seconds, of the stream if it knows, else of the container."""
-    if stream.duration is not None:
-        return Fraction(stream.duration * stream.time_base)
-    if container.duration is not None:
-        return Fraction(container.duration, av.time_base)
-    return None
+def _mastering(picture: av.VideoFrame) -> Mastering | None:
+    return Mastering.unpack(
+        _side_data(picture, SideData.MASTERING_DISPLAY_METADATA),
+        _side_data(picture, SideData.CONTENT_LIGHT_LEVEL),
+    )

@@ -1,226 +1,251 @@
-"""Writing video files through PyAV: stylised frames at the times of their source, sound untouched.
+"""Writing videos through PyAV: stylised frames at the times of their source, all else untouched.
 
 The writer turns upright frames back to how the source was coded and stores its display matrix, so
 coded size and rotation survive. The YUV planes get the source's matrix and range, tagged in stream and
-container. Audio packets are copied byte for byte.
+container. Everything beside the picture is copied (:mod:`mst_deploy.other_streams`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
-from av.video.reformatter import ColorRange
 
-from mst_deploy.errors import InvalidArgument, OutputError
+from mst_deploy.codecs import CODECS, Coding, EncodeOptions, coding_for, keeps_depth, segment_suffix
+from mst_deploy.containers import (
+    CONTAINERS,
+    FILMS,
+    MUXERS,
+    PLAIN_WORDS,
+    is_sequence,
+    muxer_of,
+    muxer_options,
+)
+from mst_deploy.demuxing import PIPE
+from mst_deploy.encoding import PictureEncoder, add_stream, coded_size, holds_mastering, start, tag_stream
+from mst_deploy.errors import OutputError
 from mst_deploy.files import replacing
-from mst_deploy.video import SCALING, Frame, VideoInfo, open_input
+from mst_deploy.other_streams import OtherStreams, fits
+from mst_deploy.sequences import SequenceWriter
+from mst_deploy.video_info import Frame, VideoInfo
 
-
-@dataclass(frozen=True)
-class Codec:
-    """An encoder and its scale of constant quality."""
-
-    encoder: str
-    default_crf: int | None
-    """None: lossless, there is no quality to choose."""
-    largest_crf: int = 0
-
-
-CODECS = {
-    "h264": Codec("libx264", 18, 51),
-    "hevc": Codec("libx265", 20, 51),
-    "av1": Codec("libsvtav1", 24, 63),
-    "vp9": Codec("libvpx-vp9", 24, 63),
-    "ffv1": Codec("ffv1", None),
-}
-"""By the name that --codec takes. The default qualities show no loss."""
-CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv")
-MP4_AUDIO = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}
-"""Audio that players expect inside an mp4."""
-
-FRAME_DURATION_FLAG = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: packets carry their frames' durations
-
-
-@dataclass(frozen=True)
-class EncodeOptions:
-    """How the output is coded."""
-
-    codec: str = "h264"
-    crf: int | None = None
-    """Constant rate factor: lower is better and larger. None means the codec's default."""
-
-    def __post_init__(self) -> None:
-        if self.codec not in CODECS:
-            raise InvalidArgument(f"unknown codec {self.codec!r}; choose one of {', '.join(CODECS)}")
-        codec = CODECS[self.codec]
-        if self.crf is not None and codec.default_crf is None:
-            raise InvalidArgument(f"{self.codec} is lossless and has no crf; leave --crf out")
-        if self.crf is not None and not 0 <= self.crf <= codec.largest_crf:
-            raise InvalidArgument(
-                f"crf of {self.codec} must be between 0 and {codec.largest_crf}, got {self.crf}"
-            )
-
-    @property
-    def encoder(self) -> str:
-        """FFmpeg's name of the encoder."""
-        return CODECS[self.codec].encoder
-
-    @property
-    def encoder_options(self) -> dict[str, str]:
-        """What is set on the encoder."""
-        crf = CODECS[self.codec].default_crf if self.crf is None else self.crf
-        return {} if crf is None else {"crf": str(crf)}
+__all__ = [
+    "CODECS", "CONTAINERS", "EncodeOptions", "SequenceWriter", "VideoWriter", "default_suffix",
+    "join_segments", "joined_packets", "open_segment", "open_writer", "segment_suffix",
+]  # fmt: skip
 
 
 class VideoWriter:
-    """Writes upright frames and the audio of the source. Use through :func:`open_writer`."""
+    """Writes upright frames and everything else of the source. Use through :func:`open_writer`."""
 
-    def __init__(self, path: Path, source: VideoInfo, options: EncodeOptions) -> None:
-        self.source = source
-        self.path = path
-        self.container = av.open(path, "w", options=_muxer_options(path, source))
+    def __init__(
+        self, file: Any, muxer: str, source: VideoInfo, coding: Coding, *, others: bool = True
+    ) -> None:
+        self.source, self.coding = source, coding
+        self.others: OtherStreams | None = None
+        options = muxer_options(muxer, source, index_in_front=others)
+        self.container = av.open(file, "w", format=muxer, container_options=options)
         try:
-            self.stream = self._add_stream(options)
-            self.audio = AudioCopy(source.path, self.container)
+            stream = add_stream(self.container, source, coding)
+            tag_stream(stream, source, coding.codec, muxer)
+            self.encoder = PictureEncoder(stream, source)
+            if others:
+                self.others = _with_others(self.container, muxer, source, stream)
+            start(self.container, stream, coding)
         except BaseException:
             self.container.close()
             raise
 
+    @property
+    def not_kept(self) -> tuple[str, ...]:
+        """What of the source this file has no room for, in words."""
+        others = self.others.not_kept if self.others else ()
+        return (*_losses_of_coding(self.coding, self.source), *others)
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What of the other streams could not be copied because it was damaged, in words."""
+        return self.others.damage if self.others else ()
+
     def write(self, frame: Frame) -> None:
         """Encode one upright frame of the size that the source information says."""
-        image = np.rot90(frame.image, -self.source.quarter_turns)
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        colour = self.source.colour
-        coded = picture.reformat(
-            format=self.stream.pix_fmt,
-            src_colorspace=colour.scaler_matrix,
-            dst_colorspace=colour.scaler_matrix,
-            src_color_range=ColorRange.JPEG,
-            dst_color_range=colour.range,
-            interpolation=SCALING,
-        )
-        colour.apply(coded)
-        coded.pts, coded.time_base = frame.pts, self.source.time_base
-        coded.duration = frame.duration
-        self.audio.copy_until(frame.pts * self.source.time_base)
-        self.container.mux(self.stream.encode(coded))
+        if self.others:
+            self.others.copy_until(frame.pts * self.source.time_base)
+        self.container.mux(self.encoder.encode(frame))
 
     def finish(self) -> None:
-        """Flush the encoder and copy the rest of the audio."""
-        self.container.mux(self.stream.encode(None))
-        self.audio.copy_until(None)
+        """Flush the encoder and copy the rest of the other streams."""
+        self.container.mux(self.encoder.encode(None))
+        if self.others:
+            self.others.copy_until(None)
 
     def close(self) -> None:
-        self.audio.close()
+        """Close the files; what was written up to here can be played."""
+        if self.others:
+            self.others.close()
         self.container.close()
-
-    def _add_stream(self, options: EncodeOptions) -> Any:
-        source = self.source
-        try:
-            stream: Any = self.container.add_stream(options.encoder, rate=source.rate)
-        except (av.FFmpegError, ValueError) as error:
-            raise OutputError(
-                f"cannot write {options.codec} video into {self.path.name} ({error}); "
-                "use --codec h264, or a .mkv file"
-            ) from error
-        context = stream.codec_context
-        width, height = source.width, source.height
-        if source.quarter_turns % 2:
-            width, height = height, width
-        stream.width, stream.height = width, height
-        # 4:2:0 halves the chroma planes; an odd size can only be kept whole in 4:4:4.
-        stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
-        stream.time_base = context.time_base = source.time_base
-        context.sample_aspect_ratio = source.sample_aspect_ratio
-        context.flags |= FRAME_DURATION_FLAG
-        context.options = options.encoder_options
-        if options.codec == "vp9":
-            context.bit_rate = 0  # else crf is only an upper bound to a default rate
-        if options.codec == "hevc" and self.path.suffix.lower() != ".mkv":
-            context.codec_tag = "hvc1"  # the form that Apple's players take
-        source.colour.apply(context)
-        if source.display_matrix is not None:
-            stream.set_display_matrix(source.display_matrix)
-        return stream
 
 
 @contextmanager
-def open_writer(path: Path, source: VideoInfo, options: EncodeOptions) -> Iterator[VideoWriter]:
+def open_writer(
+    path: Path, source: VideoInfo, options: EncodeOptions
+) -> Iterator[VideoWriter | SequenceWriter]:
     """A writer whose file takes the name ``path`` only if the block ends without an error.
 
-    Raises OutputError for what cannot be written: suffix, codec, folder, disk.
+    ``-`` is standard output, as Matroska, or y4m with the codec ``raw``; ``out%06d.png`` are numbered
+    pictures. Raises OutputError for what cannot be written: suffix, codec, folder, disk.
     """
-    if path.suffix.lower() not in CONTAINERS:
-        raise OutputError(
-            f"cannot write {path}: unknown video type {path.suffix!r}; use one of {', '.join(CONTAINERS)}"
-        )
+    if is_sequence(path):
+        with SequenceWriter(path, source, options) as pictures:
+            yield pictures
+        return
+    muxer = muxer_of(path, options.codec)
+    coding = _coding(path, source, options)
+    if path == PIPE:
+        with _opened(Unseekable(), "standard output", muxer, source, coding) as writer:
+            yield writer
+        return
+    with replacing(path) as temporary, _opened(temporary, str(path), muxer, source, coding) as writer:
+        yield writer
+
+
+@contextmanager
+def open_segment(path: Path, source: VideoInfo, options: EncodeOptions) -> Iterator[VideoWriter]:
+    """A writer of the picture alone, for a part of a long job; :func:`join_segments` puts them together.
+
+    The suffix must be :func:`segment_suffix`'s. The file takes its name when the block ends.
+    """
+    coding = _coding(path, source, options)
+    muxer = MUXERS[path.suffix]
+    with (
+        replacing(path) as temporary,
+        _opened(temporary, str(path), muxer, source, coding, others=False) as writer,
+    ):
+        yield writer
+
+
+def join_segments(
+    path: Path,
+    source: VideoInfo,
+    options: EncodeOptions,
+    segments: Sequence[Path],
+    *,
+    until: Fraction | None = None,
+) -> tuple[str, ...]:
+    """Mux the packets of closed segments, in order, with everything else of the source.
+
+    The result has the streams, tags and other streams that :func:`open_writer` would have given it; no
+    frame is coded again. ``until`` (seconds) ends the other streams there, for a part of the source.
+    Returns what the file has no room for, in words. Raises OutputError.
+    """
+    muxer = muxer_of(path, options.codec)
+    coding = _coding(path, source, options)
+    settings = muxer_options(muxer, source, index_in_front=True)
     with replacing(path) as temporary, ExitStack() as stack:
         try:
-            writer = VideoWriter(temporary, source, options)
-            stack.callback(writer.close)
-            yield writer
-            writer.finish()
+            container = av.open(temporary, "w", format=muxer, container_options=settings)
+            stack.enter_context(container)
+            with av.open(segments[0]) as first:
+                stream = container.add_stream_from_template(first.streams.video[0], opaque=True)
+            tag_stream(stream, source, coding.codec, muxer)
+            others = _with_others(container, muxer, source, stream)
+            stack.callback(others.close)
+            for packet in joined_packets(segments):
+                others.copy_until(packet.pts * packet.time_base)
+                packet.stream = stream
+                container.mux(packet)
+            others.copy_until(until)
             stack.close()
         except av.FFmpegError as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    return (*_losses_of_coding(coding, source), *others.not_kept)
 
 
-class AudioCopy:
-    """Copies all audio packets of a file into an output container, in step with the video."""
-
-    def __init__(self, source: Path, output: Any) -> None:
-        self.input = open_input(source)
-        self.output = output
-        self.streams: dict[int, Any] = {}
-        for stream in self.input.streams.audio:
-            try:
-                self.streams[stream.index] = output.add_stream_from_template(stream)
-            except (av.FFmpegError, ValueError) as error:
-                raise OutputError(
-                    f"this container cannot hold {stream.codec_context.name} audio; "
-                    "write to a .mkv file instead"
-                ) from error
-        self.packets = self._packets() if self.streams else iter(())
-        self.held: Any = None
-
-    def copy_until(self, time: Fraction | None) -> None:
-        """Mux every packet that starts before ``time`` (seconds); None means all that are left."""
-        while (packet := self.held or next(self.packets, None)) is not None:
-            self.held = packet
-            start = (packet.pts if packet.pts is not None else packet.dts) * packet.time_base
-            if time is not None and start >= time:
-                return
-            self.held = None
-            packet.stream = self.streams[packet.stream.index]
-            self.output.mux(packet)
-
-    def close(self) -> None:
-        self.input.close()
-
-    def _packets(self) -> Iterator[Any]:
-        for packet in self.input.demux(*self.input.streams.audio):
-            if packet.size and (packet.pts is not None or packet.dts is not None):
+def joined_packets(segments: Sequence[Path]) -> Iterator[Any]:
+    """Video packets of all segments; decoding times that go back at a seam are moved on by one unit."""
+    last: int | None = None
+    for segment in segments:
+        with av.open(segment) as container:
+            for packet in container.demux(container.streams.video[0]):
+                if not packet.size:
+                    continue
+                if last is not None and packet.dts is not None and packet.dts <= last:
+                    packet.dts = last + 1
+                last = packet.dts if packet.dts is not None else last
                 yield packet
 
 
 def default_suffix(info: VideoInfo) -> str:
-    """The container an output goes to when none is named: the input's, where H.264 belongs in it."""
+    """The container an output goes to when none is named: the input's, else one that holds all of it."""
     suffix = info.path.suffix.lower()
-    if suffix in CONTAINERS:
+    if suffix in FILMS:
         return suffix
-    return ".mp4" if set(info.audio) <= MP4_AUDIO else ".mkv"
+    return ".mp4" if fits(info, "mp4") else ".mkv"
 
 
-def _muxer_options(path: Path, source: VideoInfo) -> dict[str, str]:
-    """mp4 family: index in front, colour box, and start times exact instead of in milliseconds."""
-    if path.suffix.lower() == ".mkv":
-        return {}
-    clock = source.clock if source.clock < 2**31 else source.time_base.denominator
-    return {"movflags": "+faststart+write_colr", "movie_timescale": str(clock)}
+class Unseekable:
+    """Standard output as a muxer should see it: bytes go out and never come back."""
+
+    def write(self, data: bytes) -> int:
+        """Raises OutputError when nobody reads any more."""
+        try:
+            return sys.stdout.buffer.write(data)
+        except BrokenPipeError as error:
+            raise OutputError("nobody reads the standard output any more") from error
+
+    def close(self) -> None:
+        """What is buffered goes out; the stream itself stays open."""
+        sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _opened(
+    file: Any, name: str, muxer: str, source: VideoInfo, coding: Coding, *, others: bool = True
+) -> Iterator[VideoWriter]:
+    with ExitStack() as stack:
+        try:
+            writer = VideoWriter(file, muxer, source, coding, others=others)
+            stack.callback(writer.close)
+            yield writer
+            writer.finish()
+            stack.close()
+            if isinstance(file, Unseekable):
+                file.close()
+        except av.FFmpegError as error:
+            raise OutputError(f"cannot write {name}: {error.strerror or error}") from error
+
+
+def _coding(path: Path, source: VideoInfo, options: EncodeOptions) -> Coding:
+    """Codec, encoder and pixel format for this output. Raises OutputError."""
+    suffix = path.suffix.lower()
+    if path == PIPE:
+        suffix = ".y4m" if options.codec == "raw" else ".mkv"
+    chosen = options.resolved(suffix, source.depth)
+    if source.colour.hdr and not keeps_depth(chosen):
+        raise OutputError(
+            f"{source.path} is HDR ({source.colour.hdr}), and {chosen.codec} is written in 8 bits; "
+            "use --codec hevc or av1, or --sdr"
+        )
+    return coding_for(chosen, *coded_size(source), source.depth)
+
+
+def _losses_of_coding(coding: Coding, source: VideoInfo) -> Iterator[str]:
+    if source.depth > 8 and CODECS[coding.codec].deep is None:
+        yield f"{source.depth}-bit colour ({coding.codec} is written in 8 bits; hevc and av1 keep 10)"
+    if source.mastering is not None and not holds_mastering(coding):
+        yield f"data on the mastering display ({coding.encoder} is not told)"
+    if coding.codec == "gif":
+        yield "times (gif counts hundredths of a second) and all but 256 colours a frame"
+
+
+def _with_others(container: Any, muxer: str, source: VideoInfo, stream: Any) -> OtherStreams:
+    others = OtherStreams(source, container, muxer)
+    others.describe_picture(stream)
+    if muxer in ("mp4", "mov") and not {word.lower() for word in container.metadata} <= PLAIN_WORDS:
+        container.container_options["movflags"] += "+use_metadata_tags"
+    return others

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
+from av.stream import Disposition
 
 NTSC = Fraction(30000, 1001)
 
@@ -57,7 +59,7 @@ def write_clip(path: Path, clip: Clip) -> Path:
         stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, clip.pix_fmt
         base = Fraction(1, 30000)
         stream.time_base = stream.codec_context.time_base = base
-        stream.codec_context.options = clip.options if "264" in clip.codec else {}
+        stream.codec_context.options = clip.options if clip.codec in ("libx264", "libx265") else {}
         stream.codec_context.colorspace = clip.matrix
         stream.codec_context.color_primaries = clip.matrix
         stream.codec_context.color_trc = clip.transfer or clip.matrix
@@ -81,11 +83,83 @@ def write_clip(path: Path, clip: Clip) -> Path:
     return path
 
 
-def _write_tone(container: Any, track: Any, hertz: int, seconds: float) -> None:
+CHAPTERS = [
+    {"id": 1, "start": 0, "end": 700, "time_base": Fraction(1, 1000), "metadata": {"title": "Dawn"}},
+    {"id": 2, "start": 700, "end": 2000, "time_base": Fraction(1, 1000), "metadata": {"title": "Dusk"}},
+]
+SUBTITLES = [(200, 400, "Hello"), (900, 800, "<i>world</i>")]
+"""Milliseconds of start and duration, and words."""
+FONT = bytes(range(256)) * 3
+WORDS = {"title": "A film", "artist": "Nobody", "comment": "kept?"}
+
+
+def write_film(path: Path, frames: int = 60) -> Path:
+    """Two tracks of sound (the second begins late), subtitles, chapters, words; in .mkv a font and a cover.
+
+    The picture is 64x48 at 25 fps.
+    """
+    with av.open(path, "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.options = {"crf": "12", "bf": "2", "g": "10"}
+        stream.metadata.update(title="Picture", language="nor")
+        tracks: list[Any] = []
+        for language, title in (("eng", "Main"), ("deu", "Comment")):
+            track: Any = container.add_stream("aac", rate=48000)
+            track.layout = "mono"
+            track.metadata.update(language=language, title=title)
+            track.disposition = Disposition.default if language == "eng" else Disposition.comment
+            tracks.append(track)
+        words = _add_subtitles(container, path)
+        container.metadata.update(WORDS)
+        container.set_chapters(CHAPTERS)  # type: ignore[arg-type]
+        if path.suffix == ".mkv":
+            container.add_attachment("font.ttf", "font/ttf", FONT)
+            container.add_attachment("cover.png", "image/png", cover())
+        container.start_encoding()
+        for index in range(frames):
+            frame = av.VideoFrame.from_ndarray(picture(64, 48, index), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        for number, track in enumerate(tracks):
+            _write_tone(container, track, 220 * (number + 1), frames / 25 - number * 0.5, 24000 * number)
+        _write_subtitles(container, words)
+    return path
+
+
+def cover() -> bytes:
+    """A small PNG."""
+    done, data = cv2.imencode(".png", picture(16, 16, 0))
+    assert done
+    return bytes(data)
+
+
+def _add_subtitles(container: Any, path: Path) -> Any:
+    form = "mov_text" if path.suffix == ".mp4" else "subrip"
+    words = container.add_mux_stream(form)
+    words.time_base = Fraction(1, 1000)
+    words.metadata.update(language="fra", title="Words")
+    words.disposition = Disposition.forced
+    return words
+
+
+def _write_subtitles(container: Any, stream: Any) -> None:
+    for start, duration, text in SUBTITLES:
+        data = text.encode()
+        if container.format.name.startswith(("mp4", "mov")):
+            data = len(data).to_bytes(2, "big") + data
+        packet = av.Packet(data)
+        packet.pts = packet.dts = start
+        packet.duration, packet.time_base, packet.stream = duration, Fraction(1, 1000), stream
+        container.mux(packet)
+
+
+def _write_tone(container: Any, track: Any, hertz: int, seconds: float, offset: int = 0) -> None:
     samples = np.sin(np.arange(int(48000 * seconds)) * 2 * np.pi * hertz / 48000).astype(np.float32)
     for start in range(0, len(samples), 1024):
         block = av.AudioFrame.from_ndarray(samples[None, start : start + 1024], "fltp", "mono")
-        block.sample_rate, block.pts = 48000, start
+        block.sample_rate, block.pts = 48000, start + offset
         container.mux(track.encode(block))
     container.mux(track.encode(None))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ from mst_deploy.backends import open_generator, open_style_encoder
 from mst_deploy.errors import BundleError, InputError
 from mst_deploy.film import Style, save_style
 from mst_deploy.images import load_image
+from mst_deploy.looks import read_looks
 from mst_deploy.manifest import Bundle
 from mst_deploy.pipeline import stylize_image
 from mst_deploy.shipped import load_shipped_styles, shipped_styles
-from mst_deploy.styling import encode_film, film_for, find_style, make_style
+from mst_deploy.styling import encode_film, find_style, make_style
+from mst_deploy.timeline import StrengthKey, StyleKey, Timeline
 from tests.clips import picture
 from tests.conftest import ROOT
 
@@ -81,9 +84,10 @@ def test_strength_mixes_with_the_contents_own_row(bundle: Bundle) -> None:
     style = load_shipped_styles()[0]
     content = picture(128, 128, 0)
     own = encode_film(encoder, content)
-    mixed = film_for(style, 0.25, content, encoder)
-    np.testing.assert_allclose(mixed, 0.75 * own + 0.25 * style.film, atol=1e-5)
-    np.testing.assert_array_equal(film_for(style, 1.0, content, None), style.film)
+    timeline = Timeline((StyleKey(style.name),), (StrengthKey(0.25),))
+    look = read_looks(timeline, bundle.manifest, lambda: encoder).begun(content).at(Fraction(0))
+    np.testing.assert_allclose(look.inside.film, 0.75 * own + 0.25 * style.film, atol=1e-5)
+    assert look.inside.share == 0.5
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 4000), (2000, 5), (74, 76)])

@@ -14,7 +14,7 @@ from typing import Protocol
 from mst_deploy.backends import Generator, StyleEncoder
 from mst_deploy.benchmarks.quality.sets import PAIRS, Pair, write_pairs
 from mst_deploy.errors import InputError
-from mst_deploy.film import Film, with_strength
+from mst_deploy.film import Film, look_at
 from mst_deploy.image_sets import StoredImage
 from mst_deploy.images import Image, centre_crop, load_image, save_image
 from mst_deploy.pipeline import stylize_image
@@ -39,10 +39,8 @@ class Model:
         self.films: dict[bytes, Film] = {}
 
     def __call__(self, photo: Image, artwork: Image) -> Image:
-        film = self._film(artwork)
-        if self.strength != 1.0:
-            film = with_strength(encode_film(self.encoder, photo), film, self.strength)
-        return stylize_image(photo, self.generator, film)
+        own = None if self.strength == 1.0 else encode_film(self.encoder, photo)
+        return stylize_image(photo, self.generator, look_at(own, self._film(artwork), self.strength))
 
     def _film(self, artwork: Image) -> Film:
         key = artwork.tobytes()

@@ -21,6 +21,8 @@ Images = NDArray[np.uint8]
 """(N, H, W, 3) RGB."""
 Films = NDArray[np.float32]
 """(N, P): one film row per image."""
+Batch = tuple[Images, Films]
+"""What one call of a generator takes."""
 
 BACKENDS = {"onnxrt": "onnxruntime", "trt": "tensorrt", "pytorch": "torch", "fake": ""}
 """Name of each backend and the package it needs."""
@@ -39,7 +41,7 @@ class Generator(Protocol):
         """frames (N, H, W, 3) uint8, films (N, P) float32 -> (N, H, W, 3) uint8."""
         ...
 
-    def stream(self, batches: Iterable[Images], films: Films) -> Iterator[Images]:
+    def stream(self, batches: Iterable[Batch]) -> Iterator[Images]:
         """Batches one after the other, in order; a backend may work on two at a time."""
         ...
 
@@ -55,9 +57,9 @@ class Generator(Protocol):
 class Closing:
     """The half of the protocol that is the same unless a backend says otherwise."""
 
-    def stream(self, batches: Iterable[Images], films: Films) -> Iterator[Images]:
+    def stream(self, batches: Iterable[Batch]) -> Iterator[Images]:
         """One call for each batch."""
-        for frames in batches:
+        for frames, films in batches:
             yield cast(Generator, self)(frames, films)
 
     def close(self) -> None:

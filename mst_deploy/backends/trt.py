@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mst_deploy.backends import Closing, Films, Images, check_call, load_backend, trt_versions
+from mst_deploy.backends import Batch, Closing, Films, Images, check_call, load_backend, trt_versions
 from mst_deploy.engine_cache import Engine, Machine, Shape, cache_folder, fitting, listed, why_not
 from mst_deploy.errors import BackendError, InvalidArgument, MissingDependency
 from mst_deploy.manifest import GENERATOR, Bundle
@@ -198,14 +198,14 @@ class TrtGenerator(Closing):
         self.sessions: dict[Shape, Session] = {}
 
     def __call__(self, frames: Images, films: Films) -> Images:
-        (stylized,) = self.stream([frames], films)
+        (stylized,) = self.stream([(frames, films)])
         return stylized
 
-    def stream(self, batches: Iterable[Images], films: Films) -> Iterator[Images]:
+    def stream(self, batches: Iterable[Batch]) -> Iterator[Images]:
         """Stylised batches in order; copies of one overlap the kernels of the other."""
         waiting: tuple[Session, int] | None = None
         turn = 0
-        for frames in batches:
+        for frames, films in batches:
             check_call(self.manifest, frames, films)
             with self.cuda.current():
                 session = self.session((len(frames), frames.shape[1], frames.shape[2]))

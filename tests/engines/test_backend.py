@@ -58,7 +58,7 @@ def test_stream_keeps_order_and_content(bundle: Bundle, tmp_path: Path, major: i
     generator, scenario, cuda = opened(bundle, tmp_path, major, graphs)
     with generator:
         batches = [frame(index) for index in range(9)]
-        results = list(generator.stream(iter(batches), film(bundle, 5)))
+        results = list(generator.stream((batch, film(bundle, 5)) for batch in batches))
         assert len(results) == 9
         for batch, result in zip(batches, results, strict=True):
             np.testing.assert_array_equal(result, painted(batch, film(bundle, 5)))
@@ -167,7 +167,7 @@ def test_failure_in_the_middle_of_a_stream(bundle: Bundle, tmp_path: Path) -> No
     """The error comes after the results that were taken; the frame under way is given up with it."""
     generator, _, cuda = opened(bundle, tmp_path, graphs=False, failing_enqueue=3)
     with generator:
-        results = generator.stream((frame(index) for index in range(6)), film(bundle, 0))
+        results = generator.stream((frame(index), film(bundle, 0)) for index in range(6))
         for index in range(2):
             np.testing.assert_array_equal(next(results), painted(frame(index), film(bundle, 0)))
         with pytest.raises(BackendError, match="could not start"):
@@ -192,7 +192,7 @@ def test_cuda_error_in_the_middle_of_a_frame(
     monkeypatch.setattr(cuda, "to_host", failing)
     taken: list[Any] = []
     with generator, pytest.raises(BackendError, match="illegal memory access"):
-        taken.extend(generator.stream((frame(index) for index in range(6)), film(bundle, 0)))
+        taken.extend(generator.stream((frame(index), film(bundle, 0)) for index in range(6)))
     assert cuda.closed
     assert cuda.depth == cuda.graphs == 0
     assert copies == 3
@@ -201,7 +201,7 @@ def test_cuda_error_in_the_middle_of_a_frame(
 def test_a_capture_that_fails_leaves_no_graph(bundle: Bundle, tmp_path: Path) -> None:
     generator, _, cuda = opened(bundle, tmp_path, failing_enqueue=2)
     with generator, pytest.raises(BackendError, match="could not start"):
-        list(generator.stream([frame(0)] * 4, film(bundle, 0)))
+        list(generator.stream([(frame(0), film(bundle, 0))] * 4))
     assert cuda.graphs == 0
     assert cuda.captured is None
 

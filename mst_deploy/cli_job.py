@@ -1,0 +1,125 @@
+"""What stylising pictures and videos has in common on the command line: inputs, looks, the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from mst_deploy.errors import InvalidArgument
+from mst_deploy.timeline import StrengthKey, StyleKey, Timeline
+
+if TYPE_CHECKING:
+    from mst_deploy.looks import Looks
+
+T = TypeVar("T")
+
+
+def parsed_by(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """A parser whose refusal is a wrong usage (exit code 2) with its own words."""
+
+    def checked(text: str) -> T:
+        try:
+            return parse(text)
+        except InvalidArgument as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return checked
+
+
+StylesOption = Annotated[
+    list[StyleKey] | None,
+    typer.Option(
+        "--style",
+        "-s",
+        metavar="STYLE[=WEIGHT][@TIME]",
+        parser=parsed_by(StyleKey.parse),
+        help="An image, a style file, or the name of a shipped style (see: mst style list). Repeat it to mix "
+        "styles by weight, or with times to fade from one to the next.",
+        show_default=False,
+    ),
+]
+StrengthsOption = Annotated[
+    list[StrengthKey] | None,
+    typer.Option(
+        "--strength",
+        metavar="NUMBER[@TIME]",
+        parser=parsed_by(StrengthKey.parse),
+        help="0 is the source itself, 1 the full style (default). Repeat it with times to change it.",
+        show_default=False,
+    ),
+]
+PreserveOption = Annotated[
+    bool,
+    typer.Option("--preserve-color", help="Keep the colours of the source; the style gives the luminance."),
+]
+MaskOption = Annotated[
+    Path | None,
+    typer.Option(help="Picture or video: white is painted, black stays as it is (or see --outside)."),
+]
+OutsideOption = Annotated[str | None, typer.Option(help="Style of the black part of the mask.")]
+TimelineOption = Annotated[
+    Path | None,
+    typer.Option("--timeline", help="YAML file that says all of this; see docs/video.md."),
+]
+
+
+def timeline_of(
+    styles: list[StyleKey] | None,
+    strength: list[StrengthKey] | None,
+    preserve_color: bool,
+    mask: Path | None,
+    outside: str | None,
+    file: Path | None,
+) -> Timeline:
+    """The timeline that the options describe. Raises InvalidArgument, InputError for a YAML file."""
+    if file is None:
+        if not styles:
+            raise typer.BadParameter("name a style, or a YAML file with --timeline", param_hint="--style")
+        keys = tuple(strength or (StrengthKey(1.0),))
+        return Timeline(tuple(styles), keys, preserve_color, mask, outside)
+    if styles or strength or preserve_color or mask or outside:
+        raise InvalidArgument(
+            f"{file} says which styles are wanted, how and where; leave out --style, --strength, "
+            "--preserve-color, --mask and --outside"
+        )
+    from mst_deploy.timeline_file import load_timeline
+
+    return load_timeline(file)
+
+
+class Job:
+    """Model and looks of one command; use it as a context manager."""
+
+    def __init__(self, timeline: Timeline, model: Path | None, backend: str, device: str) -> None:
+        from mst_deploy.backends import open_generator, open_style_encoder
+        from mst_deploy.looks import read_looks
+        from mst_deploy.manifest import open_bundle
+        from mst_deploy.shipped import DEFAULT_BUNDLE
+
+        bundle = open_bundle(model or DEFAULT_BUNDLE)
+        self.timeline, self.backend = timeline, backend
+        self.looks: Looks = read_looks(
+            timeline, bundle.manifest, lambda: open_style_encoder(bundle, backend, device)
+        )
+        self.generator = open_generator(bundle, backend, device)
+
+    def facts(self) -> dict[str, Any]:
+        """What a program wants to know about the job."""
+        strengths = [key.strength for key in self.timeline.strength]
+        return {
+            "style": self.timeline.label,
+            "strength": strengths[0] if len(strengths) == 1 else strengths,
+            "model": self.generator.manifest.name,
+            "backend": self.backend,
+            "device": self.generator.device,
+        }
+
+    def __enter__(self) -> Job:
+        self.generator.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.generator.__exit__(*error)

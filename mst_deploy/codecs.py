@@ -1,0 +1,195 @@
+"""Codecs that results are written in: encoders, their pixel formats and their scales of quality."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mst_deploy.errors import InvalidArgument, OutputError
+from mst_deploy.hardware import check_mode, use_encoder
+
+# SVT-AV1 talks to the terminal unless told otherwise, and only through its environment.
+os.environ.setdefault("SVT_LOG", "1")
+
+
+@dataclass(frozen=True)
+class Codec:
+    """An encoder, how it stores pixels, and its scale of constant quality."""
+
+    encoder: str
+    default_crf: int | None = None
+    """None: there is no such quality to choose."""
+    largest_crf: int = 0
+    plain: str = "yuv420p"
+    odd: str = "yuv444p"
+    """For odd sizes, where the encoder's 4:2:0 cannot hold them."""
+    deep: str | None = None
+    """For sources of more than 8 bits; None: 8 bits are written."""
+    deep_odd: str | None = None
+    hardware: str | None = None
+    """NVIDIA's encoder."""
+    smallest: int = 1
+    """Shortest side in pixels."""
+    bitrate: bool = True
+    """Whether a bit rate can be asked for."""
+
+
+CODECS = {
+    "h264": Codec("libx264", 18, 51, hardware="h264_nvenc"),
+    "hevc": Codec("libx265", 20, 51, deep="yuv420p10le", deep_odd="yuv444p10le", hardware="hevc_nvenc",
+                  smallest=16),
+    "av1": Codec("libsvtav1", 24, 63, odd="yuv420p", deep="yuv420p10le", deep_odd="yuv420p10le",
+                 hardware="av1_nvenc", smallest=8),
+    "vp9": Codec("libvpx-vp9", 24, 63),
+    "prores": Codec("prores_ks", plain="yuv422p10le", odd="yuv444p10le", deep="yuv422p10le",
+                    deep_odd="yuv444p10le", bitrate=False),
+    "ffv1": Codec("ffv1", plain="yuv444p", deep="yuv444p10le", deep_odd="yuv444p10le", bitrate=False),
+    "gif": Codec("gif", plain="pal8", odd="pal8", bitrate=False),
+    "webp": Codec("libwebp_anim", plain="bgra", odd="bgra", bitrate=False),
+    "png": Codec("png", plain="rgb24", odd="rgb24", bitrate=False),
+    "raw": Codec("wrapped_avframe", odd="yuv444p", deep="yuv420p10le", deep_odd="yuv444p10le", bitrate=False),
+}  # fmt: skip
+"""By the name that --codec takes. The default qualities show no loss."""
+
+ONLY_CODEC = {".gif": "gif", ".webp": "webp", ".png": "png", ".y4m": "raw"}
+"""Files that hold one codec alone."""
+USUAL_CODEC = {**ONLY_CODEC, ".webm": "vp9"}
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """How the output is coded."""
+
+    codec: str | None = None
+    """None: what the output's suffix stands for, else H.264, or HEVC for more than 8 bits."""
+    crf: int | None = None
+    """Constant rate factor: lower is better and larger. None means the codec's default."""
+    bitrate: int | None = None
+    """Bits per second, instead of a constant quality."""
+    hw: str = "off"
+    """NVIDIA's encoder: off, on, or auto (where it starts)."""
+
+    def __post_init__(self) -> None:
+        check_mode(self.hw)
+        if self.crf is not None and self.bitrate is not None:
+            raise InvalidArgument("--crf and --bitrate contradict each other; give one of them")
+        if self.codec is not None:
+            _check_quality(self.codec, self.crf, self.bitrate)
+
+    def resolved(self, suffix: str, depth: int) -> EncodeOptions:
+        """The same with a codec, for a file of this suffix and sources of this many bits.
+
+        Raises InvalidArgument, OutputError.
+        """
+        only = ONLY_CODEC.get(suffix)
+        if self.codec is not None and only not in (None, self.codec):
+            raise OutputError(f"{suffix} files hold {only} alone; leave --codec {self.codec} out")
+        if self.codec in ONLY_CODEC.values() and only is None:
+            raise OutputError(f"--codec {self.codec} cannot be written into a {suffix or 'nameless'} file")
+        usual = USUAL_CODEC.get(suffix, "hevc" if depth > 8 else "h264")
+        return replace(self, codec=self.codec or usual)
+
+    @property
+    def known(self) -> Codec:
+        """The codec's entry; H.264's where none was chosen."""
+        return CODECS[self.codec or "h264"]
+
+    @property
+    def encoder(self) -> str:
+        """FFmpeg's name of the encoder in software."""
+        return self.known.encoder
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What is set on an encoder for one stream."""
+
+    codec: str
+    encoder: str
+    pix_fmt: str
+    hardware: bool
+    crf: int | None
+    bitrate: int | None
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Options of the encoder, of quality alone."""
+        if self.bitrate is not None:
+            return {}
+        if self.codec == "webp":
+            return {"quality": "90", "loop": "0"}
+        if self.codec == "prores":
+            return {"profile": "4444" if "444" in self.pix_fmt else "hq"}
+        if self.crf is None:
+            return {}
+        return {"rc": "vbr", "cq": str(self.crf)} if self.hardware else {"crf": str(self.crf)}
+
+
+def coding_for(options: EncodeOptions, width: int, height: int, depth: int) -> Coding:
+    """Encoder and pixel format for frames of one size. Raises OutputError, BackendError."""
+    assert options.codec is not None  # resolved before
+    codec = CODECS[options.codec]
+    if min(width, height) < codec.smallest:
+        raise OutputError(
+            f"{options.codec} cannot hold {width}x{height}, a side needs {codec.smallest} pixels; "
+            "use --codec h264 or ffv1, or a larger --size"
+        )
+    odd = bool(width % 2 or height % 2)
+    pix_fmt = codec.odd if odd else codec.plain
+    if depth > 8:
+        pix_fmt = (codec.deep_odd if odd else codec.deep) or pix_fmt
+    card = {"yuv420p10le": "p010le"}.get(pix_fmt, pix_fmt)
+    hardware = use_encoder(options.hw, codec.hardware, card)
+    return Coding(
+        codec=options.codec,
+        encoder=codec.hardware if hardware and codec.hardware else codec.encoder,
+        pix_fmt=card if hardware else pix_fmt,
+        hardware=hardware,
+        crf=codec.default_crf if options.crf is None else options.crf,
+        bitrate=options.bitrate,
+    )
+
+
+def keeps_depth(options: EncodeOptions) -> bool:
+    """Whether the codec stores more than 8 bits."""
+    return options.known.deep is not None
+
+
+def parse_bitrate(text: str) -> int:
+    """``800k``, ``4M`` or plain bits per second -> bits per second. Raises InvalidArgument."""
+    number, unit = (text[:-1], text[-1:].lower()) if text[-1:].isalpha() else (text, "")
+    try:
+        rate = int(float(number) * {"": 1, "k": 1000, "m": 1000_000, "g": 1000_000_000}[unit])
+    except (ValueError, KeyError, OverflowError):
+        rate = 0
+    if not 1000 <= rate < 2**31:
+        raise InvalidArgument(
+            f"cannot use {text!r} as a bit rate: give bits a second, with k or M (800k, 4M)"
+        )
+    return rate
+
+
+def segment_suffix(options: EncodeOptions) -> str:
+    """Container for parts of a job: it keeps exact times and holds the codec. Raises InvalidArgument."""
+    if options.codec in ONLY_CODEC.values():
+        raise InvalidArgument(f"--codec {options.codec} is written in one piece and cannot be resumed")
+    return {"ffv1": ".nut", "prores": ".mov"}.get(options.codec or "", ".mp4")
+
+
+def codec_of(path: Path, options: EncodeOptions) -> str | None:
+    """The codec that was asked for, or the only one that this kind of file holds."""
+    return options.codec or ONLY_CODEC.get(path.suffix.lower())
+
+
+def _check_quality(name: str, crf: int | None, bitrate: int | None) -> None:
+    if name not in CODECS:
+        raise InvalidArgument(f"unknown codec {name!r}; choose one of {', '.join(CODECS)}")
+    codec = CODECS[name]
+    if crf is not None and codec.default_crf is None:
+        lossless = "is lossless and " if name in ("ffv1", "png", "raw") else ""
+        raise InvalidArgument(f"{name} {lossless}has no crf; leave --crf out")
+    if crf is not None and not 0 <= crf <= codec.largest_crf:
+        raise InvalidArgument(f"crf of {name} must be between 0 and {codec.largest_crf}, got {crf}")
+    if bitrate is not None and not codec.bitrate:
+        raise InvalidArgument(f"{name} takes no bit rate; leave --bitrate out")

@@ -1,0 +1,181 @@
+"""Opening video files: what is no video, and what is cut short, is refused before any work is done."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.codec.hwaccel import HWAccel
+from av.stream import Disposition
+
+from mst_deploy.errors import BackendError, InputError, InvalidArgument
+from mst_deploy.spans import parse_time
+
+PIPE = Path("-")
+"""Standard input or output."""
+STILLS = ("image2", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe")
+PATIENCE = Fraction(1, 2)
+"""Seconds that may be missing at the end: sound is often a little longer than the picture."""
+
+
+@dataclass(frozen=True)
+class Pipe:
+    """An input that can be read once: the reader keeps packets of other streams here for the writer."""
+
+    container: Any
+    packets: deque[Any] = field(default_factory=deque)
+
+
+def open_input(path: Path, *, hwaccel: HWAccel | None = None, rate: Fraction | None = None) -> Any:
+    """PyAV's container of a video file, of a numbered sequence (``%06d.png``) or of standard input.
+
+    ``rate`` is that of a sequence. Raises InputError.
+    """
+    if path == PIPE:
+        return _opened(sys.stdin.buffer, "standard input", {})
+    if "%" in path.name and not path.exists():
+        return _open_sequence(path, rate or Fraction(25))
+    if not path.exists():
+        raise InputError(f"{path} does not exist; check the name")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give a video file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes); copy or download it again")
+    container = _opened(path, str(path), {"hwaccel": hwaccel})
+    kind = container.format.name
+    if kind == "tty" or kind.startswith("image2") or kind.endswith("_pipe"):
+        container.close()
+        what = "text" if kind == "tty" else "a still picture (mst image takes those)"
+        raise InputError(f"cannot read {path} as a video: it is {what}; give a video file")
+    return container
+
+
+def _opened(file: Any, name: str, options: dict[str, Any]) -> Any:
+    try:
+        return av.open(file, metadata_errors="replace", **options)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"cannot read {name} as a video ({reason}): it is of another kind, or truncated; "
+            "try to play it, or copy it again"
+        ) from error
+    except RuntimeError as error:  # the GPU was insisted on
+        raise BackendError(f"--hw on: the GPU cannot decode {name}; use --hw auto or --hw off") from error
+
+
+def sequence_numbers(pattern: Path) -> list[int]:
+    """Numbers of the files that a pattern such as ``out%06d.png`` names, in order. Raises InputError."""
+    before, _, rest = pattern.name.partition("%")
+    width, found, after = rest.partition("d")
+    if not found or (width and not width.isdigit()) or "%" in after:
+        raise InputError(f"cannot use {pattern.name!r} as a sequence; write it like out%06d.png")
+    numbers = []
+    for path in pattern.parent.glob(f"{_literal(before)}*{_literal(after)}"):
+        digits = path.name.removeprefix(before).removesuffix(after)
+        if digits.isascii() and digits.isdigit() and path.name == pattern.name % int(digits):
+            numbers.append(int(digits))
+    return sorted(numbers)
+
+
+def _literal(text: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)
+
+
+def _open_sequence(path: Path, rate: Fraction) -> Any:
+    numbers = sequence_numbers(path)
+    if not numbers:
+        raise InputError(f"no file is named like {path}; check folder and pattern")
+    missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
+    if missing:
+        raise InputError(
+            f"{path.parent / (path.name % missing[0])} is missing ({len(missing)} of "
+            f"{numbers[-1] - numbers[0] + 1} pictures); number the pictures without gaps"
+        )
+    settings = {"framerate": str(rate), "start_number": str(numbers[0])}
+    return _opened(path, str(path), {"format": "image2", "options": settings})
+
+
+def is_cover(stream: Any) -> bool:
+    """Whether a stream is a still cover picture, as music files have."""
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def picture_stream(container: Any, path: Path) -> Any:
+    """The first moving video stream. Raises InputError."""
+    moving = [video for video in container.streams.video if not is_cover(video)]
+    if not moving:
+        raise InputError(f"{path} has no video stream; give a video file")
+    if moving[0].codec_context is None:
+        raise InputError(f"{path} holds video of a kind that cannot be decoded; convert it first")
+    return moving[0]
+
+
+def seconds_of(container: Any, stream: Any) -> Fraction | None:
+    """Duration, of the stream if it knows, else of the container."""
+    if stream.duration is not None:
+        return Fraction(stream.duration * stream.time_base)
+    if (tagged := tagged_end(stream)) is not None:
+        return tagged
+    if container.duration is not None:
+        return Fraction(container.duration, av.time_base)
+    return None
+
+
+def tagged_end(stream: Any) -> Fraction | None:
+    """Matroska's tag of one track (``00:00:01.602000000``) in seconds, counted from 0."""
+    try:
+        return parse_time(stream.metadata["DURATION"])
+    except (KeyError, InvalidArgument):
+        return None
+
+
+def end_of(container: Any, stream: Any) -> Fraction | None:
+    """When the picture ends by what the container says, in seconds of its clock."""
+    seconds = seconds_of(container, stream)
+    if seconds is None or "matroska" in container.format.name:
+        return seconds  # Matroska's duration counts from 0, wherever the first frame is
+    return Fraction(container.start_time or 0, av.time_base) + seconds
+
+
+def refuse_truncated(container: Any, stream: Any, path: Path) -> None:
+    """Is the file as long as its own index or duration says? Raises InputError at once if not."""
+    if path == PIPE or "%" in path.name:
+        return
+    size = path.stat().st_size
+    streams = (stream, *container.streams.audio)
+    ends = [entry.pos + entry.size for each in streams for entry in each.index_entries]
+    if max(ends, default=0) > size:
+        raise InputError(
+            f"{path} is truncated, or its index is damaged: it reaches to byte {max(ends):,}, the file "
+            f"ends at {size:,}; copy or download it again"
+        )
+    if "matroska" in container.format.name:
+        _refuse_short(path, stream.index)
+
+
+def _refuse_short(path: Path, index: int) -> None:
+    """Matroska says how long it is, but has no index that could tell: read its last packets."""
+    with open_input(path) as container:
+        stream = container.streams[index]
+        expected = end_of(container, stream)
+        if expected is None:
+            return
+        found: Fraction | None = None
+        try:
+            container.seek(int((expected - 1) * av.time_base))
+            for packet in container.demux(stream):
+                if packet.pts is not None and packet.size:
+                    end = (packet.pts + (packet.duration or 0)) * packet.time_base
+                    found = max(found or end, end)
+        except av.FFmpegError:
+            return  # reading will tell
+    if found is not None and found < expected - PATIENCE:
+        raise InputError(
+            f"{path} is truncated: it ends at {float(found):.2f} s of {float(expected):.2f} s; "
+            "copy or download it again, or give --end"
+        )

@@ -1,0 +1,174 @@
+"""Upright RGB frames into packets: turned back to how the source was coded, converted, encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, VideoReformatter
+
+from mst_deploy.codecs import Coding
+from mst_deploy.colour import Mastering
+from mst_deploy.errors import OutputError
+from mst_deploy.filters import Palettes
+from mst_deploy.video import SCALING
+from mst_deploy.video_info import Frame, VideoInfo
+
+FRAME_DURATION_FLAG = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: packets carry their frames' durations
+
+
+class PictureEncoder:
+    """Turns upright frames into packets of one stream."""
+
+    def __init__(self, stream: Any, source: VideoInfo) -> None:
+        self.stream, self.source = stream, source
+        self.reformatter = VideoReformatter()
+        self.palettes = Palettes() if stream.pix_fmt == "pal8" else None
+
+    def encode(self, frame: Frame | None) -> list[Any]:
+        """Packets that are ready after one more upright frame; None flushes the encoder."""
+        packets = [packet for coded in self._coded(frame) for packet in self.stream.encode(coded)]
+        return packets + (list(self.stream.encode(None)) if frame is None else [])
+
+    def _coded(self, frame: Frame | None) -> Iterator[av.VideoFrame]:
+        picture = None if frame is None else self._picture(frame)
+        if self.palettes is not None:
+            yield from self.palettes.push(picture)
+        elif picture is not None:
+            yield self._converted(picture)
+
+    def _picture(self, frame: Frame) -> av.VideoFrame:
+        image = np.rot90(frame.image, -self.source.quarter_turns)
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        picture.pts, picture.time_base = frame.pts, self.source.time_base
+        picture.duration = frame.duration
+        return picture
+
+    def _converted(self, picture: av.VideoFrame) -> av.VideoFrame:
+        colour = self.source.colour
+        if self.stream.codec_context.format.is_rgb:
+            coded: Any = self.reformatter.reformat(picture, format=self.stream.pix_fmt)
+        else:
+            coded = self.reformatter.reformat(
+                picture,
+                format=self.stream.pix_fmt,
+                src_colorspace=colour.scaler_matrix,
+                dst_colorspace=colour.scaler_matrix,
+                src_color_range=ColorRange.JPEG,
+                dst_color_range=colour.range,
+                interpolation=SCALING,
+            )
+            colour.apply(coded)
+        coded.pts, coded.time_base = picture.pts, picture.time_base
+        coded.duration = picture.duration
+        return coded  # type: ignore[no-any-return]
+
+
+def add_stream(container: Any, source: VideoInfo, coding: Coding) -> Any:
+    """The video stream with its encoder, not yet open. Raises OutputError."""
+    try:
+        stream: Any = container.add_stream(coding.encoder, rate=source.rate)
+    except (av.FFmpegError, ValueError) as error:
+        raise OutputError(
+            f"cannot write {coding.codec} video into a {container.format.name} file ({error}); "
+            "use --codec h264, or a .mkv file"
+        ) from error
+    context = stream.codec_context
+    stream.width, stream.height = coded_size(source)
+    stream.pix_fmt = coding.pix_fmt
+    context.time_base = source.time_base
+    context.flags |= FRAME_DURATION_FLAG
+    context.options = {**coding.options, **_quiet(coding), **_hdr_options(coding, source.mastering)}
+    if coding.bitrate is not None:
+        context.bit_rate = coding.bitrate
+    elif coding.hardware or coding.codec == "vp9":
+        context.bit_rate = 0  # else the quality is only an upper bound to a default rate
+    return stream
+
+
+def tag_stream(stream: Any, source: VideoInfo, codec: str, muxer: str) -> None:
+    """What stream and container say of the picture, whether it is encoded here or was before."""
+    context = stream.codec_context
+    stream.time_base = source.time_base
+    context.framerate = source.rate
+    context.sample_aspect_ratio = source.sample_aspect_ratio
+    if codec not in ("gif", "webp", "png"):  # those are RGB
+        source.colour.apply(context)
+    if codec == "hevc" and muxer in ("mp4", "mov"):
+        context.codec_tag = "hvc1"  # the form that Apple's players take
+    if source.display_matrix is not None:
+        stream.set_display_matrix(source.display_matrix)
+
+
+def start(container: Any, stream: Any, coding: Coding) -> None:
+    """Open the encoder and write the header: what does not go together shows here. Raises OutputError."""
+    context = stream.codec_context
+    try:
+        context.open()
+    except av.FFmpegError as error:
+        raise OutputError(
+            f"the encoder {coding.encoder} refuses {context.width}x{context.height} frames in "
+            f"{coding.pix_fmt} ({error.strerror}); use --codec h264, or another --size"
+        ) from error
+    try:
+        container.start_encoding()
+    except av.FFmpegError as error:
+        raise OutputError(
+            f"cannot write {coding.codec} video into a {container.format.name} file ({error.strerror}); "
+            "use --codec h264, or a .mkv file"
+        ) from error
+
+
+def coded_size(source: VideoInfo) -> tuple[int, int]:
+    """(width, height) of the picture as it is stored, before players turn it."""
+    turned = source.quarter_turns % 2
+    return (source.height, source.width) if turned else (source.width, source.height)
+
+
+def holds_mastering(coding: Coding) -> bool:
+    """Whether PyAV can hand the encoder what is known of the mastering display."""
+    return coding.encoder in ("libx265", "libsvtav1")
+
+
+def _quiet(coding: Coding) -> dict[str, str]:
+    """x265 prints statistics otherwise."""
+    return {"x265-params": "log-level=error"} if coding.encoder == "libx265" else {}
+
+
+def _hdr_options(coding: Coding, mastering: Mastering | None) -> dict[str, str]:
+    """Mastering display and light levels in the words of x265 and SVT-AV1."""
+    if mastering is None:
+        return {}
+    if coding.encoder == "libx265":
+        words = ["log-level=error", "hdr10=1", *_x265(mastering)]
+        return {"x265-params": ":".join(words)}
+    if coding.encoder == "libsvtav1":
+        return {"svtav1-params": ":".join(_svt(mastering))}
+    return {}
+
+
+def _x265(mastering: Mastering) -> Iterator[str]:
+    """Chromaticities in units of 0.00002, luminance in 0.0001 cd/m2 (H.265 D.3.28)."""
+    if mastering.primaries and mastering.luminance:
+        red, green, blue, white = _points(mastering, Fraction(50000))
+        least, most = (round(value * 10000) for value in mastering.luminance)
+        yield f"master-display=G{green}B{blue}R{red}WP{white}L({most},{least})"
+    if mastering.light:
+        yield f"max-cll={mastering.light[0]},{mastering.light[1]}"
+
+
+def _svt(mastering: Mastering) -> Iterator[str]:
+    if mastering.primaries and mastering.luminance:
+        red, green, blue, white = _points(mastering, None)
+        least, most = (float(value) for value in mastering.luminance)
+        yield f"mastering-display=G{green}B{blue}R{red}WP{white}L({most:.4f},{least:.4f})"
+    if mastering.light:
+        yield f"content-light={mastering.light[0]},{mastering.light[1]}"
+
+
+def _points(mastering: Mastering, units: Fraction | None) -> Iterator[str]:
+    values = [f"{float(v):.5f}" if units is None else str(round(v * units)) for v in mastering.primaries]
+    return (f"({x},{y})" for x, y in zip(values[0::2], values[1::2], strict=True))

@@ -1,0 +1,75 @@
+"""NVIDIA's video units through PyAV: whether they are there, and what ``--hw`` then means.
+
+``off`` never uses them. ``on`` uses them or stops with an error. ``auto`` uses them where they can do the
+job and goes on in software where not; which one was used is part of the result.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+import av
+from av.codec.hwaccel import HWAccel
+
+from mst_deploy.errors import BackendError, InvalidArgument
+
+MODES = ("auto", "on", "off")
+
+
+def check_mode(mode: str) -> None:
+    """Raises InvalidArgument."""
+    if mode not in MODES:
+        raise InvalidArgument(f"--hw must be one of {', '.join(MODES)}, got {mode!r}")
+
+
+@cache
+def device_opens() -> bool:
+    """Whether a CUDA device can be opened for decoding."""
+    try:
+        codec = av.Codec("h264", "r")
+        HWAccel("cuda").create(codec)
+    except (av.FFmpegError, NotImplementedError, ValueError):
+        return False
+    return True
+
+
+@cache
+def encoder_opens(name: str, pix_fmt: str) -> bool:
+    """Whether an encoder starts on this machine: tried, because FFmpeg lists all that it was built with."""
+    try:
+        context: Any = av.CodecContext.create(name, "w")
+        context.width, context.height, context.pix_fmt = 256, 256, pix_fmt
+        context.time_base = Fraction(1, 25)
+        context.open()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def decoding(mode: str) -> HWAccel | None:
+    """What to open a file with; None means software. Raises BackendError for ``on`` without hardware."""
+    check_mode(mode)
+    if mode == "off":
+        return None
+    if device_opens():
+        return HWAccel("cuda", allow_software_fallback=mode == "auto")
+    if mode == "on":
+        raise BackendError(
+            "--hw on needs an NVIDIA GPU with its driver, and none could be opened; use --hw auto or --hw off"
+        )
+    return None
+
+
+def use_encoder(mode: str, name: str | None, pix_fmt: str) -> bool:
+    """Whether to encode with a hardware encoder. Raises BackendError for ``on`` where it does not start."""
+    check_mode(mode)
+    if mode == "off":
+        return False
+    if name is not None and encoder_opens(name, pix_fmt):
+        return True
+    if mode == "on":
+        what = "this codec has no hardware encoder" if name is None else f"{name} does not start ({pix_fmt})"
+        raise BackendError(f"--hw on: {what} on this machine; use --hw auto, --hw off or another --codec")
+    return False

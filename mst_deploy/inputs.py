@@ -1,0 +1,39 @@
+"""Which files a command works on: files, folders and patterns, in the order given."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from mst_deploy.errors import InputError
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
+                  ".wmv", ".flv", ".ogv", ".3gp", ".vob", ".y4m")  # fmt: skip
+
+
+def expand(inputs: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
+    """Files for ``inputs``: those of a folder with one of the suffixes, those that a pattern matches.
+
+    Each file once, folders and patterns sorted by name, folders without their sub-folders. A name with
+    ``*`` in it that exists is a file. Raises InputError for what stands for no file.
+    """
+    found: dict[Path, None] = {}
+    for path in inputs:
+        if path.is_dir():
+            files = [file for file in sorted(path.iterdir()) if _wanted(file, suffixes)]
+            if not files:
+                raise InputError(f"the folder {path} has no file of the types {', '.join(suffixes)}")
+        elif not path.exists() and glob.has_magic(str(path)):
+            files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 - Path.glob takes no absolute pattern
+            files = [file for file in files if file.is_file()]
+            if not files:
+                raise InputError(f"no file matches {path}; check the pattern")
+        else:
+            files = [path]
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def _wanted(file: Path, suffixes: Sequence[str]) -> bool:
+    return file.is_file() and file.suffix.lower() in suffixes and not file.name.startswith(".")

@@ -1,0 +1,178 @@
+"""One video from file to file: all stages side by side, in parts that survive a crash."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from mst_deploy import __version__
+from mst_deploy.backends import Generator
+from mst_deploy.disk import check_before, expected_bytes
+from mst_deploy.looks import Looks
+from mst_deploy.masks import open_mask
+from mst_deploy.pipeline import Painted, Planner, Size, depth_for, stylize_frames
+from mst_deploy.segments import SegmentedOutput, Segmenting, open_segmented
+from mst_deploy.stages import Line, Meter
+from mst_deploy.video import VideoInfo, VideoReader, resized
+from mst_deploy.video_writer import EncodeOptions
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """How a video is made, apart from how it shall look."""
+
+    size: Size = field(default_factory=Size)
+    encode: EncodeOptions = field(default_factory=EncodeOptions)
+    batch: int = 1
+    """Pictures in one call of the generator."""
+    part_frames: int = 120
+    """Frames of one part of the result: what a crash can cost at most."""
+    resume: bool = False
+    """Go on with an unfinished job beside the output, if there is one."""
+    force: bool = False
+    """Throw an unfinished job away instead of refusing to."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """What is called while a job runs."""
+
+    on_start: Callable[[VideoInfo, int], None] = lambda info, done: None
+    """Before the first frame: what will be written, and how many frames of it are there already."""
+    on_frame: Callable[[int], None] = lambda done: None
+    """After each frame: how many are painted."""
+    on_note: Callable[[str], None] = lambda note: None
+    """Something the user should know."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished job made."""
+
+    output: Path
+    width: int
+    height: int
+    frames: int
+    seconds: float
+    """Wall time, from opening the input to the closed result."""
+    resumed: int = 0
+    """Frames of an earlier run among them."""
+    stages: dict[str, float] = field(default_factory=dict)
+    """Share of the wall time that each stage worked; they run side by side, so the sum may exceed 1."""
+    limit: str = ""
+    """The stage that worked longest."""
+
+    @property
+    def fps(self) -> float:
+        return (self.frames - self.resumed) / self.seconds if self.seconds > 0 else 0.0
+
+
+def stylize_video(
+    source: Path,
+    output: Path,
+    generator: Generator,
+    looks: Looks,
+    options: JobOptions | None = None,
+    listener: Listener | None = None,
+) -> Result:
+    """Stylise a whole file; ``output`` exists only when every frame went through.
+
+    Memory does not grow with the length. On Ctrl-C the frames up to there become a file that plays
+    (``out.interrupted.mp4``), and KeyboardInterrupt carries a note that says so; finished parts are kept
+    for ``resume`` then and after an error. Raises InputError, OutputError, BackendError.
+    """
+    options, listener = options or JobOptions(), listener or Listener()
+    started = time.perf_counter()
+    meter = Meter()
+    with VideoReader(source) as reader, open_mask(looks.timeline.mask) as mask:
+        info = reader.info
+        target = resized(info, *options.size.applied(info.width, info.height))
+        planner = Planner(looks, target.width, target.height, info.time_base, mask)
+        plan = Segmenting(
+            settings(target, generator, looks, options), options.part_frames, options.resume, options.force
+        )
+        note = check_before(
+            output, expected_bytes(options.encode.codec, target.width, target.height, info.frames)
+        )
+        if note:
+            listener.on_note(note)
+        with open_segmented(output, target, options.encode, plan) as parts:
+            resumed = parts.done
+            listener.on_start(target, resumed)
+            if not parts.painted:
+                painted = stylize_frames(
+                    reader, generator, planner, batch=options.batch, skip=resumed, meter=meter
+                )
+                with closing(painted):
+                    _write_all(painted, parts, meter, listener)
+            with meter.working("join"):
+                parts.finish()
+    seconds = time.perf_counter() - started
+    return Result(
+        output, target.width, target.height, parts.written, seconds, resumed,
+        {stage: spent / seconds for stage, spent in meter.seconds.items()}, meter.limit(),
+    )  # fmt: skip
+
+
+def _write_all(painted: Iterator[Painted], parts: SegmentedOutput, meter: Meter, listener: Listener) -> None:
+    """Painting in this thread, composing and encoding behind it."""
+
+    def encode(frame: object) -> None:
+        with meter.working("encode"):
+            parts.write(frame)  # type: ignore[arg-type]
+
+    def compose(item: Painted) -> None:
+        with meter.working("compose"):
+            frame = item.shown()
+        to_encoder(frame)
+
+    done = parts.done
+    with Line(depth_for(parts.source.width, parts.source.height)) as behind:
+        to_encoder = behind.behind("encode", encode)
+        hand_on = behind.behind("compose", compose)
+        try:
+            for item in painted:
+                hand_on(item)
+                done += 1
+                listener.on_frame(done)
+        except KeyboardInterrupt as stop:
+            behind.finish()
+            kept = parts.keep()
+            if kept:
+                stop.add_note(kept)
+            raise
+        behind.finish()
+
+
+def settings(source: VideoInfo, generator: Generator, looks: Looks, options: JobOptions) -> dict[str, str]:
+    """Everything a result depends on, in words: a job goes on only with the same."""
+    file = source.path.stat()
+    films = hashlib.sha256()
+    for name, row in looks.rows.items():
+        films.update(name.encode() + row.tobytes())
+    manifest = generator.manifest
+    return {
+        "input": f"{source.path.resolve()} of {file.st_size} bytes, changed at {file.st_mtime_ns} ns",
+        "model": f"{manifest.model_id} {manifest.precision}",
+        "runtime": f"{type(generator).__name__} on {generator.device}",
+        "styles": f"{looks.timeline.label} {films.hexdigest()[:16]}",
+        "timeline": repr(looks.timeline),
+        "mask": _file_text(looks.timeline.mask),
+        "size": f"{source.width}x{source.height}",
+        "coding": repr(options.encode),
+        "batch": str(options.batch),
+        "part": f"{options.part_frames} frames",
+        "program": f"mst {__version__}, PyAV {version('av')}",
+    }
+
+
+def _file_text(path: Path | None) -> str:
+    if path is None:
+        return "none"
+    file = path.stat()
+    return f"{path.resolve()} of {file.st_size} bytes, changed at {file.st_mtime_ns} ns"

@@ -1,0 +1,157 @@
+"""A result in parts: every so many frames the file is closed and entered in the journal.
+
+Parts begin at fixed frame numbers, never where a job happened to stop, so an interrupted job that went on
+codes the very same parts as one that ran through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from mst_deploy.disk import check_during
+from mst_deploy.errors import InvalidArgument
+from mst_deploy.journal import JOINED, PAINTED, PAINTING, Journal
+from mst_deploy.video import Frame, VideoInfo
+from mst_deploy.video_writer import (
+    EncodeOptions,
+    VideoWriter,
+    join_segments,
+    open_segment,
+    segment_suffix,
+)
+
+
+@dataclass(frozen=True)
+class Segmenting:
+    """How a job is written in parts."""
+
+    settings: dict[str, str]
+    """Everything the result depends on, in words; a job only goes on with the same."""
+    frames_each: int = 120
+    """Frames of a part: what a crash can cost at most. Every part begins with a key frame."""
+    resume: bool = False
+    """Go on with an unfinished job if there is one."""
+    force: bool = False
+    """Throw an unfinished job away."""
+
+    def __post_init__(self) -> None:
+        if self.frames_each < 1:
+            raise InvalidArgument(f"a part must have at least 1 frame, got {self.frames_each}")
+
+
+class SegmentedOutput:
+    """Writes parts, enters them, joins them. Use through :func:`open_segmented`."""
+
+    def __init__(self, journal: Journal, source: VideoInfo, options: EncodeOptions, frames_each: int) -> None:
+        self.journal, self.source, self.options = journal, source, options
+        self.frames_each = frames_each
+        self.done = self.written = journal.entries.frames
+        self.open = ExitStack()
+        self.writer: VideoWriter | None = None
+        self.end: Fraction | None = None
+
+    def write(self, frame: Frame) -> None:
+        """Encode one upright frame; every so many the part is closed and entered."""
+        if self.writer is None:
+            self.check_room()
+            self.writer = self.open.enter_context(
+                open_segment(self.journal.path(self.name), self.source, self.options)
+            )
+        with ExitStack() as unless_it_fails:
+            unless_it_fails.push(self.open.pop_all())
+            self.writer.write(frame)
+            self.open = unless_it_fails.pop_all()
+        self.written += 1
+        self.end = (frame.pts + frame.duration) * self.source.time_base
+        if self.written % self.frames_each == 0:
+            self.close_part()
+
+    @property
+    def painted(self) -> bool:
+        """Whether every frame is there already, and only joining is left."""
+        return self.journal.entries.state != PAINTING
+
+    def finish(self) -> None:
+        """Join the parts, give the result its name, clear up. Every step may be the last before a crash."""
+        self.close_part()
+        journal, output = self.journal, self.journal.output
+        whole = journal.path(output.name)
+        if journal.entries.state != JOINED:
+            journal.mark(PAINTED)
+            self.join(whole, [part.name for part in journal.entries.parts])
+            journal.mark(JOINED, whole)
+        if whole.exists():  # else the crash came after this line
+            whole.replace(output)
+        interrupted_name(output).unlink(missing_ok=True)  # superseded
+        journal.remove()
+
+    def keep(self) -> str:
+        """After an interruption: join what there is to a file that plays. Says where; "" for no frame."""
+        names = [part.name for part in self.journal.entries.parts]
+        if self.writer is not None:
+            self.writer = None
+            self.open.close()
+            names.append(self.name)
+        if not names:
+            return ""
+        playable = interrupted_name(self.journal.output)
+        self.join(playable, names, until=self.end)
+        kept = f"the first {self.written} frames are in {playable}"
+        return f"{kept}; the same command with --resume goes on" if self.journal.entries.parts else kept
+
+    def abandon(self, error: BaseException) -> None:
+        """After an error: forget the open part, and the folder too if nothing else is in it."""
+        self.open.__exit__(type(error), error, error.__traceback__)
+        if not self.journal.entries.parts:
+            self.journal.remove()
+        else:
+            frames = self.journal.entries.frames
+            error.add_note(f"the first {frames} frames are kept: the same command with --resume goes on")
+
+    @property
+    def name(self) -> str:
+        """File of the part that is being written."""
+        return f"{len(self.journal.entries.parts):06d}{segment_suffix(self.options)}"
+
+    def close_part(self) -> None:
+        if self.writer is None:
+            return
+        name, frames = self.name, self.written - self.journal.entries.frames
+        self.writer = None
+        self.open.close()
+        self.journal.add(name, frames)
+
+    def join(self, path: Path, names: list[str], until: Fraction | None = None) -> None:
+        files = [self.journal.path(name) for name in names]
+        join_segments(path, self.source, self.options, files, until=until)
+
+    def check_room(self) -> None:
+        sizes = [part.bytes for part in self.journal.entries.parts]
+        check_during(self.journal.output, sum(sizes), max(sizes, default=0))
+
+
+@contextmanager
+def open_segmented(
+    output: Path, source: VideoInfo, options: EncodeOptions, plan: Segmenting
+) -> Iterator[SegmentedOutput]:
+    """The parts of a result, those of an earlier run included. Raises OutputError.
+
+    On an error finished parts are kept for --resume; with none, nothing is left.
+    """
+    with Journal(output) as journal:
+        journal.begin(plan.settings, resume=plan.resume, force=plan.force)
+        parts = SegmentedOutput(journal, source, options, plan.frames_each)
+        try:
+            yield parts
+        except BaseException as error:
+            parts.abandon(error)
+            raise
+
+
+def interrupted_name(output: Path) -> Path:
+    """Where the playable part of an interrupted job goes: ``out.interrupted.mp4``."""
+    return output.with_name(f"{output.stem}.interrupted{output.suffix}")

@@ -1,0 +1,71 @@
+"""Numbered pictures as an output: ``out%06d.png``."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mst_deploy.codecs import EncodeOptions
+from mst_deploy.demuxing import sequence_numbers
+from mst_deploy.errors import OutputError
+from mst_deploy.images import IMAGE_SUFFIXES, save_image
+from mst_deploy.video_info import Frame, VideoInfo
+
+
+class SequenceWriter:
+    """Writes upright frames as pictures from number 1; all take their names when the block ends well."""
+
+    def __init__(self, pattern: Path, source: VideoInfo, options: EncodeOptions) -> None:
+        sequence_numbers(pattern)  # refuses what is no pattern
+        if pattern.suffix.lower() not in IMAGE_SUFFIXES:
+            known = ", ".join(IMAGE_SUFFIXES)
+            raise OutputError(f"cannot write {pattern}: unknown picture type; use one of {known}")
+        if options.codec not in (None, "png") or options.crf is not None or options.bitrate is not None:
+            raise OutputError(f"{pattern.name} names pictures; leave --codec, --crf and --bitrate out")
+        if source.colour.hdr:
+            raise OutputError("numbered pictures hold no HDR; use --sdr")
+        self.pattern, self.source, self.written = pattern, source, 0
+
+    @property
+    def not_kept(self) -> tuple[str, ...]:
+        """What of the source pictures have no room for, in words."""
+        rate = f"{float(self.source.rate):.5g}"
+        losses = [f"times and everything beside the picture (numbered pictures; {rate} a second)"]
+        if self.source.sample_aspect_ratio != 1:
+            losses.append(f"pixels that are not square ({self.source.sample_aspect_ratio})")
+        return tuple(losses)
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """Nothing but pictures is copied."""
+        return ()
+
+    def __enter__(self) -> Self:
+        folder = self.pattern.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.room = Path(tempfile.mkdtemp(prefix=".pictures-", dir=folder))
+        except OSError as error:
+            raise OutputError(f"cannot write into the folder {folder}: {error.strerror}") from error
+        return self
+
+    def write(self, frame: Frame) -> None:
+        """Save one upright frame under the next number."""
+        self.written += 1
+        save_image(self.room / (self.pattern.name % self.written), frame.image)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                for picture in sorted(self.room.iterdir()):
+                    picture.replace(self.pattern.parent / picture.name)
+        finally:
+            shutil.rmtree(self.room, ignore_errors=True)

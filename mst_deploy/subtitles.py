@@ -1,0 +1,35 @@
+"""Text subtitles in the form that a container takes, through FFmpeg's decoders and encoders."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import av
+from av.packet import Packet
+
+TEXT = {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
+"""Subtitles that are words; the others are pictures and cannot be rewritten."""
+FORM = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip", "webm": "webvtt"}
+"""What each muxer takes."""
+
+
+class SubtitleRewriter:
+    """Packets of one text form into another; times stay, of the looks what both forms know."""
+
+    def __init__(self, stream: Any, form: str) -> None:
+        self.decoder: Any = stream.codec_context
+        self.decoder.open(strict=False)
+        self.encoder = cast(Any, av.CodecContext.create(form, "w"))
+        self.encoder.time_base = stream.time_base
+        self.encoder.subtitle_header = self.decoder.subtitle_header
+        self.encoder.open()
+
+    def __call__(self, packet: Any) -> Any:
+        """The packet anew, or None where it shows nothing (mp4 fills pauses with empty ones)."""
+        shown = self.decoder.decode2(packet)
+        if shown is None or not len(shown):
+            return None
+        made = Packet(bytes(self.encoder.encode_subtitle(shown)))
+        made.pts = made.dts = packet.pts
+        made.duration, made.time_base = packet.duration, packet.time_base
+        return made

@@ -1,0 +1,91 @@
+"""What is known of a video: frames, the stream they come from, how to read it, and what was damaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mst_deploy.colour import ColourTags, Mastering
+from mst_deploy.demuxing import Pipe
+from mst_deploy.spans import Cut, Span
+
+Image = NDArray[np.uint8]
+"""(H, W, 3) RGB, upright."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture and when it is shown."""
+
+    image: Image = field(repr=False)
+    pts: int
+    """Presentation time in units of the stream's time base."""
+    duration: int
+    """How long it is shown, same units; 0 if unknown."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What of a file is read, and how."""
+
+    span: Span = field(default_factory=Span)
+    sdr: bool = False
+    """Map high dynamic range to BT.709."""
+    hw: str = "off"
+    """NVIDIA's decoder: off, on, or auto (where it can do the job)."""
+    rate: Fraction | None = None
+    """Pictures a second of a numbered sequence; None means 25."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What the container says about the first video stream, and how it is read."""
+
+    path: Path
+    width: int
+    """Of the upright picture, in pixels."""
+    height: int
+    time_base: Fraction
+    """Seconds per unit of a frame's pts."""
+    rate: Fraction
+    """Average frames per second."""
+    frames: int
+    """Number of frames as far as the container knows, else an estimate; for progress only."""
+    quarter_turns: int
+    """Turns of 90 degrees, counter-clockwise, from the coded to the upright picture."""
+    display_matrix: tuple[int, ...] | None
+    sample_aspect_ratio: Fraction
+    """Width by height of one pixel of the coded picture."""
+    colour: ColourTags
+    """Of the output, which is that of the input unless it was mapped to SDR."""
+    audio: tuple[str, ...]
+    """Codec of every audio stream."""
+    not_kept: tuple[str, ...]
+    """What of this file an output will not have as it was, in words."""
+    clock: int
+    """Least common denominator of the time bases of video and audio."""
+    stream_index: int = 0
+    """Number of the video stream in its file."""
+    depth: int = 8
+    """Bits of a colour value that an output needs."""
+    mastering: Mastering | None = None
+    cut: Cut | None = None
+    """Which part is read; its start is moved to 0."""
+    decoder: str = ""
+    """What decodes: FFmpeg's name, and ``cuda`` where the GPU does it."""
+    pipe: Pipe | None = field(default=None, repr=False, compare=False)
+    """Where the other streams come from if the file can be read only once."""
+
+
+def resized(info: VideoInfo, width: int, height: int) -> VideoInfo:
+    """The same stream with upright frames of another size.
+
+    Pixels stay as wide as they were unless the shape of the picture changes; then they are square.
+    """
+    same_shape = abs(width * info.height - height * info.width) < 2 * max(info.width, info.height)
+    ratio = info.sample_aspect_ratio if same_shape else Fraction(1)
+    return replace(info, width=width, height=height, sample_aspect_ratio=ratio)

@@ -1,0 +1,121 @@
+"""Damaged files: a message in words, or a finished file that says what it lost; no hang, no traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from mst_deploy.errors import InputError
+from mst_deploy.spans import Span
+from mst_deploy.video import ReadOptions, VideoReader
+from tests.clips import Clip, probe, write_clip, write_film
+from tests.mutants import LIMIT, mutated
+
+ROOT = Path(__file__).parent.parent
+FRAMES = 48
+
+
+@pytest.fixture(scope="module")
+def sources(clip_folder: Path) -> list[Path]:
+    coding = {"crf": "12", "bf": "2", "g": "12"}
+    return [
+        write_clip(clip_folder / "broken.mp4", Clip(frames=FRAMES, audio=2, options=coding)),
+        write_film(clip_folder / "broken.mkv", FRAMES),
+        write_clip(clip_folder / "broken.ts", Clip(frames=FRAMES, audio=0, options=coding)),
+        write_clip(
+            clip_folder / "hevc.mp4",
+            Clip(frames=FRAMES, codec="libx265", audio=1, options={"x265-params": "log-level=error"}),
+        ),
+        write_clip(clip_folder / "mpeg4.avi", Clip(frames=FRAMES, codec="mpeg4", audio=0)),
+        write_clip(clip_folder / "vp9.webm", Clip(frames=FRAMES, codec="libvpx-vp9", audio=0)),
+    ]
+
+
+def judge(sources: list[Path], seeds: range, folder: Path) -> list[dict[str, Any]]:
+    """One worker for all files; a hang or a crash ends it, and the file it was at is named."""
+    files = []
+    for seed in seeds:
+        source = sources[seed % len(sources)]
+        kind, data = mutated(source.read_bytes(), seed)
+        files.append(folder / f"{seed:03d}-{kind.replace(' ', '-')}{source.suffix}")
+        files[-1].write_bytes(data)
+    results = folder / "results"
+    results.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-m", "tests.mutants", results, *files],
+        capture_output=True, text=True, cwd=ROOT, timeout=LIMIT * len(files),
+    )  # fmt: skip
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    at = files[len(found)] if len(found) < len(files) else None
+    assert done.returncode == 0, f"at {at}: {done.returncode} {done.stderr[-2000:]}"
+    return found
+
+
+def check(found: list[dict[str, Any]], folder: Path) -> None:
+    for each in found:
+        name = Path(each["file"])
+        output = folder / "results" / f"{name.stem}.mkv"
+        if "refused" in each:
+            assert each["refused"].strip(), each
+            assert not output.exists()
+            continue
+        assert each["frames"] > 0
+        with av.open(output) as container:
+            assert len(list(container.decode(video=0))) == each["frames"]
+        # The rest of a transport stream is a transport stream: nothing tells that there was more.
+        if each["frames"] < FRAMES and (name.suffix, "truncated" in name.stem) != (".ts", True):
+            assert each["said"], each
+    assert [path for path in (folder / "results").iterdir() if path.name.startswith(".")] == []
+
+
+def test_damaged_files_are_refused_or_finished_in_words(sources: list[Path], tmp_path: Path) -> None:
+    found = judge(sources, range(36), tmp_path)
+    check(found, tmp_path)
+    # The set holds both kinds, or it would test nothing.
+    assert any("refused" in each for each in found)
+    assert any(each.get("said") for each in found)
+
+
+@pytest.mark.slow
+def test_two_hundred_damaged_files(sources: list[Path], tmp_path: Path) -> None:
+    check(judge(sources, range(1000, 1200), tmp_path), tmp_path)
+
+
+def test_broken_packets_in_the_middle_cost_only_themselves(clip_folder: Path, tmp_path: Path) -> None:
+    """Three packets out of 48 are overwritten; every frame is a key frame, so the others are whole."""
+    source = write_clip(
+        clip_folder / "middle.mp4",
+        Clip(frames=FRAMES, codec="mjpeg", pix_fmt="yuvj420p", audio=1, options={}, range=2),
+    )
+    data = bytearray(source.read_bytes())
+    with av.open(source) as container:
+        packets = [p for p in container.demux(container.streams.video[0]) if p.size]
+        for number in (10, 20, 30):
+            where, size = packets[number].pos, packets[number].size
+            assert where is not None
+            data[where : where + size] = b"\x55" * size
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(data)
+    with VideoReader(broken) as reader:
+        times = [frame.pts * reader.info.time_base for frame in reader]
+    expected = [time for number, time in enumerate(probe(source).times) if number not in (10, 20, 30)]
+    assert times == expected
+    assert reader.damage.packets == 3
+    assert reader.damage.words() == ("3 damaged packet(s) gave no picture",)
+
+
+def test_part_of_a_truncated_file_can_be_had(clip_folder: Path, tmp_path: Path) -> None:
+    whole = write_film(clip_folder / "salvage.mkv", 250)
+    data = whole.read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match=r"truncated.*--end"):
+        VideoReader(tmp_path / "cut.mkv")
+    with VideoReader(tmp_path / "cut.mkv", ReadOptions(span=Span(end=Fraction(2)))) as reader:
+        assert len(list(reader)) == 50
