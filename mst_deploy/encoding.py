@@ -81,7 +81,8 @@ def add_stream(container: Any, source: VideoInfo, coding: Coding) -> Any:
     stream.pix_fmt = coding.pix_fmt
     context.time_base = source.time_base
     context.flags |= FRAME_DURATION_FLAG
-    context.options = {**coding.options, **_quiet(coding), **_hdr_options(coding, source.mastering)}
+    hdr = _hdr_options(coding, source.mastering)
+    context.options = {**coding.options, **_repeatable(coding), **_quiet(coding), **hdr}
     if coding.bitrate is not None:
         context.bit_rate = coding.bitrate
     elif coding.hardware or coding.codec == "vp9":
@@ -112,6 +113,13 @@ def coded_size(source: VideoInfo) -> tuple[int, int]:
 def holds_mastering(coding: Coding) -> bool:
     """Whether PyAV can hand the encoder what is known of the mastering display."""
     return coding.encoder in ("libx265", "libsvtav1")
+
+
+def _repeatable(coding: Coding) -> dict[str, str]:
+    """With threads that work on several frames at once, x264 gives other pixels every few runs (seen with
+    its tree-based rate control); threads that share a frame always gave the same. Jobs that are gone on
+    with rely on it."""
+    return {"x264-params": "sliced-threads=1"} if coding.encoder == "libx264" else {}
 
 
 def _quiet(coding: Coding) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mst_deploy import job, stages
+from mst_deploy import segments, stages
 from mst_deploy.errors import InputError, MstError
 from mst_deploy.job import JobOptions, Listener, stylize_video
 from mst_deploy.looks import FrameLook, Looks, plain_looks
@@ -193,7 +193,7 @@ STAGES: dict[str, Callable[[pytest.MonkeyPatch, BaseException, int, Any], Any]] 
         VideoWriter, "write", failing(error, at, VideoWriter.write)
     ),
     "join": lambda patch, error, at, generator: patch.setattr(
-        job.SegmentedOutput, "join", failing(error, 0, job.SegmentedOutput.join)
+        segments.SegmentedOutput, "join", failing(error, 0, segments.SegmentedOutput.join)
     ),
 }
 
