@@ -9,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, VideoReformatter
+from numpy._core import _multiarray_umath  # what NumPy found out about the processor
 
 from mst_deploy.codecs import Coding
 from mst_deploy.colour import Mastering
@@ -116,10 +117,13 @@ def holds_mastering(coding: Coding) -> bool:
 
 
 def _repeatable(coding: Coding) -> dict[str, str]:
-    """With threads that work on several frames at once, x264 gives other pixels every few runs (seen with
-    its tree-based rate control); threads that share a frame always gave the same. Jobs that are gone on
-    with rely on it."""
-    return {"x264-params": "sliced-threads=1"} if coding.encoder == "libx264" else {}
+    """Keep x264 from its AVX-512 code, which gives other pixels in every run.
+
+    Seen with x264 165 at sizes whose width is no multiple of 128, only with macroblock-tree rate control.
+    Jobs that are gone on with rely on the same frames giving the same packets; AVX2 does.
+    """
+    wide = coding.encoder == "libx264" and getattr(_multiarray_umath, "__cpu_features__", {}).get("AVX512F")
+    return {"x264-params": "asm=AVX2"} if wide else {}
 
 
 def _quiet(coding: Coding) -> dict[str, str]:

@@ -114,7 +114,7 @@ class SegmentedOutput:
         self.open.__exit__(type(error), error, error.__traceback__)
         if not self.journal.entries.parts:
             self.journal.remove()
-        else:
+        elif not getattr(error, "__notes__", ()):  # keep() has not told it already
             frames = self.journal.entries.frames
             error.add_note(f"the first {frames} frames are kept: the same command with --resume goes on")
 

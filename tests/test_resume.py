@@ -252,7 +252,7 @@ def test_a_job_on_another_input_is_refused(tmp_path: Path, bundle: Any, film: An
 
 def test_a_part_that_was_damaged_is_made_again(clip: Path, tmp_path: Path, bundle: Any, film: Any) -> None:
     output = tmp_path / "out.mp4"
-    stopped(clip, output, bundle, film, OutputError("no more"), at=36)
+    stopped(clip, output, bundle, film, OutputError("no more"), at=35)
     second = parts_folder(output) / "000001.mp4"
     data = bytearray(second.read_bytes())
     data[len(data) // 2] ^= 1
@@ -309,23 +309,26 @@ def test_a_full_disk_is_noticed_before(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("missing", "said"), [(1, 1), (0, 0)])
 def test_a_disk_that_may_become_full_is_said(
-    clip: Path, tmp_path: Path, bundle: Any, film: Any, monkeypatch: pytest.MonkeyPatch
+    missing: int,
+    said: int,
+    clip: Path,
+    tmp_path: Path,
+    bundle: Any,
+    film: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """One byte less than parts and result are expected to take is worth a note, and no more."""
+    needed = 2 * disk.expected_bytes("h264", 64, 48, 36) + disk.RESERVE
+    free = iter([needed - missing])
+    monkeypatch.setattr(disk, "free_bytes", lambda path: next(free, 10**12))
     notes: list[str] = []
-    expected = 2 * disk.expected_bytes("h264", 64, 48, 36) + disk.RESERVE
-    for free, said in ((expected - 1, 1), (expected, 0)):
-        notes.clear()
-        monkeypatch.setattr(disk, "free_bytes", lambda path, free=free: free)
-        disk_note = disk.check_before(tmp_path / "out.mp4", disk.expected_bytes("h264", 64, 48, 36))
-        assert (disk_note is not None) == bool(said)
-    monkeypatch.setattr(disk, "free_bytes", lambda path: expected - 1)
+    generator = Breaking(bundle, RuntimeError(), 99)
     listener = Listener(on_note=notes.append)
-    stylize_video(
-        clip, tmp_path / "out.mp4", Breaking(bundle, RuntimeError(), 99), plain_looks(film), TEN, listener
-    )
-    assert len(notes) == 1
-    assert "may become full" in notes[0]
+    stylize_video(clip, tmp_path / "out.mp4", generator, plain_looks(film), TEN, listener)
+    assert len(notes) == said
+    assert all("may become full" in note for note in notes)
 
 
 def test_a_disk_that_fills_up_is_noticed_in_time(
