@@ -9,7 +9,7 @@ from typing import Any
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, VideoReformatter
-from numpy._core import _multiarray_umath  # what NumPy found out about the processor
+from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # knows the processor
 
 from mst_deploy.codecs import Coding
 from mst_deploy.colour import Mastering
