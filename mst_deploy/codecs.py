@@ -37,7 +37,8 @@ class Codec:
 
 CODECS = {
     "h264": Codec("libx264", 18, 51, hardware="h264_nvenc"),
-    "hevc": Codec("libx265", 20, 51, deep="yuv420p10le", deep_odd="yuv444p10le", hardware="hevc_nvenc"),
+    "hevc": Codec("libx265", 20, 51, deep="yuv420p10le", deep_odd="yuv444p10le", hardware="hevc_nvenc",
+                  smallest=16),
     "av1": Codec("libsvtav1", 24, 63, odd="yuv420p", deep="yuv420p10le", deep_odd="yuv420p10le",
                  hardware="av1_nvenc", smallest=8),
     "vp9": Codec("libvpx-vp9", 24, 63),
@@ -132,7 +133,7 @@ def coding_for(options: EncodeOptions, width: int, height: int, depth: int) -> C
     if min(width, height) < codec.smallest:
         raise OutputError(
             f"{options.codec} cannot hold {width}x{height}, a side needs {codec.smallest} pixels; "
-            "use --codec h264, or a larger --size"
+            "use --codec h264 or ffv1, or a larger --size"
         )
     odd = bool(width % 2 or height % 2)
     pix_fmt = codec.odd if odd else codec.plain

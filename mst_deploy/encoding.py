@@ -74,7 +74,7 @@ def add_stream(container: Any, source: VideoInfo, coding: Coding) -> Any:
         stream: Any = container.add_stream(coding.encoder, rate=source.rate)
     except (av.FFmpegError, ValueError) as error:
         raise OutputError(
-            f"cannot write {coding.codec} video into this kind of file ({error}); "
+            f"cannot write {coding.codec} video into a {container.format.name} file ({error}); "
             "use --codec h264, or a .mkv file"
         ) from error
     context = stream.codec_context
@@ -103,6 +103,25 @@ def tag_stream(stream: Any, source: VideoInfo, codec: str, muxer: str) -> None:
         context.codec_tag = "hvc1"  # the form that Apple's players take
     if source.display_matrix is not None:
         stream.set_display_matrix(source.display_matrix)
+
+
+def start(container: Any, stream: Any, coding: Coding) -> None:
+    """Open the encoder and write the header: what does not go together shows here. Raises OutputError."""
+    context = stream.codec_context
+    try:
+        context.open()
+    except av.FFmpegError as error:
+        raise OutputError(
+            f"the encoder {coding.encoder} refuses {context.width}x{context.height} frames in "
+            f"{coding.pix_fmt} ({error.strerror}); use --codec h264, or another --size"
+        ) from error
+    try:
+        container.start_encoding()
+    except av.FFmpegError as error:
+        raise OutputError(
+            f"cannot write {coding.codec} video into a {container.format.name} file ({error.strerror}); "
+            "use --codec h264, or a .mkv file"
+        ) from error
 
 
 def coded_size(source: VideoInfo) -> tuple[int, int]:

@@ -147,7 +147,7 @@ class VideoReader:
             yield from self.container.demux(self.stream)
             return
         for packet in self.container.demux():
-            if packet.stream_index == self.stream.index:
+            if packet.stream.index == self.stream.index:  # the last, empty ones have no stream_index
                 yield packet
             elif packet.size:
                 self.pipe.packets.append(packet)

@@ -27,7 +27,7 @@ from mst_deploy.containers import (
     muxer_options,
 )
 from mst_deploy.demuxing import PIPE
-from mst_deploy.encoding import PictureEncoder, add_stream, coded_size, holds_mastering, tag_stream
+from mst_deploy.encoding import PictureEncoder, add_stream, coded_size, holds_mastering, start, tag_stream
 from mst_deploy.errors import OutputError
 from mst_deploy.files import replacing
 from mst_deploy.other_streams import OtherStreams, fits
@@ -56,6 +56,7 @@ class VideoWriter:
             self.encoder = PictureEncoder(stream, source)
             if others:
                 self.others = _with_others(self.container, muxer, source, stream)
+            start(self.container, stream, coding)
         except BaseException:
             self.container.close()
             raise
