@@ -37,13 +37,13 @@ def make_clip(path: Path, width: int, height: int, frames: int) -> Path:
     """H.264, 25 fps, a drifting gradient under noise: neither trivial nor random to code."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:height, 0:width]
-    noise = rng.integers(0, 24, (height, width, 3))
+    noise: Any = rng.integers(0, 24, (height, width, 3))
     with av.open(path, "w") as container:
         stream: Any = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for index in range(frames):
-            base = np.stack([x + 3 * index, y + index, x + y - 2 * index], axis=-1) % 232
-            image = (base + np.roll(noise, index, axis=1)).astype(np.uint8)
+            base: Any = np.stack([x + 3 * index, y + index, x + y - 2 * index], axis=-1) % 232
+            image: Any = (base + np.roll(noise, index, axis=1)).astype(np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
     return path
