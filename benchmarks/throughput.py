@@ -68,14 +68,14 @@ def conversion_ms(size: tuple[int, int], count: int) -> dict[str, float]:
     """Milliseconds a frame for YUV 4:2:0 to RGB and back, as the reader and the writer do it."""
     width, height = size
     rng = np.random.default_rng(0)
-    planes = rng.integers(16, 235, (height * 3 // 2, width), np.uint8)
+    planes: Any = rng.integers(16, 235, (height * 3 // 2, width), np.uint8)
     coded = av.VideoFrame.from_ndarray(planes, format="yuv420p")
     to_rgb, to_yuv = VideoReformatter(), VideoReformatter()
     spent = {"yuv_to_rgb": 0.0, "rgb_to_yuv": 0.0}
     for turn in range(count + 2):
         started = time.perf_counter()
         rgb = to_rgb.reformat(coded, format="rgb24", interpolation=SCALING)
-        image = np.ascontiguousarray(rgb.to_ndarray())
+        image: Any = np.ascontiguousarray(rgb.to_ndarray())
         middle = time.perf_counter()
         picture = av.VideoFrame.from_ndarray(image, format="rgb24")
         to_yuv.reformat(picture, format="yuv420p", interpolation=SCALING)
