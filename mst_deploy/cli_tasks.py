@@ -56,13 +56,15 @@ def find_tasks(
 ) -> list[Task]:
     """What there is to make, with notes on what a result will not have."""
     from mst_deploy.console import say
+    from mst_deploy.segments import interrupted_name
 
     tasks: list[Task] = []
     for path in files:
         with failures.of(path):
             tasks.append(_task(path, label, output, options))
-    results = {task.target.resolve() for task in tasks}
-    if len(results) < len(tasks):
+    targets = {task.target.resolve() for task in tasks}
+    results = targets | {interrupted_name(target) for target in targets}
+    if len(targets) < len(tasks):
         raise InvalidArgument("two inputs would be written to the same file; stylise them one by one")
     wanted = []
     for task in tasks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -166,6 +166,11 @@ def _write_all(painted: Iterator[Painted], out: Output, meter: Meter, listener: 
             kept = out.keep()
             if kept:
                 stop.add_note(kept)
+            raise
+        except Exception as error:
+            if error is not behind.failure:  # what is painted is worth keeping; the first error is told
+                with suppress(Exception):
+                    behind.finish()
             raise
         behind.finish()
 

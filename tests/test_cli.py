@@ -298,6 +298,7 @@ def test_several_videos_folders_and_patterns(small_clip: Path, tmp_path: Path) -
     assert lines[-1] == "mst: 1 of 4 inputs failed: bad.mp4"
     for result in results:
         assert probe(tmp_path / result).times == probe(small_clip).times
+    shutil.copy(small_clip, tmp_path / "in" / "a-zodiac.interrupted.mp4")  # as Ctrl-C leaves it
     again = mst("video", "in", "-s", "zodiac", "--backend", "fake", "--force", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert sorted(path.name for path in (tmp_path / "in").iterdir()) == [

@@ -20,7 +20,7 @@ import pytest
 from mst_deploy import disk
 from mst_deploy.errors import OutputError
 from mst_deploy.job import JobOptions, Listener, stylize_video
-from mst_deploy.journal import JOURNAL, Journal, parts_folder, read_journal
+from mst_deploy.journal import JOURNAL, Journal, parts_folder, read_journal, unfinished
 from mst_deploy.looks import plain_looks
 from mst_deploy.video_writer import EncodeOptions
 from tests.clips import Clip, probe, write_clip
@@ -297,6 +297,26 @@ def test_a_crash_while_clearing_up_is_cleared_up(clip: Path, tmp_path: Path, bun
     )
     assert output.read_bytes() == content
     assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_folder_of_somebody_else_is_left_alone(clip: Path, tmp_path: Path, bundle: Any, film: Any) -> None:
+    folder = parts_folder(tmp_path / "out.mp4")
+    folder.mkdir()
+    (folder / "diary.txt").write_text("precious")
+    assert not unfinished(tmp_path / "out.mp4")
+    with pytest.raises(OutputError, match=r"holds other files \(diary.txt\)"):
+        go_on(clip, tmp_path / "out.mp4", bundle, film)
+    assert (folder / "diary.txt").read_text() == "precious"
+    assert list(tmp_path.rglob("*")) == [folder, folder / "diary.txt"]
+
+
+def test_a_folder_that_a_crash_left_without_a_journal_goes(tmp_path: Path) -> None:
+    folder = parts_folder(tmp_path / "out.mp4")
+    (folder / ".000003-x1y2").mkdir(parents=True)
+    for name in ("lock", "journal.json.new", "000000.mp4", "out.mp4"):
+        (folder / name).touch()
+    assert not unfinished(tmp_path / "out.mp4")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_noticed_before(
