@@ -197,6 +197,24 @@ def test_ctrl_c_before_the_first_frame_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_ctrl_c_and_errors_where_there_are_no_parts(
+    clip: Path, tmp_path: Path, bundle: Any, film: Any
+) -> None:
+    """An animation is written in one piece: it is closed, and kept under the other name."""
+    error = stopped(clip, tmp_path / "out.gif", bundle, film, KeyboardInterrupt(), at=4)
+    kept = tmp_path / "out.interrupted.gif"
+    assert error.__notes__ == [f"the first 4 frames are in {kept}"]
+    assert list(tmp_path.iterdir()) == [kept]
+    with av.open(kept) as container:
+        assert len(list(container.decode(video=0))) == 4
+    kept.unlink()
+    error = stopped(clip, tmp_path / "out.gif", bundle, film, OutputError("no more"), at=4)
+    assert not hasattr(error, "__notes__")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OutputError, match="written in one piece"):
+        go_on(clip, tmp_path / "out.gif", bundle, film)
+
+
 def test_an_error_keeps_the_finished_parts_and_says_so(
     clip: Path, tmp_path: Path, bundle: Any, film: Any
 ) -> None:
