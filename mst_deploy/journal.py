@@ -126,6 +126,9 @@ class Journal:
         self.folder.rmdir()
 
     def _take(self) -> None:
+        parent = self.output.parent
+        if not parent.is_dir():
+            raise OutputError(f"cannot write {self.output}: the folder {parent} does not exist")
         try:
             self.folder.mkdir(exist_ok=True)
             self.lock.acquire(timeout=0)
@@ -135,7 +138,7 @@ class Journal:
             ) from None
         except OSError as error:
             raise OutputError(
-                f"cannot write into the folder {self.output.parent}: {error.strerror}; choose another with -o"
+                f"cannot write into the folder {parent}: {error.strerror}; choose another with -o"
             ) from error
 
     def _save(self) -> None:
