@@ -13,7 +13,8 @@ their times. For whole files, with parts that survive a crash, there is :func:`s
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections import abc
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -25,7 +26,7 @@ from mst_deploy.job import JobOptions, Listener, Result, stylize_video
 from mst_deploy.looks import Looks, read_looks
 from mst_deploy.manifest import Bundle, open_bundle
 from mst_deploy.masks import open_mask
-from mst_deploy.pipeline import Planner, Size, depth_for, stylize_frames, stylize_picture
+from mst_deploy.pipeline import Planner, Size, check_batch, depth_for, stylize_frames, stylize_picture
 from mst_deploy.shipped import DEFAULT_BUNDLE
 from mst_deploy.stages import Line
 from mst_deploy.timeline import StyleKey, Timeline
@@ -71,7 +72,7 @@ def open_video(path: Name) -> VideoReader:
 
 def stylize(
     clip: VideoReader, model: Model, style: str | Timeline, *, size: str | None = None, batch: int = 1
-) -> Iterator[Frame]:
+) -> abc.Generator[Frame, None, None]:
     """Stylised frames of a clip, in order, with the times of their sources.
 
     Decoding runs ahead in threads of its own, which end with the iterator. ``size`` is ``WIDTHxHEIGHT`` or
@@ -79,6 +80,7 @@ def stylize(
     BackendError, InvalidArgument.
     """
     looks = model.looks(style)  # now, not with the first frame: a wrong name is told at once
+    check_batch(batch)
     info = clip.info
     width, height = (Size.parse(size) if size else Size()).applied(info.width, info.height)
     return _frames(clip, model, looks, (width, height), batch)
@@ -86,7 +88,7 @@ def stylize(
 
 def _frames(
     clip: VideoReader, model: Model, looks: Looks, size: tuple[int, int], batch: int
-) -> Iterator[Frame]:
+) -> abc.Generator[Frame, None, None]:
     with open_mask(looks.timeline.mask) as mask:
         planner = Planner(looks, *size, clip.info.time_base, mask)
         with closing(stylize_frames(clip, model.generator, planner, batch=batch)) as painted:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import json
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +20,8 @@ from mst_deploy.cli_job import (
     TimelineOption,
     timeline_of,
 )
-from mst_deploy.errors import InputError, InvalidArgument, MstError, error_line
+from mst_deploy.cli_tasks import Failures, Task, find_tasks, tell_more_losses
+from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.options import (
     BackendOption,
     DeviceOption,
@@ -30,53 +30,28 @@ from mst_deploy.options import (
     ModelOption,
     QuietOption,
     SizeOption,
-    free_to_write,
 )
 
 if TYPE_CHECKING:
     from mst_deploy.job import JobOptions, Result
-    from mst_deploy.video import VideoInfo
-
-
-@dataclass(frozen=True)
-class Task:
-    """One video to make."""
-
-    source: Path
-    target: Path
-    info: VideoInfo
-
-
-@dataclass
-class Failures:
-    """Of several inputs one that fails is told and left out; of one it is the command's error."""
-
-    many: bool
-    paths: list[Path] = field(default_factory=list)
-
-    @contextmanager
-    def of(self, path: Path) -> Iterator[None]:
-        from mst_deploy.console import say
-
-        try:
-            yield
-        except MstError as error:
-            if not self.many:
-                raise
-            self.paths.append(path)
-            say(f"mst: {path.name}: {error_line(error)}")
 
 
 def video(
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="IN...", help="Videos to stylise: files, folders or patterns ('*.mp4')."),
+        typer.Argument(
+            metavar="IN...",
+            help="Videos: files, folders, patterns ('*.mp4'), numbered pictures (in%06d.png), -.",
+        ),
     ],
     style: StylesOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", help="Result: .mp4, .m4v, .mov or .mkv; for several inputs, an existing folder."
+            "-o",
+            "--output",
+            help="Result: .mp4, .m4v, .mov, .mkv, .webm, .gif, .webp, .y4m, numbered pictures (out%06d.png) "
+            "or - for standard output; for several inputs, an existing folder.",
         ),
     ] = None,
     size: SizeOption = None,
@@ -85,11 +60,33 @@ def video(
     mask: MaskOption = None,
     outside: OutsideOption = None,
     timeline: TimelineOption = None,
-    codec: Annotated[str, typer.Option(help="h264, hevc, av1, vp9 or ffv1.")] = "h264",
+    start: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Begin here: seconds or [HH:]MM:SS.")
+    ] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="End before this moment.")] = None,
+    every: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Keep one frame in each interval of this length.")
+    ] = None,
+    rate: Annotated[
+        str | None, typer.Option(help="Frames a second of numbered pictures (in%06d.png). Default: 25.")
+    ] = None,
+    sdr: Annotated[bool, typer.Option("--sdr", help="Map HDR to BT.709 instead of keeping it.")] = False,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            help="h264, hevc, av1, vp9, prores, ffv1 or raw. Default: h264, hevc for more than 8 bits."
+        ),
+    ] = None,
     crf: Annotated[
         int | None,
         typer.Option(help="Coding quality; lower is better and larger. Default: no visible loss."),
     ] = None,
+    bitrate: Annotated[
+        str | None, typer.Option(help="Bits a second in place of a quality: 800k, 4M.")
+    ] = None,
+    hw: Annotated[
+        str, typer.Option(help="NVIDIA's decoder and encoder: off, on, or auto (where they can).")
+    ] = "off",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with what a crash or Ctrl-C left unfinished.")
     ] = False,
@@ -106,22 +103,29 @@ def video(
     Results are named IN-STYLE beside the inputs unless -o says otherwise. Ctrl-C keeps what is done as a
     file that plays; --resume makes the rest.
     """
+    from mst_deploy.codecs import EncodeOptions, parse_bitrate
     from mst_deploy.console import say
     from mst_deploy.inputs import VIDEO_SUFFIXES, expand
     from mst_deploy.job import JobOptions
     from mst_deploy.pipeline import Size
-    from mst_deploy.video_writer import EncodeOptions
+    from mst_deploy.spans import Span
+    from mst_deploy.video_info import ReadOptions
 
     looks = timeline_of(style, strength, preserve_color, mask, outside, timeline)
     options = JobOptions(
-        Size.parse(size) if size else Size(), EncodeOptions(codec, crf), batch, resume=resume, force=force
+        read=ReadOptions(Span.parse(start, end, every), sdr, hw, parse_rate(rate)),
+        size=Size.parse(size) if size else Size(),
+        encode=EncodeOptions(codec, crf, None if bitrate is None else parse_bitrate(bitrate), hw),
+        batch=batch,
+        resume=resume,
+        force=force,
     )
     files = expand(inputs, VIDEO_SUFFIXES)
     many = len(files) > 1
     if many and output and not output.is_dir():
         raise InvalidArgument(f"for several inputs -o must be an existing folder; {output} is not")
     failures = Failures(many)
-    tasks = _tasks(files, looks.label, output, options, failures, quiet)
+    tasks = find_tasks(files, looks.label, output, options, failures, quiet)
     made: list[dict[str, Any]] = []
     try:
         if tasks:
@@ -136,70 +140,6 @@ def video(
         raise InputError(f"{len(failures.paths)} of {len(files)} inputs failed: {names}")
 
 
-def _tasks(
-    files: list[Path], label: str, output: Path | None, options: JobOptions, failures: Failures, quiet: bool
-) -> list[Task]:
-    """What there is to make, with notes on what a result will not have."""
-    from mst_deploy.console import say
-
-    tasks: list[Task] = []
-    for path in files:
-        with failures.of(path):
-            tasks.append(_task(path, label, output))
-    results = {task.target.resolve() for task in tasks}
-    if len(results) < len(tasks):
-        raise InvalidArgument("two inputs would be written to the same file; stylise them one by one")
-    wanted = []
-    for task in tasks:
-        if len(tasks) > 1 and task.source.resolve() in results:
-            say(f"note: {task.source.name} is left out: it is the result of another input", quiet=quiet)
-            continue
-        with failures.of(task.source):
-            if _is_wanted(task, options, quiet):
-                wanted.append(task)
-                _notes(task, options, quiet)
-    return wanted
-
-
-def _task(path: Path, label: str, output: Path | None) -> Task:
-    from mst_deploy.video import VideoReader
-    from mst_deploy.video_writer import default_suffix
-
-    with VideoReader(path) as reader:
-        info = reader.info
-    name = f"{path.stem}-{label}{default_suffix(info)}"
-    if output is None:
-        return Task(path, path.with_name(name), info)
-    return Task(path, output / name if output.is_dir() else output, info)
-
-
-def _is_wanted(task: Task, options: JobOptions, quiet: bool) -> bool:
-    """Whether a result is still to be made. Raises OutputError when its name must not be taken."""
-    from mst_deploy.console import say
-    from mst_deploy.journal import unfinished
-
-    going_on = options.resume and unfinished(task.target)
-    if options.resume and not going_on and not options.force and task.target.exists():
-        say(f"note: {task.target} is there already; --force makes it again", quiet=quiet)
-        return False
-    free_to_write(task.target, task.source, force=options.force or going_on)
-    return True
-
-
-def _notes(task: Task, options: JobOptions, quiet: bool) -> None:
-    from mst_deploy.console import say
-
-    width, height = options.size.applied(task.info.width, task.info.height)
-    if width % 2 or height % 2:
-        say(
-            f"note: {width}x{height} is odd, so the colour is written in 4:4:4, which some players "
-            f"cannot show; --size {width + width % 2}x{height + height % 2} avoids it",
-            quiet=quiet,
-        )
-    for loss in task.info.not_kept:
-        say(f"note: not kept: {loss}", quiet=quiet)
-
-
 def _make(
     tasks: list[Task], job: Job, options: JobOptions, failures: Failures, *, quiet: bool
 ) -> list[dict[str, Any]]:
@@ -207,7 +147,7 @@ def _make(
     from mst_deploy.console import progress, say
     from mst_deploy.job import Listener, stylize_video
 
-    total = sum(task.info.frames for task in tasks)
+    total = sum(task.frames for task in tasks)
     label = tasks[0].source.name if len(tasks) == 1 else f"{len(tasks)} videos"
     made, before = [], 0
     with progress(f"{label} ({job.generator.device})", total, quiet=quiet) as tell:
@@ -219,12 +159,13 @@ def _make(
             )
             with failures.of(task.source):
                 result = stylize_video(task.source, task.target, job.generator, job.looks, options, listener)
-                made.append(_facts(task, result, job))
-            before += task.info.frames
+                made.append(_facts(result, job))
+                tell_more_losses(task, result, quiet)
+            before += task.frames
     return made
 
 
-def _facts(task: Task, result: Result, job: Job) -> dict[str, Any]:
+def _facts(result: Result, job: Job) -> dict[str, Any]:
     return {
         "output": str(result.output),
         "frames": result.frames,
@@ -235,13 +176,27 @@ def _facts(task: Task, result: Result, job: Job) -> dict[str, Any]:
         "fps": round(result.fps, 3),
         "limit": result.limit,
         "stages": {stage: round(share, 3) for stage, share in result.stages.items()},
-        "not_kept": list(task.info.not_kept),
+        "not_kept": list(result.not_kept),
+        "damage": list(result.damage),
         **job.facts(),
     }
 
 
+def parse_rate(text: str | None) -> Fraction | None:
+    """``25``, ``23.976`` or ``24000/1001``, exactly. Raises InvalidArgument."""
+    if text is None:
+        return None
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= 1000:
+        raise InvalidArgument(f"cannot use {text!r} as a rate: give frames a second (25, 24000/1001)")
+    return rate
+
+
 def _tell(done: list[dict[str, Any]], *, as_json: bool, quiet: bool, many: bool) -> None:
-    from mst_deploy.console import answer
+    from mst_deploy.console import answer, say
 
     lines = [
         f"{facts['output']}  {facts['frames']} frames, {facts['width']}x{facts['height']}, "
@@ -250,4 +205,7 @@ def _tell(done: list[dict[str, Any]], *, as_json: bool, quiet: bool, many: bool)
         for facts in done
     ]
     values = {"outputs": done} if many or not done else done[0]
+    if any(facts["output"] == "-" for facts in done):  # the standard output is the video's
+        say(json.dumps(values) if as_json else "\n".join(lines), quiet=quiet and not as_json)
+        return
     answer("\n".join(lines), values, as_json=as_json, quiet=quiet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 from mst_deploy.errors import OutputError
@@ -18,8 +19,15 @@ def expected_bytes(codec: str, width: int, height: int, frames: int) -> int:
 
 
 def free_bytes(path: Path) -> int:
-    """Free space of the disk that a file to be written lies on."""
-    return shutil.disk_usage(path.parent).free
+    """Free space of the disk that a file to be written lies on; endless where nobody knows.
+
+    Folders that are missing or cannot be written to are told when the file is opened.
+    """
+    try:
+        usage = shutil.disk_usage(path.parent)
+    except OSError:
+        return sys.maxsize
+    return usage.free if usage.total else sys.maxsize
 
 
 def check_before(output: Path, expected: int) -> str | None:

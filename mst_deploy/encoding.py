@@ -9,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, VideoReformatter
+from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # knows the processor
 
 from mst_deploy.codecs import Coding
 from mst_deploy.colour import Mastering
@@ -81,7 +82,8 @@ def add_stream(container: Any, source: VideoInfo, coding: Coding) -> Any:
     stream.pix_fmt = coding.pix_fmt
     context.time_base = source.time_base
     context.flags |= FRAME_DURATION_FLAG
-    context.options = {**coding.options, **_quiet(coding), **_hdr_options(coding, source.mastering)}
+    hdr = _hdr_options(coding, source.mastering)
+    context.options = {**coding.options, **_repeatable(coding), **_quiet(coding), **hdr}
     if coding.bitrate is not None:
         context.bit_rate = coding.bitrate
     elif coding.hardware or coding.codec == "vp9":
@@ -131,6 +133,16 @@ def coded_size(source: VideoInfo) -> tuple[int, int]:
 def holds_mastering(coding: Coding) -> bool:
     """Whether PyAV can hand the encoder what is known of the mastering display."""
     return coding.encoder in ("libx265", "libsvtav1")
+
+
+def _repeatable(coding: Coding) -> dict[str, str]:
+    """Keep x264 from its AVX-512 code, which gives other pixels in every run.
+
+    Seen with x264 165 at sizes whose width is no multiple of 128, only with macroblock-tree rate control.
+    Jobs that are gone on with rely on the same frames giving the same packets; AVX2 does.
+    """
+    wide = coding.encoder == "libx264" and getattr(_multiarray_umath, "__cpu_features__", {}).get("AVX512F")
+    return {"x264-params": "asm=AVX2"} if wide else {}
 
 
 def _quiet(coding: Coding) -> dict[str, str]:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 from mst_deploy import __version__
 from mst_deploy.backends import Generator
+from mst_deploy.demuxing import PIPE
 from mst_deploy.disk import check_before, expected_bytes
 from mst_deploy.looks import Looks
 from mst_deploy.masks import open_mask
 from mst_deploy.pipeline import Painted, Planner, Size, depth_for, stylize_frames
-from mst_deploy.segments import SegmentedOutput, Segmenting, open_segmented
+from mst_deploy.segments import Output, Segmenting, open_output
 from mst_deploy.stages import Line, Meter
-from mst_deploy.video import VideoInfo, VideoReader, resized
+from mst_deploy.video import VideoReader
+from mst_deploy.video_info import Frame, ReadOptions, VideoInfo, resized
 from mst_deploy.video_writer import EncodeOptions
 
 
@@ -26,6 +28,7 @@ from mst_deploy.video_writer import EncodeOptions
 class JobOptions:
     """How a video is made, apart from how it shall look."""
 
+    read: ReadOptions = field(default_factory=ReadOptions)
     size: Size = field(default_factory=Size)
     encode: EncodeOptions = field(default_factory=EncodeOptions)
     batch: int = 1
@@ -66,6 +69,10 @@ class Result:
     """Share of the wall time that each stage worked; they run side by side, so the sum may exceed 1."""
     limit: str = ""
     """The stage that worked longest."""
+    not_kept: tuple[str, ...] = ()
+    """What of the source the result does not have, in words."""
+    damage: tuple[str, ...] = ()
+    """What was wrong with the source, in words."""
 
     @property
     def fps(self) -> float:
@@ -89,50 +96,64 @@ def stylize_video(
     options, listener = options or JobOptions(), listener or Listener()
     started = time.perf_counter()
     meter = Meter()
-    with VideoReader(source) as reader, open_mask(looks.timeline.mask) as mask:
+    with VideoReader(source, options.read) as reader, open_mask(looks.timeline.mask) as mask:
         info = reader.info
         target = resized(info, *options.size.applied(info.width, info.height))
         planner = Planner(looks, target.width, target.height, info.time_base, mask)
+        _tell_of_space(output, target, options, listener)
         plan = Segmenting(
             settings(target, generator, looks, options), options.part_frames, options.resume, options.force
         )
-        note = check_before(
-            output, expected_bytes(options.encode.codec, target.width, target.height, info.frames)
-        )
-        if note:
-            listener.on_note(note)
-        with open_segmented(output, target, options.encode, plan) as parts:
-            resumed = parts.done
+        with open_output(output, target, options.encode, plan) as out:
+            resumed = out.done
             listener.on_start(target, resumed)
-            if not parts.painted:
+            if not out.painted:
                 painted = stylize_frames(
                     reader, generator, planner, batch=options.batch, skip=resumed, meter=meter
                 )
                 with closing(painted):
-                    _write_all(painted, parts, meter, listener)
+                    _write_all(painted, out, meter, listener)
             with meter.working("join"):
-                parts.finish()
+                out.finish()
+        damage = reader.damage.words()
     seconds = time.perf_counter() - started
     return Result(
-        output, target.width, target.height, parts.written, seconds, resumed,
-        {stage: spent / seconds for stage, spent in meter.seconds.items()}, meter.limit(),
-    )  # fmt: skip
+        output=output,
+        width=target.width,
+        height=target.height,
+        frames=out.written,
+        seconds=seconds,
+        resumed=resumed,
+        stages={stage: spent / seconds for stage, spent in meter.seconds.items()},
+        limit=meter.limit(),
+        not_kept=(*info.not_kept, *out.not_kept),
+        damage=damage,
+    )
 
 
-def _write_all(painted: Iterator[Painted], parts: SegmentedOutput, meter: Meter, listener: Listener) -> None:
+def _tell_of_space(output: Path, target: VideoInfo, options: JobOptions, listener: Listener) -> None:
+    if output == PIPE:
+        return
+    codec = options.encode.codec or "h264"
+    note = check_before(output, expected_bytes(codec, target.width, target.height, target.frames))
+    if note:
+        listener.on_note(note)
+
+
+def _write_all(painted: Iterator[Painted], out: Output, meter: Meter, listener: Listener) -> None:
     """Painting in this thread, composing and encoding behind it."""
 
-    def encode(frame: object) -> None:
+    def encode(frame: Frame) -> None:
         with meter.working("encode"):
-            parts.write(frame)  # type: ignore[arg-type]
+            out.write(frame)
 
     def compose(item: Painted) -> None:
         with meter.working("compose"):
             frame = item.shown()
         to_encoder(frame)
 
-    done = parts.done
-    with Line(depth_for(parts.source.width, parts.source.height)) as behind:
+    done = out.done
+    with Line(depth_for(out.source.width, out.source.height)) as behind:
         to_encoder = behind.behind("encode", encode)
         hand_on = behind.behind("compose", compose)
         try:
@@ -142,22 +163,27 @@ def _write_all(painted: Iterator[Painted], parts: SegmentedOutput, meter: Meter,
                 listener.on_frame(done)
         except KeyboardInterrupt as stop:
             behind.finish()
-            kept = parts.keep()
+            kept = out.keep()
             if kept:
                 stop.add_note(kept)
+            raise
+        except Exception as error:
+            if error is not behind.failure:  # what is painted is worth keeping; the first error is told
+                with suppress(Exception):
+                    behind.finish()
             raise
         behind.finish()
 
 
 def settings(source: VideoInfo, generator: Generator, looks: Looks, options: JobOptions) -> dict[str, str]:
     """Everything a result depends on, in words: a job goes on only with the same."""
-    file = source.path.stat()
     films = hashlib.sha256()
     for name, row in looks.rows.items():
         films.update(name.encode() + row.tobytes())
     manifest = generator.manifest
     return {
-        "input": f"{source.path.resolve()} of {file.st_size} bytes, changed at {file.st_mtime_ns} ns",
+        "input": _file_text(source.path),
+        "reading": repr(options.read),
         "model": f"{manifest.model_id} {manifest.precision}",
         "runtime": f"{type(generator).__name__} on {generator.device}",
         "styles": f"{looks.timeline.label} {films.hexdigest()[:16]}",
@@ -172,7 +198,10 @@ def settings(source: VideoInfo, generator: Generator, looks: Looks, options: Job
 
 
 def _file_text(path: Path | None) -> str:
+    """What identifies a file without reading all of it; a pattern of numbered pictures is its name."""
     if path is None:
         return "none"
+    if not path.exists():
+        return str(path.absolute())
     file = path.stat()
     return f"{path.resolve()} of {file.st_size} bytes, changed at {file.st_mtime_ns} ns"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from mst_deploy.files import sha256_of
 SCHEMA = 1
 JOURNAL = "journal.json"
 LOCK = "lock"
+OWN_NAMES = re.compile(r"\d{6}\..*|\.\d{6}-.*|journal\.json(\.new)?|lock")
 PAINTING, PAINTED, JOINED = STATES = ("painting", "painted", "joined")
 
 
@@ -69,9 +71,15 @@ class Journal:
     def begin(self, settings: dict[str, str], *, resume: bool, force: bool = False) -> None:
         """Take the folder: go on with what is there, or start anew.
 
-        Raises OutputError when another process has it, when there is an unfinished job that nobody asked
-        to go on with, and when that job had other settings.
+        Raises OutputError when it is somebody else's, when another process has it, when there is an
+        unfinished job that nobody asked to go on with, and when that job had other settings.
         """
+        strangers = _strangers(self.folder, self.output)
+        if strangers:
+            raise OutputError(
+                f"the parts of {self.output} belong into the folder {self.folder}, which holds other files "
+                f"({strangers[0]}); move it away, or choose another name with -o"
+            )
         self._take()
         found = read_journal(self.folder)
         if found is None or (force and not resume):
@@ -118,6 +126,9 @@ class Journal:
         self.folder.rmdir()
 
     def _take(self) -> None:
+        parent = self.output.parent
+        if not parent.is_dir():
+            raise OutputError(f"cannot write {self.output}: the folder {parent} does not exist")
         try:
             self.folder.mkdir(exist_ok=True)
             self.lock.acquire(timeout=0)
@@ -127,7 +138,7 @@ class Journal:
             ) from None
         except OSError as error:
             raise OutputError(
-                f"cannot write into the folder {self.output.parent}: {error.strerror}; choose another with -o"
+                f"cannot write into the folder {parent}: {error.strerror}; choose another with -o"
             ) from error
 
     def _save(self) -> None:
@@ -181,8 +192,18 @@ def unfinished(output: Path) -> bool:
     folder = parts_folder(output)
     if read_journal(folder) is not None:
         return True
-    shutil.rmtree(folder, ignore_errors=True)
+    if not _strangers(folder, output):
+        shutil.rmtree(folder, ignore_errors=True)
     return False
+
+
+def _strangers(folder: Path, output: Path) -> list[str]:
+    """Names in a folder that no job has put there: it is somebody else's."""
+    if not folder.is_dir():
+        return []
+    own = (output.name, f".{output.stem}-")  # the joined result, finished and under way
+    names = sorted(path.name for path in folder.iterdir())
+    return [name for name in names if not (OWN_NAMES.fullmatch(name) or name.startswith(own))]
 
 
 def read_journal(folder: Path) -> Entries | None:

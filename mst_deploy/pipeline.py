@@ -204,10 +204,15 @@ def stylize_frames(
     The first ``skip`` frames are read and left out. Errors of the frames' source and of the generator
     surface here. Close the iterator when leaving early.
     """
-    if batch < 1:
-        raise InvalidArgument(f"a batch must have at least 1 picture, got {batch}")
+    check_batch(batch)
     meter = meter or Meter()
     with Line(depth_for(planner.width, planner.height)) as line:
         decoded = line.ahead("decode", meter.each("decode", frames))
         planned = line.ahead("prepare", planner.plan(decoded, skip, meter))
         yield from paint(planned, generator, batch, meter)
+
+
+def check_batch(batch: int) -> None:
+    """Raises InvalidArgument for a batch without pictures."""
+    if batch < 1:
+        raise InvalidArgument(f"a batch must have at least 1 picture, got {batch}")

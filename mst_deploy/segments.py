@@ -12,15 +12,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from mst_deploy.containers import FILMS, is_sequence
+from mst_deploy.demuxing import PIPE
 from mst_deploy.disk import check_during
-from mst_deploy.errors import InvalidArgument
+from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.journal import JOINED, PAINTED, PAINTING, Journal
-from mst_deploy.video import Frame, VideoInfo
+from mst_deploy.video_info import Frame, VideoInfo
 from mst_deploy.video_writer import (
     EncodeOptions,
     VideoWriter,
     join_segments,
     open_segment,
+    open_writer,
     segment_suffix,
 )
 
@@ -44,15 +47,18 @@ class Segmenting:
 
 
 class SegmentedOutput:
-    """Writes parts, enters them, joins them. Use through :func:`open_segmented`."""
+    """Writes parts, enters them, joins them. Use :func:`open_output`."""
 
     def __init__(self, journal: Journal, source: VideoInfo, options: EncodeOptions, frames_each: int) -> None:
-        self.journal, self.source, self.options = journal, source, options
+        self.journal, self.source = journal, source
+        # The parts have another suffix than the result, and must not choose another codec by it.
+        self.options = options.resolved(journal.output.suffix.lower(), source.depth)
         self.frames_each = frames_each
         self.done = self.written = journal.entries.frames
         self.open = ExitStack()
         self.writer: VideoWriter | None = None
         self.end: Fraction | None = None
+        self.not_kept: tuple[str, ...] = ()
 
     def write(self, frame: Frame) -> None:
         """Encode one upright frame; every so many the part is closed and entered."""
@@ -108,7 +114,7 @@ class SegmentedOutput:
         self.open.__exit__(type(error), error, error.__traceback__)
         if not self.journal.entries.parts:
             self.journal.remove()
-        else:
+        elif not getattr(error, "__notes__", ()):  # keep() has not told it already
             frames = self.journal.entries.frames
             error.add_note(f"the first {frames} frames are kept: the same command with --resume goes on")
 
@@ -127,29 +133,90 @@ class SegmentedOutput:
 
     def join(self, path: Path, names: list[str], until: Fraction | None = None) -> None:
         files = [self.journal.path(name) for name in names]
-        join_segments(path, self.source, self.options, files, until=until)
+        self.not_kept = join_segments(path, self.source, self.options, files, until=until)
 
     def check_room(self) -> None:
         sizes = [part.bytes for part in self.journal.entries.parts]
         check_during(self.journal.output, sum(sizes), max(sizes, default=0))
 
 
-@contextmanager
-def open_segmented(
-    output: Path, source: VideoInfo, options: EncodeOptions, plan: Segmenting
-) -> Iterator[SegmentedOutput]:
-    """The parts of a result, those of an earlier run included. Raises OutputError.
+class WholeOutput:
+    """What cannot be written in parts: animations, numbered pictures, pipes. Use :func:`open_output`."""
 
-    On an error finished parts are kept for --resume; with none, nothing is left.
+    done = 0
+    painted = False
+
+    def __init__(self, path: Path, source: VideoInfo, options: EncodeOptions) -> None:
+        self.path, self.source, self.written = path, source, 0
+        # A file gets the name of an interrupted one first; finish() gives it its own.
+        self.named = not (is_sequence(path) or path == PIPE)
+        self.target = interrupted_name(path) if self.named else path
+        self.open = ExitStack()
+        self.writer = self.open.enter_context(open_writer(self.target, source, options))
+
+    @property
+    def not_kept(self) -> tuple[str, ...]:
+        """What of the source this file has no room for, in words."""
+        return self.writer.not_kept
+
+    def write(self, frame: Frame) -> None:
+        """Encode one upright frame."""
+        with ExitStack() as unless_it_fails:
+            unless_it_fails.push(self.open.pop_all())
+            self.writer.write(frame)
+            self.open = unless_it_fails.pop_all()
+        self.written += 1
+
+    def finish(self) -> None:
+        """Close the file and give it its name."""
+        self.open.close()
+        if self.named:
+            self.target.replace(self.path)
+
+    def keep(self) -> str:
+        """After an interruption: close what there is. Says where; "" for no frame."""
+        if not self.written:
+            return ""
+        self.open.close()
+        return "" if self.path == PIPE else f"the first {self.written} frames are in {self.target}"
+
+    def abandon(self, error: BaseException) -> None:
+        """After an error: nothing stays."""
+        self.open.__exit__(type(error), error, error.__traceback__)
+
+
+Output = SegmentedOutput | WholeOutput
+
+
+def in_parts(output: Path, source: Path) -> bool:
+    """Whether a result is written in parts, so that it can be gone on with."""
+    return output.suffix.lower() in FILMS and not is_sequence(output) and PIPE not in (output, source)
+
+
+@contextmanager
+def open_output(
+    output: Path, source: VideoInfo, options: EncodeOptions, plan: Segmenting
+) -> Iterator[Output]:
+    """A place for the frames of a job; in parts where that is possible, those of an earlier run included.
+
+    On an error finished parts are kept for --resume; with none, nothing is left. Raises OutputError.
     """
+    if not in_parts(output, source.path):
+        if plan.resume:
+            raise OutputError(f"{output} is written in one piece and cannot be resumed; leave --resume out")
+        yield from _guarded(WholeOutput(output, source, options))
+        return
     with Journal(output) as journal:
         journal.begin(plan.settings, resume=plan.resume, force=plan.force)
-        parts = SegmentedOutput(journal, source, options, plan.frames_each)
-        try:
-            yield parts
-        except BaseException as error:
-            parts.abandon(error)
-            raise
+        yield from _guarded(SegmentedOutput(journal, source, options, plan.frames_each))
+
+
+def _guarded(target: Output) -> Iterator[Output]:
+    try:
+        yield target
+    except BaseException as error:
+        target.abandon(error)
+        raise
 
 
 def interrupted_name(output: Path) -> Path:

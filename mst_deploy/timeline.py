@@ -3,7 +3,7 @@
 A timeline is a row of keys. Between two keys everything is interpolated linearly in time; before the
 first and after the last key it stays as it is there. The command line, a YAML file
 (``timeline_file.py``) and the Python API all make this one type. Times are seconds from the first frame
-of the source, as exact fractions.
+that is shown, as exact fractions.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from itertools import groupby
 from pathlib import Path
 
 from mst_deploy.errors import InvalidArgument
+from mst_deploy.spans import parse_time
 
-TIME = re.compile(r"(?:(?:(?P<hours>\d+):)?(?P<minutes>\d{1,2}):)?(?P<seconds>\d+(?:\.\d*)?)", re.ASCII)
+TIME = re.compile(r"[\d:.]+", re.ASCII)
 NUMBER = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)
 
 
@@ -157,19 +158,10 @@ def between(times: list[Fraction], time: Fraction) -> tuple[int, int, float]:
     return before, after, float((time - times[before]) / (times[after] - times[before]))
 
 
-def parse_time(text: str) -> Fraction:
-    """Seconds of ``5``, ``2.5``, ``01:30`` or ``1:02:03.5``, exactly. Raises InvalidArgument."""
-    found = TIME.fullmatch(text)
-    if found is None or (found["minutes"] and Fraction(found["seconds"]) >= 60):
-        raise InvalidArgument(f"cannot use {text!r} as a time: give seconds (2.5) or [HH:]MM:SS (01:30)")
-    hours, minutes, seconds = (Fraction(found[part] or 0) for part in ("hours", "minutes", "seconds"))
-    return 3600 * hours + 60 * minutes + seconds
-
-
 def _split_time(text: str) -> tuple[str, Fraction]:
     """Name and time of ``NAME@TIME``; a name with an @ in it that no time follows stays whole."""
     name, sign, moment = text.rpartition("@")
-    if sign and TIME.fullmatch(moment):
+    if sign and TIME.fullmatch(moment):  # then it is meant as one
         return name, parse_time(moment)
     return text, Fraction(0)
 

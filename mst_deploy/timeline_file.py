@@ -24,7 +24,8 @@ from typing import Any
 import yaml
 
 from mst_deploy.errors import InputError, InvalidArgument
-from mst_deploy.timeline import StrengthKey, StyleKey, Timeline, parse_time
+from mst_deploy.spans import parse_time
+from mst_deploy.timeline import StrengthKey, StyleKey, Timeline
 
 ENTRIES = {"styles", "strength", "preserve_color", "mask", "outside"}
 

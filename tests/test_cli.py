@@ -18,6 +18,7 @@ import pytest
 
 from mst_deploy.images import load_image, save_image
 from mst_deploy.manifest import Bundle
+from mst_deploy.video import VideoReader
 from tests.clips import Clip, picture, probe, write_clip
 from tests.conftest import ROOT
 
@@ -124,6 +125,8 @@ def test_style_list_and_doctor_speak_json() -> None:
 def test_wrong_usage_is_exit_code_two() -> None:
     assert mst("video").returncode == 2
     assert mst("video", "a.mp4", "--style", "zodiac", "--strength", "2").returncode == 2
+    assert mst("video", "a.mp4").returncode == 2
+    assert "name a style" in mst("image", "a.png").stderr
     assert mst("nonsense").returncode == 2
 
 
@@ -168,7 +171,6 @@ Case = tuple[Callable[[Path, Path, Bundle], list[object]], str]
 BAD: dict[str, Case] = {
     "missing file": (lambda d, c, b: ["video", d / "absent.mp4", "-s", "zodiac"], "does not exist"),
     "not a video": (lambda d, c, b: ["video", text_file(d), "-s", "zodiac"], "as a video"),
-    "a folder": (lambda d, c, b: ["video", d, "-s", "zodiac"], "is a folder"),
     "empty video": (lambda d, c, b: ["video", empty(d, "e.mp4"), "-s", "zodiac"], "is empty"),
     "no video stream": (lambda d, c, b: ["video", audio_only(d), "-s", "zodiac"], "no video stream"),
     "truncated video": (lambda d, c, b: ["video", truncated(d), "-s", "zodiac"], "truncated"),
@@ -181,6 +183,19 @@ BAD: dict[str, Case] = {
     "unwritable folder": (lambda d, c, b: ["video", c, "-s", "zodiac", "-o", "/proc/o.mp4"], "cannot write"),
     "unknown codec": (
         lambda d, c, b: ["video", c, "-s", "zodiac", "--codec", "h999", "-o", d / "o.mp4"], "choose one of"),
+    "missing mask": (
+        lambda d, c, b: ["video", c, "-s", "zodiac", "--mask", d / "n.png", "-o", d / "o.mp4"], "not exist"),
+    "style outside of nothing": (
+        lambda d, c, b: ["video", c, "-s", "zodiac", "--outside", "udnie", "-o", d / "o.mp4"], "a mask"),
+    "missing timeline": (lambda d, c, b: ["video", c, "--timeline", d / "no.yaml"], "read the timeline"),
+    "empty folder": (lambda d, c, b: ["video", d, "-s", "zodiac"], "has no file of the types"),
+    "pattern without a match": (lambda d, c, b: ["video", d / "*.mp4", "-s", "zodiac"], "no file matches"),
+    "many into one file": (
+        lambda d, c, b: ["video", c, PAINTING, "-s", "zodiac", "-o", d / "o.mp4"], "an existing folder"),
+    "resuming an animation": (
+        lambda d, c, b: ["video", c, "-s", "zodiac", "--resume", "-o", d / "o.gif"], "be resumed"),
+    "bad rate": (lambda d, c, b: ["video", c, "-s", "zodiac", "--rate", "0", "-o", d / "o.mp4"], "as a rate"),
+    "bad start": (lambda d, c, b: ["video", c, "-s", "zodiac", "--start", "x", "-o", d / "o.mp4"], "a time"),
     "unknown container": (lambda d, c, b: ["video", c, "-s", "zodiac", "-o", d / "o.xyz"], "video type"),
     "a picture": (lambda d, c, b: ["video", PAINTING, "-s", "zodiac"], "mst image"),
     "bad size": (lambda d, c, b: ["video", c, "-s", "zodiac", "--size", "big", "-o", d / "o.mp4"], "a size"),
@@ -215,17 +230,143 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_interrupt_leaves_nothing_and_is_exit_code_130(clip_folder: Path, tmp_path: Path) -> None:
-    source = write_clip(clip_folder / "slow.mp4", Clip(width=320, height=240, frames=200, audio=0))
+def interrupted(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
+    """A job that gets Ctrl-C when its first part is being written."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "mst_deploy", "video", source, "-s", "zodiac", "-o", tmp_path / "o.mp4"],
-        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        [sys.executable, "-m", "mst_deploy", "video", source, "-s", "zodiac", "-o", target],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".o-*/o.mp4")) and time.monotonic() < deadline:
+    parts = target.with_name(f"{target.name}.parts")
+    while not list(parts.glob(".0*/0*.mp4")) and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    assert list(tmp_path.iterdir()) == []
+    output, errors = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def test_interrupt_keeps_what_is_done_and_is_exit_code_130(clip_folder: Path, tmp_path: Path) -> None:
+    source = write_clip(clip_folder / "slow.mp4", Clip(width=320, height=240, frames=200, audio=0))
+    done = interrupted(source, tmp_path / "o.mp4")
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    kept = tmp_path / "o.interrupted.mp4"
+    assert list(tmp_path.iterdir()) == [kept]
+    times = probe(kept).times
+    assert times == probe(source).times[: len(times)]
+    assert f"mst: interrupted; the first {len(times)} frames are in {kept}" in done.stderr
+
+
+def test_resume_on_the_command_line(small_clip: Path, tmp_path: Path) -> None:
+    """Nothing to go on with: the job is made; made already: it is left as it is and said."""
+    arguments = (
+        "video",
+        small_clip,
+        "-s",
+        "zodiac",
+        "--backend",
+        "fake",
+        "-o",
+        tmp_path / "o.mp4",
+        "--resume",
+    )
+    assert mst(*arguments).returncode == 0
+    before = (tmp_path / "o.mp4").read_bytes()
+    done = mst(*arguments)
+    assert done.returncode == 0
+    assert "is there already" in done.stderr
+    assert (tmp_path / "o.mp4").read_bytes() == before
+    assert list(tmp_path.iterdir()) == [tmp_path / "o.mp4"]
+
+
+def test_several_videos_folders_and_patterns(small_clip: Path, tmp_path: Path) -> None:
+    """Each once; results of an earlier run are not stylised again; a bad one does not stop the others."""
+    (tmp_path / "in").mkdir()
+    for name in ("in/a.mp4", "in/b.mp4", "c.mp4"):
+        shutil.copy(small_clip, tmp_path / name)
+    (tmp_path / "in" / "notes.txt").write_text("no video")
+    empty(tmp_path, "bad.mp4")
+    arguments = ("video", "in", "?.mp4", "c.mp4", "bad.mp4", "-s", "zodiac", "--backend", "fake", "--json")
+    done = mst(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    facts = json.loads(done.stdout)
+    results = ["in/a-zodiac.mp4", "in/b-zodiac.mp4", "c-zodiac.mp4"]
+    assert [output["output"] for output in facts["outputs"]] == results
+    lines = done.stderr.strip().splitlines()
+    assert lines[0].startswith("mst: bad.mp4: bad.mp4 is empty")
+    assert lines[-1] == "mst: 1 of 4 inputs failed: bad.mp4"
+    for result in results:
+        assert probe(tmp_path / result).times == probe(small_clip).times
+    shutil.copy(small_clip, tmp_path / "in" / "a-zodiac.interrupted.mp4")  # as Ctrl-C leaves it
+    again = mst("video", "in", "-s", "zodiac", "--backend", "fake", "--force", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == [
+        "a-zodiac.mp4", "a.mp4", "b-zodiac.mp4", "b.mp4", "notes.txt",
+    ]  # fmt: skip
+    assert "a-zodiac.mp4 is left out: it is the result of another input" in again.stderr
+
+
+def test_styles_over_time_on_the_command_line_and_in_yaml(small_clip: Path, tmp_path: Path) -> None:
+    """The same words in both ways give the same frames, and strength 0 is the source."""
+    (tmp_path / "looks.yaml").write_text(
+        "styles: [{style: zodiac}, {style: udnie, at: 0.4}]\nstrength: [{value: 0}, {value: 1, at: 0.3}]\n"
+    )
+    common = ("video", small_clip, "--codec", "ffv1")
+    spoken = ("-s", "zodiac", "-s", "udnie@0.4", "--strength", "0", "--strength", "1@0.3")
+    for name, words in (("a", spoken), ("b", ("--timeline", "looks.yaml"))):
+        done = mst(*common, *words, "-o", f"{name}.mkv", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    with VideoReader(tmp_path / "a.mkv") as a, VideoReader(tmp_path / "b.mkv") as b:
+        first, second = list(a), list(b)
+    with VideoReader(small_clip) as reader:
+        source = next(iter(reader))
+    assert np.abs(first[0].image.astype(int) - source.image).max() <= 2  # colour conversion alone
+    assert np.abs(first[-1].image.astype(int) - source.image).mean() > 10
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one.image, other.image)
+    both = mst(*common, *spoken, "--timeline", "looks.yaml", "-o", "c.mkv", cwd=tmp_path)
+    assert both.returncode == 1
+    assert "leave out --style" in both.stderr
+
+
+def test_masks_and_colours_on_the_command_line(tmp_path: Path) -> None:
+    """Black is the source itself, white is painted; the colours stay the source's."""
+    image = picture(64, 48, 0)
+    mask = np.zeros_like(image)
+    mask[:, 32:] = 255
+    save_image(tmp_path / "a.png", image)
+    save_image(tmp_path / "mask.png", mask)
+    arguments = ("image", "a.png", "-s", "the-scream=2", "-s", "zodiac", "--mask", "mask.png", "-o", "b.png")
+    assert mst(*arguments, cwd=tmp_path).returncode == 0
+    found = load_image(tmp_path / "b.png")
+    np.testing.assert_array_equal(found[:, :32], image[:, :32])
+    assert np.abs(found[:, 32:].astype(int) - image[:, 32:]).mean() > 10
+    assert (
+        mst("image", "a.png", "-s", "zodiac", "--preserve-color", "-o", "c.png", cwd=tmp_path).returncode == 0
+    )
+    kept = load_image(tmp_path / "c.png").astype(int)
+    moved = kept - image  # one number for red, green and blue, wherever nothing was clipped
+    inside = ((kept > 0) & (kept < 255)).all(axis=-1)
+    assert inside.mean() > 0.2
+    assert np.ptp(moved, axis=-1)[inside].max() <= 1
+    timed = mst("image", "a.png", "-s", "zodiac", "-s", "udnie@3", "-o", "d.png", cwd=tmp_path)
+    assert timed.returncode == 1
+    assert "a picture has no time" in timed.stderr
+
+
+def test_the_summary_names_the_limit(small_clip: Path, tmp_path: Path) -> None:
+    done = mst("video", small_clip, "-s", "zodiac", "-o", tmp_path / "o.mp4", "--json")
+    facts = json.loads(done.stdout)
+    assert facts["limit"] == max(facts["stages"], key=facts["stages"].get)
+    assert set(facts["stages"]) == {"decode", "prepare", "paint", "compose", "encode", "join"}
+
+
+def test_a_pipe_is_written_without_other_words(small_clip: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mst_deploy", "video", small_clip, "-s", "zodiac", "--backend", "fake",
+         "-o", "-"], capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"\x1a\x45\xdf\xa3")  # Matroska begins so
+    assert b"12 frames" in done.stderr

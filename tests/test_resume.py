@@ -20,7 +20,7 @@ import pytest
 from mst_deploy import disk
 from mst_deploy.errors import OutputError
 from mst_deploy.job import JobOptions, Listener, stylize_video
-from mst_deploy.journal import JOURNAL, Journal, parts_folder, read_journal
+from mst_deploy.journal import JOURNAL, Journal, parts_folder, read_journal, unfinished
 from mst_deploy.looks import plain_looks
 from mst_deploy.video_writer import EncodeOptions
 from tests.clips import Clip, probe, write_clip
@@ -75,10 +75,9 @@ def finish(process: subprocess.Popen[str]) -> None:
 def everything(path: Path) -> tuple[list[Fraction], list[bytes], list[Any]]:
     """Time and content of every decoded frame, and all sound packets."""
     with av.open(path) as container:
-        frames = [
-            (frame.pts * frame.time_base, frame.to_ndarray().tobytes()) for frame in container.decode(video=0)
-        ]
-    return [time for time, _ in frames], [content for _, content in frames], probe(path).audio
+        frames: list[Any] = list(container.decode(video=0))
+    contents = [frame.to_ndarray().tobytes() for frame in frames]
+    return [frame.pts * frame.time_base for frame in frames], contents, probe(path).audio
 
 
 def kill_and_go_on(source: Path, folder: Path, moments: list[float]) -> Path:
@@ -198,6 +197,24 @@ def test_ctrl_c_before_the_first_frame_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_ctrl_c_and_errors_where_there_are_no_parts(
+    clip: Path, tmp_path: Path, bundle: Any, film: Any
+) -> None:
+    """An animation is written in one piece: it is closed, and kept under the other name."""
+    error = stopped(clip, tmp_path / "out.gif", bundle, film, KeyboardInterrupt(), at=4)
+    kept = tmp_path / "out.interrupted.gif"
+    assert error.__notes__ == [f"the first 4 frames are in {kept}"]
+    assert list(tmp_path.iterdir()) == [kept]
+    with av.open(kept) as container:
+        assert len(list(container.decode(video=0))) == 4
+    kept.unlink()
+    error = stopped(clip, tmp_path / "out.gif", bundle, film, OutputError("no more"), at=4)
+    assert not hasattr(error, "__notes__")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OutputError, match="written in one piece"):
+        go_on(clip, tmp_path / "out.gif", bundle, film)
+
+
 def test_an_error_keeps_the_finished_parts_and_says_so(
     clip: Path, tmp_path: Path, bundle: Any, film: Any
 ) -> None:
@@ -224,7 +241,7 @@ def test_a_job_is_not_taken_up_unasked(clip: Path, tmp_path: Path, bundle: Any, 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (replace(TEN, encode=EncodeOptions("hevc")), "coding was .*h264.*now .*hevc"),
+        (replace(TEN, encode=EncodeOptions("hevc")), "coding was .*None.*now .*hevc"),
         (JobOptions(part_frames=12), "part was 10 frames, now 12 frames"),
         (replace(TEN, batch=2), "batch was 1, now 2"),
     ],
@@ -253,7 +270,7 @@ def test_a_job_on_another_input_is_refused(tmp_path: Path, bundle: Any, film: An
 
 def test_a_part_that_was_damaged_is_made_again(clip: Path, tmp_path: Path, bundle: Any, film: Any) -> None:
     output = tmp_path / "out.mp4"
-    stopped(clip, output, bundle, film, OutputError("no more"), at=36)
+    stopped(clip, output, bundle, film, OutputError("no more"), at=35)
     second = parts_folder(output) / "000001.mp4"
     data = bytearray(second.read_bytes())
     data[len(data) // 2] ^= 1
@@ -300,6 +317,26 @@ def test_a_crash_while_clearing_up_is_cleared_up(clip: Path, tmp_path: Path, bun
     assert list(tmp_path.iterdir()) == [output]
 
 
+def test_a_folder_of_somebody_else_is_left_alone(clip: Path, tmp_path: Path, bundle: Any, film: Any) -> None:
+    folder = parts_folder(tmp_path / "out.mp4")
+    folder.mkdir()
+    (folder / "diary.txt").write_text("precious")
+    assert not unfinished(tmp_path / "out.mp4")
+    with pytest.raises(OutputError, match=r"holds other files \(diary.txt\)"):
+        go_on(clip, tmp_path / "out.mp4", bundle, film)
+    assert (folder / "diary.txt").read_text() == "precious"
+    assert list(tmp_path.rglob("*")) == [folder, folder / "diary.txt"]
+
+
+def test_a_folder_that_a_crash_left_without_a_journal_goes(tmp_path: Path) -> None:
+    folder = parts_folder(tmp_path / "out.mp4")
+    (folder / ".000003-x1y2").mkdir(parents=True)
+    for name in ("lock", "journal.json.new", "000000.mp4", "out.mp4"):
+        (folder / name).touch()
+    assert not unfinished(tmp_path / "out.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_is_noticed_before(
     clip: Path, tmp_path: Path, bundle: Any, film: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,23 +347,26 @@ def test_a_full_disk_is_noticed_before(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("missing", "said"), [(1, 1), (0, 0)])
 def test_a_disk_that_may_become_full_is_said(
-    clip: Path, tmp_path: Path, bundle: Any, film: Any, monkeypatch: pytest.MonkeyPatch
+    missing: int,
+    said: int,
+    clip: Path,
+    tmp_path: Path,
+    bundle: Any,
+    film: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """One byte less than parts and result are expected to take is worth a note, and no more."""
+    needed = 2 * disk.expected_bytes("h264", 64, 48, 36) + disk.RESERVE
+    free = iter([needed - missing])
+    monkeypatch.setattr(disk, "free_bytes", lambda path: next(free, 10**12))
     notes: list[str] = []
-    expected = 2 * disk.expected_bytes("h264", 64, 48, 36) + disk.RESERVE
-    for free, said in ((expected - 1, 1), (expected, 0)):
-        notes.clear()
-        monkeypatch.setattr(disk, "free_bytes", lambda path, free=free: free)
-        disk_note = disk.check_before(tmp_path / "out.mp4", disk.expected_bytes("h264", 64, 48, 36))
-        assert (disk_note is not None) == bool(said)
-    monkeypatch.setattr(disk, "free_bytes", lambda path: expected - 1)
+    generator = Breaking(bundle, RuntimeError(), 99)
     listener = Listener(on_note=notes.append)
-    stylize_video(
-        clip, tmp_path / "out.mp4", Breaking(bundle, RuntimeError(), 99), plain_looks(film), TEN, listener
-    )
-    assert len(notes) == 1
-    assert "may become full" in notes[0]
+    stylize_video(clip, tmp_path / "out.mp4", generator, plain_looks(film), TEN, listener)
+    assert len(notes) == said
+    assert all("may become full" in note for note in notes)
 
 
 def test_a_disk_that_fills_up_is_noticed_in_time(

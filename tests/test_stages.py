@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mst_deploy import job, stages
+from mst_deploy import segments
 from mst_deploy.errors import InputError, MstError
 from mst_deploy.job import JobOptions, Listener, stylize_video
 from mst_deploy.looks import FrameLook, Looks, plain_looks
@@ -26,7 +26,9 @@ def _no_thread_is_left() -> Iterator[None]:
     assert set(threading.enumerate()) <= before
 
 
-def through(items: Any, *, depth: int = 3, fail: Callable[[Any], None] = lambda item: None) -> list[Any]:
+def through(
+    items: Iterable[int], *, depth: int = 3, fail: Callable[[Any], None] = lambda item: None
+) -> list[Any]:
     """Two stages ahead, two behind; ``fail`` is called by the last one."""
     out: list[Any] = []
 
@@ -36,7 +38,7 @@ def through(items: Any, *, depth: int = 3, fail: Callable[[Any], None] = lambda 
 
     with Line(depth) as behind, Line(depth) as front:
         to_last = behind.behind("last", last)
-        hand_on = behind.behind("first", lambda item: to_last(item * 10))
+        hand_on: Callable[[int], None] = behind.behind("first", lambda item: to_last(item * 10))
         for item in front.ahead("second", (value + 1 for value in front.ahead("source", items))):
             hand_on(item)
         behind.finish()
@@ -132,7 +134,7 @@ def test_stages_run_at_the_same_time() -> None:
 def test_the_meter_counts_work_and_not_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a clock that only moves when told to: 5 x 1 s of work in a stage that waits 5 x 2 s."""
     clock = 0.0
-    monkeypatch.setattr(stages.time, "perf_counter", lambda: clock)
+    monkeypatch.setattr("mst_deploy.stages.time.perf_counter", lambda: clock)
 
     def source() -> Iterator[int]:
         nonlocal clock
@@ -193,7 +195,7 @@ STAGES: dict[str, Callable[[pytest.MonkeyPatch, BaseException, int, Any], Any]] 
         VideoWriter, "write", failing(error, at, VideoWriter.write)
     ),
     "join": lambda patch, error, at, generator: patch.setattr(
-        job.SegmentedOutput, "join", failing(error, 0, job.SegmentedOutput.join)
+        segments.SegmentedOutput, "join", failing(error, 0, segments.SegmentedOutput.join)
     ),
 }
 

@@ -1,0 +1,88 @@
+"""Does a long clip need more memory than a short one: ``python -m mst_deploy.benchmarks.memory``.
+
+Clips of tiny frames go through whole jobs in processes of their own, with the fake model: what grows
+could only be the video path. Peak resident memory of each goes to stdout as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import av
+import numpy as np
+import typer
+
+from mst_deploy.backends import open_generator
+from mst_deploy.job import stylize_video
+from mst_deploy.looks import plain_looks
+from mst_deploy.shipped import DEFAULT_BUNDLE
+
+
+def make_clip(path: Path, seconds: float, size: tuple[int, int], rate: int) -> Path:
+    """Moving bars and a tone, written without keeping anything."""
+    width, height = size
+    with av.open(path, "w") as container:
+        stream: Any = container.add_stream("libx264", rate=rate, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        sound: Any = container.add_stream("aac", rate=8000)
+        sound.layout = "mono"
+        bars = np.arange(width) * 8 % 256
+        tone = np.sin(np.arange(8000 // rate) * 2 * np.pi * 500 / 8000, dtype=np.float32)[None]
+        for index in range(round(seconds * rate)):
+            row = np.roll(bars, index).astype(np.uint8)
+            image = np.broadcast_to(row[None, :, None], (height, width, 3))
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            container.mux(stream.encode(picture))
+            block = av.AudioFrame.from_ndarray(tone, "fltp", "mono")
+            block.sample_rate, block.pts = 8000, index * tone.shape[1]
+            container.mux(sound.encode(block))
+        container.mux(stream.encode(None))
+        container.mux(sound.encode(None))
+    return path
+
+
+def one_job(source: Path, output: Path) -> dict[str, Any]:
+    """Run a job here -> frames, seconds, peak resident memory in MiB."""
+    started = time.perf_counter()
+    with open_generator(DEFAULT_BUNDLE, "fake") as generator:
+        result = stylize_video(source, output, generator, plain_looks(generator.manifest.layout.identity()))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 1 / 1024)
+    return {
+        "frames": result.frames,
+        "seconds": round(time.perf_counter() - started, 1),
+        "peak_mib": round(peak / 2**20, 1),
+    }
+
+
+def main(
+    minutes: Annotated[list[float], typer.Option("--minutes", help="Length of a clip; may be repeated.")],
+    width: Annotated[int, typer.Option(min=8)] = 64,
+    height: Annotated[int, typer.Option(min=8)] = 48,
+    rate: Annotated[int, typer.Option(min=1, help="Frames a second.")] = 25,
+) -> None:
+    """Measure the peak memory of jobs of several lengths."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for length in minutes:
+            clip = make_clip(Path(folder) / f"{length:g}.mp4", 60 * length, (width, height), rate)
+            code = (
+                f"from {__spec__.name} import one_job; import json, pathlib, sys; "
+                "print(json.dumps(one_job(*map(pathlib.Path, sys.argv[1:]))))"
+            )
+            done = subprocess.run(
+                [sys.executable, "-c", code, clip, clip.with_name(f"out-{clip.name}")],
+                stdout=subprocess.PIPE, text=True, check=True,
+            )  # fmt: skip
+            rows.append({"minutes": length, "size": f"{width}x{height}", **json.loads(done.stdout)})
+    print(json.dumps({"memory": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    typer.run(main)

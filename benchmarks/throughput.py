@@ -1,0 +1,146 @@
+"""Throughput of the whole path beside its parts: ``python -m mst_deploy.benchmarks.throughput``.
+
+For every size: the generator alone, the conversions between the codec's YUV planes and RGB alone, and a
+whole job from file to file with the share of the time that each of its stages worked. A clip of noise
+and motion is made first. JSON goes to stdout; a published figure needs an idle machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import av
+import numpy as np
+import typer
+from av.video.reformatter import VideoReformatter
+
+from mst_deploy import __version__
+from mst_deploy.backends import Generator, open_generator
+from mst_deploy.codecs import EncodeOptions
+from mst_deploy.console import progress
+from mst_deploy.doctor import gpu_name, version
+from mst_deploy.job import JobOptions, Listener, stylize_video
+from mst_deploy.looks import plain_looks
+from mst_deploy.options import BackendOption, DeviceOption, ModelOption
+from mst_deploy.pipeline import Size
+from mst_deploy.shipped import DEFAULT_BUNDLE
+from mst_deploy.video import SCALING
+
+
+def make_clip(path: Path, width: int, height: int, frames: int) -> Path:
+    """H.264, 25 fps, a drifting gradient under noise: neither trivial nor random to code."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:height, 0:width]
+    noise: Any = rng.integers(0, 24, (height, width, 3))
+    with av.open(path, "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for index in range(frames):
+            base: Any = np.stack([x + 3 * index, y + index, x + y - 2 * index], axis=-1) % 232
+            image: Any = (base + np.roll(noise, index, axis=1)).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def frames_per_second(generator: Generator, size: tuple[int, int], count: int, batch: int) -> float:
+    """The generator alone, after two calls to warm up."""
+    width, height = size
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (batch, height, width, 3), np.uint8)
+    films = np.repeat(generator.manifest.layout.identity()[None], batch, axis=0)
+    for _ in range(2):
+        generator(frames, films)
+    calls = -(-count // batch)
+    started = time.perf_counter()
+    for _ in generator.stream((frames, films) for _ in range(calls)):
+        pass
+    return calls * batch / (time.perf_counter() - started)
+
+
+def conversion_ms(size: tuple[int, int], count: int) -> dict[str, float]:
+    """Milliseconds a frame for YUV 4:2:0 to RGB and back, as the reader and the writer do it."""
+    width, height = size
+    rng = np.random.default_rng(0)
+    planes: Any = rng.integers(16, 235, (height * 3 // 2, width), np.uint8)
+    coded = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+    to_rgb, to_yuv = VideoReformatter(), VideoReformatter()
+    spent = {"yuv_to_rgb": 0.0, "rgb_to_yuv": 0.0}
+    for turn in range(count + 2):
+        started = time.perf_counter()
+        rgb = to_rgb.reformat(coded, format="rgb24", interpolation=SCALING)
+        image: Any = np.ascontiguousarray(rgb.to_ndarray())
+        middle = time.perf_counter()
+        picture = av.VideoFrame.from_ndarray(image, format="rgb24")
+        to_yuv.reformat(picture, format="yuv420p", interpolation=SCALING)
+        if turn >= 2:
+            spent["yuv_to_rgb"] += middle - started
+            spent["rgb_to_yuv"] += time.perf_counter() - middle
+    return {name: round(1000 * seconds / count, 3) for name, seconds in spent.items()}
+
+
+def measure(
+    generator: Generator, size: tuple[int, int], count: int, options: JobOptions, clip: Path
+) -> dict[str, Any]:
+    """All figures of one size; ``clip`` has ``count`` frames of it."""
+    looks = plain_looks(generator.manifest.layout.identity())
+    alone = frames_per_second(generator, size, count, options.batch)
+    with progress(f"{size[0]}x{size[1]}", count) as tell:
+        output = clip.with_name(f"out-{clip.name}")
+        result = stylize_video(clip, output, generator, looks, options, Listener(on_frame=tell))
+    slowest = {stage: share * result.seconds for stage, share in result.stages.items()}
+    return {
+        "size": f"{size[0]}x{size[1]}",
+        "frames": result.frames,
+        "batch": options.batch,
+        "generator_fps": round(alone, 3),
+        "pipeline_fps": round(result.fps, 3),
+        "of_generator": round(result.fps / alone, 4),
+        "limit": result.limit,
+        "shares": {stage: round(share, 4) for stage, share in result.stages.items()},
+        "ms_per_frame": {stage: round(1000 * s / result.frames, 3) for stage, s in slowest.items()},
+        "conversion_ms": conversion_ms(size, min(count, 50)),
+    }
+
+
+def main(
+    sizes: Annotated[list[str], typer.Option("--size", help="WIDTHxHEIGHT; may be repeated.")],
+    frames: Annotated[int, typer.Option(help="Frames of the clip.", min=2)] = 250,
+    batch: Annotated[int, typer.Option(help="Frames in one call of the model.", min=1)] = 1,
+    codec: Annotated[str, typer.Option(help="Codec of the result.")] = "h264",
+    model: ModelOption = None,
+    backend: BackendOption = "onnxrt",
+    device: DeviceOption = "auto",
+) -> None:
+    """Measure generator, conversions and the whole path at several sizes."""
+    options = JobOptions(encode=EncodeOptions(codec), batch=batch)
+    with (
+        open_generator(Path(model or DEFAULT_BUNDLE), backend, device) as generator,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        rows = []
+        for size in (Size.parse(text).applied(0, 0) for text in sizes):
+            clip = make_clip(Path(folder) / f"{size[0]}x{size[1]}.mp4", *size, frames)
+            rows.append(measure(generator, size, frames, options, clip))
+        where = {"backend": backend, "device": generator.device, "codec": codec,
+                 "model": generator.manifest.name, "precision": generator.manifest.precision}  # fmt: skip
+    machine = {
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "gpu": gpu_name(),
+        "mst-deploy": __version__,
+        "onnxruntime": version("onnxruntime-gpu") or version("onnxruntime"),
+        "av": version("av"),
+    }
+    print(json.dumps({**where, "machine": machine, "throughput": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    typer.run(main)

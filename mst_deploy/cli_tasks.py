@@ -1,0 +1,140 @@
+"""What ``mst video`` is asked to make: one task for each input, its name, and what will be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mst_deploy.errors import InvalidArgument, MstError, error_line
+from mst_deploy.options import free_to_write
+
+if TYPE_CHECKING:
+    from mst_deploy.job import JobOptions, Result
+    from mst_deploy.video import VideoInfo
+
+
+@dataclass(frozen=True)
+class Task:
+    """One video to make."""
+
+    source: Path
+    target: Path
+    info: VideoInfo | None
+    """None for a pipe, which can be opened only once."""
+
+    @property
+    def frames(self) -> int:
+        """As far as is known before."""
+        return self.info.frames if self.info else 0
+
+
+@dataclass
+class Failures:
+    """Of several inputs one that fails is told and left out; of one it is the command's error."""
+
+    many: bool
+    paths: list[Path] = field(default_factory=list)
+
+    @contextmanager
+    def of(self, path: Path) -> Iterator[None]:
+        from mst_deploy.console import say
+
+        try:
+            yield
+        except MstError as error:
+            if not self.many:
+                raise
+            self.paths.append(path)
+            say(f"mst: {path.name}: {error_line(error)}")
+
+
+def find_tasks(
+    files: list[Path], label: str, output: Path | None, options: JobOptions, failures: Failures, quiet: bool
+) -> list[Task]:
+    """What there is to make, with notes on what a result will not have."""
+    from mst_deploy.console import say
+    from mst_deploy.segments import interrupted_name
+
+    tasks: list[Task] = []
+    for path in files:
+        with failures.of(path):
+            tasks.append(_task(path, label, output, options))
+    targets = {task.target.resolve() for task in tasks}
+    results = targets | {interrupted_name(target) for target in targets}
+    if len(targets) < len(tasks):
+        raise InvalidArgument("two inputs would be written to the same file; stylise them one by one")
+    wanted = []
+    for task in tasks:
+        if len(tasks) > 1 and task.source.resolve() in results:
+            say(f"note: {task.source.name} is left out: it is the result of another input", quiet=quiet)
+            continue
+        with failures.of(task.source):
+            if _is_wanted(task, options, quiet):
+                wanted.append(task)
+                tell_losses(task, options, quiet)
+    return wanted
+
+
+def _task(path: Path, label: str, output: Path | None, options: JobOptions) -> Task:
+    from mst_deploy.demuxing import PIPE
+    from mst_deploy.video import VideoReader
+    from mst_deploy.video_writer import default_suffix
+
+    if path == PIPE:
+        if output is None or output.is_dir():
+            raise InvalidArgument("the standard input has no name; name the result with -o")
+        return Task(path, output, None)
+    with VideoReader(path, options.read) as reader:
+        info = reader.info
+    stem = path.stem.partition("%")[0] or "pictures"  # of numbered ones
+    name = f"{stem if '%' in path.stem else path.stem}-{label}{default_suffix(info)}"
+    if output is None:
+        return Task(path, path.with_name(name), info)
+    return Task(path, output / name if output.is_dir() else output, info)
+
+
+def _is_wanted(task: Task, options: JobOptions, quiet: bool) -> bool:
+    """Whether a result is still to be made. Raises OutputError when its name must not be taken."""
+    from mst_deploy.console import say
+    from mst_deploy.demuxing import PIPE
+    from mst_deploy.journal import unfinished
+
+    if task.target == PIPE:
+        return True
+    going_on = options.resume and unfinished(task.target)
+    if options.resume and not going_on and not options.force and task.target.exists():
+        say(f"note: {task.target} is there already; --force makes it again", quiet=quiet)
+        return False
+    free_to_write(task.target, task.source, force=options.force or going_on)
+    return True
+
+
+def tell_losses(task: Task, options: JobOptions, quiet: bool) -> None:
+    from mst_deploy.console import say
+
+    if task.info is None:
+        return
+    width, height = options.size.applied(task.info.width, task.info.height)
+    if (width % 2 or height % 2) and options.encode.codec in (None, "h264", "hevc", "vp9"):
+        say(
+            f"note: {width}x{height} is odd, so the colour is written in 4:4:4, which some players "
+            f"cannot show; --size {width + width % 2}x{height + height % 2} avoids it",
+            quiet=quiet,
+        )
+    for loss in task.info.not_kept:
+        say(f"note: not kept: {loss}", quiet=quiet)
+
+
+def tell_more_losses(task: Task, result: Result, quiet: bool) -> None:
+    """What only the finished job knows; the rest was said before."""
+    from mst_deploy.console import say
+
+    said = task.info.not_kept if task.info else ()
+    for loss in result.not_kept:
+        if loss not in said:
+            say(f"note: not kept: {loss}", quiet=quiet)
+    for harm in result.damage:
+        say(f"note: {task.source.name} is damaged: {harm}", quiet=quiet)
