@@ -31,7 +31,9 @@ ModelOption = Annotated[
     Path | None,
     typer.Option(help="Model bundle (a folder made by mst export). Default: the shipped model."),
 ]
-BackendOption = Annotated[str, typer.Option(help="What runs the model: onnxrt, trt, pytorch or fake.")]
+BackendOption = Annotated[
+    str, typer.Option(help="What runs the model: onnxrt, openvino, openvino:bf16, trt, pytorch or fake.")
+]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is an NVIDIA GPU.")]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
