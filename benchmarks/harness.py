@@ -139,7 +139,7 @@ def checked(times: Mapping[str, Times], plan: Plan, load: float | None = None) -
         told = "; ".join(f"{name}: {', '.join(found)}" for name, found in reasons.items())
         raise NoisyMachine(
             f"this machine is too busy or too unsteady to measure on: {told}. Close other programs and "
-            "measure again, or accept wider figures with --precision and --load, which are then written "
+            "measure again, or accept wider figures with --within and --load, which are then written "
             "beside them"
         )
     return {name: summarise(one.seconds, plan.confidence) for name, one in times.items()}

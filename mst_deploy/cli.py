@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from mst_deploy import __version__
+from mst_deploy.cli_bench import bench_app
 from mst_deploy.cli_engines import build, engines_app
 from mst_deploy.cli_eval import eval_app
 from mst_deploy.cli_train import train_app
@@ -44,6 +45,7 @@ app.add_typer(style_app, name="style")
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
 app.add_typer(engines_app, name="engines")
+app.add_typer(bench_app, name="bench")
 app.command("build")(build)
 
 

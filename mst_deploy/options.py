@@ -54,7 +54,7 @@ def free_to_write(path: Path, source: Path | None, *, force: bool) -> Path:
 def room(name: str) -> Any:
     """The command module of a room; its missing packages become a message with the line that helps."""
     extra = {"export": "export", "training": "train", "benchmarks.quality": "eval",
-             "engines": "tensorrt"}[name]  # fmt: skip
+             "engines": "tensorrt", "benchmarks": "plots"}[name]  # fmt: skip
     try:
         return import_module(f"mst_deploy.{name}.command")
     except ModuleNotFoundError as error:
