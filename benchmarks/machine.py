@@ -131,16 +131,8 @@ def others_load() -> Iterator[Load]:
         found.share = max(0.0, (after - before) - (_own() - own)) / max(available, 1e-9)
 
 
-def forget_peak() -> None:
-    """Let the peak of this process's memory begin at what it holds now, where the system can (Linux)."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return
-
-
 def peak_memory() -> float:
-    """The most memory this process has held, MiB: since :func:`forget_peak`, or since its start."""
+    """The most memory this process has held, MiB: since its start."""
     if STATUS.exists():
         for line in STATUS.read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM"):
