@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mst_deploy.backends import Generator, Staged, check_call, open_generator, open_style_encoder
+from mst_deploy.benchmarks.arithmetic import Work as GraphWork
 from mst_deploy.benchmarks.arithmetic import count
 from mst_deploy.benchmarks.harness import Plan, Work, measure
 from mst_deploy.manifest import Bundle, Manifest, open_bundle
@@ -110,11 +111,18 @@ def work_of(case: Case, bundle: Bundle) -> dict[str, int]:
     """Of the exported graph as written: the same yardstick for every backend."""
     width, height = case.size
     pixels = (case.batch, height, width, 3)
-    if case.part == ENCODER:
-        found = count(bundle.style_encoder, {"style": pixels})
-    else:
-        film = (case.batch, bundle.manifest.film_size)
-        found = count(bundle.generator, {"frames": pixels, "film": film})
+    if case.part == GENERATOR:
+        return work_of_generator(bundle, pixels)
+    return _sums(count(bundle.style_encoder, {"style": pixels}))
+
+
+def work_of_generator(bundle: Bundle, pixels: tuple[int, ...]) -> dict[str, int]:
+    """Multiply-adds and bytes for frames of the shape ``pixels``, (N, H, W, 3)."""
+    film = (pixels[0], bundle.manifest.film_size)
+    return _sums(count(bundle.generator, {"frames": pixels, "film": film}))
+
+
+def _sums(found: GraphWork) -> dict[str, int]:
     return {"multiply_adds": found.multiply_adds, "bytes": found.bytes, "least_bytes": found.least_bytes}
 
 

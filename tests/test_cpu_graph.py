@@ -64,8 +64,8 @@ def filmed(**changed: Any) -> onnx.ModelProto:
         helper.make_node(how["first"], ["n", "g"], ["m"]),
         helper.make_node("Add", ["m", "b"], ["y"]),
     ]
-    values: dict[str, Any] = {"ones": np.full(3, how["ones"], np.float32), "zeros": np.full(3, how["zeros"], np.float32),
-              "axes": np.array(how["axes"], np.int64)}  # fmt: skip
+    values: dict[str, Any] = {name: np.full(3, how[name], np.float32) for name in ("ones", "zeros")}
+    values["axes"] = np.array(how["axes"], np.int64)
     graph = helper.make_graph(
         nodes, "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3, 5, 4])]

@@ -20,9 +20,9 @@ import typer
 
 from mst_deploy.backends import Images
 from mst_deploy.benchmarks import reports
-from mst_deploy.benchmarks.arithmetic import count
 from mst_deploy.benchmarks.ceilings import measure_ceilings
 from mst_deploy.benchmarks.harness import Plan, Work, measure
+from mst_deploy.benchmarks.latency import work_of_generator
 from mst_deploy.benchmarks.machine import birth_certificate, others_load, usable_cores
 from mst_deploy.benchmarks.peers.systems import (
     Program,
@@ -68,7 +68,7 @@ def makers(bundle: Bundle, programs: Sequence[Program], painting: Images) -> dic
 def rows_at(
     systems: Sequence[System], frame: Images, plan: Plan, work: dict[str, int]
 ) -> list[dict[str, Any]]:
-    """All systems in turns on one frame (1, H, W, 3)."""
+    """All systems in turns on one frame (1, H, W, 3); ratios and PSNR are to the first of them."""
     small = np.ascontiguousarray(frame[:, :SMALL, :SMALL])
     things: dict[str, Work] = {}
     for system in systems:
@@ -83,7 +83,7 @@ def rows_at(
         spent = seconds[system.name]
         started = seconds.get(f"{system.name} start")
         own = spent if started is None else np.maximum(spent - np.median(started), 1e-6)
-        ratio = ratio_of_turns(own.tolist(), seconds[REFERENCE].tolist(), plan.confidence)
+        ratio = ratio_of_turns(own.tolist(), seconds[systems[0].name].tolist(), plan.confidence)
         rows.append({
             "part": "generator", "backend": system.name, "device": "cpu", "precision": system.precision,
             "weights": "own" if not system.same_weights else "shipped", "batch": 1,
@@ -134,10 +134,7 @@ def main(
                     refused[name] = found
                 else:
                     systems.append(found)
-            shape = {"frames": frame.shape, "film": (1, bundle.manifest.film_size)}
-            work = count(bundle.generator, shape)
-            rows += rows_at(systems, frame, plan, {"multiply_adds": work.multiply_adds, "bytes": work.bytes,
-                                                   "least_bytes": work.least_bytes})  # fmt: skip
+            rows += rows_at(systems, frame, plan, work_of_generator(bundle, frame.shape))
     report = {**birth_certificate(), "plan": asdict(plan), "load": load.share,
               "ceilings": asdict(measure_ceilings()), "refused": refused, "rows": rows}  # fmt: skip
     reports.write_report(output, report)

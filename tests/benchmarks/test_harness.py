@@ -76,8 +76,8 @@ def test_things_take_turns_in_changing_order() -> None:
     called: list[str] = []
     clock: Iterator[int] = iter(range(10_000))
     plan = Plan(least=8, most=8)
-    measure({name: (lambda name=name: called.append(name)) for name in "abc"}, plan,
-            clock=lambda: float(next(clock)))  # fmt: skip
+    things = {name: partial(called.append, name) for name in "abc"}
+    measure(things, plan, clock=lambda: float(next(clock)))
     timed = called[-24:]
     rounds = [timed[start : start + 3] for start in range(0, 24, 3)]
     assert all(sorted(turn) == ["a", "b", "c"] for turn in rounds)
