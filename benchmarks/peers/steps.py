@@ -89,8 +89,8 @@ def main(
             frame = resize(picture, *Size.parse(text).applied(0, 0))[None]
             systems = ladder(bundle, films)
             rows += rows_at(systems, frame, plan, work_of_generator(bundle, frame.shape))
-    report = {**birth_certificate(), "plan": asdict(plan), "load": load.share, "ceilings": None, "refused": {},
-              "rows": rows}  # fmt: skip
+    report = {**birth_certificate(), "plan": asdict(plan), "load": load.share, "ceilings": None,
+              "refused": {}, "rows": rows}  # fmt: skip
     reports.write_report(output, report)
     print(table(report))
 
