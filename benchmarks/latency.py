@@ -1,80 +1,148 @@
-"""Latency of a generator, frame by frame: ``python -m mst_deploy.benchmarks.latency``.
-
-Warm-up calls first, then timed calls of one frame each; sizes take turns, so a noisy machine disturbs
-all alike. Percentiles and the machine go into the JSON on stdout.
-"""
+"""Latency of generators and style encoders, by backend, size and batch, everything at one size in turns."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
 
-from mst_deploy import __version__
-from mst_deploy.backends import Generator, open_generator
-from mst_deploy.console import progress
-from mst_deploy.doctor import gpu_name, version
-from mst_deploy.options import BackendOption, DeviceOption, ModelOption
-from mst_deploy.pipeline import Size
-from mst_deploy.shipped import DEFAULT_BUNDLE
+from mst_deploy.backends import Generator, Staged, check_call, open_generator, open_style_encoder
+from mst_deploy.benchmarks.arithmetic import Work as GraphWork
+from mst_deploy.benchmarks.arithmetic import count
+from mst_deploy.benchmarks.harness import Plan, Work, measure
+from mst_deploy.manifest import Bundle, Manifest, open_bundle
+
+GENERATOR, ENCODER = "generator", "encoder"
+STAGES = ("prepare", "compute", "finish")
 
 
-def measure(
-    generator: Generator, sizes: list[tuple[int, int]], repeats: int, warmup: int = 2
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure."""
+
+    part: str
+    """generator or encoder."""
+    model: Path
+    backend: str
+    device: str
+    size: tuple[int, int]
+    """Width and height."""
+    batch: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.part} {self.backend} {self.model.name} {self.size[0]}x{self.size[1]} x{self.batch}"
+
+
+class Stages:
+    """A call of a generator in its steps, each timed."""
+
+    def __init__(self, generator: Staged, frames: Any, films: Any) -> None:
+        self.generator, self.frames, self.films = generator, frames, films
+        self.seconds: dict[str, list[float]] = {name: [] for name in STAGES}
+
+    def __call__(self) -> None:
+        began = time.perf_counter()
+        check_call(self.generator.manifest, self.frames, self.films)
+        prepared = self.generator.prepare(self.frames, self.films)
+        ready = time.perf_counter()
+        computed = self.generator.compute(prepared)
+        done = time.perf_counter()
+        self.generator.finish(computed)
+        for name, spent in zip(
+            STAGES, (ready - began, done - ready, time.perf_counter() - done), strict=True
+        ):
+            self.seconds[name].append(spent)
+
+
+def measure_cases(
+    cases: Sequence[Case], plan: Plan, tell: Callable[[int], None] = lambda rounds: None
 ) -> list[dict[str, Any]]:
-    """Milliseconds per frame at each (width, height), end to end through the backend's call."""
-    rng = np.random.default_rng(0)
-    film = generator.manifest.layout.identity()[None]
-    frames = [rng.integers(0, 256, (1, height, width, 3), np.uint8) for width, height in sizes]
-    times: list[list[float]] = [[] for _ in sizes]
-    with progress("measuring", warmup + repeats, unit="rounds/s") as tell:
-        for turn in range(warmup + repeats):
-            for frame, row in zip(frames, times, strict=True):
-                started = time.perf_counter()
-                generator(frame, film)
-                if turn >= warmup:
-                    row.append(1000 * (time.perf_counter() - started))
-            tell(turn + 1)
-    return [
-        {
-            "size": f"{width}x{height}",
-            "count": len(row),
-            **{f"p{rank}_ms": round(float(np.percentile(row, rank)), 2) for rank in (50, 95, 99)},
-            "min_ms": round(min(row), 2),
-        }
-        for (width, height), row in zip(sizes, times, strict=True)
-    ]
+    """One row for each case, all measured in turns: every timed call, the steps, and the work of the graph.
+
+    Raises what opening a model raises; noise is judged by the caller.
+    """
+    rows, things = [], {}
+    with ExitStack() as opened:
+        for case in cases:
+            bundle = open_bundle(case.model)
+            work, device = _opened(case, bundle, opened)
+            things[case.label] = work
+            rows.append(describe(case, bundle, device))
+        times = measure(things, plan, tell=tell)
+        for case, row in zip(cases, rows, strict=True):
+            one, work = times[case.label], things[case.label]
+            row.update(seconds=list(one.seconds), warmups=one.warmups, settled=one.settled)
+            if isinstance(work, Stages):
+                row["stages"] = {name: spent[one.warmups :] for name, spent in work.seconds.items()}
+    return rows
 
 
-def main(
-    sizes: Annotated[list[str], typer.Option("--size", help="WIDTHxHEIGHT; may be repeated.")],
-    repeats: Annotated[int, typer.Option(help="Timed calls per size.", min=1)] = 20,
-    model: ModelOption = None,
-    backend: BackendOption = "onnxrt",
-    device: DeviceOption = "auto",
-) -> None:
-    """Measure the latency of a generator at several sizes."""
-    wanted = [Size.parse(size).applied(0, 0) for size in sizes]
-    with open_generator(Path(model or DEFAULT_BUNDLE), backend, device) as generator:
-        rows = measure(generator, wanted, repeats)
-        where = {"backend": backend, "device": generator.device, "model": generator.manifest.name,
-                 "precision": generator.manifest.precision}  # fmt: skip
-    machine = {
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "gpu": gpu_name(),
-        "mst-deploy": __version__,
-        "onnxruntime": version("onnxruntime-gpu") or version("onnxruntime"),
-        "torch": version("torch"),
+def describe(case: Case, bundle: Bundle, device: str) -> dict[str, Any]:
+    """What is measured, and the arithmetic and bytes of its graph."""
+    return {
+        "part": case.part,
+        "model": bundle.manifest.name,
+        "model_id": bundle.manifest.model_id,
+        "backend": case.backend,
+        "device": device,
+        "precision": precision_of(case.backend, device, bundle.manifest.precision),
+        "weights": bundle.manifest.precision,
+        "size": f"{case.size[0]}x{case.size[1]}",
+        "batch": case.batch,
+        "work": work_of(case, bundle),
     }
-    print(json.dumps({**where, "machine": machine, "latency": rows}, indent=2))
 
 
-if __name__ == "__main__":
-    typer.run(main)
+def precision_of(backend: str, device: str, weights: str) -> str:
+    """In what the multiplications are made: on a CPU float32, unless the backend was told otherwise."""
+    name, _, told = backend.partition(":")
+    if told:
+        return {"f32": "fp32"}.get(told, told)
+    return "fp32" if device == "cpu" or name == "pytorch" else weights
+
+
+def work_of(case: Case, bundle: Bundle) -> dict[str, int]:
+    """Of the exported graph as written: the same yardstick for every backend."""
+    width, height = case.size
+    pixels = (case.batch, height, width, 3)
+    if case.part == GENERATOR:
+        return work_of_generator(bundle, pixels)
+    return _sums(count(bundle.style_encoder, {"style": pixels}))
+
+
+def work_of_generator(bundle: Bundle, pixels: tuple[int, ...]) -> dict[str, int]:
+    """Multiply-adds and bytes for frames of the shape ``pixels``, (N, H, W, 3)."""
+    film = (pixels[0], bundle.manifest.film_size)
+    return _sums(count(bundle.generator, {"frames": pixels, "film": film}))
+
+
+def _sums(found: GraphWork) -> dict[str, int]:
+    return {"multiply_adds": found.multiply_adds, "bytes": found.bytes, "least_bytes": found.least_bytes}
+
+
+def _opened(case: Case, bundle: Bundle, opened: ExitStack) -> tuple[Work, str]:
+    """What to call, and where it really runs."""
+    width, height = case.size
+    frames = np.random.default_rng(0).integers(0, 256, (case.batch, height, width, 3), np.uint8)
+    if case.part == ENCODER:
+        encoder = open_style_encoder(bundle, case.backend, case.device)
+        return (lambda: encoder(frames)), getattr(encoder, "device", "cpu")
+    generator = opened.enter_context(open_generator(bundle, case.backend, case.device))
+    films = _films(bundle.manifest, case.batch)
+    if isinstance(generator, Staged):
+        return Stages(generator, frames, films), generator.device
+    return _call(generator, frames, films), generator.device
+
+
+def _call(generator: Generator, frames: Any, films: Any) -> Work:
+    return lambda: generator(frames, films)
+
+
+def _films(manifest: Manifest, batch: int) -> Any:
+    return np.repeat(manifest.layout.identity()[None], batch, axis=0)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from mst_deploy.backends import Films, Images, open_generator, open_style_encoder
-from mst_deploy.checking import psnr, run_in_float32, sample_picture
+from mst_deploy.backends import Films, Images
+from mst_deploy.backends.onnxrt import open_session
+from mst_deploy.checking import psnr, run_as_written, run_in_float32, sample_picture
 from mst_deploy.errors import VerificationError
 from mst_deploy.graphs import GeneratorGraph, StyleEncoderGraph
 from mst_deploy.manifest import Bundle
@@ -77,7 +78,8 @@ def check_bundle(networks: Networks, bundle: Bundle) -> list[dict[str, Any]]:
 def check_encoder(networks: Networks, bundle: Bundle, style: Images) -> tuple[Films, float]:
     """PyTorch's film row of a style, and how far the exported encoder's is from it (relative)."""
     wanted = StyleEncoderGraph(networks.film_encoder)(torch.from_numpy(style))[1].numpy()
-    found = open_style_encoder(bundle, device="cpu")(style)[1]
+    session, _ = open_session(bundle.style_encoder, "cpu")
+    (found,) = session.run(["film"], {"style": style})
     return wanted, float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
@@ -95,8 +97,7 @@ def compare(networks: Networks, bundle: Bundle, frames: Images, films: Films) ->
 
 
 def run_on_cpu(bundle: Bundle, frames: Images, films: Films) -> Images:
-    """The bundle's generator in ONNX Runtime; a bfloat16 graph as its float32 copy."""
+    """The bundle's generator as it was written; a bfloat16 graph as its float32 copy."""
     if bundle.manifest.precision != "bf16":
-        with open_generator(bundle, device="cpu") as generator:
-            return generator(frames, films)
+        return run_as_written(bundle.generator, frames, films)
     return run_in_float32(bundle.generator, frames, films)

@@ -37,12 +37,17 @@ def sample_picture(height: int, width: int, seed: int) -> Image:
     return np.clip(127.5 + 127.5 * picture, 0, 255).astype(np.uint8)  # type: ignore[no-any-return]
 
 
+def run_as_written(graph: Path, frames: Images, films: Films) -> Images:
+    """What ONNX Runtime computes on the CPU from a generator's graph as it is: (N, H, W, 3) uint8."""
+    session, _ = open_session(graph, "cpu")
+    (stylized,) = session.run(["stylized"], {"frames": frames, "film": films})
+    return np.asarray(stylized, np.uint8)
+
+
 def run_in_float32(graph: Path, frames: Images, films: Films) -> Images:
     """What ONNX Runtime computes on the CPU from a generator's graph in float32: (N, H, W, 3) uint8."""
     with TemporaryDirectory() as folder:
         path, model = Path(folder) / "float32.onnx", onnx.load(graph)
         to_float32(model)
         onnx.save(model, path)
-        session, _ = open_session(path, "cpu")
-        (stylized,) = session.run(["stylized"], {"frames": frames, "film": films})
-    return np.asarray(stylized, np.uint8)
+        return run_as_written(path, frames, films)

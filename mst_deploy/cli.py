@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from mst_deploy import __version__
+from mst_deploy.cli_bench import bench_app
 from mst_deploy.cli_engines import build, engines_app
 from mst_deploy.cli_eval import eval_app
 from mst_deploy.cli_image import image
@@ -45,6 +46,7 @@ app.add_typer(eval_app, name="eval")
 app.add_typer(engines_app, name="engines")
 app.command("image")(image)
 app.command("video")(video)
+app.add_typer(bench_app, name="bench")
 app.command("build")(build)
 
 

@@ -7,7 +7,8 @@
     ├── OutputError          a file that cannot be written
     ├── BackendError         a runtime that cannot do what was asked on this machine
     │   └── MissingDependency   ... because a package is not installed
-    └── VerificationError    a result that failed its own check and was not kept
+    ├── VerificationError    a result that failed its own check and was not kept
+    └── NoisyMachine         a measurement that other programs or an unsteady clock have spoiled
 
 Messages say what failed, what was found and what to do.
 """
@@ -52,6 +53,10 @@ class MissingDependency(BackendError):
 
 class VerificationError(MstError):
     """A check at the end of a job failed; nothing was written."""
+
+
+class NoisyMachine(MstError):
+    """Times that vary too much to be reported."""
 
 
 def error_line(error: BaseException) -> str:

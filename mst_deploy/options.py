@@ -22,7 +22,9 @@ ModelOption = Annotated[
     Path | None,
     typer.Option(help="Model bundle (a folder made by mst export). Default: the shipped model."),
 ]
-BackendOption = Annotated[str, typer.Option(help="What runs the model: onnxrt, trt, pytorch or fake.")]
+BackendOption = Annotated[
+    str, typer.Option(help="What runs the model: onnxrt, openvino, openvino:bf16, trt, pytorch or fake.")
+]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is an NVIDIA GPU.")]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
@@ -43,7 +45,7 @@ def free_to_write(path: Path, source: Path | None, *, force: bool) -> Path:
 def room(name: str) -> Any:
     """The command module of a room; its missing packages become a message with the line that helps."""
     extra = {"export": "export", "training": "train", "benchmarks.quality": "eval",
-             "engines": "tensorrt"}[name]  # fmt: skip
+             "engines": "tensorrt", "benchmarks": "plots"}[name]  # fmt: skip
     try:
         return import_module(f"mst_deploy.{name}.command")
     except ModuleNotFoundError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, Self, cast
+from typing import Any, Protocol, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,17 @@ Films = NDArray[np.float32]
 Batch = tuple[Images, Films]
 """What one call of a generator takes."""
 
-BACKENDS = {"onnxrt": "onnxruntime", "trt": "tensorrt", "pytorch": "torch", "fake": ""}
+BACKENDS = {
+    "onnxrt": "onnxruntime",
+    "openvino": "openvino",
+    "trt": "tensorrt",
+    "pytorch": "torch",
+    "fake": "",
+}
 """Name of each backend and the package it needs."""
-EXTRA = {"onnxruntime": "onnxruntime", "torch": "export", "onnx": "export"}
+PRECISIONS = {"openvino": ("f32", "bf16")}
+"""In what a backend can compute, if there is a choice: NAME:PRECISION; NAME alone is the first."""
+EXTRA = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torch": "export"}
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -72,6 +80,28 @@ class Closing:
         self.close()
 
 
+class Staged(Closing):
+    """A generator whose call has three steps, so that each can be timed."""
+
+    manifest: Manifest
+
+    def prepare(self, frames: Images, films: Films) -> Any:
+        """What the runtime takes, on the device it computes on if there is a way to tell."""
+        raise NotImplementedError
+
+    def compute(self, prepared: Any) -> Any:
+        """The network itself; returns when it is done."""
+        raise NotImplementedError
+
+    def finish(self, computed: Any) -> Images:
+        """What the runtime gave as an array of the caller's own."""
+        raise NotImplementedError
+
+    def __call__(self, frames: Images, films: Films) -> Images:
+        check_call(self.manifest, frames, films)
+        return self.finish(self.compute(self.prepare(frames, films)))
+
+
 class StyleEncoder(Protocol):
     """Reads styles off images."""
 
@@ -85,9 +115,9 @@ class StyleEncoder(Protocol):
 class Backend(Protocol):
     """What a module of this folder offers."""
 
-    def open_generator(self, bundle: Bundle, device: str) -> Generator: ...
+    def open_generator(self, bundle: Bundle, device: str, **how: str) -> Generator: ...
 
-    def open_style_encoder(self, bundle: Bundle, device: str) -> StyleEncoder: ...
+    def open_style_encoder(self, bundle: Bundle, device: str, **how: str) -> StyleEncoder: ...
 
 
 def load_backend(name: str) -> Backend:
@@ -107,14 +137,28 @@ def open_generator(bundle: Bundle | Path, backend: str = "onnxrt", device: str =
     """Open the generator of a bundle. Raises BundleError, BackendError or MissingDependency.
 
     ``device`` auto takes CUDA when this machine can run it and the CPU otherwise; asking for cuda and
-    getting less is an error.
+    getting less is an error. ``backend`` may end in a precision: openvino:bf16.
     """
-    return load_backend(backend).open_generator(_opened(bundle), _known(device))
+    name, how = split_precision(backend)
+    return load_backend(name).open_generator(_opened(bundle), _known(device), **how)
 
 
 def open_style_encoder(bundle: Bundle | Path, backend: str = "onnxrt", device: str = "auto") -> StyleEncoder:
     """Open the style encoder of a bundle; arguments and errors as for :func:`open_generator`."""
-    return load_backend(backend).open_style_encoder(_opened(bundle), _known(device))
+    name, how = split_precision(backend)
+    return load_backend(name).open_style_encoder(_opened(bundle), _known(device), **how)
+
+
+def split_precision(backend: str) -> tuple[str, dict[str, str]]:
+    """``openvino:bf16`` -> ("openvino", {"precision": "bf16"}). Raises InvalidArgument."""
+    name, colon, precision = backend.partition(":")
+    if not colon:
+        return name, {}
+    choices = PRECISIONS.get(name, ())
+    if precision not in choices:
+        hint = f"choose one of {', '.join(choices)}" if choices else f"give {name} alone"
+        raise InvalidArgument(f"the backend {name} cannot be told to compute in {precision!r}; {hint}")
+    return name, {"precision": precision}
 
 
 def check_call(manifest: Manifest, frames: Images, films: Films) -> None:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import ctypes
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from mst_deploy.backends import Closing, Films, Images, check_call
+from mst_deploy.backends import Films, Images, Staged
+from mst_deploy.cpu_graph import for_cpu
 from mst_deploy.errors import BackendError, BundleError
 from mst_deploy.manifest import Bundle
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-class OnnxGenerator(Closing):
-    """generator.onnx in a session."""
+class OnnxGenerator(Staged):
+    """generator.onnx in a session; on a CPU with its weights in float32."""
 
     def __init__(self, bundle: Bundle, device: str) -> None:
         self.manifest = bundle.manifest
@@ -27,13 +29,18 @@ class OnnxGenerator(Closing):
                 f"ONNX Runtime cannot compute the bfloat16 graph of {bundle.path}; run it with --backend trt "
                 "or --backend pytorch, or export the model with --precision fp16"
             )
-        self.session, self.device = open_session(bundle.generator, device)
+        self.session, self.device = open_fast_session(bundle.generator, device)
 
-    def __call__(self, frames: Images, films: Films) -> Images:
-        check_call(self.manifest, frames, films)
-        inputs = {"frames": np.ascontiguousarray(frames), "film": films}
-        (stylized,) = self.session.run(["stylized"], inputs)
-        return np.asarray(stylized, np.uint8)
+    def prepare(self, frames: Images, films: Films) -> dict[str, NDArray[Any]]:
+        return {"frames": np.ascontiguousarray(frames), "film": films}
+
+    def compute(self, prepared: dict[str, NDArray[Any]]) -> Any:
+        """On CUDA this includes the copies to the device and back."""
+        (stylized,) = self.session.run(["stylized"], prepared)
+        return stylized
+
+    def finish(self, computed: Any) -> Images:
+        return np.asarray(computed, np.uint8)
 
     def close(self) -> None:
         del self.session
@@ -44,7 +51,7 @@ class OnnxStyleEncoder:
 
     def __init__(self, bundle: Bundle, device: str) -> None:
         self.manifest = bundle.manifest
-        self.session, self.device = open_session(bundle.style_encoder, device)
+        self.session, self.device = open_fast_session(bundle.style_encoder, device)
 
     def __call__(self, styles: Images) -> tuple[NDArray[np.float32], Films]:
         embedding, film = self.session.run(["embedding", "film"], {"style": styles})
@@ -70,22 +77,36 @@ def gpu_present() -> bool:
     return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
-def open_session(path: Path, device: str) -> tuple[onnxruntime.InferenceSession, str]:
-    """A session on the device asked for, and the device it really runs on.
+def open_fast_session(path: Path, device: str) -> tuple[onnxruntime.InferenceSession, str]:
+    """As :func:`open_session`, with the graph as it is fastest on the device."""
+    device = choose_device(device)
+    return open_session(for_cpu(path) if device == "cpu" else path, device, name=str(path))
+
+
+def choose_device(device: str) -> str:
+    """``auto`` means CUDA if a GPU is present and this ONNX Runtime can use it."""
+    if device == "auto":
+        return "cuda" if _has_cuda_provider() and gpu_present() else "cpu"
+    return device
+
+
+def open_session(
+    graph: Path | bytes, device: str, name: str = ""
+) -> tuple[onnxruntime.InferenceSession, str]:
+    """A session of the graph as it is on the device asked for, and the device it really runs on.
 
     ONNX Runtime falls back to the CPU without an error when CUDA cannot be loaded; here that is one.
-    ``auto`` means CUDA if a GPU is present. Raises BackendError, or BundleError for a damaged graph.
+    Raises BackendError, or BundleError for a damaged graph, which is called ``name``.
     """
-    if device == "auto":
-        device = "cuda" if _has_cuda_provider() and gpu_present() else "cpu"
+    device = choose_device(device)
     if device == "cuda":
         _prepare_cuda()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; what matters of the warnings is checked below
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=[PROVIDERS[device]])
+        session = onnxruntime.InferenceSession(graph, options, providers=[PROVIDERS[device]])
     except Exception as error:  # ONNX Runtime's exceptions have no common base class
-        raise BundleError(f"ONNX Runtime cannot load {path}: {error}") from error
+        raise BundleError(f"ONNX Runtime cannot load {name or graph!s}: {error}") from error
     actual = session.get_providers()[0]
     if actual != PROVIDERS[device]:
         raise BackendError(

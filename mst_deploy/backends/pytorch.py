@@ -8,15 +8,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from mst_deploy.backends import Closing, Films, Images, check_call
+from mst_deploy.backends import Films, Images, Staged
 from mst_deploy.errors import BackendError
 from mst_deploy.graphs import GeneratorGraph, StyleEncoderGraph
 from mst_deploy.manifest import Bundle
 from mst_deploy.weights import load_bundle
 
 
-class TorchGenerator(Closing):
+class TorchGenerator(Staged):
     """The generator in float32, whatever the precision of the bundle."""
 
     def __init__(self, bundle: Bundle, device: str) -> None:
@@ -24,12 +25,19 @@ class TorchGenerator(Closing):
         self.device = choose_device(device)
         self.graph = GeneratorGraph(load_bundle(bundle).generator).to(self.device).eval()
 
-    @torch.inference_mode()
-    def __call__(self, frames: Images, films: Films) -> Images:
-        check_call(self.manifest, frames, films)
+    def prepare(self, frames: Images, films: Films) -> tuple[Tensor, Tensor]:
         batch = torch.tensor(np.ascontiguousarray(frames), device=self.device)
-        rows = torch.tensor(films, device=self.device)
-        return np.asarray(self.graph(batch, rows).cpu().numpy(), np.uint8)
+        return batch, torch.tensor(films, device=self.device)
+
+    @torch.inference_mode()
+    def compute(self, prepared: tuple[Tensor, Tensor]) -> Tensor:
+        stylized: Tensor = self.graph(*prepared)
+        if self.device == "cuda":
+            torch.cuda.synchronize()  # or its time would be counted as that of the copy
+        return stylized
+
+    def finish(self, computed: Tensor) -> Images:
+        return np.asarray(computed.cpu().numpy(), np.uint8)
 
     def close(self) -> None:
         del self.graph

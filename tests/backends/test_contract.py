@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mst_deploy.backends import Generator, load_backend, onnxrt, open_generator, open_style_encoder
+from mst_deploy.benchmarks.machine import instructions
+from mst_deploy.checking import psnr
 from mst_deploy.errors import BackendError, InvalidArgument
 from mst_deploy.manifest import Bundle
 from mst_deploy.shipped import load_shipped_styles
 from tests.clips import picture
 
 BACKENDS = [("onnxrt", "cpu"), ("pytorch", "cpu"), ("fake", "cpu"),
+            ("openvino", "cpu"), ("openvino:bf16", "cpu"),
             pytest.param(("onnxrt", "cuda"), marks=pytest.mark.gpu),
             pytest.param(("pytorch", "cuda"), marks=pytest.mark.gpu)]  # fmt: skip
 
@@ -22,6 +26,10 @@ BACKENDS = [("onnxrt", "cpu"), ("pytorch", "cpu"), ("fake", "cpu"),
 @pytest.fixture(scope="module", params=BACKENDS, ids=str)
 def generator(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Generator]:
     name, device = request.param
+    if name.startswith("openvino"):
+        pytest.importorskip("openvino")
+    if name == "openvino:bf16" and "avx512_bf16" not in instructions():
+        pytest.skip("this processor has no bfloat16 arithmetic")
     with open_generator(bundle, name, device) as opened:
         assert opened.device == device
         yield opened
@@ -83,10 +91,49 @@ def test_onnx_runtime_and_pytorch_agree_on_the_shipped_model(bundle: Bundle, fil
     assert 10 * np.log10(255**2 / np.mean(difference**2)) >= 40
 
 
+@pytest.mark.parametrize(("precision", "least"), [("f32", 60), ("bf16", 35)])
+def test_openvino_paints_the_same_picture(bundle: Bundle, films: Any, precision: str, least: float) -> None:
+    """bfloat16 keeps eight bits: 35 dB is what is promised of it, more is found."""
+    pytest.importorskip("openvino")
+    if precision == "bf16" and "avx512_bf16" not in instructions():
+        pytest.skip("this processor has no bfloat16 arithmetic")
+    frames = picture(320, 256, 3)[None]
+    with open_generator(bundle, f"openvino:{precision}", "cpu") as generator:
+        found = generator(frames, films[:1])
+    with open_generator(bundle, "pytorch", "cpu") as reference:
+        assert psnr(found, reference(frames, films[:1])) >= least
+
+
+def test_openvino_gives_arrays_of_the_callers_own(bundle: Bundle, films: Any) -> None:
+    """Its buffers are used again by the next call; a result must outlive it."""
+    pytest.importorskip("openvino")
+    with open_generator(bundle, "openvino", "cpu") as generator:
+        batches = [picture(48, 40, phase)[None] for phase in (0, 9)]
+        first, second = generator.stream(iter(batches), films[:1])
+        np.testing.assert_array_equal(first, generator(batches[0], films[:1]))
+        assert (first != second).any()
+
+
+def test_openvino_does_not_pretend_to_know_cuda(bundle: Bundle) -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(BackendError, match="--device cpu"):
+        open_generator(bundle, "openvino", "cuda")
+
+
+def test_bfloat16_without_the_instructions_is_an_error(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    monkeypatch.setattr(openvino.Core, "get_property", lambda *asked: ["FP32"])
+    with pytest.raises(BackendError, match="--backend openvino, which"):
+        open_generator(bundle, "openvino:bf16", "cpu")
+
+
 def test_encoders_agree_on_the_shipped_model(bundle: Bundle) -> None:
     style = picture(256, 300, 5)[None]
-    rows = [open_style_encoder(bundle, name, "cpu")(style) for name in ("onnxrt", "pytorch")]
-    for found, wanted in zip(*rows, strict=True):
+    names = ["onnxrt", "pytorch"] + (["openvino"] if find_spec("openvino") else [])
+    rows = [open_style_encoder(bundle, name, "cpu")(style) for name in names]
+    for found, wanted in [pair for row in rows[1:] for pair in zip(rows[0], row, strict=True)]:
         np.testing.assert_allclose(found, wanted, atol=2e-2 * np.abs(wanted).max())
 
 
@@ -116,7 +163,11 @@ def test_a_session_on_another_provider_is_an_error(bundle: Bundle, monkeypatch: 
 
 
 def test_unknown_names_are_refused(bundle: Bundle) -> None:
-    with pytest.raises(InvalidArgument, match="onnxrt, trt, pytorch, fake"):
+    with pytest.raises(InvalidArgument, match="onnxrt, openvino, trt, pytorch, fake"):
         load_backend("tpu")
+    with pytest.raises(InvalidArgument, match="f32, bf16"):
+        open_generator(bundle, "openvino:int8", "cpu")
+    with pytest.raises(InvalidArgument, match="give onnxrt alone"):
+        open_generator(bundle, "onnxrt:bf16", "cpu")
     with pytest.raises(InvalidArgument, match="auto, cpu, cuda"):
         open_generator(bundle, "onnxrt", "gpu")

@@ -1,0 +1,148 @@
+"""What the commands ``mst bench ...`` do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from mst_deploy.benchmarks import compare, reports
+from mst_deploy.benchmarks.arithmetic import Work, count
+from mst_deploy.benchmarks.ceilings import measure_ceilings
+from mst_deploy.benchmarks.cold import cold_start, middle
+from mst_deploy.benchmarks.harness import Plan, Times, checked
+from mst_deploy.benchmarks.latency import ENCODER, GENERATOR, Case, measure_cases
+from mst_deploy.benchmarks.machine import birth_certificate, others_load
+from mst_deploy.console import progress
+from mst_deploy.errors import InvalidArgument, MissingDependency
+from mst_deploy.manifest import open_bundle
+from mst_deploy.pipeline import Size
+
+COLD_STARTS = 3
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure, as the options say."""
+
+    models: Sequence[Path]
+    backends: Sequence[str]
+    device: str
+    sizes: Sequence[str]
+    batches: Sequence[int]
+    encoder: bool = True
+    cold: bool = True
+    ceilings: bool = True
+
+
+def latency(request: Request, plan: Plan, *, quiet: bool = False) -> dict[str, Any]:
+    """Measure; the report. Raises NoisyMachine when it cannot be believed, and what opening raises."""
+    groups = cases_of(request)
+    rows: list[dict[str, Any]] = []
+    with others_load() as load:
+        for cases in groups:
+            label = f"measuring {cases[0].size[0]}x{cases[0].size[1]}"
+            with progress(label, None, quiet=quiet) as tell:
+                rows += measure_cases(cases, plan, tell)
+    believed(rows, plan, load.share)
+    if request.cold:
+        with progress("cold starts", None, quiet=quiet):
+            add_cold_starts(rows, [case for cases in groups for case in cases])
+    ceilings = None
+    if request.ceilings:
+        with progress("what this machine can do", None, quiet=quiet):
+            ceilings = asdict(measure_ceilings("cuda" if rows[0]["device"] == "cuda" else "cpu"))
+    return {
+        **birth_certificate(),
+        "plan": asdict(plan),
+        "load": load.share,
+        "ceilings": ceilings,
+        "rows": rows,
+    }
+
+
+def cases_of(request: Request) -> list[list[Case]]:
+    """Groups that are measured in turns: all backends and models at one size and batch.
+
+    Raises InvalidArgument for impossible sizes.
+    """
+    makers = list(product(request.models, request.backends))
+    groups = []
+    for text, batch in product(request.sizes, request.batches):
+        size = Size.parse(text)
+        if size.width is None or size.height is None:
+            raise InvalidArgument(f"give sizes as WIDTHxHEIGHT, not {text!r}")
+        groups.append([Case(GENERATOR, model, backend, request.device, (size.width, size.height), batch)
+                       for model, backend in makers])  # fmt: skip
+    if request.encoder:
+        side = open_bundle(request.models[0]).manifest.style_size
+        groups.append([Case(ENCODER, model, backend, request.device, (side, side), 1)
+                       for model, backend in makers if backend not in ("trt", "fake")])  # fmt: skip
+    return [group for group in groups if group]
+
+
+def believed(rows: Sequence[dict[str, Any]], plan: Plan, load: float | None) -> None:
+    """Raises NoisyMachine, naming all rows that cannot be believed."""
+    times = {
+        f"{row['part']} {row['backend']} {row['size']}": Times(
+            tuple(row["seconds"]), row["warmups"], row["settled"]
+        )
+        for row in rows
+    }
+    checked(times, plan, load)
+
+
+def add_cold_starts(rows: Sequence[dict[str, Any]], cases: Sequence[Case]) -> None:
+    """First frame, change of style and memory of the generators, each in fresh processes."""
+    for case, row in zip(cases, rows, strict=True):
+        if case.part == GENERATOR:
+            runs = [cold_start(case.model, case.backend, case.device, case.size, case.batch)
+                    for _ in range(COLD_STARTS)]  # fmt: skip
+            row["cold"] = middle(runs)
+
+
+def shown(report: dict[str, Any]) -> str:
+    """The report for a terminal."""
+    lines = [reports.cells(row, report) for row in report["rows"]]
+    more = [*reports.steps(report["rows"]), *reports.starts(report["rows"])]
+    return "\n".join([reports.text_table(reports.HEAD, lines), *more, reports.described(report)])
+
+
+def as_markdown(report: dict[str, Any]) -> str:
+    """The report for a document."""
+    lines = [reports.cells(row, report) for row in report["rows"]]
+    more = [
+        *reports.steps(report["rows"]),
+        *reports.starts(report["rows"]),
+        *reports.described(report).split("\n"),
+    ]
+    return "\n".join([reports.markdown(reports.HEAD, lines), "", *(f"- {line}" for line in more), ""])
+
+
+def save_plots(report: dict[str, Any], folder: Path, stem: str, suffix: str) -> list[Path]:
+    """Raises MissingDependency without Matplotlib."""
+    try:
+        plots = import_module("mst_deploy.benchmarks.plots")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        raise MissingDependency("matplotlib", "plots", "plotting a report") from error
+    return list(plots.save_plots(report, folder, stem, suffix))
+
+
+def compared(a: Path, b: Path, relative_to: str | None) -> tuple[list[compare.Difference], list[str]]:
+    """Differences of two reports, and notes on what else differs. Raises InputError, InvalidArgument."""
+    first, second = reports.read_report(a), reports.read_report(b)
+    return compare.differences(first, second, relative_to), compare.other_machine(first, second)
+
+
+def work_of(model: Path, size: str, batch: int) -> Work:
+    """What the generator of a bundle computes and moves at a size. Raises BundleError, InvalidArgument."""
+    bundle, wanted = open_bundle(model), Size.parse(size)
+    if wanted.width is None or wanted.height is None:
+        raise InvalidArgument(f"give the size as WIDTHxHEIGHT, not {size!r}")
+    pixels = (batch, wanted.height, wanted.width, 3)
+    return count(bundle.generator, {"frames": pixels, "film": (batch, bundle.manifest.film_size)})

@@ -1,0 +1,172 @@
+"""What figures were made with: their birth certificate. And what else the machine was doing meanwhile."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mst_deploy import __version__
+from mst_deploy.doctor import version
+
+PACKAGES = ("numpy", "onnx", "onnxruntime-gpu", "onnxruntime", "openvino", "torch", "tensorrt",
+            "opencv-python-headless", "opencv-python", "ai-edge-litert")  # fmt: skip
+GPU = ("name", "driver_version", "memory.total", "clocks.sm", "clocks.mem", "clocks.max.sm", "pstate",
+       "power.limit", "temperature.gpu")  # fmt: skip
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+STATUS, STAT = Path("/proc/self/status"), Path("/proc/stat")
+
+
+def birth_certificate() -> dict[str, Any]:
+    """Processor, threads, GPU with its clocks, versions, commit, command and time."""
+    return {
+        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": [
+            "mst" if Path(sys.argv[0]).name == "__main__.py" else Path(sys.argv[0]).name,
+            *sys.argv[1:],
+        ],
+        "commit": commit(),
+        "machine": {
+            "platform": platform.platform(),
+            "cpu": cpu_name(),
+            "cores": usable_cores(),
+            "instructions": instructions(),
+            "memory_gib": memory(),
+            "threads": {name: os.environ[name] for name in THREADS if name in os.environ},
+            "gpu": gpu(),
+        },
+        "versions": {
+            "mst-deploy": __version__,
+            "python": platform.python_version(),
+            **{name: found for name in PACKAGES if (found := version(name))},
+        },
+    }
+
+
+def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """What the processor calls itself."""
+    return _cpuinfo(cpuinfo).get("model name") or platform.processor() or platform.machine()
+
+
+def instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """Of the instruction sets that decide how fast networks run, those that are there."""
+    matter = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8", "asimd",
+              "bf16", "i8mm")  # fmt: skip
+    there = _cpuinfo(cpuinfo)
+    flags = f"{there.get('flags', '')} {there.get('Features', '')}".split()
+    return [name for name in matter if name in flags]
+
+
+def usable_cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory() -> float | None:
+    """Main memory, GiB, where the system tells."""
+    try:
+        return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def gpu() -> dict[str, str] | None:
+    """The first GPU with driver, clocks and power state as nvidia-smi tells them, or None."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    line = _output([program, f"--query-gpu={','.join(GPU)}", "--format=csv,noheader"])
+    values = [value.strip() for value in line.partition("\n")[0].split(",")]
+    return dict(zip(GPU, values, strict=True)) if len(values) == len(GPU) else None
+
+
+def device_memory() -> int | None:
+    """MiB of GPU memory held by this process, or None without a GPU."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    lines = _output([program, "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"])
+    held = [line.split(",") for line in lines.splitlines() if line.startswith(f"{os.getpid()},")]
+    return sum(int(words[1]) for words in held) if held else None
+
+
+def commit() -> str | None:
+    """Of the source tree this runs from, with -dirty when it was changed; None for an installed copy."""
+    folder = Path(__file__).resolve().parent
+    tracked = _output(["git", "-C", str(folder), "ls-files", "machine.py"])
+    if not tracked:
+        return None
+    return _output(
+        ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    )
+
+
+@dataclass
+class Load:
+    """The share of the machine that other programs used, once the block it was measured over is left."""
+
+    share: float | None = None
+
+
+@contextmanager
+def others_load() -> Iterator[Load]:
+    """Watch what other programs use of all processors meanwhile; unknown (None) outside Linux."""
+    found, before = Load(), _busy()
+    own, began = _own(), time.monotonic()
+    yield found
+    after = _busy()
+    if before is not None and after is not None:
+        available = (time.monotonic() - began) * (os.cpu_count() or 1)
+        found.share = max(0.0, (after - before) - (_own() - own)) / max(available, 1e-9)
+
+
+def peak_memory() -> float:
+    """The most memory this process has held, MiB: since its start."""
+    if STATUS.exists():
+        for line in STATUS.read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _busy() -> float | None:
+    """Seconds that all processors together have worked, since the system started."""
+    try:
+        words = STAT.read_text(encoding="ascii").splitlines()[0].split()[1:9]
+    except OSError:
+        return None
+    user, nice, system, _idle, _wait, irq, soft, steal = map(int, words)
+    return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _own() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _cpuinfo(path: Path) -> dict[str, str]:
+    """Of the first processor."""
+    try:
+        lines = path.read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
+    except OSError:
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _output(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,99 @@
+"""What each step of the CPU's path brings, in one run: ``python -m mst_deploy.benchmarks.peers.steps``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import typer
+
+from mst_deploy.backends import Films, Images
+from mst_deploy.benchmarks import reports
+from mst_deploy.benchmarks.harness import Plan
+from mst_deploy.benchmarks.latency import work_of_generator
+from mst_deploy.benchmarks.machine import birth_certificate, others_load
+from mst_deploy.benchmarks.peers.__main__ import rows_at, table
+from mst_deploy.benchmarks.peers.systems import System, as_exported, ours
+from mst_deploy.cpu_graph import film_into_norm
+from mst_deploy.images import load_image, resize
+from mst_deploy.manifest import Bundle, open_bundle
+from mst_deploy.pipeline import Size
+from mst_deploy.rewrites import fold_small_constants, to_float32, upsample_into_conv
+from mst_deploy.shipped import DEFAULT_BUNDLE, load_shipped_styles
+
+Rewrite = Callable[[onnx.ModelProto], object]
+STEPS: dict[str, tuple[Rewrite, ...]] = {
+    "weights in float32": (to_float32, fold_small_constants),
+    "+ film in the normalisation": (to_float32, fold_small_constants, film_into_norm),
+    "+ doubling in the convolution": (to_float32, fold_small_constants, film_into_norm, upsample_into_conv),
+}
+SETTINGS: dict[str, dict[str, str]] = {
+    "all, threads sleep between operators": {"session.intra_op.allow_spinning": "0"},
+    "all, tiny numbers are zero": {"session.set_denormal_as_zero": "1"},
+    "all, work in small shares": {"session.dynamic_block_base": "4"},
+}
+
+
+def rewritten(bundle: Bundle, films: Films, name: str, rewrites: tuple[Rewrite, ...], threads: int = 0,
+              entries: dict[str, str] | None = None) -> System:  # fmt: skip
+    """ONNX Runtime on a rewritten graph with settings of its own."""
+    model = onnx.load(bundle.generator)
+    for rewrite in rewrites:
+        rewrite(model)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    for key, value in (entries or {}).items():
+        options.add_session_config_entry(key, value)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+    def run(frames: Images) -> Images:
+        (stylized,) = session.run(["stylized"], {"frames": frames, "film": films})
+        return np.asarray(stylized, np.uint8)
+
+    return System(name, run, "fp32")
+
+
+def ladder(bundle: Bundle, films: Films) -> list[System]:
+    """The graph as exported, step by step, then settings of the runtime on the last step."""
+    last = STEPS["+ doubling in the convolution"]
+    return [
+        as_exported(bundle, films),
+        *(rewritten(bundle, films, name, steps) for name, steps in STEPS.items()),
+        *(rewritten(bundle, films, name, last, entries=entries) for name, entries in SETTINGS.items()),
+        rewritten(bundle, films, "all, one thread", last, threads=1),
+        ours(bundle, "openvino", films, "openvino", "fp32"),
+        ours(bundle, "openvino:bf16", films, "openvino:bf16", "bf16"),
+    ]
+
+
+def main(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Report to write (.json).")],
+    content: Annotated[Path, typer.Option(help="Picture whose frames are stylised.")],
+    sizes: Annotated[list[str], typer.Option("--size", help="WIDTHxHEIGHT; may be repeated.")],
+    seconds: Annotated[float, typer.Option(help="Time for the calls of each step.")] = 20.0,
+) -> None:
+    """Time the steps in turns; ratios are to the graph as exported."""
+    bundle, picture = open_bundle(DEFAULT_BUNDLE), load_image(content)
+    films, plan = load_shipped_styles()[0].film[None], Plan(seconds=seconds)
+    rows: list[dict[str, Any]] = []
+    with others_load() as load:
+        for text in sizes:
+            frame = resize(picture, *Size.parse(text).applied(0, 0))[None]
+            systems = ladder(bundle, films)
+            rows += rows_at(systems, frame, plan, work_of_generator(bundle, frame.shape))
+    report = {**birth_certificate(), "plan": asdict(plan), "load": load.share, "ceilings": None,
+              "refused": {}, "rows": rows}  # fmt: skip
+    reports.write_report(output, report)
+    print(table(report))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,108 @@
+"""OpenVINO on the CPU: in float32, or in bfloat16 where the processor computes in it.
+
+A network is compiled for each frame shape: with symbolic sizes OpenVINO plans its memory anew for every
+frame. The last few shapes are kept.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from mst_deploy.backends import Films, Images, Staged
+from mst_deploy.errors import BackendError, BundleError
+from mst_deploy.manifest import Bundle
+
+SHAPES = 4
+"""Compiled networks kept; each holds its own copy of the maps of a frame."""
+BFLOAT16 = "BF16"
+
+
+class Compiled:
+    """A graph, compiled for the shapes it is called with."""
+
+    def __init__(self, path: Path, precision: str) -> None:
+        self.core = openvino.Core()
+        if precision == "bf16" and BFLOAT16 not in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise BackendError(
+                "this processor has no bfloat16 arithmetic (AVX512-BF16 or AMX), with which openvino:bf16 "
+                "computes; use --backend openvino, which computes in float32"
+            )
+        self.options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+        try:
+            self.model = self.core.read_model(path)
+        except RuntimeError as error:
+            raise BundleError(f"OpenVINO cannot load {path}: {error}") from error
+        self.known: OrderedDict[tuple[tuple[int, ...], ...], Any] = OrderedDict()
+
+    def __call__(self, inputs: dict[str, NDArray[Any]]) -> Any:
+        """The outputs by name; they are overwritten by the next call of the same shape."""
+        return self._request(inputs).infer(inputs, share_inputs=True, share_outputs=True)
+
+    def _request(self, inputs: dict[str, NDArray[Any]]) -> Any:
+        shapes = tuple(value.shape for value in inputs.values())
+        if shapes not in self.known:
+            model = self.model.clone()
+            model.reshape({name: openvino.PartialShape(value.shape) for name, value in inputs.items()})
+            compiled = self.core.compile_model(model, "CPU", self.options)
+            self.known[shapes] = compiled.create_infer_request()
+            if len(self.known) > SHAPES:
+                self.known.popitem(last=False)
+        self.known.move_to_end(shapes)
+        return self.known[shapes]
+
+
+class OpenVinoGenerator(Staged):
+    """generator.onnx, compiled by OpenVINO."""
+
+    device = "cpu"
+
+    def __init__(self, bundle: Bundle, precision: str) -> None:
+        self.manifest = bundle.manifest
+        self.compiled = Compiled(bundle.generator, precision)
+
+    def prepare(self, frames: Images, films: Films) -> dict[str, NDArray[Any]]:
+        return {"frames": np.ascontiguousarray(frames), "film": np.ascontiguousarray(films)}
+
+    def compute(self, prepared: dict[str, NDArray[Any]]) -> Any:
+        return self.compiled(prepared)["stylized"]
+
+    def finish(self, computed: Any) -> Images:
+        return np.array(computed, np.uint8)
+
+    def close(self) -> None:
+        del self.compiled
+
+
+class OpenVinoStyleEncoder:
+    """style_encoder.onnx, compiled by OpenVINO; always in float32, because a style is read once."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.manifest = bundle.manifest
+        self.compiled = Compiled(bundle.style_encoder, "f32")
+
+    def __call__(self, styles: Images) -> tuple[NDArray[np.float32], Films]:
+        found = self.compiled({"style": np.ascontiguousarray(styles)})
+        return np.array(found["embedding"], np.float32), np.array(found["film"], np.float32)
+
+
+def open_generator(bundle: Bundle, device: str, precision: str = "f32") -> OpenVinoGenerator:
+    _refuse_cuda(device)
+    return OpenVinoGenerator(bundle, precision)
+
+
+def open_style_encoder(bundle: Bundle, device: str, precision: str = "f32") -> OpenVinoStyleEncoder:
+    _refuse_cuda(device)
+    return OpenVinoStyleEncoder(bundle)
+
+
+def _refuse_cuda(device: str) -> None:
+    if device == "cuda":
+        raise BackendError(
+            "OpenVINO does not run on NVIDIA GPUs; use --device cpu, or choose --backend onnxrt or trt"
+        )

@@ -1,0 +1,67 @@
+"""The birth certificate, and what is seen of other programs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mst_deploy.benchmarks import machine
+
+
+def test_certificate_says_where_figures_are_from() -> None:
+    found = machine.birth_certificate()
+    assert found["machine"]["cpu"]
+    assert found["machine"]["cores"] == machine.usable_cores()
+    assert {"mst-deploy", "python", "numpy"} <= found["versions"].keys()
+    assert found["command"]
+
+
+def test_processor_is_read_from_the_systems_list(tmp_path: Path) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text("processor\t: 0\nmodel name\t: Z 80\nflags\t\t: fpu avx2 avx512_bf16\n\nprocessor\t: 1\n")
+    assert machine.cpu_name(path) == "Z 80"
+    assert machine.instructions(path) == ["avx2", "avx512_bf16"]
+    assert machine.instructions(tmp_path / "none") == []
+
+
+@pytest.mark.skipif(not machine.STAT.exists(), reason="needs /proc")
+def test_other_programs_are_seen_and_own_work_is_not_theirs() -> None:
+    """A second process that computes all the time counts; so much of it as the machine gives it."""
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        with machine.others_load() as load:
+            time.sleep(1.0)
+    finally:
+        busy.kill()
+        busy.wait()
+    assert load.share is not None
+    assert load.share > 0.1 / machine.usable_cores()
+
+
+def test_peak_of_memory_stays_when_the_memory_is_given_back() -> None:
+    code = """
+import numpy as np
+from mst_deploy.benchmarks.machine import peak_memory
+before = peak_memory()
+block = np.ones(256 * 2**20, np.uint8)
+del block
+print(peak_memory() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) == pytest.approx(256, abs=16)
+
+
+def test_gpu_facts_are_read_from_nvidia_smi(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: "nvidia-smi")
+    monkeypatch.setattr(
+        machine, "_output", lambda command: "H200, 570, 1 MiB, 2 MHz, 3 MHz, 4 MHz, P0, 5 W, 40"
+    )
+    found = machine.gpu()
+    assert found is not None
+    assert (found["name"], found["clocks.sm"], found["pstate"]) == ("H200", "2 MHz", "P0")
+    monkeypatch.setattr(machine, "_output", lambda command: "")
+    assert machine.gpu() is None
