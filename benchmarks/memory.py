@@ -20,8 +20,8 @@ import numpy as np
 import typer
 
 from mst_deploy.backends import open_generator
-from mst_deploy.job import stylize_video
-from mst_deploy.looks import plain_looks
+from mst_deploy.jobs.job import stylize_video
+from mst_deploy.looks.looks import plain_looks
 from mst_deploy.shipped import DEFAULT_BUNDLE
 
 

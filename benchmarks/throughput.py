@@ -22,15 +22,15 @@ from av.video.reformatter import VideoReformatter
 
 from mst_deploy import __version__
 from mst_deploy.backends import Generator, open_generator
-from mst_deploy.codecs import EncodeOptions
 from mst_deploy.console import progress
 from mst_deploy.doctor import gpu_name, version
-from mst_deploy.job import JobOptions, Listener, stylize_video
-from mst_deploy.looks import plain_looks
+from mst_deploy.jobs.job import JobOptions, Listener, stylize_video
+from mst_deploy.looks.looks import plain_looks
 from mst_deploy.options import BackendOption, DeviceOption, ModelOption
 from mst_deploy.pipeline import Size
 from mst_deploy.shipped import DEFAULT_BUNDLE
-from mst_deploy.video import SCALING
+from mst_deploy.video.codecs import EncodeOptions
+from mst_deploy.video.reader import SCALING
 
 
 def make_clip(path: Path, width: int, height: int, frames: int) -> Path:

@@ -1,4 +1,4 @@
-"""Write the tables of docs/benchmarks.md and README.md from benchmarks/results: ``python docs/make_benchmarks.py``.
+"""Write the tables of docs/benchmarks.md and README.md from benchmarks/results.
 
 With ``--check`` nothing is written and the exit code says whether the documents are up to date.
 """
@@ -41,7 +41,9 @@ def filled(text: str, blocks: dict[str, str]) -> str:
     """The text with every marked block replaced by the one of its name."""
     for name, block in blocks.items():
         pattern = BLOCK.format(name=name)
-        text = re.sub(pattern, lambda found, block=block: f"{found[1]}{block}\n{found[2]}", text, flags=re.DOTALL)
+        text = re.sub(
+            pattern, lambda found, block=block: f"{found[1]}{block}\n{found[2]}", text, flags=re.DOTALL
+        )
     return text
 
 
@@ -60,7 +62,9 @@ def latency(report: dict[str, Any]) -> str:
     """The table of mst bench."""
     lines = [reports.cells(row, report) for row in report["rows"]]
     more = [*reports.steps(report["rows"]), *reports.starts(report["rows"])]
-    return "\n".join([reports.markdown(reports.HEAD, lines), "", *(f"- {line}" for line in more), "", where(report)])
+    return "\n".join(
+        [reports.markdown(reports.HEAD, lines), "", *(f"- {line}" for line in more), "", where(report)]
+    )
 
 
 def where(report: dict[str, Any]) -> str:
@@ -79,7 +83,9 @@ def summary() -> str:
                 continue
             median, faster = reports.summary_of(row, report).median, row["times_faster"]
             decibel = "same" if row["psnr_db"] == 100 else f"{row['psnr_db']:.0f}"
-            lines.append((row["backend"], row["size"], f"{1000 * median:.0f}", f"{faster['value']:.1f}", decibel))
+            lines.append(
+                (row["backend"], row["size"], f"{1000 * median:.0f}", f"{faster['value']:.1f}", decibel)
+            )
     return reports.markdown(head, lines)
 
 

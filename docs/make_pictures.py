@@ -22,7 +22,7 @@ from mst_deploy.images import load_image, resize, resize_short_side, save_image
 from mst_deploy.pipeline import stylize_image
 from mst_deploy.shipped import DEFAULT_BUNDLE, load_shipped_styles
 from mst_deploy.styling import encode_film
-from mst_deploy.video import VideoReader
+from mst_deploy.video.reader import VideoReader
 
 ROOT = Path(__file__).parent.parent
 HEADER_STYLES = (

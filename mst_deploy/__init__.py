@@ -27,9 +27,9 @@ if TYPE_CHECKING:
         write_video,
     )
     from mst_deploy.errors import MstError
-    from mst_deploy.job import JobOptions
-    from mst_deploy.timeline import StrengthKey, StyleKey, Timeline
-    from mst_deploy.video import Frame
+    from mst_deploy.jobs.job import JobOptions
+    from mst_deploy.looks.timeline import StrengthKey, StyleKey, Timeline
+    from mst_deploy.video.reader import Frame
 
 HOMES = {
     "api": ("Model", "open_model", "open_video", "stylize", "stylize_file", "stylize_still", "write_video"),

@@ -22,16 +22,16 @@ from typing import Self
 
 from mst_deploy.backends import Generator, Images, StyleEncoder, open_generator, open_style_encoder
 from mst_deploy.errors import InputError
-from mst_deploy.job import JobOptions, Listener, Result, stylize_video
-from mst_deploy.looks import Looks, read_looks
+from mst_deploy.jobs.job import JobOptions, Listener, Result, stylize_video
+from mst_deploy.looks.looks import Looks, read_looks
+from mst_deploy.looks.masks import open_mask
+from mst_deploy.looks.timeline import StyleKey, Timeline
 from mst_deploy.manifest import Bundle, open_bundle
-from mst_deploy.masks import open_mask
 from mst_deploy.pipeline import Planner, Size, check_batch, depth_for, stylize_frames, stylize_picture
 from mst_deploy.shipped import DEFAULT_BUNDLE
 from mst_deploy.stages import Line
-from mst_deploy.timeline import StyleKey, Timeline
-from mst_deploy.video import Frame, VideoReader, resized
-from mst_deploy.video_writer import EncodeOptions, open_writer
+from mst_deploy.video.reader import Frame, VideoReader, resized
+from mst_deploy.video.writer import EncodeOptions, open_writer
 
 Name = str | os.PathLike[str]
 

@@ -20,10 +20,10 @@ from mst_deploy.backends import Films, Generator, Images
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.film import Film, Look
 from mst_deploy.images import pad_to_minimum, resize
-from mst_deploy.looks import FrameLook, Looks
-from mst_deploy.masks import Mask
+from mst_deploy.looks.looks import FrameLook, Looks
+from mst_deploy.looks.masks import Mask
 from mst_deploy.stages import Line, Meter
-from mst_deploy.video import Frame
+from mst_deploy.video.reader import Frame
 
 T = TypeVar("T")
 WAITING_BYTES = 64 * 2**20  # pictures between two stages

@@ -41,8 +41,8 @@ def mutated(data: bytes, seed: int) -> tuple[str, bytes]:
 def attempt(source: Path, output: Path) -> dict[str, Any]:
     """Through reader and writer, without a network between."""
     from mst_deploy.errors import MstError
-    from mst_deploy.video import VideoReader
-    from mst_deploy.video_writer import EncodeOptions, open_writer
+    from mst_deploy.video.reader import VideoReader
+    from mst_deploy.video.writer import EncodeOptions, open_writer
 
     frames = 0
     try:

@@ -18,7 +18,7 @@ import pytest
 
 from mst_deploy.images import load_image, save_image
 from mst_deploy.manifest import Bundle
-from mst_deploy.video import VideoReader
+from mst_deploy.video.reader import VideoReader
 from tests.clips import Clip, picture, probe, write_clip
 from tests.conftest import ROOT
 

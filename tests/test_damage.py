@@ -13,8 +13,8 @@ import av
 import pytest
 
 from mst_deploy.errors import InputError
-from mst_deploy.spans import Span
-from mst_deploy.video import ReadOptions, VideoReader
+from mst_deploy.video.reader import ReadOptions, VideoReader
+from mst_deploy.video.spans import Span
 from tests.clips import Clip, probe, write_clip, write_film
 from tests.mutants import LIMIT, mutated
 

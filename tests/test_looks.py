@@ -14,12 +14,12 @@ from mst_deploy.backends.fake import FakeGenerator
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.film import look_at
 from mst_deploy.images import masked, mix, save_image, with_colours_of
-from mst_deploy.looks import Looks, plain_looks
+from mst_deploy.looks.looks import Looks, plain_looks
+from mst_deploy.looks.masks import open_mask
+from mst_deploy.looks.timeline import StrengthKey, StyleKey, Timeline
 from mst_deploy.manifest import Bundle
-from mst_deploy.masks import open_mask
 from mst_deploy.pipeline import Planner, batches, stylize_frames, stylize_picture
-from mst_deploy.timeline import StrengthKey, StyleKey, Timeline
-from mst_deploy.video import Frame
+from mst_deploy.video.reader import Frame
 from tests.clips import Clip, picture, write_clip
 
 LUMA = np.array([0.299, 0.587, 0.114])  # BT.601

@@ -11,9 +11,9 @@ import av
 import pytest
 
 from mst_deploy.errors import OutputError
-from mst_deploy.spans import Span
-from mst_deploy.video import ReadOptions, VideoReader
-from mst_deploy.video_writer import EncodeOptions, default_suffix, open_writer
+from mst_deploy.video.reader import ReadOptions, VideoReader
+from mst_deploy.video.spans import Span
+from mst_deploy.video.writer import EncodeOptions, default_suffix, open_writer
 from tests.clips import FONT, SUBTITLES, WORDS, Clip, cover, probe, write_clip, write_film
 
 

@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import pytest
 
-from mst_deploy.codecs import parse_bitrate
 from mst_deploy.errors import BackendError, InputError, InvalidArgument, OutputError
-from mst_deploy.spans import Span, parse_time
-from mst_deploy.video import ReadOptions, VideoReader
-from mst_deploy.video_writer import EncodeOptions, VideoWriter, open_writer
+from mst_deploy.video.codecs import parse_bitrate
+from mst_deploy.video.reader import ReadOptions, VideoReader
+from mst_deploy.video.spans import Span, parse_time
+from mst_deploy.video.writer import EncodeOptions, VideoWriter, open_writer
 from tests.clips import NTSC, Clip, picture, probe, write_clip, write_film
 
 
@@ -183,8 +183,8 @@ def test_sequence_with_a_gap_is_refused(small_clip: Path, tmp_path: Path) -> Non
 PIPE = """
 import sys
 from pathlib import Path
-from mst_deploy.video import VideoReader
-from mst_deploy.video_writer import EncodeOptions, open_writer
+from mst_deploy.video.reader import VideoReader
+from mst_deploy.video.writer import EncodeOptions, open_writer
 with VideoReader(Path("-")) as reader:
     with open_writer(Path("-"), reader.info, EncodeOptions(sys.argv[1] or None)) as writer:
         for frame in reader:
@@ -269,7 +269,7 @@ def test_every_keeps_one_frame_an_interval_at_its_time(clip_folder: Path, tmp_pa
 
 
 def test_hardware_that_is_not_there_is_an_error_in_words(small_clip: Path, tmp_path: Path) -> None:
-    from mst_deploy.hardware import device_opens
+    from mst_deploy.video.hardware import device_opens
 
     if device_opens():
         pytest.skip("there is hardware here")
@@ -285,7 +285,7 @@ def test_hardware_that_is_not_there_is_an_error_in_words(small_clip: Path, tmp_p
 
 
 def test_auto_falls_back_and_says_what_was_used(small_clip: Path, tmp_path: Path) -> None:
-    from mst_deploy.hardware import device_opens
+    from mst_deploy.video.hardware import device_opens
 
     options = EncodeOptions("h264", hw="auto")
     with (

@@ -106,9 +106,9 @@ def test_links_lead_somewhere(document: str) -> None:
 
 def test_every_command_stands_in_the_table() -> None:
     from mst_deploy.cli import app, style_app
-    from mst_deploy.cli_engines import engines_app
-    from mst_deploy.cli_eval import eval_app
-    from mst_deploy.cli_train import train_app
+    from mst_deploy.cli.engines import engines_app
+    from mst_deploy.cli.eval import eval_app
+    from mst_deploy.cli.train import train_app
 
     names = [
         command.name or command.callback.__name__ for command in app.registered_commands if command.callback

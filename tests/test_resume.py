@@ -17,12 +17,12 @@ import av
 import numpy as np
 import pytest
 
-from mst_deploy import disk
 from mst_deploy.errors import OutputError
-from mst_deploy.job import JobOptions, Listener, stylize_video
-from mst_deploy.journal import JOURNAL, Journal, parts_folder, read_journal, unfinished
-from mst_deploy.looks import plain_looks
-from mst_deploy.video_writer import EncodeOptions
+from mst_deploy.jobs import disk
+from mst_deploy.jobs.job import JobOptions, Listener, stylize_video
+from mst_deploy.jobs.journal import JOURNAL, Journal, parts_folder, read_journal, unfinished
+from mst_deploy.looks.looks import plain_looks
+from mst_deploy.video.writer import EncodeOptions
 from tests.clips import Clip, probe, write_clip
 from tests.conftest import IdentityGenerator
 
@@ -32,8 +32,8 @@ JOB = """
 import sys, time
 from pathlib import Path
 from mst_deploy.backends.fake import FakeGenerator
-from mst_deploy.job import JobOptions, stylize_video
-from mst_deploy.looks import plain_looks
+from mst_deploy.jobs.job import JobOptions, stylize_video
+from mst_deploy.looks.looks import plain_looks
 from mst_deploy.manifest import open_bundle
 from mst_deploy.shipped import DEFAULT_BUNDLE
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from mst_deploy import segments
 from mst_deploy.errors import InputError, MstError
-from mst_deploy.job import JobOptions, Listener, stylize_video
-from mst_deploy.looks import FrameLook, Looks, plain_looks
+from mst_deploy.jobs import segments
+from mst_deploy.jobs.job import JobOptions, Listener, stylize_video
+from mst_deploy.looks.looks import FrameLook, Looks, plain_looks
 from mst_deploy.stages import Line, Meter
-from mst_deploy.video import Frame, VideoReader
-from mst_deploy.video_writer import VideoWriter
+from mst_deploy.video.reader import Frame, VideoReader
+from mst_deploy.video.writer import VideoWriter
 
 
 @pytest.fixture(autouse=True)

@@ -14,12 +14,12 @@ from mst_deploy.backends import open_generator, open_style_encoder
 from mst_deploy.errors import BundleError, InputError
 from mst_deploy.film import Style, save_style
 from mst_deploy.images import load_image
-from mst_deploy.looks import read_looks
+from mst_deploy.looks.looks import read_looks
+from mst_deploy.looks.timeline import StrengthKey, StyleKey, Timeline
 from mst_deploy.manifest import Bundle
 from mst_deploy.pipeline import stylize_image
 from mst_deploy.shipped import load_shipped_styles, shipped_styles
 from mst_deploy.styling import encode_film, find_style, make_style
-from mst_deploy.timeline import StrengthKey, StyleKey, Timeline
 from tests.clips import picture
 from tests.conftest import ROOT
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from mst_deploy.errors import InputError, InvalidArgument
-from mst_deploy.spans import parse_time
-from mst_deploy.timeline import StrengthKey, StyleKey, Timeline
-from mst_deploy.timeline_file import load_timeline
+from mst_deploy.looks.timeline import StrengthKey, StyleKey, Timeline
+from mst_deploy.looks.timeline_file import load_timeline
+from mst_deploy.video.spans import parse_time
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ import pytest
 
 from mst_deploy.backends import Closing
 from mst_deploy.errors import InputError, InvalidArgument, OutputError
-from mst_deploy.job import JobOptions, stylize_video
-from mst_deploy.looks import plain_looks
+from mst_deploy.jobs.job import JobOptions, stylize_video
+from mst_deploy.looks.looks import plain_looks
 from mst_deploy.pipeline import Size
-from mst_deploy.video import Frame, VideoReader
-from mst_deploy.video_writer import EncodeOptions, VideoWriter, open_writer
+from mst_deploy.video.reader import Frame, VideoReader
+from mst_deploy.video.writer import EncodeOptions, VideoWriter, open_writer
 from tests.clips import NTSC, Clip, probe, write_clip
 
 VFR = (0, 500, 2502, 3003, 7007, 7100, 9009, 15015)
@@ -320,8 +320,8 @@ import resource, sys
 from pathlib import Path
 from mst_deploy.backends.fake import FakeGenerator
 from mst_deploy.manifest import open_bundle
-from mst_deploy.job import stylize_video
-from mst_deploy.looks import plain_looks
+from mst_deploy.jobs.job import stylize_video
+from mst_deploy.looks.looks import plain_looks
 from mst_deploy.shipped import DEFAULT_BUNDLE
 bundle = open_bundle(DEFAULT_BUNDLE)
 film = bundle.manifest.layout.identity()

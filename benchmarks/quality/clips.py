@@ -25,13 +25,14 @@ from mst_deploy.benchmarks.quality.video import measure_flicker
 from mst_deploy.console import progress
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import replacing
-from mst_deploy.film import with_strength
+from mst_deploy.film import look_at
+from mst_deploy.images import mix
 from mst_deploy.images import Image, centre_crop, load_image, resize_short_side
 from mst_deploy.perceptual import Distances, as_tensor
 from mst_deploy.pipeline import stylize_image
 from mst_deploy.styling import encode_film
 from mst_deploy.vgg import find_vgg, load_vgg
-from mst_deploy.video import VideoReader
+from mst_deploy.video.reader import VideoReader
 
 ARTWORK = 256  # side of the artwork as systems see it and as it is compared
 LOOKED_AT = 4  # frames of a clip whose distances are measured
@@ -67,8 +68,8 @@ def model_frames(bundle: Path) -> Frames:
     generator, encoder = open_generator(bundle), open_style_encoder(bundle)
 
     def run(frames: list[Image], artwork: Image, strength: float) -> list[Image]:
-        film = with_strength(encode_film(encoder, frames[0]), encode_film(encoder, artwork), strength)
-        return [stylize_image(frame, generator, film) for frame in frames]
+        look = look_at(encode_film(encoder, frames[0]), encode_film(encoder, artwork), strength)
+        return [mix(frame, stylize_image(frame, generator, look.film), look.share) for frame in frames]
 
     return run
 

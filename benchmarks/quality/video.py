@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.images import Image, resize
-from mst_deploy.video import VideoReader
+from mst_deploy.video.reader import VideoReader
 
 Flow = NDArray[np.float32]
 """(H, W, 2): pixels right and down from a point in one frame to the same point in another."""

@@ -109,7 +109,7 @@ def test_openvino_gives_arrays_of_the_callers_own(bundle: Bundle, films: Any) ->
     pytest.importorskip("openvino")
     with open_generator(bundle, "openvino", "cpu") as generator:
         batches = [picture(48, 40, phase)[None] for phase in (0, 9)]
-        first, second = generator.stream(iter(batches), films[:1])
+        first, second = generator.stream((batch, films[:1]) for batch in batches)
         np.testing.assert_array_equal(first, generator(batches[0], films[:1]))
         assert (first != second).any()
 

@@ -12,7 +12,15 @@ import pytest
 
 from mst_deploy.benchmarks.harness import Plan
 from mst_deploy.benchmarks.peers.__main__ import rows_at, table
-from mst_deploy.benchmarks.peers.systems import Program, System, as_exported, foreign, ours, torch_system, working
+from mst_deploy.benchmarks.peers.systems import (
+    Program,
+    System,
+    as_exported,
+    foreign,
+    ours,
+    torch_system,
+    working,
+)
 from mst_deploy.benchmarks.reports import read_report
 from mst_deploy.checking import psnr, sample_picture
 from mst_deploy.errors import BackendError, InputError, InvalidArgument
@@ -83,7 +91,7 @@ def test_rows_have_ratio_and_quality_against_the_first() -> None:
     frame = sample_picture(80, 96, seed=0)[None]
     systems = [
         System("first", lambda frames: frames, "fp32"),
-        System("other", lambda frames: frames ^ 1, "fp32"),
+        System("other", lambda frames: frames ^ np.uint8(1), "fp32"),
         System("foreign", lambda frames: 255 - frames, "fp32", same_weights=False),
     ]
     work = {"multiply_adds": 10, "bytes": 10, "least_bytes": 10}

@@ -29,7 +29,7 @@ from mst_deploy.images import Image, centre_crop, load_image, save_image
 from mst_deploy.manifest import Bundle
 from mst_deploy.perceptual import Distances
 from mst_deploy.vgg import Vgg19, load_vgg
-from mst_deploy.video import VideoReader
+from mst_deploy.video.reader import VideoReader
 from tests.clips import picture
 from tests.conftest import ROOT
 from tests.test_vgg import REAL

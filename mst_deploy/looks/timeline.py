@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.spans import parse_time
+from mst_deploy.video.spans import parse_time
 
 TIME = re.compile(r"[\d:.]+", re.ASCII)
 NUMBER = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)

@@ -12,16 +12,16 @@ from pathlib import Path
 
 from mst_deploy import __version__
 from mst_deploy.backends import Generator
-from mst_deploy.demuxing import PIPE
-from mst_deploy.disk import check_before, expected_bytes
-from mst_deploy.looks import Looks
-from mst_deploy.masks import open_mask
+from mst_deploy.jobs.disk import check_before, expected_bytes
+from mst_deploy.jobs.segments import Output, Segmenting, open_output
+from mst_deploy.looks.looks import Looks
+from mst_deploy.looks.masks import open_mask
 from mst_deploy.pipeline import Painted, Planner, Size, depth_for, stylize_frames
-from mst_deploy.segments import Output, Segmenting, open_output
 from mst_deploy.stages import Line, Meter
-from mst_deploy.video import VideoReader
-from mst_deploy.video_info import Frame, ReadOptions, VideoInfo, resized
-from mst_deploy.video_writer import EncodeOptions
+from mst_deploy.video.demuxing import PIPE
+from mst_deploy.video.info import Frame, ReadOptions, VideoInfo, resized
+from mst_deploy.video.reader import VideoReader
+from mst_deploy.video.writer import EncodeOptions
 
 
 @dataclass(frozen=True)

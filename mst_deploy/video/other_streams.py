@@ -16,10 +16,10 @@ import av
 from av.rational import AVRational
 from av.stream import Discard
 
-from mst_deploy.demuxing import is_cover, open_input
 from mst_deploy.errors import InputError, OutputError
-from mst_deploy.subtitles import FORM, TEXT, SubtitleRewriter
-from mst_deploy.video_info import VideoInfo
+from mst_deploy.video.demuxing import is_cover, open_input
+from mst_deploy.video.info import VideoInfo
+from mst_deploy.video.subtitles import FORM, TEXT, SubtitleRewriter
 
 OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
 """Words that a muxer writes about the file itself; those of the source would be wrong."""

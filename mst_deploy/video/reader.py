@@ -20,9 +20,10 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
-from mst_deploy.colour import SDR_TAGS, Mastering, read_tags
-from mst_deploy.damage import Damage, Rhythm
-from mst_deploy.demuxing import (
+from mst_deploy.errors import InputError
+from mst_deploy.video.colour import SDR_TAGS, Mastering, read_tags
+from mst_deploy.video.damage import Damage, Rhythm
+from mst_deploy.video.demuxing import (
     PATIENCE,
     PIPE,
     Pipe,
@@ -33,11 +34,10 @@ from mst_deploy.demuxing import (
     seconds_of,
     tagged_end,
 )
-from mst_deploy.errors import InputError
-from mst_deploy.filters import Deinterlacer, ToneMapper
-from mst_deploy.hardware import decoding
-from mst_deploy.spans import Cut, Span
-from mst_deploy.video_info import Frame, Image, ReadOptions, VideoInfo, resized
+from mst_deploy.video.filters import Deinterlacer, ToneMapper
+from mst_deploy.video.hardware import decoding
+from mst_deploy.video.info import Frame, Image, ReadOptions, VideoInfo, resized
+from mst_deploy.video.spans import Cut, Span
 
 __all__ = ["Damage", "Frame", "Image", "ReadOptions", "VideoInfo", "VideoReader", "resized"]
 

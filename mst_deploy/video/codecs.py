@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mst_deploy.errors import InvalidArgument, OutputError
-from mst_deploy.hardware import check_mode, use_encoder
+from mst_deploy.video.hardware import check_mode, use_encoder
 
 # SVT-AV1 talks to the terminal unless told otherwise, and only through its environment.
 os.environ.setdefault("SVT_LOG", "1")

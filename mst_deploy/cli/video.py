@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mst_deploy.cli_job import (
+from mst_deploy.cli.job import (
     Job,
     MaskOption,
     OutsideOption,
@@ -20,7 +20,7 @@ from mst_deploy.cli_job import (
     TimelineOption,
     timeline_of,
 )
-from mst_deploy.cli_tasks import Failures, Task, find_tasks, tell_more_losses
+from mst_deploy.cli.tasks import Failures, Task, find_tasks, tell_more_losses
 from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.options import (
     BackendOption,
@@ -33,7 +33,7 @@ from mst_deploy.options import (
 )
 
 if TYPE_CHECKING:
-    from mst_deploy.job import JobOptions, Result
+    from mst_deploy.jobs.job import JobOptions, Result
 
 
 def video(
@@ -103,13 +103,13 @@ def video(
     Results are named IN-STYLE beside the inputs unless -o says otherwise. Ctrl-C keeps what is done as a
     file that plays; --resume makes the rest.
     """
-    from mst_deploy.codecs import EncodeOptions, parse_bitrate
     from mst_deploy.console import say
-    from mst_deploy.inputs import VIDEO_SUFFIXES, expand
-    from mst_deploy.job import JobOptions
+    from mst_deploy.jobs.inputs import VIDEO_SUFFIXES, expand
+    from mst_deploy.jobs.job import JobOptions
     from mst_deploy.pipeline import Size
-    from mst_deploy.spans import Span
-    from mst_deploy.video_info import ReadOptions
+    from mst_deploy.video.codecs import EncodeOptions, parse_bitrate
+    from mst_deploy.video.info import ReadOptions
+    from mst_deploy.video.spans import Span
 
     looks = timeline_of(style, strength, preserve_color, mask, outside, timeline)
     options = JobOptions(
@@ -145,7 +145,7 @@ def _make(
 ) -> list[dict[str, Any]]:
     """All videos, one after the other, with one progress display over all their frames."""
     from mst_deploy.console import progress, say
-    from mst_deploy.job import Listener, stylize_video
+    from mst_deploy.jobs.job import Listener, stylize_video
 
     total = sum(task.frames for task in tasks)
     label = tasks[0].source.name if len(tasks) == 1 else f"{len(tasks)} videos"

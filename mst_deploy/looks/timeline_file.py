@@ -24,8 +24,8 @@ from typing import Any
 import yaml
 
 from mst_deploy.errors import InputError, InvalidArgument
-from mst_deploy.spans import parse_time
-from mst_deploy.timeline import StrengthKey, StyleKey, Timeline
+from mst_deploy.looks.timeline import StrengthKey, StyleKey, Timeline
+from mst_deploy.video.spans import parse_time
 
 ENTRIES = {"styles", "strength", "preserve_color", "mask", "outside"}
 

@@ -2,7 +2,7 @@
 
 The writer turns upright frames back to how the source was coded and stores its display matrix, so
 coded size and rotation survive. The YUV planes get the source's matrix and range, tagged in stream and
-container. Everything beside the picture is copied (:mod:`mst_deploy.other_streams`).
+container. Everything beside the picture is copied (:mod:`mst_deploy.video.other_streams`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from typing import Any
 
 import av
 
-from mst_deploy.codecs import CODECS, Coding, EncodeOptions, coding_for, keeps_depth, segment_suffix
-from mst_deploy.containers import (
+from mst_deploy.errors import OutputError
+from mst_deploy.files import replacing
+from mst_deploy.video.codecs import CODECS, Coding, EncodeOptions, coding_for, keeps_depth, segment_suffix
+from mst_deploy.video.containers import (
     CONTAINERS,
     FILMS,
     MUXERS,
@@ -26,13 +28,18 @@ from mst_deploy.containers import (
     muxer_of,
     muxer_options,
 )
-from mst_deploy.demuxing import PIPE
-from mst_deploy.encoding import PictureEncoder, add_stream, coded_size, holds_mastering, start, tag_stream
-from mst_deploy.errors import OutputError
-from mst_deploy.files import replacing
-from mst_deploy.other_streams import OtherStreams, fits
-from mst_deploy.sequences import SequenceWriter
-from mst_deploy.video_info import Frame, VideoInfo
+from mst_deploy.video.demuxing import PIPE
+from mst_deploy.video.encoding import (
+    PictureEncoder,
+    add_stream,
+    coded_size,
+    holds_mastering,
+    start,
+    tag_stream,
+)
+from mst_deploy.video.info import Frame, VideoInfo
+from mst_deploy.video.other_streams import OtherStreams, fits
+from mst_deploy.video.sequences import SequenceWriter
 
 __all__ = [
     "CODECS", "CONTAINERS", "EncodeOptions", "SequenceWriter", "VideoWriter", "default_suffix",

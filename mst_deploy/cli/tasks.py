@@ -12,8 +12,8 @@ from mst_deploy.errors import InvalidArgument, MstError, error_line
 from mst_deploy.options import free_to_write
 
 if TYPE_CHECKING:
-    from mst_deploy.job import JobOptions, Result
-    from mst_deploy.video import VideoInfo
+    from mst_deploy.jobs.job import JobOptions, Result
+    from mst_deploy.video.reader import VideoInfo
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def find_tasks(
 ) -> list[Task]:
     """What there is to make, with notes on what a result will not have."""
     from mst_deploy.console import say
-    from mst_deploy.segments import interrupted_name
+    from mst_deploy.jobs.segments import interrupted_name
 
     tasks: list[Task] = []
     for path in files:
@@ -79,9 +79,9 @@ def find_tasks(
 
 
 def _task(path: Path, label: str, output: Path | None, options: JobOptions) -> Task:
-    from mst_deploy.demuxing import PIPE
-    from mst_deploy.video import VideoReader
-    from mst_deploy.video_writer import default_suffix
+    from mst_deploy.video.demuxing import PIPE
+    from mst_deploy.video.reader import VideoReader
+    from mst_deploy.video.writer import default_suffix
 
     if path == PIPE:
         if output is None or output.is_dir():
@@ -99,8 +99,8 @@ def _task(path: Path, label: str, output: Path | None, options: JobOptions) -> T
 def _is_wanted(task: Task, options: JobOptions, quiet: bool) -> bool:
     """Whether a result is still to be made. Raises OutputError when its name must not be taken."""
     from mst_deploy.console import say
-    from mst_deploy.demuxing import PIPE
-    from mst_deploy.journal import unfinished
+    from mst_deploy.jobs.journal import unfinished
+    from mst_deploy.video.demuxing import PIPE
 
     if task.target == PIPE:
         return True

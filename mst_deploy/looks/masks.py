@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mst_deploy.images import IMAGE_SUFFIXES, Image, load_image, resize, to_grey
-from mst_deploy.video import VideoReader
+from mst_deploy.video.reader import VideoReader
 
 Weights = NDArray[np.uint8]
 """(H, W): 255 where the style is."""

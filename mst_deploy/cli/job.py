@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.timeline import StrengthKey, StyleKey, Timeline
+from mst_deploy.looks.timeline import StrengthKey, StyleKey, Timeline
 
 if TYPE_CHECKING:
-    from mst_deploy.looks import Looks
+    from mst_deploy.looks.looks import Looks
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ def timeline_of(
             f"{file} says which styles are wanted, how and where; leave out --style, --strength, "
             "--preserve-color, --mask and --outside"
         )
-    from mst_deploy.timeline_file import load_timeline
+    from mst_deploy.looks.timeline_file import load_timeline
 
     return load_timeline(file)
 
@@ -95,7 +95,7 @@ class Job:
 
     def __init__(self, timeline: Timeline, model: Path | None, backend: str, device: str) -> None:
         from mst_deploy.backends import open_generator, open_style_encoder
-        from mst_deploy.looks import read_looks
+        from mst_deploy.looks.looks import read_looks
         from mst_deploy.manifest import open_bundle
         from mst_deploy.shipped import DEFAULT_BUNDLE
 

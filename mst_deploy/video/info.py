@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mst_deploy.colour import ColourTags, Mastering
-from mst_deploy.demuxing import Pipe
-from mst_deploy.spans import Cut, Span
+from mst_deploy.video.colour import ColourTags, Mastering
+from mst_deploy.video.demuxing import Pipe
+from mst_deploy.video.spans import Cut, Span
 
 Image = NDArray[np.uint8]
 """(H, W, 3) RGB, upright."""

@@ -13,12 +13,12 @@ from typing import Annotated
 import typer
 
 from mst_deploy import __version__
-from mst_deploy.cli_bench import bench_app
-from mst_deploy.cli_engines import build, engines_app
-from mst_deploy.cli_eval import eval_app
-from mst_deploy.cli_image import image
-from mst_deploy.cli_train import train_app
-from mst_deploy.cli_video import video
+from mst_deploy.cli.bench import bench_app
+from mst_deploy.cli.engines import build, engines_app
+from mst_deploy.cli.eval import eval_app
+from mst_deploy.cli.image import image
+from mst_deploy.cli.train import train_app
+from mst_deploy.cli.video import video
 from mst_deploy.errors import InvalidArgument, MstError, error_line
 from mst_deploy.options import (
     BackendOption,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mst_deploy.cli_job import (
+from mst_deploy.cli.job import (
     Job,
     MaskOption,
     OutsideOption,
@@ -55,8 +55,8 @@ def image(
     """Stylise pictures. Results are named IN-STYLE beside the inputs unless -o says otherwise."""
     from mst_deploy.console import answer, progress
     from mst_deploy.images import IMAGE_SUFFIXES, load_image, resize, save_image
-    from mst_deploy.inputs import expand
-    from mst_deploy.masks import open_mask
+    from mst_deploy.jobs.inputs import expand
+    from mst_deploy.looks.masks import open_mask
     from mst_deploy.pipeline import Size, stylize_picture
 
     looks = timeline_of(style, strength, preserve_color, mask, outside, timeline)

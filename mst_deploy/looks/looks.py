@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from mst_deploy.backends import Images, StyleEncoder
 from mst_deploy.film import Film, Look, blend, look_at
 from mst_deploy.images import masked, mix, with_colours_of
+from mst_deploy.looks.timeline import StyleKey, Timeline
 from mst_deploy.manifest import Manifest
 from mst_deploy.styling import encode_film, find_style, make_style
-from mst_deploy.timeline import StyleKey, Timeline
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from mst_deploy.containers import FILMS, is_sequence
-from mst_deploy.demuxing import PIPE
-from mst_deploy.disk import check_during
 from mst_deploy.errors import InvalidArgument, OutputError
-from mst_deploy.journal import JOINED, PAINTED, PAINTING, Journal
-from mst_deploy.video_info import Frame, VideoInfo
-from mst_deploy.video_writer import (
+from mst_deploy.jobs.disk import check_during
+from mst_deploy.jobs.journal import JOINED, PAINTED, PAINTING, Journal
+from mst_deploy.video.containers import FILMS, is_sequence
+from mst_deploy.video.demuxing import PIPE
+from mst_deploy.video.info import Frame, VideoInfo
+from mst_deploy.video.writer import (
     EncodeOptions,
     VideoWriter,
     join_segments,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mst_deploy.demuxing import PIPE
 from mst_deploy.errors import OutputError
-from mst_deploy.video_info import VideoInfo
+from mst_deploy.video.demuxing import PIPE
+from mst_deploy.video.info import VideoInfo
 
 MUXERS = {
     ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm",

@@ -14,7 +14,7 @@ from av.codec.hwaccel import HWAccel
 from av.stream import Disposition
 
 from mst_deploy.errors import BackendError, InputError, InvalidArgument
-from mst_deploy.spans import parse_time
+from mst_deploy.video.spans import parse_time
 
 PIPE = Path("-")
 """Standard input or output."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mst_deploy.codecs import EncodeOptions
-from mst_deploy.demuxing import sequence_numbers
 from mst_deploy.errors import OutputError
 from mst_deploy.images import IMAGE_SUFFIXES, save_image
-from mst_deploy.video_info import Frame, VideoInfo
+from mst_deploy.video.codecs import EncodeOptions
+from mst_deploy.video.demuxing import sequence_numbers
+from mst_deploy.video.info import Frame, VideoInfo
 
 
 class SequenceWriter:

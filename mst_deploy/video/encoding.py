@@ -11,12 +11,12 @@ import numpy as np
 from av.video.reformatter import ColorRange, VideoReformatter
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # knows the processor
 
-from mst_deploy.codecs import Coding
-from mst_deploy.colour import Mastering
 from mst_deploy.errors import OutputError
-from mst_deploy.filters import Palettes
-from mst_deploy.video import SCALING
-from mst_deploy.video_info import Frame, VideoInfo
+from mst_deploy.video.codecs import Coding
+from mst_deploy.video.colour import Mastering
+from mst_deploy.video.filters import Palettes
+from mst_deploy.video.info import Frame, VideoInfo
+from mst_deploy.video.reader import SCALING
 
 FRAME_DURATION_FLAG = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: packets carry their frames' durations
 
