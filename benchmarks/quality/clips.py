@@ -26,8 +26,7 @@ from mst_deploy.console import progress
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import replacing
 from mst_deploy.film import look_at
-from mst_deploy.images import mix
-from mst_deploy.images import Image, centre_crop, load_image, resize_short_side
+from mst_deploy.images import Image, centre_crop, load_image, mix, resize_short_side
 from mst_deploy.perceptual import Distances, as_tensor
 from mst_deploy.pipeline import stylize_image
 from mst_deploy.styling import encode_film
