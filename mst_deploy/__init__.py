@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 HOMES = {
     "api": ("Model", "open_model", "open_video", "stylize", "stylize_file", "stylize_still", "write_video"),
     "errors": ("MstError",),
-    "job": ("JobOptions",),
-    "timeline": ("StrengthKey", "StyleKey", "Timeline"),
-    "video": ("Frame",),
+    "jobs.job": ("JobOptions",),
+    "looks.timeline": ("StrengthKey", "StyleKey", "Timeline"),
+    "video.reader": ("Frame",),
 }
 """Modules and the names that are reached through the package."""
 

@@ -24,7 +24,8 @@ class Damage:
     resized: int = 0
     """Frames of another size than the first, scaled to it."""
     skipped: int = 0
-    """Frames that would fit into gaps of otherwise even times, or that the index announced."""
+    """Frames that would fit into gaps of otherwise even times, or that the index announced; those of
+    ``packets`` are not counted again."""
     missing: Fraction = Fraction(0)
     """Seconds that the file should have gone on for."""
 
@@ -64,9 +65,9 @@ class Rhythm:
                 self.even += 1
         self.last = time
 
-    def missing(self, announced: int) -> int:
-        """Frames that seem to be lost; ``announced`` by the index, 0 if it does not say."""
+    def missing(self, announced: int, known: int = 0) -> int:
+        """Frames that seem to be lost beside ``known`` ones; ``announced`` by the index, 0 if it does not say."""
         frames = self.even + self.gaps + (self.last is not None)
         in_gaps = self.absent if self.gaps * RARE <= self.even else 0
         short = announced - frames
-        return max(in_gaps, short if short > SPARE else 0)
+        return max(0, max(in_gaps, short if short > SPARE else 0) - known)

@@ -278,7 +278,7 @@ class VideoReader:
         """Are there as many frames as were announced, to the end that was announced?"""
         whole = self.options.span.end is None and self.options.span.start is None
         announced = int(self.stream.frames) - self.discarded if whole else 0
-        self.damage.skipped = self.rhythm.missing(announced)
+        self.damage.skipped = self.rhythm.missing(announced, self.damage.packets)
         expected = end_of(self.container, self.stream)
         if expected is None or end is None or self.options.span != Span() or self.path == PIPE:
             return
