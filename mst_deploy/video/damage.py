@@ -66,7 +66,10 @@ class Rhythm:
         self.last = time
 
     def missing(self, announced: int, known: int = 0) -> int:
-        """Frames that seem to be lost beside ``known`` ones; ``announced`` by the index, 0 if it does not say."""
+        """Frames that seem to be lost beside ``known`` ones.
+
+        ``announced`` is what the index says, 0 if it does not.
+        """
         frames = self.even + self.gaps + (self.last is not None)
         in_gaps = self.absent if self.gaps * RARE <= self.even else 0
         short = announced - frames
