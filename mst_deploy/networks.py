@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +48,9 @@ class NetworkConfig:
     statistics: str = "moments"
     """What the style encoder sums a picture up by: a name of ``STATISTICS``."""
     hidden_size: int = 512
-    """Width of the hidden layer beside the encoder's linear layer; 0 for none."""
+    """Width of the hidden layers beside the encoder's linear layer; 0 for none."""
+    hidden_layers: int = 2
+    """How many of them, one after the other."""
     padding: str = "reflect"
     """How every convolution of the generator sees past the border: reflect, edge or zero."""
     injection: str = "film"
@@ -59,7 +61,7 @@ class NetworkConfig:
             raise InvalidArgument(f"widths must be three positive numbers, got {self.widths}")
         if (
             self.residual_blocks < 0
-            or min(self.embedding_size, self.hidden_size + 1) < 1
+            or min(self.embedding_size, self.hidden_size + 1, self.hidden_layers) < 1
             or (self.embedding_norm <= 0)
         ):
             raise InvalidArgument(f"impossible network configuration: {self}")
@@ -109,8 +111,8 @@ class NetworkConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:
-        before_statistics = {"statistics": "mean", "hidden_size": 0}  # models older than these settings
-        return cls(**{**before_statistics, **values, "widths": tuple(values["widths"])})
+        older = {"statistics": "mean", "hidden_size": 0, "hidden_layers": 1}  # than these settings
+        return cls(**{**older, **values, "widths": tuple(values["widths"])})
 
 
 Pair = tuple[Tensor, Tensor]
@@ -263,6 +265,9 @@ class StyleEncoder(nn.Module):
         self.project = nn.Linear(self.summary_size, config.embedding_size)
         if config.hidden_size:
             self.hidden = nn.Linear(self.summary_size, config.hidden_size)
+            self.deeper = nn.ModuleList(
+                nn.Linear(config.hidden_size, config.hidden_size) for _ in range(config.hidden_layers - 1)
+            )
             self.correct = nn.Linear(config.hidden_size, config.embedding_size, bias=False)
             nn.init.zeros_(self.correct.weight)
         if config.injection != "film":
@@ -293,7 +298,10 @@ class StyleEncoder(nn.Module):
             pooled = (pooled - self.centre) / self.spread
         h = linear32(self.project, pooled)
         if self.config.hidden_size:
-            h = h + linear32(self.correct, F.relu(linear32(self.hidden, pooled)))
+            hidden = F.relu(linear32(self.hidden, pooled))
+            for layer in self.deeper:
+                hidden = F.relu(linear32(cast(nn.Linear, layer), hidden))
+            h = h + linear32(self.correct, hidden)
         length = h.square().sum(dim=1, keepdim=True).sqrt().clamp_min(1e-6)
         return self.config.embedding_norm * h / length
 

@@ -95,7 +95,8 @@ def trained(
     if path.exists():
         return load_checkpoint(path)
     torch.manual_seed(config.seed)
-    config = replace(config, network=replace(DECK.network, injection=injection))
+    network = replace(DECK.network, injection=injection)
+    config = replace(config, network=network, foretell_steps=0)
     networks = new_networks(config.network)
     if networks.encoder is not None:
         load_trunk_into(networks.encoder, inception)

@@ -84,6 +84,8 @@ class TrainConfig:
     """Largest zoom of a content crop."""
     expressive_weight: float = 2.0
     """How much more often a group named in EXPRESSIVE is drawn than another."""
+    foretell_steps: int = 3000
+    """Steps in which the style embedding learns to foretell Gram matrices before the run; 0 for none."""
     train_trunk: bool = False
     """Whether Inception learns too; then nothing of a style view can be computed ahead."""
     seed: int = 1
@@ -128,7 +130,7 @@ class TrainConfig:
 
 
 DECK = TrainConfig(
-    network=NetworkConfig(statistics="mean", hidden_size=0),
+    network=NetworkConfig(statistics="mean", hidden_size=0, hidden_layers=1),
     stages=(
         Stage(until=0.5, crop=128, batch=32, style_weight=10.0),
         Stage(until=1.0, crop=256, batch=32, style_weight=10.0),
@@ -142,6 +144,7 @@ DECK = TrainConfig(
     colour_shift_share=0.0,
     expressive_weight=1.0,
     style_zoom=1.0,
+    foretell_steps=0,
 )
 """The published recipe: Adam at 1e-4, batches of 32, 80 epochs, crops of 128 then 256. It says nothing of
 the weights of the losses; those are ours, as is the relative form of the style loss."""

@@ -1,13 +1,24 @@
-"""Where the style encoder starts: apart from zero knowledge, it should at least tell styles apart."""
+"""Where the style encoder starts: with what can be learnt before the generator is asked.
+
+To paint in a style is to meet its Gram matrices, so an embedding is worth what it knows of them. That
+is learnt here by plain regression, thousands of steps in a minute; through the generator and VGG the same
+minute has a hundred steps (docs/recipe.md has the figures).
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mst_deploy.networks import StyleEncoder
 
 RIDGE = 1e-2  # of the mean variance; a few hundred styles do not pin 256 directions down
+ENTRIES = 1500  # of each layer's Gram matrix; a sample says nearly all, its entries go together
+COORDINATES = 300
+PAIRS = 128  # pictures a step of ``foretell``
+NOISE = 0.1  # standard deviations of a summary's entries; a few thousand views are soon known by heart
 
 
 @torch.no_grad()
@@ -48,3 +59,64 @@ def imitate(encoder: StyleEncoder, summaries: Tensor, films: Tensor) -> None:
     weight = torch.linalg.solve(products, x.T @ y).T  # (P, d)
     encoder.film.weight.copy_(weight)
     encoder.film.bias.copy_(mean - weight @ centre)
+
+
+def gram_entries(grams: dict[str, Tensor]) -> Tensor:
+    """Some entries of a picture's Gram matrices (layer -> (C, C)): (L, K) float32. Always the same ones."""
+    fixed = torch.Generator().manual_seed(0)
+    count = min(ENTRIES, *(matrix.numel() for matrix in grams.values()))
+    rows = []
+    for matrix in grams.values():
+        chosen = torch.randperm(matrix.numel(), generator=fixed)[:count].to(matrix.device)
+        rows.append(matrix.flatten()[chosen].float())
+    return torch.stack(rows)
+
+
+@dataclass(frozen=True)
+class GramCoordinates:
+    """What is foretold of N pictures' Gram matrices."""
+
+    coordinates: Tensor
+    """(N, q) float32: principal components of the entries; every layer counts alike."""
+    weights: Tensor
+    """(N,) of a squared error, so that pale styles count as much as strong ones."""
+
+
+def gram_coordinates(entries: Tensor) -> GramCoordinates:
+    """(N, L, K) of ``gram_entries`` -> their principal components. The same every time."""
+    norms = entries.norm(dim=2)  # (N, L)
+    scale = norms.mean(dim=0)
+    flat = ((entries - entries.mean(dim=0)) / scale[:, None]).flatten(1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        _, _, directions = torch.pca_lowrank(flat, q=min(COORDINATES, *flat.shape), center=False, niter=4)
+    return GramCoordinates(flat @ directions, (scale / norms.clamp_min(1e-6)).square().mean(dim=1))
+
+
+def foretell(encoder: StyleEncoder, summaries: Tensor, grams: GramCoordinates, steps: int) -> float:
+    """Train the embedding so that Gram matrices can be read off it linearly.
+
+    ``summaries`` (N, summary_size) and ``grams`` are of the same N pictures. The readout is thrown away.
+    Gives the weighted squared error of the last steps.
+    """
+    readout = nn.Linear(encoder.config.embedding_size, grams.coordinates.shape[1]).to(summaries.device)
+    nn.init.normal_(readout.weight, std=0.02 * float(grams.coordinates.std(dim=0).max()))
+    nn.init.zeros_(readout.bias)
+    body = [p for name, p in encoder.named_parameters() if not name.startswith(("trunk.", "film."))]
+    optimizer = torch.optim.AdamW([*body, *readout.parameters()], lr=1e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    spread = summaries.std(dim=0)
+    error = torch.zeros(())
+    with torch.enable_grad():
+        for _ in range(steps):
+            rows = torch.randint(len(summaries), (PAIRS,), device=summaries.device)
+            seen = summaries[rows] + NOISE * spread * torch.randn_like(summaries[rows])
+            missed = readout(encoder.embed(seen)) - grams.coordinates[rows]
+            loss = (missed.square().sum(dim=1) * grams.weights[rows]).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            error = error + 0.05 * (loss.detach() - error)
+    optimizer.zero_grad(set_to_none=True)
+    return float(error)

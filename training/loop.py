@@ -23,7 +23,7 @@ from mst_deploy.networks import StyleEncoder
 from mst_deploy.perceptual import gram, style_distance
 from mst_deploy.training.config import Stage, TrainConfig
 from mst_deploy.training.data import random_crop
-from mst_deploy.training.encoder_start import imitate, whiten
+from mst_deploy.training.encoder_start import foretell, gram_coordinates, gram_entries, imitate, whiten
 from mst_deploy.training.losses import content_loss, pixel_loss, temporal_loss, total_variation
 from mst_deploy.training.reports import BadBatch, LossIsNoNumber, Report
 from mst_deploy.training.samples import (
@@ -40,7 +40,7 @@ from mst_deploy.training.stylizer import StyleTargets, Stylizer, stack, to_tenso
 from mst_deploy.vgg import Vgg19
 from mst_deploy.weights import Networks
 
-WHITENING_STYLES = 2000  # styles looked at to set up the projection
+START_STYLES = 2000  # most styles looked at to set the encoder up
 
 
 class Trainer:
@@ -236,25 +236,33 @@ class Trainer:
 
     @torch.no_grad()
     def initialise_encoder(self, teacher: StyleEncoder | None = None) -> None:
-        """Tell styles apart from the start; with a ``teacher``, give about its film rows (encoder_start)."""
+        """Know what can be known of styles from the start; with a ``teacher``, give about its film rows.
+
+        See ``encoder_start``. Where style targets are kept, those looked at here serve the run as well.
+        """
         encoder = self.networks.encoder
         if encoder is None or len(self.styles) < 2:
             return
-        views = [self._first_view(index) for index in self._spread_styles()]
-        summaries = torch.cat([encoder.pooled(view) for view in views])
-        whiten(encoder, summaries)
+        count = min(len(self.styles), START_STYLES)
+        styles = np.linspace(0, len(self.styles) - 1, count).round().astype(int).tolist()
+        numbers = range(self.config.style_views if self.config.foretell_steps else 1)
+        summaries, entries, films = [], [], []
+        for view in (View(index, number) for number in numbers for index in styles):
+            crop = stack([style_crop(self.config, self.styles, view, self.skipped)])
+            picture = to_tensor(crop, self.device)
+            (target,) = self.targets.of([view], {view: crop[0]}, self.device)
+            assert target is not None
+            summaries.append(encoder.pooled(picture) if target.pooled is None else target.pooled[None])
+            entries.append(gram_entries(target.grams))
+            if teacher is not None:
+                films.append(teacher(picture)[1])
+        whiten(encoder, torch.cat(summaries))
+        if self.config.foretell_steps:
+            grams = gram_coordinates(torch.stack(entries))
+            foretell(encoder, torch.cat(summaries), grams, self.config.foretell_steps)
         if teacher is not None:
-            imitate(encoder, summaries, torch.cat([teacher(view)[1] for view in views]))
+            imitate(encoder, torch.cat(summaries), torch.cat(films))
         self.average = {name: value.detach().clone() for name, value in self.trained.items()}
-
-    def _spread_styles(self) -> list[int]:
-        """Indices of up to WHITENING_STYLES styles, evenly spread."""
-        count = min(len(self.styles), WHITENING_STYLES)
-        return [round(index) for index in np.linspace(0, len(self.styles) - 1, count).tolist()]
-
-    def _first_view(self, index: int) -> Tensor:
-        crop = style_crop(self.config, self.styles, View(index, 0), self.skipped)
-        return to_tensor(stack([crop]), self.device)
 
     # --- state --------------------------------------------------------------------------------
 

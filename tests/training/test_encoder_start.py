@@ -11,7 +11,15 @@ from mst_deploy.errors import InvalidArgument
 from mst_deploy.networks import NetworkConfig, StyleEncoder
 from mst_deploy.training.command import fresh_networks
 from mst_deploy.training.config import TrainConfig
-from mst_deploy.training.encoder_start import imitate, whiten
+from mst_deploy.training.encoder_start import (
+    foretell,
+    gram_coordinates,
+    gram_entries,
+    imitate,
+    whiten,
+)
+from mst_deploy.training.samples import View, style_crop
+from mst_deploy.training.stylizer import stack, to_tensor
 from mst_deploy.weights import new_networks
 from tests.training.toys import CONFIG, make_trainer
 
@@ -56,7 +64,8 @@ def test_taken_over_generator_keeps_what_it_draws() -> None:
         torch.testing.assert_close(value, teacher.generator.state_dict()[name], rtol=0, atol=0)
     whiten(teacher.encoder, teacher.encoder.pooled(torch.rand(4, 3, 80, 80)).detach())
     trainer.initialise_encoder(teacher.encoder)
-    views = [trainer._first_view(index) for index in range(3)]
+    crops = [style_crop(trainer.config, trainer.styles, View(index, 0), set()) for index in range(3)]
+    views = [to_tensor(stack([crop]), trainer.device) for crop in crops]
     encoder = trainer.networks.encoder
     assert encoder is not None
     with torch.no_grad():
@@ -70,3 +79,43 @@ def test_generator_of_another_size_is_refused() -> None:
     other = new_networks(NetworkConfig(widths=(2, 3, 4)))
     with pytest.raises(InvalidArgument, match="other widths"):
         fresh_networks(TrainConfig(network=SMALL), Path("never read"), other)
+
+
+def readable(encoder: StyleEncoder, rows: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Share of the variance of ``wanted`` that can be read linearly off the embeddings of other rows."""
+    with torch.no_grad():
+        seen = torch.cat([encoder.embed(rows), torch.ones(len(rows), 1)], dim=1)
+    half = len(rows) // 2
+    map_ = torch.linalg.lstsq(seen[:half], wanted[:half]).solution
+    missed = wanted[half:] - seen[half:] @ map_
+    return 1 - float(missed.square().sum() / (wanted[half:] - wanted[:half].mean(dim=0)).square().sum())
+
+
+def test_foretold_matrices_can_be_read_off_the_embedding() -> None:
+    """Gram matrices that are no linear function of the summaries, as real ones are not."""
+    config = NetworkConfig(widths=(4, 6, 8), residual_blocks=1, embedding_size=12, hidden_size=64)
+    torch.manual_seed(0)
+    encoder = StyleEncoder(config)
+    causes = torch.randn(1200, 4)
+    rows = torch.randn(1200, encoder.summary_size) * 0.1 + causes @ torch.randn(4, encoder.summary_size)
+    wanted = causes.abs()
+    matrices = wanted @ torch.rand(4, 49) + 1
+    entries = torch.stack([gram_entries({"a": m[:9].view(3, 3), "b": m.view(7, 7)}) for m in matrices])
+    assert entries.shape == (1200, 2, 9)
+    whiten(encoder, rows)
+    before = readable(encoder, rows, wanted)
+    foretell(encoder, rows[:600], gram_coordinates(entries[:600]), 400)
+    after = readable(encoder, rows, wanted)
+    assert before < 0.3
+    assert after > 0.6
+
+
+def test_gram_coordinates_keep_distances() -> None:
+    """As many components as there are directions: nothing is lost, and every layer counts alike."""
+    torch.manual_seed(0)
+    entries = torch.rand(20, 2, 9) * torch.tensor([1.0, 1000.0])[:, None]
+    found = gram_coordinates(entries)
+    scaled = (entries / entries.norm(dim=2).mean(dim=0)[:, None]).flatten(1)
+    torch.testing.assert_close(torch.cdist(found.coordinates, found.coordinates), torch.cdist(scaled, scaled),
+                               rtol=1e-3, atol=1e-3)  # fmt: skip
+    assert found.weights.shape == (20,)

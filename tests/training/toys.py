@@ -29,6 +29,7 @@ CONFIG = TrainConfig(
     style_size=80,
     style_views=2,
     warmup_steps=2,
+    foretell_steps=5,
     precision="fp32",
 )
 
