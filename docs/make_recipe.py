@@ -17,7 +17,6 @@ from typing import Annotated, Any
 import matplotlib as mpl
 import numpy as np
 import torch
-import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
 
@@ -27,6 +26,7 @@ from mst_deploy.inception import STAGES
 from mst_deploy.networks import NetworkConfig, StyleEncoder, colour_covariances, moments
 from mst_deploy.perceptual import GRAM_LAYERS, as_tensor, gram_target
 from mst_deploy.training.data import random_crop, shift_colours
+from mst_deploy.training.encoder_start import fitted, foretell, gram_coordinates, gram_entries, whiten
 from mst_deploy.vgg import load_vgg
 from mst_deploy.weights import load_inception
 
@@ -36,21 +36,35 @@ from matplotlib import pyplot as plt
 HERE = Path(__file__).parent
 HELD_OUT = HERE.parent / "training" / "held_out.txt"
 SIDE = 256
-ENTRIES = 1500  # of each Gram matrix, drawn at random: enough for its relative distance
 PHOTOS = 800
-STEPS, BATCH, RATE = 260, 128, 1e-3
-EMBEDDING, HIDDEN = 256, 512
+HIDDEN = 512
+FEW = 2  # views of each artwork in the smaller set
 
-EARLY = ["picture", "Conv2d_2b_3x3", "Conv2d_4a_3x3", "Mixed_5d"]
+
+@dataclass(frozen=True)
+class Choice:
+    """What sums a picture up, and how it is learnt to be read."""
+
+    names: tuple[str, ...]
+    hidden_layers: int = 0
+    views: int = FEW
+    steps: int = 3000
+
+
+EARLY = ("picture", "Conv2d_2b_3x3", "Conv2d_4a_3x3", "Mixed_5d")
+VIEWS = 8
 CHOICES = {
-    "mean of Mixed_6e (published)": (["Mixed_6e mean"], 0),
-    "moments of Mixed_6e": (["Mixed_6e"], 0),
-    "moments of the picture": (["picture"], 0),
-    "moments of Mixed_5d": (["Mixed_5d"], 0),
-    "moments of picture, 2b, 4a, 5d": (EARLY, 0),
-    "moments of picture, 2b, 4a, 5d, 6e": ([*EARLY, "Mixed_6e"], 0),
-    "moments of picture, 2b, 4a, 5d; hidden layer": (EARLY, HIDDEN),
-    "mean of Mixed_6e; hidden layer": (["Mixed_6e mean"], HIDDEN),
+    "mean of Mixed_6e (published)": Choice(("Mixed_6e mean",)),
+    "moments of Mixed_6e": Choice(("Mixed_6e",)),
+    "moments of the picture": Choice(("picture",)),
+    "moments of Mixed_5d": Choice(("Mixed_5d",)),
+    "moments of picture, 2b, 4a, 5d": Choice(EARLY),
+    "moments of picture, 2b, 4a, 5d, 6e": Choice((*EARLY, "Mixed_6e")),
+    "mean of Mixed_6e; hidden layer": Choice(("Mixed_6e mean",), 1),
+    "moments of picture, 2b, 4a, 5d; hidden layer": Choice(EARLY, 1),
+    "the same in 260 steps": Choice(EARLY, 1, steps=260),
+    "the same, 8 views of each artwork": Choice(EARLY, 1, VIEWS),
+    "two hidden layers, 8 views": Choice(EARLY, 2, VIEWS),
 }
 
 app = typer.Typer(help=__doc__, add_completion=False)
@@ -70,27 +84,25 @@ class Looked:
 
     summaries: dict[str, Tensor]
     """Name -> (N, numbers)."""
-    grams: Tensor
-    """(N, layers, ENTRIES)."""
-    sizes: Tensor
-    """(N, layers): Euclidean length of ``grams``."""
-    held_out: Tensor
-    """(N,) bool."""
+    entries: Tensor
+    """(N, layers, entries) of the Gram matrices."""
+    view: Tensor
+    """(N,): 0 for photographs, -1 for the held out, else 1, 2, ..."""
 
 
-def pictures(content: list[Path], style: list[Path]) -> list[tuple[Any, bool]]:
-    """Crops of artworks, of the same in other palettes, and of photographs; True marks the held out."""
+def pictures(content: list[Path], style: list[Path]) -> list[tuple[Any, int]]:
+    """Crops of artworks, some in other palettes, and of photographs, with the number of the view."""
     kept = read_hash_list(HELD_OUT)
     rng = np.random.default_rng(0)
-    found = [(random_crop(art.decode(), SIDE, 1.0, rng), True) for art in load_images(style, kept, keep=True)]
+    found = [(random_crop(art.decode(), SIDE, 1.0, rng), -1) for art in load_images(style, kept, keep=True)]
     learnt = load_images(style, kept)
-    for art in learnt:
-        found.append((random_crop(art.decode(), SIDE, 1.8, rng), False))
-    for art in learnt:
-        found.append((shift_colours(random_crop(art.decode(), SIDE, 1.8, rng), rng), False))
+    for view in range(1, VIEWS + 1):
+        for art in learnt:
+            crop = random_crop(art.decode(), SIDE, 1.8, rng)
+            found.append((crop if view == 1 else shift_colours(crop, rng), view))
     photos = load_images(content, kept)
     for index in rng.permutation(len(photos))[:PHOTOS]:
-        found.append((random_crop(photos[index].decode(), SIDE, 1.2, rng), False))
+        found.append((random_crop(photos[index].decode(), SIDE, 1.2, rng), 0))
     return found
 
 
@@ -102,72 +114,53 @@ def summaries_of(encoder: StyleEncoder, image: Tensor) -> Iterator[tuple[str, Te
 
 
 @torch.no_grad()
-def look(found: list[tuple[Any, bool]], encoder: StyleEncoder, vgg: Any) -> Looked:
-    rng = np.random.default_rng(0)
-    chosen = {name: torch.from_numpy(rng.permutation(size)[:ENTRIES]) for name, size in
-              zip(GRAM_LAYERS, (64**2, 128**2, 256**2, 512**2), strict=True)}  # fmt: skip
+def look(found: list[tuple[Any, int]], encoder: StyleEncoder, vgg: Any) -> Looked:
     rows: list[dict[str, Tensor]] = []
-    grams = []
+    entries = []
     with progress("looking", len(found), unit="pictures/s") as tell:
         for number, (picture, _) in enumerate(found, 1):
             image = as_tensor(picture)
             with torch.autocast("cpu", torch.bfloat16):
                 rows.append(dict(summaries_of(encoder, image)))
                 target = gram_target(vgg(image))
-            grams.append(torch.stack([target[name].flatten()[chosen[name]] for name in GRAM_LAYERS]))
+            entries.append(gram_entries({name: target[name][0] for name in GRAM_LAYERS}))
             tell(number)
-    every = torch.stack(grams)
-    return Looked({name: torch.cat([row[name] for row in rows]) for name in rows[0]}, every,
-                  every.norm(dim=2), torch.tensor([held for _, held in found]))  # fmt: skip
+    together = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+    return Looked(together, torch.stack(entries), torch.tensor([view for _, view in found]))
 
 
-class Reader(nn.Module):
-    """The encoder's head, as StyleEncoder has it, and a linear map to Gram entries in the place of film."""
-
-    def __init__(self, inputs: int, hidden: int, mean: Tensor, spread: Tensor) -> None:
-        super().__init__()
-        self.mean, self.spread = mean, spread
-        self.project = nn.Linear(inputs, EMBEDDING)
-        self.hidden = nn.Linear(inputs, hidden) if hidden else None
-        self.correct = nn.Linear(max(hidden, 1), EMBEDDING, bias=False)
-        nn.init.zeros_(self.correct.weight)
-        self.read = nn.Linear(EMBEDDING, mean.numel())
-        nn.init.normal_(self.read.weight, std=0.01)
-        nn.init.zeros_(self.read.bias)
-
-    def forward(self, summary: Tensor) -> Tensor:
-        h = self.project(summary)
-        if self.hidden is not None:
-            h = h + self.correct(F.relu(self.hidden(summary)))
-        z = EMBEDDING**0.5 * F.normalize(h, dim=1)
-        found: Tensor = self.read(z).view(-1, *self.mean.shape) * self.spread + self.mean
-        return found
+def head(config: NetworkConfig, numbers: int) -> StyleEncoder:
+    """A style encoder for summaries of any length; its Inception is not used."""
+    encoder = StyleEncoder(config)
+    encoder.project = nn.Linear(numbers, config.embedding_size)
+    if config.hidden_size:
+        encoder.hidden = nn.Linear(numbers, config.hidden_size)
+    encoder.centre, encoder.spread = torch.zeros(numbers), torch.ones(numbers)
+    return encoder
 
 
-def learn(looked: Looked, names: list[str], hidden: int) -> dict[str, float]:
-    """Mean and median over the held-out artworks of ||G - T||^2 / ||T||^2, mean over layers."""
+def learn(looked: Looked, choice: Choice) -> dict[str, float]:
+    """Mean and median over the held-out artworks of ||G - T||^2 / ||T||^2, mean over layers.
+
+    The embedding is trained as the shipped encoder's was (``encoder_start``); then the entries are read off
+    it by least squares.
+    """
     torch.manual_seed(0)
-    known = ~looked.held_out
-    raw = torch.cat([looked.summaries[name] for name in names], dim=1)
-    summary = (raw - raw[known].mean(dim=0)) / (raw[known].std(dim=0) + 1e-5)
-    target = looked.grams
-    reader = Reader(summary.shape[1], hidden, target[known].mean(dim=0), target[known].std(dim=0))
-    optimizer = torch.optim.AdamW(reader.parameters(), RATE, weight_decay=0.01)
-    rows = known.nonzero()[:, 0]
-
-    def distance(index: Tensor) -> Tensor:
-        error = (reader(summary[index]) - target[index]) / looked.sizes[index][:, :, None]
-        return error.square().sum(dim=2).mean(dim=1)
-
-    for step in range(STEPS):
-        optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
-        optimizer.zero_grad()
-        distance(rows[torch.randint(len(rows), (BATCH,))]).mean().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+    known, unseen = (looked.view >= 0) & (looked.view <= choice.views), looked.view < 0
+    summary = torch.cat([looked.summaries[name] for name in choice.names], dim=1)
+    config = NetworkConfig(hidden_size=HIDDEN if choice.hidden_layers else 0,
+                           hidden_layers=max(1, choice.hidden_layers))  # fmt: skip
+    encoder = head(config, summary.shape[1])
+    whiten(encoder, summary[known])
+    foretell(encoder, summary[known], gram_coordinates(looked.entries[known]), choice.steps)
+    sizes = looked.entries.norm(dim=2)
     with torch.no_grad():
-        found = distance(looked.held_out.nonzero()[:, 0])
-    return {"numbers": summary.shape[1], "mean": round(found.mean().item(), 3),
-            "median": round(found.median().item(), 3)}  # fmt: skip
+        read = fitted(encoder.embed(summary[known]), looked.entries[known].flatten(1))
+        found = read(encoder.embed(summary[unseen])).view(-1, *looked.entries.shape[1:])
+    missed = (found - looked.entries[unseen]).norm(dim=2) / sizes[unseen]
+    distance = missed.square().mean(dim=1)
+    return {"numbers": summary.shape[1], "mean": round(distance.mean().item(), 3),
+            "median": round(distance.median().item(), 3)}  # fmt: skip
 
 
 @app.command()
@@ -177,12 +170,18 @@ def summaries(
     vgg: Annotated[Path, typer.Option(help="VGG-19 weights.")],
     inception: Annotated[Path, typer.Option(help="Inception-v3 to Mixed_6e.")],
     vgg_scales: Annotated[Path | None, typer.Option(help="Factors that normalise VGG-19.")] = None,
+    looked_at: Annotated[Path | None, typer.Option(help="File to keep what the networks say in.")] = None,
 ) -> None:
     """How much of an unseen artwork's Gram matrices can be read off what the encoder knows of it."""
     encoder = StyleEncoder(NetworkConfig(statistics="mean", hidden_size=0)).eval()
     load_inception(encoder, inception)
-    looked = look(pictures(content, style), encoder, load_vgg(vgg, vgg_scales))
-    keep("summaries", {name: learn(looked, *choice) for name, choice in CHOICES.items()})
+    if looked_at is not None and looked_at.exists():
+        looked = Looked(**torch.load(looked_at, weights_only=True))
+    else:
+        looked = look(pictures(content, style), encoder, load_vgg(vgg, vgg_scales))
+        if looked_at is not None:
+            torch.save(vars(looked), looked_at)
+    keep("summaries", {name: learn(looked, choice) for name, choice in CHOICES.items()})
 
 
 @app.command()

@@ -294,6 +294,12 @@ class StyleEncoder(nn.Module):
 
     def embed(self, pooled: Tensor) -> Tensor:
         """(N, summary_size) -> z (N, d) with ||z|| = alpha."""
+        h = self.unscaled(pooled)
+        length = h.square().sum(dim=1, keepdim=True).sqrt().clamp_min(1e-6)
+        return self.config.embedding_norm * h / length
+
+    def unscaled(self, pooled: Tensor) -> Tensor:
+        """(N, summary_size) -> z before it is scaled to its length, (N, d)."""
         if self.config.statistics == "moments":
             pooled = (pooled - self.centre) / self.spread
         h = linear32(self.project, pooled)
@@ -302,8 +308,7 @@ class StyleEncoder(nn.Module):
             for layer in self.deeper:
                 hidden = F.relu(linear32(cast(nn.Linear, layer), hidden))
             h = h + linear32(self.correct, hidden)
-        length = h.square().sum(dim=1, keepdim=True).sqrt().clamp_min(1e-6)
-        return self.config.embedding_norm * h / length
+        return h
 
     def condition_of(self, embedding: Tensor) -> Tensor:
         """What the generator is given: the film row, or z itself where the generator has its own maps."""

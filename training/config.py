@@ -53,6 +53,9 @@ class TrainConfig:
     """Passes over the photographs."""
     minutes: float | None = None
     learning_rate: float = 1e-3
+    encoder_rate: float = 0.25
+    """Learning rate of the style encoder as a share of the generator's. Its layers are wide and meet the same
+    few hundred styles again and again; at the generator's rate they never come to rest."""
     schedule: str = "cosine"
     """cosine: half a cosine down to 2 % of the peak; constant."""
     warmup_steps: int = 100
@@ -137,6 +140,7 @@ DECK = TrainConfig(
     ),
     epochs=80,
     learning_rate=1e-4,
+    encoder_rate=1.0,
     schedule="constant",
     warmup_steps=1,
     ema_decay=0.0,

@@ -8,6 +8,7 @@ minute has a hundred steps (docs/recipe.md has the figures).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,9 @@ from mst_deploy.networks import StyleEncoder
 RIDGE = 1e-2  # of the mean variance; a few hundred styles do not pin 256 directions down
 ENTRIES = 1500  # of each layer's Gram matrix; a sample says nearly all, its entries go together
 COORDINATES = 300
-PAIRS = 128  # pictures a step of ``foretell``
+PICTURES = 128  # a step of ``foretell``
+RATE = 1e-3
+EVENNESS = 0.75  # 1 is whitening, 0 leaves the embedding as it is
 NOISE = 0.1  # standard deviations of a summary's entries; a few thousand views are soon known by heart
 
 
@@ -93,30 +96,72 @@ def gram_coordinates(entries: Tensor) -> GramCoordinates:
     return GramCoordinates(flat @ directions, (scale / norms.clamp_min(1e-6)).square().mean(dim=1))
 
 
-def foretell(encoder: StyleEncoder, summaries: Tensor, grams: GramCoordinates, steps: int) -> float:
+def foretell(
+    encoder: StyleEncoder, summaries: Tensor, grams: GramCoordinates, steps: int, films: Tensor | None = None
+) -> float:
     """Train the embedding so that Gram matrices can be read off it linearly.
 
-    ``summaries`` (N, summary_size) and ``grams`` are of the same N pictures. The readout is thrown away.
-    Gives the weighted squared error of the last steps.
+    ``summaries`` (N, summary_size) and ``grams`` are of the same N pictures; the readout is thrown away. With
+    ``films`` (N, P) the film layer learns those at the same time. Gives the error of the last steps.
     """
-    readout = nn.Linear(encoder.config.embedding_size, grams.coordinates.shape[1]).to(summaries.device)
-    nn.init.normal_(readout.weight, std=0.02 * float(grams.coordinates.std(dim=0).max()))
-    nn.init.zeros_(readout.bias)
-    body = [p for name, p in encoder.named_parameters() if not name.startswith(("trunk.", "film."))]
-    optimizer = torch.optim.AdamW([*body, *readout.parameters()], lr=1e-3)
+    with torch.no_grad():
+        readout = fitted(encoder.embed(summaries), grams.coordinates)
+    fixed = torch.Generator().manual_seed(0)  # the same start in every process and every time
+    layers = [p for name, p in encoder.named_parameters() if not name.startswith(("trunk.", "film."))]
+    if films is not None:
+        layers += encoder.film.parameters()
+    rate = RATE if films is None else RATE / 2
+    groups: list[dict[str, Any]] = [{"params": layers, "lr": rate}, {"params": readout.parameters()}]
+    optimizer = torch.optim.AdamW(groups, lr=RATE)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
     spread = summaries.std(dim=0)
+    variance = 1.0 if films is None else (films - films.mean(dim=0)).square().mean()
     error = torch.zeros(())
-    with torch.enable_grad():
-        for _ in range(steps):
-            rows = torch.randint(len(summaries), (PAIRS,), device=summaries.device)
-            seen = summaries[rows] + NOISE * spread * torch.randn_like(summaries[rows])
-            missed = readout(encoder.embed(seen)) - grams.coordinates[rows]
+    for _ in range(steps):
+        rows = torch.randint(len(summaries), (PICTURES,), generator=fixed).to(summaries.device)
+        noise = torch.randn(PICTURES, summaries.shape[1], generator=fixed).to(summaries.device)
+        seen = summaries[rows] + NOISE * spread * noise
+        with torch.enable_grad():
+            embedding = encoder.embed(seen)
+            missed = readout(embedding) - grams.coordinates[rows]
             loss = (missed.square().sum(dim=1) * grams.weights[rows]).mean()
+            if films is not None:
+                loss = loss + (encoder.film_of(embedding) - films[rows]).square().mean() / variance
             optimizer.zero_grad()
             loss.backward()
-            optimizer.step()
-            schedule.step()
-            error = error + 0.05 * (loss.detach() - error)
+        optimizer.step()
+        schedule.step()
+        error = error.to(loss) + 0.05 * (loss.detach() - error.to(loss))
     optimizer.zero_grad(set_to_none=True)
     return float(error)
+
+
+def fitted(inputs: Tensor, outputs: Tensor) -> nn.Linear:
+    """The linear layer that takes (N, d) to (N, q) with least squared error."""
+    layer = nn.Linear(inputs.shape[1], outputs.shape[1]).to(inputs.device)
+    ones = torch.ones(len(inputs), 1, device=inputs.device)
+    solution = torch.linalg.lstsq(
+        torch.cat([inputs, ones], dim=1).double(), outputs.double(), driver="gelsd"
+    ).solution
+    layer.weight.copy_(solution[:-1].T)
+    layer.bias.copy_(solution[-1])
+    return layer
+
+
+@torch.no_grad()
+def even_out(encoder: StyleEncoder, summaries: Tensor) -> None:
+    """Turn and stretch the embedding's axes so that styles spread about as much along each.
+
+    Regression leaves variances that differ by a factor of 10^5; what a layer behind such an embedding has to
+    learn along the narrow axes comes too late. Full whitening would make as much of what is mere noise.
+    """
+    before = encoder.unscaled(summaries)  # (N, d)
+    mean = before.mean(dim=0)
+    variances, axes = torch.linalg.eigh(torch.cov((before - mean).T))
+    stretch = variances.clamp_min(variances[-1] * 1e-4) ** (-EVENNESS / 2)
+    turn = axes @ torch.diag(stretch) @ axes.T
+    turn *= encoder.config.embedding_norm / ((before - mean) @ turn).norm(dim=1).mean()
+    encoder.project.weight.copy_(turn @ encoder.project.weight)
+    encoder.project.bias.copy_(turn @ (encoder.project.bias - mean))
+    if encoder.config.hidden_size:
+        encoder.correct.weight.copy_(turn @ encoder.correct.weight)

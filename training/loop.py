@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,14 @@ from mst_deploy.networks import StyleEncoder
 from mst_deploy.perceptual import gram, style_distance
 from mst_deploy.training.config import Stage, TrainConfig
 from mst_deploy.training.data import random_crop
-from mst_deploy.training.encoder_start import foretell, gram_coordinates, gram_entries, imitate, whiten
+from mst_deploy.training.encoder_start import (
+    even_out,
+    foretell,
+    gram_coordinates,
+    gram_entries,
+    imitate,
+    whiten,
+)
 from mst_deploy.training.losses import content_loss, pixel_loss, temporal_loss, total_variation
 from mst_deploy.training.reports import BadBatch, LossIsNoNumber, Report
 from mst_deploy.training.samples import (
@@ -41,6 +48,14 @@ from mst_deploy.vgg import Vgg19
 from mst_deploy.weights import Networks
 
 START_STYLES = 2000  # most styles looked at to set the encoder up
+
+
+def parameter_groups(trained: Mapping[str, Tensor], encoder_rate: float) -> list[dict[str, Any]]:
+    """For Adam: generator and style encoder, each with its ``share`` of the learning rate."""
+    encoder = [value for name, value in trained.items() if name.startswith("encoder.")]
+    others = [value for name, value in trained.items() if not name.startswith("encoder.")]
+    groups = [{"params": others, "share": 1.0}, {"params": encoder, "share": encoder_rate}]
+    return [group for group in groups if group["params"]]
 
 
 class Trainer:
@@ -65,7 +80,9 @@ class Trainer:
         if networks.encoder is not None:
             networks.encoder.trunk.requires_grad_(config.train_trunk)
         self.trained = {name: p for name, p in networks.state_parameters().items() if p.requires_grad}
-        optimizer = torch.optim.Adam(self.trained.values(), lr=config.learning_rate)
+        optimizer = torch.optim.Adam(
+            parameter_groups(self.trained, config.encoder_rate), lr=config.learning_rate
+        )
         stylizer = Stylizer(networks).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.stylizer: Any
         self.optimizer: Any
@@ -138,7 +155,7 @@ class Trainer:
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """One optimiser step. Raises LossIsNoNumber before the weights are touched."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(progress)
+            group["lr"] = self.learning_rate(progress) * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
         terms = self.losses(batch, self.config.stage_at(progress))
         finite = bool(torch.isfinite(terms["total"]))
@@ -256,12 +273,16 @@ class Trainer:
             entries.append(gram_entries(target.grams))
             if teacher is not None:
                 films.append(teacher(picture)[1])
-        whiten(encoder, torch.cat(summaries))
-        if self.config.foretell_steps:
-            grams = gram_coordinates(torch.stack(entries))
-            foretell(encoder, torch.cat(summaries), grams, self.config.foretell_steps)
+        seen, steps = torch.cat(summaries), self.config.foretell_steps
+        whiten(encoder, seen)
+        grams = gram_coordinates(torch.stack(entries))
+        if steps:
+            foretell(encoder, seen, grams, steps)
+            even_out(encoder, seen)
         if teacher is not None:
-            imitate(encoder, torch.cat(summaries), torch.cat(films))
+            imitate(encoder, seen, torch.cat(films))
+        if teacher is not None and steps:
+            foretell(encoder, seen, grams, steps, torch.cat(films))
         self.average = {name: value.detach().clone() for name, value in self.trained.items()}
 
     # --- state --------------------------------------------------------------------------------

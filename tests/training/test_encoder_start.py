@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from mst_deploy.networks import NetworkConfig, StyleEncoder
 from mst_deploy.training.command import fresh_networks
 from mst_deploy.training.config import TrainConfig
 from mst_deploy.training.encoder_start import (
+    even_out,
     foretell,
     gram_coordinates,
     gram_entries,
@@ -93,7 +95,7 @@ def readable(encoder: StyleEncoder, rows: torch.Tensor, wanted: torch.Tensor) ->
 
 def test_foretold_matrices_can_be_read_off_the_embedding() -> None:
     """Gram matrices that are no linear function of the summaries, as real ones are not."""
-    config = NetworkConfig(widths=(4, 6, 8), residual_blocks=1, embedding_size=12, hidden_size=64)
+    config = replace(SMALL, embedding_size=12, hidden_size=64)
     torch.manual_seed(0)
     encoder = StyleEncoder(config)
     causes = torch.randn(1200, 4)
@@ -108,6 +110,36 @@ def test_foretold_matrices_can_be_read_off_the_embedding() -> None:
     after = readable(encoder, rows, wanted)
     assert before < 0.3
     assert after > 0.6
+    even_out(encoder, rows)
+    assert readable(encoder, rows, wanted) > 0.6
+    with torch.no_grad():
+        evened = encoder.unscaled(rows)
+    variances = torch.linalg.eigvalsh(torch.cov(evened.T))
+    assert variances[-1] / variances[0] < 100
+    assert evened.norm(dim=1).mean().item() == pytest.approx(config.embedding_norm, rel=1e-3)
+
+
+def test_film_rows_are_learnt_beside_the_matrices() -> None:
+    """A linear layer cannot give rows that bend with the style; together with the embedding it can."""
+    torch.manual_seed(0)
+    encoder = StyleEncoder(
+        NetworkConfig(widths=(4, 6, 8), residual_blocks=1, embedding_size=12, hidden_size=64)
+    )
+    causes = torch.randn(600, 3)
+    rows = 0.1 * torch.randn(600, encoder.summary_size) + causes @ torch.randn(3, encoder.summary_size)
+    wanted = causes.abs() @ torch.randn(3, SMALL.film_layout.size)
+    whiten(encoder, rows)
+    grams = gram_coordinates(wanted[:, None])
+    spread = (wanted - wanted.mean(dim=0)).square().sum()
+
+    def missed() -> float:
+        with torch.no_grad():
+            return float((encoder.film_of(encoder.embed(rows)) - wanted).square().sum() / spread)
+
+    imitate(encoder, rows, wanted)
+    before = missed()
+    foretell(encoder, rows, grams, 1500, wanted)
+    assert missed() < 0.5 * before
 
 
 def test_gram_coordinates_keep_distances() -> None:
