@@ -21,6 +21,7 @@ COORDINATES = 300
 PICTURES = 128  # a step of ``foretell``
 RATE = 1e-3
 EVENNESS = 0.75  # 1 is whitening, 0 leaves the embedding as it is
+LENGTH = 1000.0  # before it is scaled: only directions count, and a long vector is turned by small steps
 NOISE = 0.1  # standard deviations of a summary's entries; a few thousand views are soon known by heart
 
 
@@ -160,7 +161,7 @@ def even_out(encoder: StyleEncoder, summaries: Tensor) -> None:
     variances, axes = torch.linalg.eigh(torch.cov((before - mean).T))
     stretch = variances.clamp_min(variances[-1] * 1e-4) ** (-EVENNESS / 2)
     turn = axes @ torch.diag(stretch) @ axes.T
-    turn *= encoder.config.embedding_norm / ((before - mean) @ turn).norm(dim=1).mean()
+    turn *= LENGTH / ((before - mean) @ turn).norm(dim=1).mean()
     encoder.project.weight.copy_(turn @ encoder.project.weight)
     encoder.project.bias.copy_(turn @ (encoder.project.bias - mean))
     if encoder.config.hidden_size:
