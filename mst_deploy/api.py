@@ -104,11 +104,17 @@ def stylize_still(image: Images, model: Model, style: str | Timeline) -> Images:
 
 
 def write_video(
-    path: Name, frames: Iterable[Frame], source: VideoReader, *, codec: str = "h264", crf: int | None = None
+    path: Name,
+    frames: Iterable[Frame],
+    source: VideoReader,
+    *,
+    codec: str | None = None,
+    crf: int | None = None,
 ) -> int:
     """Write frames, with the sound and everything else of ``source``; returns their number.
 
-    The file takes its name when all frames are in it. Encoding runs in a thread of its own. All frames
+    Without a codec the suffix decides, and H.264 or, for more than 8 bits, HEVC where it leaves a choice. The
+    file takes its name when all frames are in it. Encoding runs in a thread of its own. All frames
     must be of one size. Raises OutputError, InvalidArgument, and what the iterator raises.
     """
     pictures = iter(frames)

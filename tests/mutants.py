@@ -52,7 +52,7 @@ def attempt(source: Path, output: Path) -> dict[str, Any]:
                 for frame in reader:
                     writer.write(frame)
                     frames += 1
-                said = [*reader.damage.words(), *writer.damage]
+                said = [*reader.damage.words(), *writer.told.damage]
     except MstError as error:
         return {"refused": str(error)}
     return {"frames": frames, "said": said}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from tests.mutants import LIMIT, mutated
 
 ROOT = Path(__file__).parent.parent
 FRAMES = 48
+ONCE_WRONG = (1079, 1112)
+"""The end of a Matroska file that is not there; a stream that a transport stream only begins on its way."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def sources(clip_folder: Path) -> list[Path]:
     ]
 
 
-def judge(sources: list[Path], seeds: range, folder: Path) -> list[dict[str, Any]]:
+def judge(sources: list[Path], seeds: Iterable[int], folder: Path) -> list[dict[str, Any]]:
     """One worker for all files; a hang or a crash ends it, and the file it was at is named."""
     files = []
     for seed in seeds:
@@ -76,7 +79,7 @@ def check(found: list[dict[str, Any]], folder: Path) -> None:
 
 
 def test_damaged_files_are_refused_or_finished_in_words(sources: list[Path], tmp_path: Path) -> None:
-    found = judge(sources, range(36), tmp_path)
+    found = judge(sources, [*range(36), *ONCE_WRONG], tmp_path)
     check(found, tmp_path)
     # The set holds both kinds, or it would test nothing.
     assert any("refused" in each for each in found)

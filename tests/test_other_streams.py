@@ -61,7 +61,7 @@ def copy(source: Path, output: Path, *, span: Span | None = None, **options: Any
     ):
         for frame in reader:
             writer.write(frame)
-        return writer.not_kept
+        return writer.told.not_kept
 
 
 @pytest.fixture(scope="module")

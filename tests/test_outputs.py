@@ -29,7 +29,7 @@ def copy(source: Path, output: Path, options: EncodeOptions | None = None, **rea
     ):
         for frame in reader:
             writer.write(frame)
-        return writer.not_kept
+        return writer.told.not_kept
 
 
 @pytest.mark.parametrize(

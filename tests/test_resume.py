@@ -259,6 +259,43 @@ def test_a_job_with_other_settings_is_refused(
     assert list(tmp_path.iterdir()) == [output]
 
 
+def test_a_job_with_another_encoder_is_refused(
+    clip: Path, tmp_path: Path, bundle: Any, film: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--hw auto found a GPU when the job began; parts of two encoders cannot be joined."""
+    output = tmp_path / "out.mp4"
+    with monkeypatch.context() as then:
+        then.setattr("mst_deploy.jobs.job.encoder_of", lambda *asked: "h264_nvenc")
+        stopped(clip, output, bundle, film, OutputError("no more"), at=26)
+    with pytest.raises(OutputError, match="encoder was h264_nvenc, now libx264"):
+        go_on(clip, output, bundle, film)
+
+
+def test_auto_says_what_is_done_in_software(clip: Path, tmp_path: Path, bundle: Any, film: Any) -> None:
+    if device_opens():
+        pytest.skip("there is hardware here")
+    notes: list[str] = []
+    options = replace(TEN, read=ReadOptions(hw="auto"), encode=EncodeOptions(hw="auto"))
+    generator, listener = Breaking(bundle, RuntimeError(), 99), Listener(on_note=notes.append)
+    result = stylize_video(clip, tmp_path / "out.mp4", generator, plain_looks(film), options, listener)
+    assert notes == [
+        "--hw auto: decoding in software (h264)",
+        "--hw auto: encoding in software (libx264)",
+    ]
+    assert (result.decoder, result.encoder) == ("h264", "libx264")
+
+
+def test_damaged_sound_is_told_by_the_job(
+    clip: Path, tmp_path: Path, bundle: Any, film: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every packet of the sound is held to be out of order."""
+    monkeypatch.setattr(OtherStreams, "_in_order", lambda self, packet, route: False)
+    for name in ("out.mp4", "out.mkv"):
+        generator = Breaking(bundle, RuntimeError(), 99)
+        result = stylize_video(clip, tmp_path / name, generator, plain_looks(film), TEN)
+        assert any("sound or subtitles had times that make no sense" in words for words in result.damage)
+
+
 def test_a_job_on_another_input_is_refused(tmp_path: Path, bundle: Any, film: Any) -> None:
     source = write_clip(tmp_path / "in.mp4", Clip(frames=36))
     output = tmp_path / "out.mp4"

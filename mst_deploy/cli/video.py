@@ -178,6 +178,8 @@ def _facts(result: Result, job: Job) -> dict[str, Any]:
         "stages": {stage: round(share, 3) for stage, share in result.stages.items()},
         "not_kept": list(result.not_kept),
         "damage": list(result.damage),
+        "decoder": result.decoder,
+        "encoder": result.encoder,
         **job.facts(),
     }
 

@@ -21,7 +21,7 @@ from mst_deploy.stages import Line, Meter
 from mst_deploy.video.demuxing import PIPE
 from mst_deploy.video.info import Frame, ReadOptions, VideoInfo, resized
 from mst_deploy.video.reader import VideoReader
-from mst_deploy.video.writer import EncodeOptions
+from mst_deploy.video.writer import EncodeOptions, encoder_of
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,10 @@ class Result:
     """What of the source the result does not have, in words."""
     damage: tuple[str, ...] = ()
     """What was wrong with the source, in words."""
+    decoder: str = ""
+    """What read the picture: FFmpeg's name, and ``(cuda)`` where the GPU did it."""
+    encoder: str = ""
+    """What coded it; NVIDIA's end in ``_nvenc``."""
 
     @property
     def fps(self) -> float:
@@ -100,9 +104,14 @@ def stylize_video(
         info = reader.info
         target = resized(info, *options.size.applied(info.width, info.height))
         planner = Planner(looks, target.width, target.height, info.time_base, mask)
+        encoder = encoder_of(output, target, options.encode)
         _tell_of_space(output, target, options, listener)
+        _tell_of_hardware(info.decoder, encoder, options, listener)
         plan = Segmenting(
-            settings(target, generator, looks, options), options.part_frames, options.resume, options.force
+            {**settings(target, generator, looks, options), "encoder": encoder},
+            options.part_frames,
+            options.resume,
+            options.force,
         )
         with open_output(output, target, options.encode, plan) as out:
             resumed = out.done
@@ -126,8 +135,10 @@ def stylize_video(
         resumed=resumed,
         stages={stage: spent / seconds for stage, spent in meter.seconds.items()},
         limit=meter.limit(),
-        not_kept=(*info.not_kept, *out.not_kept),
-        damage=damage,
+        not_kept=(*info.not_kept, *out.told.not_kept),
+        damage=(*damage, *out.told.damage),
+        decoder=info.decoder,
+        encoder=encoder,
     )
 
 
@@ -138,6 +149,14 @@ def _tell_of_space(output: Path, target: VideoInfo, options: JobOptions, listene
     note = check_before(output, expected_bytes(codec, target.width, target.height, target.frames))
     if note:
         listener.on_note(note)
+
+
+def _tell_of_hardware(decoder: str, encoder: str, options: JobOptions, listener: Listener) -> None:
+    """With --hw auto: what is done in software because the GPU cannot do it."""
+    if options.read.hw == "auto" and "(cuda)" not in decoder:
+        listener.on_note(f"--hw auto: decoding in software ({decoder})")
+    if options.encode.hw == "auto" and not encoder.endswith("_nvenc"):
+        listener.on_note(f"--hw auto: encoding in software ({encoder})")
 
 
 def _write_all(painted: Iterator[Painted], out: Output, meter: Meter, listener: Listener) -> None:

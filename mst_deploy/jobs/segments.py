@@ -17,7 +17,7 @@ from mst_deploy.jobs.disk import check_during
 from mst_deploy.jobs.journal import JOINED, PAINTED, PAINTING, Journal
 from mst_deploy.video.containers import FILMS, is_sequence
 from mst_deploy.video.demuxing import PIPE
-from mst_deploy.video.info import Frame, VideoInfo
+from mst_deploy.video.info import Frame, VideoInfo, Written
 from mst_deploy.video.writer import (
     EncodeOptions,
     VideoWriter,
@@ -58,7 +58,7 @@ class SegmentedOutput:
         self.open = ExitStack()
         self.writer: VideoWriter | None = None
         self.end: Fraction | None = None
-        self.not_kept: tuple[str, ...] = ()
+        self.told = Written()
 
     def write(self, frame: Frame) -> None:
         """Encode one upright frame; every so many the part is closed and entered."""
@@ -133,7 +133,7 @@ class SegmentedOutput:
 
     def join(self, path: Path, names: list[str], until: Fraction | None = None) -> None:
         files = [self.journal.path(name) for name in names]
-        self.not_kept = join_segments(path, self.source, self.options, files, until=until)
+        self.told = join_segments(path, self.source, self.options, files, until=until)
 
     def check_room(self) -> None:
         sizes = [part.bytes for part in self.journal.entries.parts]
@@ -155,9 +155,9 @@ class WholeOutput:
         self.writer = self.open.enter_context(open_writer(self.target, source, options))
 
     @property
-    def not_kept(self) -> tuple[str, ...]:
-        """What of the source this file has no room for, in words."""
-        return self.writer.not_kept
+    def told(self) -> Written:
+        """What is to be said of the file, once it is finished."""
+        return self.writer.told
 
     def write(self, frame: Frame) -> None:
         """Encode one upright frame."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -100,6 +101,18 @@ def _open_sequence(path: Path, rate: Fraction) -> Any:
     return _opened(path, str(path), {"format": "image2", "options": settings})
 
 
+def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
+    """Packets of the streams (all, if none is named), with an empty one for each at the end.
+
+    Streams that a damaged or joined file only begins to hold on its way are left out: PyAV does not know
+    them, and stumbles over them after the last empty packet.
+    """
+    try:
+        yield from container.demux(*streams)
+    except IndexError:
+        return
+
+
 def is_cover(stream: Any) -> bool:
     """Whether a stream is a still cover picture, as music files have."""
     return bool(stream.disposition & Disposition.attached_pic)
@@ -168,7 +181,7 @@ def _refuse_short(path: Path, index: int) -> None:
         found: Fraction | None = None
         try:
             container.seek(int((expected - 1) * av.time_base))
-            for packet in container.demux(stream):
+            for packet in packets_of(container, stream):
                 if packet.pts is not None and packet.size:
                     end = (packet.pts + (packet.duration or 0)) * packet.time_base
                     found = max(found or end, end)

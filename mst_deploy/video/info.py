@@ -81,6 +81,16 @@ class VideoInfo:
     """Where the other streams come from if the file can be read only once."""
 
 
+@dataclass(frozen=True)
+class Written:
+    """What is to be said of a finished file."""
+
+    not_kept: tuple[str, ...] = ()
+    """What of the source it has no room for, in words."""
+    damage: tuple[str, ...] = ()
+    """What of the other streams could not be copied because it was damaged, in words."""
+
+
 def resized(info: VideoInfo, width: int, height: int) -> VideoInfo:
     """The same stream with upright frames of another size.
 

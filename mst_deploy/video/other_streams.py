@@ -17,7 +17,7 @@ from av.rational import AVRational
 from av.stream import Discard
 
 from mst_deploy.errors import InputError, OutputError
-from mst_deploy.video.demuxing import is_cover, open_input
+from mst_deploy.video.demuxing import is_cover, open_input, packets_of
 from mst_deploy.video.info import VideoInfo
 from mst_deploy.video.subtitles import FORM, TEXT, SubtitleRewriter
 
@@ -186,7 +186,7 @@ class OtherStreams:
             if self.source.cut is not None:
                 start = max(Fraction(0), self.source.cut.start - LOOK_BACK)
                 self.input.seek(int(start * av.time_base))
-            yield from self.input.demux(*(self.input.streams[index] for index in self.routes))
+            yield from packets_of(self.input, *(self.input.streams[index] for index in self.routes))
         except av.FFmpegError as error:
             raise InputError(
                 f"the sound or subtitles of {self.source.path} cannot be read to the end ({error.strerror}); "

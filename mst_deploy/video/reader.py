@@ -29,6 +29,7 @@ from mst_deploy.video.demuxing import (
     Pipe,
     end_of,
     open_input,
+    packets_of,
     picture_stream,
     refuse_truncated,
     seconds_of,
@@ -150,9 +151,9 @@ class VideoReader:
     def _packets(self) -> Iterator[Any]:
         """Packets of the picture; of a pipe, all others are put aside for the writer."""
         if self.pipe is None:
-            yield from self.container.demux(self.stream)
+            yield from packets_of(self.container, self.stream)
             return
-        for packet in self.container.demux():
+        for packet in packets_of(self.container):
             if packet.stream.index == self.stream.index:  # the last, empty ones have no stream_index
                 yield packet
             elif packet.size:
@@ -285,7 +286,9 @@ class VideoReader:
         if len(self.stream.index_entries) > 0 and self.stream.frames:
             return  # exact indices are checked at the start, and edit lists make files shorter
         missing = expected - end * self.info.time_base
-        patience = PATIENCE if tagged_end(self.stream) is None else 2 / self._rate_of_source()
+        patience = PATIENCE
+        if tagged_end(self.stream) is not None:  # exact, where all frames are of one length
+            patience = Fraction(3 if self.rhythm.gaps else 1, 2) / self._rate_of_source()
         if missing > patience:
             self.damage.missing = missing
 

@@ -12,7 +12,7 @@ from mst_deploy.errors import OutputError
 from mst_deploy.images import IMAGE_SUFFIXES, save_image
 from mst_deploy.video.codecs import EncodeOptions
 from mst_deploy.video.demuxing import sequence_numbers
-from mst_deploy.video.info import Frame, VideoInfo
+from mst_deploy.video.info import Frame, VideoInfo, Written
 
 
 class SequenceWriter:
@@ -30,18 +30,13 @@ class SequenceWriter:
         self.pattern, self.source, self.written = pattern, source, 0
 
     @property
-    def not_kept(self) -> tuple[str, ...]:
-        """What of the source pictures have no room for, in words."""
+    def told(self) -> Written:
+        """What of the source pictures have no room for."""
         rate = f"{float(self.source.rate):.5g}"
         losses = [f"times and everything beside the picture (numbered pictures; {rate} a second)"]
         if self.source.sample_aspect_ratio != 1:
             losses.append(f"pixels that are not square ({self.source.sample_aspect_ratio})")
-        return tuple(losses)
-
-    @property
-    def damage(self) -> tuple[str, ...]:
-        """Nothing but pictures is copied."""
-        return ()
+        return Written(tuple(losses))
 
     def __enter__(self) -> Self:
         folder = self.pattern.parent

@@ -37,13 +37,14 @@ from mst_deploy.video.encoding import (
     start,
     tag_stream,
 )
-from mst_deploy.video.info import Frame, VideoInfo
+from mst_deploy.video.info import Frame, VideoInfo, Written
 from mst_deploy.video.other_streams import OtherStreams, fits
 from mst_deploy.video.sequences import SequenceWriter
 
 __all__ = [
-    "CODECS", "CONTAINERS", "EncodeOptions", "SequenceWriter", "VideoWriter", "default_suffix",
-    "join_segments", "joined_packets", "open_segment", "open_writer", "segment_suffix",
+    "CODECS", "CONTAINERS", "EncodeOptions", "SequenceWriter", "VideoWriter", "Written", "coding_of",
+    "default_suffix", "encoder_of", "join_segments", "joined_packets", "open_segment", "open_writer",
+    "segment_suffix",
 ]  # fmt: skip
 
 
@@ -69,15 +70,9 @@ class VideoWriter:
             raise
 
     @property
-    def not_kept(self) -> tuple[str, ...]:
-        """What of the source this file has no room for, in words."""
-        others = self.others.not_kept if self.others else ()
-        return (*_losses_of_coding(self.coding, self.source), *others)
-
-    @property
-    def damage(self) -> tuple[str, ...]:
-        """What of the other streams could not be copied because it was damaged, in words."""
-        return self.others.damage if self.others else ()
+    def told(self) -> Written:
+        """What is known of the file up to here."""
+        return _told(self.coding, self.source, self.others)
 
     def write(self, frame: Frame) -> None:
         """Encode one upright frame of the size that the source information says."""
@@ -112,7 +107,7 @@ def open_writer(
             yield pictures
         return
     muxer = muxer_of(path, options.codec)
-    coding = _coding(path, source, options)
+    coding = coding_of(path, source, options)
     if path == PIPE:
         with _opened(Unseekable(), "standard output", muxer, source, coding) as writer:
             yield writer
@@ -127,7 +122,7 @@ def open_segment(path: Path, source: VideoInfo, options: EncodeOptions) -> Itera
 
     The suffix must be :func:`segment_suffix`'s. The file takes its name when the block ends.
     """
-    coding = _coding(path, source, options)
+    coding = coding_of(path, source, options)
     muxer = MUXERS[path.suffix]
     with (
         replacing(path) as temporary,
@@ -143,15 +138,15 @@ def join_segments(
     segments: Sequence[Path],
     *,
     until: Fraction | None = None,
-) -> tuple[str, ...]:
+) -> Written:
     """Mux the packets of closed segments, in order, with everything else of the source.
 
     The result has the streams, tags and other streams that :func:`open_writer` would have given it; no
     frame is coded again. ``until`` (seconds) ends the other streams there, for a part of the source.
-    Returns what the file has no room for, in words. Raises OutputError.
+    Raises OutputError.
     """
     muxer = muxer_of(path, options.codec)
-    coding = _coding(path, source, options)
+    coding = coding_of(path, source, options)
     settings = muxer_options(muxer, source, index_in_front=True)
     with replacing(path) as temporary, ExitStack() as stack:
         try:
@@ -170,7 +165,7 @@ def join_segments(
             stack.close()
         except av.FFmpegError as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    return (*_losses_of_coding(coding, source), *others.not_kept)
+    return _told(coding, source, others)
 
 
 def joined_packets(segments: Sequence[Path]) -> Iterator[Any]:
@@ -227,8 +222,8 @@ def _opened(
             raise OutputError(f"cannot write {name}: {error.strerror or error}") from error
 
 
-def _coding(path: Path, source: VideoInfo, options: EncodeOptions) -> Coding:
-    """Codec, encoder and pixel format for this output. Raises OutputError."""
+def coding_of(path: Path, source: VideoInfo, options: EncodeOptions) -> Coding:
+    """Codec, encoder and pixel format for this output. Raises OutputError, BackendError."""
     suffix = path.suffix.lower()
     if path == PIPE:
         suffix = ".y4m" if options.codec == "raw" else ".mkv"
@@ -239,6 +234,16 @@ def _coding(path: Path, source: VideoInfo, options: EncodeOptions) -> Coding:
             "use --codec hevc or av1, or --sdr"
         )
     return coding_for(chosen, *coded_size(source), source.depth)
+
+
+def encoder_of(path: Path, source: VideoInfo, options: EncodeOptions) -> str:
+    """Name of what codes this output. Raises OutputError, BackendError."""
+    return path.suffix[1:].lower() if is_sequence(path) else coding_of(path, source, options).encoder
+
+
+def _told(coding: Coding, source: VideoInfo, others: OtherStreams | None) -> Written:
+    losses = tuple(_losses_of_coding(coding, source))
+    return Written((*losses, *others.not_kept), others.damage) if others else Written(losses)
 
 
 def _losses_of_coding(coding: Coding, source: VideoInfo) -> Iterator[str]:
