@@ -113,7 +113,8 @@ def split_rows(values: Tensor, config: NetworkConfig) -> tuple[dict[str, Tensor]
     """(P, ...) in the order of a film row -> what belongs to the gammas and to the betas of each layer."""
     gammas, betas, start = {}, {}, 0
     for name, channels in config.film_layout.layers:
-        gammas[name], betas[name] = values[start : start + 2 * channels].split(channels)
+        gammas[name] = values[start : start + channels]
+        betas[name] = values[start + channels : start + 2 * channels]
         start += 2 * channels
     return gammas, betas
 

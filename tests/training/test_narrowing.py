@@ -26,7 +26,7 @@ def wide_networks() -> Networks:
     torch.manual_seed(0)
     networks = new_networks(WIDE)
     bias = networks.film_encoder.film.bias
-    bias += 0.3 * torch.randn(len(bias))
+    bias.add_(0.3 * torch.randn(len(bias)))
     return networks
 
 
