@@ -14,6 +14,7 @@ from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_hash_list
 from mst_deploy.manifest import open_bundle
 from mst_deploy.networks import NetworkConfig
+from mst_deploy.shipped import find_bundle
 from mst_deploy.training.classify import classify
 from mst_deploy.training.config import DECK, RECIPES, TrainConfig
 from mst_deploy.training.loop import Trainer
@@ -37,9 +38,9 @@ class Job:
     style: list[Path]
     output: Path
     recipe: str
-    start: Path | None = None
-    generator: Path | None = None
-    narrow: Path | None = None
+    start: str | Path | None = None
+    generator: str | Path | None = None
+    narrow: str | Path | None = None
     vgg: Path | None = None
     vgg_scales: Path | None = None
     vgg_distilled: Path | None = None
@@ -205,13 +206,14 @@ def read_start(job: Job) -> Networks | None:
     return narrowed(wide, config)
 
 
-def read_model(path: Path | None) -> Networks | None:
+def read_model(given: str | Path | None) -> Networks | None:
     """The networks of a checkpoint or a bundle, if one is named."""
-    return None if path is None else open_weights(path)
+    return None if given is None else open_weights(given)
 
 
-def open_weights(path: Path) -> Networks:
-    """The networks of a checkpoint or a bundle."""
+def open_weights(given: str | Path) -> Networks:
+    """The networks of a checkpoint, or of a bundle or shipped model."""
+    path = find_bundle(given)
     return load_bundle(open_bundle(path)) if path.is_dir() else load_checkpoint(path)
 
 

@@ -30,7 +30,7 @@ VggDistilledOption = Annotated[
 InceptionOption = Annotated[
     Path | None,
     typer.Option(
-        help="Inception-v3: torchvision's .pth, or .safetensors. Default: the shipped model's, or downloaded."
+        help="Inception-v3: torchvision's .pth, or .safetensors. Default: that of base, or downloaded."
     ),
 ]
 StatisticsOption = Annotated[
@@ -108,14 +108,14 @@ def train_joint(
         typer.Option(help="What the encoder sums a picture up by: moments or mean. Default: the recipe's."),
     ] = None,
     start: Annotated[
-        Path | None, typer.Option(help="Checkpoint or bundle to start from. Default: from scratch.")
+        str | None, typer.Option(help="Checkpoint or bundle to start from. Default: from scratch.")
     ] = None,
     generator: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Checkpoint or bundle whose generator is taken over; the encoder starts anew."),
     ] = None,
     narrow: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Checkpoint or bundle that a narrower network of the recipe starts from."),
     ] = None,
     vgg: VggOption = None,
@@ -159,7 +159,7 @@ def train_joint(
 
 @train_app.command("encoder")
 def train_encoder(
-    start: Annotated[Path, typer.Option(help="Checkpoint or bundle whose generator is kept as it is.")],
+    start: Annotated[str, typer.Option(help="Checkpoint or bundle whose generator is kept as it is.")],
     content: ContentOption,
     style: ArtOption,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path("runs/encoder"),
