@@ -22,7 +22,7 @@ import typer
 from mst_deploy.backends import open_generator
 from mst_deploy.jobs.job import stylize_video
 from mst_deploy.looks.looks import plain_looks
-from mst_deploy.shipped import DEFAULT_BUNDLE
+from mst_deploy.shipped import find_bundle
 
 
 def make_clip(path: Path, seconds: float, size: tuple[int, int], rate: int) -> Path:
@@ -51,7 +51,7 @@ def make_clip(path: Path, seconds: float, size: tuple[int, int], rate: int) -> P
 def one_job(source: Path, output: Path) -> dict[str, Any]:
     """Run a job here -> frames, seconds, peak resident memory in MiB."""
     started = time.perf_counter()
-    with open_generator(DEFAULT_BUNDLE, "fake") as generator:
+    with open_generator(find_bundle(), "fake") as generator:
         result = stylize_video(source, output, generator, plain_looks(generator.manifest.layout.identity()))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 1 / 1024)
     return {

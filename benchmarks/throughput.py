@@ -28,7 +28,7 @@ from mst_deploy.jobs.job import JobOptions, Listener, stylize_video
 from mst_deploy.looks.looks import plain_looks
 from mst_deploy.options import BackendOption, DeviceOption, ModelOption
 from mst_deploy.pipeline import Size
-from mst_deploy.shipped import DEFAULT_BUNDLE
+from mst_deploy.shipped import find_bundle
 from mst_deploy.video.codecs import EncodeOptions
 from mst_deploy.video.reader import SCALING
 
@@ -121,7 +121,7 @@ def main(
     """Measure generator, conversions and the whole path at several sizes."""
     options = JobOptions(encode=EncodeOptions(codec), batch=batch)
     with (
-        open_generator(Path(model or DEFAULT_BUNDLE), backend, device) as generator,
+        open_generator(find_bundle(model), backend, device) as generator,
         tempfile.TemporaryDirectory() as folder,
     ):
         rows = []

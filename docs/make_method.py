@@ -35,7 +35,7 @@ from mst_deploy.images import centre_crop, resize_short_side, save_image
 from mst_deploy.injections.patch import FEATURES, match
 from mst_deploy.perceptual import as_tensor
 from mst_deploy.pipeline import stylize_image
-from mst_deploy.shipped import DEFAULT_BUNDLE
+from mst_deploy.shipped import find_bundle
 from mst_deploy.styling import encode_film
 from mst_deploy.training.compare import CONDITIONED, MOVEMENTS, VIEW, of_movement
 from mst_deploy.training.stylizer import Stylizer, stylize_pictures
@@ -93,7 +93,7 @@ def averaging(
     photos = held_out_photos(content)
     unseen = [image.decode() for image in load_images(style, kept, keep=True)]
     artworks = [centre_crop(image, VIEW) for image in unseen]
-    generator, encoder = open_generator(DEFAULT_BUNDLE), open_style_encoder(DEFAULT_BUNDLE)
+    generator, encoder = open_generator(find_bundle()), open_style_encoder(find_bundle())
     films = [encode_film(encoder, image) for image in unseen]
     results: list[list[Images]] = []
     with progress("shipped model", len(photos) * len(films), unit="pictures/s") as tell:
@@ -201,7 +201,7 @@ def embeddings(style: StyleOption) -> None:
     from sklearn.neighbors import NearestNeighbors
 
     images = load_images(style)
-    encoder = open_style_encoder(DEFAULT_BUNDLE)
+    encoder = open_style_encoder(find_bundle())
     points = []
     with progress("encoding", len(images), unit="pictures/s") as tell:
         for done, image in enumerate(images, start=1):

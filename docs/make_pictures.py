@@ -1,4 +1,4 @@
-"""Make the pictures of the README and the model card with the shipped model.
+"""Make the pictures of the README and the model card with a shipped model, ``base`` unless another is named.
 
     python docs/make_pictures.py header
     python docs/make_pictures.py sheet --content FOLDER --style FOLDER
@@ -20,7 +20,7 @@ from mst_deploy.backends import Images, open_generator, open_style_encoder
 from mst_deploy.film import Film
 from mst_deploy.images import load_image, resize, resize_short_side, save_image
 from mst_deploy.pipeline import stylize_image
-from mst_deploy.shipped import DEFAULT_BUNDLE, load_shipped_styles
+from mst_deploy.shipped import DEFAULT_MODEL, bundle_path, load_shipped_styles
 from mst_deploy.styling import encode_film
 from mst_deploy.video.reader import VideoReader
 
@@ -59,13 +59,13 @@ def fill(image: Images, width: int, height: int) -> Images:
 
 
 @app.command()
-def header(output: Path = ROOT / "docs" / "header.jpg") -> None:
+def header(output: Path = ROOT / "docs" / "header.jpg", model: str = DEFAULT_MODEL) -> None:
     """One frame of the shipped clip in eight shipped styles, each with its painting in the corner."""
     with VideoReader(ROOT / "examples" / "bunny.mp4") as reader:
         frame = next(frame.image for index, frame in enumerate(reader) if index == 60)
-    films = {style.name: style.film for style in load_shipped_styles()}
+    films = {style.name: style.film for style in load_shipped_styles(model)}
     cells = [frame]
-    with open_generator(DEFAULT_BUNDLE) as generator:
+    with open_generator(bundle_path(model)) as generator:
         for name in HEADER_STYLES:
             cell = stylize_image(frame, generator, films[name]).copy()
             painting = load_image(ROOT / "examples" / "paintings" / f"{name}.jpg")
@@ -85,14 +85,15 @@ def sheet(
     output: Path = ROOT / "docs" / "contact_sheet.jpg",
     width: int = 384,
     height: int = 288,
+    model: str = DEFAULT_MODEL,
 ) -> None:
     """Every content in every style."""
-    encoder = open_style_encoder(DEFAULT_BUNDLE)
+    encoder = open_style_encoder(bundle_path(model))
     contents = [fill(load_image(path), width, height) for path in sorted(content.iterdir())]
     styles = [load_image(path) for path in sorted(style.iterdir())]
     films: list[Film] = [encode_film(encoder, image) for image in styles]
     rows = [[np.full((height, width, 3), 255, np.uint8), *(fill(image, width, height) for image in styles)]]
-    with open_generator(DEFAULT_BUNDLE) as generator:
+    with open_generator(bundle_path(model)) as generator:
         rows += [[image, *(stylize_image(image, generator, film) for film in films)] for image in contents]
     whole = grid(rows)
     save_image(output, resize_short_side(whole, min(whole.shape[0], 1400)))

@@ -44,7 +44,7 @@ from mst_deploy.engines.verify import trial, verify
 from mst_deploy.errors import BundleError, InvalidArgument, MstError
 from mst_deploy.manifest import GENERATOR, Bundle, open_bundle
 from mst_deploy.pipeline import Size
-from mst_deploy.shipped import load_shipped_styles
+from mst_deploy.shipped import styles_for
 
 VERIFIED_STYLES = 2
 
@@ -178,7 +178,7 @@ class Shared:
 
 def films_for(bundle: Bundle) -> Films:
     """Rows of real styles where the shipped ones fit the model, else the identity row."""
-    fitting = [style.film for style in load_shipped_styles() if style.model_id == bundle.manifest.model_id]
+    fitting = [style.film for style in styles_for(bundle.manifest.model_id).values()]
     rows = fitting[:: max(1, len(fitting) // VERIFIED_STYLES)][:VERIFIED_STYLES]
     return np.stack(rows or [bundle.manifest.layout.identity()])
 

@@ -9,7 +9,7 @@ from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.export.to_onnx import PRECISIONS, export_bundle
 from mst_deploy.manifest import open_bundle
 from mst_deploy.options import free_to_write
-from mst_deploy.shipped import DEFAULT_BUNDLE
+from mst_deploy.shipped import find_bundle
 from mst_deploy.weights import Networks, load_bundle, load_checkpoint
 
 
@@ -27,7 +27,7 @@ def read_networks(source: Path) -> Networks:
 
 
 def export(
-    source: Path | None,
+    model: str | Path | None,
     precision: str,
     output: Path | None,
     *,
@@ -39,7 +39,7 @@ def export(
     """Read weights, export, print what was checked -> the bundle written."""
     if precision not in PRECISIONS:
         raise InvalidArgument(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
-    source = source or DEFAULT_BUNDLE
+    source = find_bundle(model)
     target = output or Path(f"{source.stem}-{precision}")
     free_to_write(target, source, force=force)
     with progress(f"exporting {source.name} and checking it against PyTorch", None, quiet=quiet or as_json):

@@ -28,7 +28,7 @@ from mst_deploy.looks.masks import open_mask
 from mst_deploy.looks.timeline import StyleKey, Timeline
 from mst_deploy.manifest import Bundle, open_bundle
 from mst_deploy.pipeline import Planner, Size, check_batch, depth_for, stylize_frames, stylize_picture
-from mst_deploy.shipped import DEFAULT_BUNDLE
+from mst_deploy.shipped import find_bundle
 from mst_deploy.stages import Line
 from mst_deploy.video.reader import Frame, VideoReader, resized
 from mst_deploy.video.writer import EncodeOptions, open_writer
@@ -55,12 +55,13 @@ class Model:
         self.generator.__exit__(*error)
 
 
-def open_model(path: Name | None = None, backend: str = "onnxrt", device: str = "auto") -> Model:
-    """A model bundle, the shipped one by default, on one of the backends.
+def open_model(model: Name | None = None, backend: str = "onnxrt", device: str = "auto") -> Model:
+    """``base`` (the default), ``lite`` or the folder of a bundle, on one of the backends.
 
+    A shipped name goes before a folder of that name; see :func:`shipped.find_bundle`.
     Raises BundleError, BackendError, MissingDependency, InvalidArgument.
     """
-    bundle = open_bundle(DEFAULT_BUNDLE if path is None else Path(path))
+    bundle = open_bundle(find_bundle(model))
     generator = open_generator(bundle, backend, device)
     return Model(bundle, generator, lambda: open_style_encoder(bundle, backend, device))
 

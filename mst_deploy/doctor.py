@@ -37,9 +37,9 @@ def examine() -> dict[str, Any]:
 
     from mst_deploy.backends.onnxrt import PROVIDERS, open_session
     from mst_deploy.errors import MstError
-    from mst_deploy.shipped import DEFAULT_BUNDLE, shipped_styles
+    from mst_deploy.shipped import MODELS, find_bundle
 
-    graph = DEFAULT_BUNDLE / "generator.onnx"
+    graph = find_bundle() / "generator.onnx"
     devices: dict[str, str] = {}
     for device in PROVIDERS:
         try:
@@ -56,9 +56,22 @@ def examine() -> dict[str, Any]:
         "onnxruntime_providers": onnxruntime.get_available_providers(),
         "devices": devices,
         "tensorrt": tensorrt_state(),
-        "model": str(DEFAULT_BUNDLE),
-        "styles": list(shipped_styles()),
+        "models": {model: model_state(model) for model in MODELS},
     }
+
+
+def model_state(name: str) -> dict[str, Any]:
+    """Where a shipped model is, whether its files are whole, and the styles that go with it."""
+    from mst_deploy.errors import MstError
+    from mst_deploy.manifest import open_bundle
+    from mst_deploy.shipped import bundle_path, styles_for
+
+    folder = bundle_path(name)
+    try:
+        styles = list(styles_for(open_bundle(folder).manifest.model_id))
+    except MstError as error:
+        return {"folder": str(folder), "state": str(error), "styles": []}
+    return {"folder": str(folder), "state": "works", "styles": styles}
 
 
 def tensorrt_state() -> str:
@@ -113,6 +126,9 @@ def report(findings: dict[str, Any]) -> str:
     for device, state in findings["devices"].items():
         lines.append(f"ONNX Runtime on {device}: {state}")
     lines += [f"TensorRT: {findings['tensorrt']}", ""]
+    for model, found in findings["models"].items():
+        lines.append(f"model {model}: {found['state']}, {len(found['styles'])} styles")
+    lines.append("")
     for extra, purpose in (("export", "mst export and the pytorch backend"), ("train", "mst train"),
                            ("eval", "mst eval"), ("tensorrt", "mst build and --backend trt")):  # fmt: skip
         missing = [name for name, needs in PACKAGES.items() if needs == extra and not packages[name]]

@@ -18,10 +18,9 @@ SizeOption = Annotated[
     str | None,
     typer.Option(help="Result size: WIDTHxHEIGHT, or one number for the short side. Default: as the input."),
 ]
-ModelOption = Annotated[
-    Path | None,
-    typer.Option(help="Model bundle (a folder made by mst export). Default: the shipped model."),
-]
+MODEL_HELP = "Model: base, lite, or a folder made by mst export. Default: base."
+ModelOption = Annotated[str | None, typer.Option(metavar="MODEL", help=MODEL_HELP)]
+ModelArgument = Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
 BackendOption = Annotated[
     str, typer.Option(help="What runs the model: onnxrt, openvino, openvino:bf16, trt, pytorch or fake.")
 ]

@@ -13,7 +13,7 @@ from mst_deploy.errors import BundleError, InputError
 from mst_deploy.film import STYLE_SUFFIX, Film, Style, load_style
 from mst_deploy.images import IMAGE_SUFFIXES, load_image, pad_to_minimum, resize_short_side
 from mst_deploy.manifest import Manifest
-from mst_deploy.shipped import shipped_styles
+from mst_deploy.shipped import MODELS, shipped_name, styles_for
 
 
 def encode_film(encoder: StyleEncoder, image: Images) -> Film:
@@ -40,21 +40,16 @@ def make_style(encoder: StyleEncoder, path: Path, name: str = "") -> Style:
 
 
 def find_style(wanted: str, manifest: Manifest) -> Style | Path:
-    """A ready style (shipped name or style file), or the path of an image still to be encoded.
+    """A ready style (one shipped for this model, or a style file), or an image still to be encoded.
 
     Raises InputError when there is no such thing, BundleError when the style is of another model.
     """
-    shipped = shipped_styles()
+    shipped = styles_for(manifest.model_id)
     path = Path(wanted)
     if wanted in shipped:
-        return fitting(load_style(shipped[wanted]), manifest)
+        return fitting(shipped[wanted], manifest)
     if not path.exists():
-        close = difflib.get_close_matches(wanted, shipped, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise InputError(
-            f"no style {wanted!r}: it is neither a file nor a shipped style; {hint}"
-            f"shipped are {', '.join(shipped) or 'none'}"
-        )
+        raise InputError(f"no style {wanted!r}: it is {_what_it_is_not(wanted, list(shipped), manifest)}")
     if path.suffix.lower() == STYLE_SUFFIX:
         return fitting(load_style(path), manifest)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
@@ -68,11 +63,25 @@ def find_style(wanted: str, manifest: Manifest) -> Style | Path:
 def fitting(style: Style, manifest: Manifest) -> Style:
     """The style itself, if this model made it. Raises BundleError otherwise."""
     if style.model_id != manifest.model_id or len(style.film) != manifest.film_size:
+        maker = shipped_name(style.model_id)
         raise BundleError(
-            f"the style {style.name!r} was made by model {style.model_id}, this is model "
-            f"{manifest.model_id} ({manifest.name}); make it again from its image with mst style make"
+            f"the style {style.name!r} was made by model {style.model_id}{f' ({maker})' if maker else ''}, "
+            f"this is model {manifest.model_id} ({manifest.name}); "
+            f"{f'paint with --model {maker}, or ' if maker else ''}make it again from its image with mst "
+            "style make and the --model that you paint with"
         )
     return style
+
+
+def _what_it_is_not(wanted: str, shipped: list[str], manifest: Manifest) -> str:
+    if not shipped:
+        return (
+            f"no file, and the shipped styles are for the models {' and '.join(MODELS)}, not for "
+            f"{manifest.name}; give an image, or a style file made with mst style make --model"
+        )
+    close = difflib.get_close_matches(wanted, shipped, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"neither a file nor a shipped style; {hint}shipped are {', '.join(shipped)}"
 
 
 def _without_ends(image: Images, longest: float) -> Images:

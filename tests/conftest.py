@@ -14,7 +14,7 @@ import pytest
 from mst_deploy.backends.fake import FakeGenerator
 from mst_deploy.backends.onnxrt import gpu_present
 from mst_deploy.manifest import Bundle, open_bundle
-from mst_deploy.shipped import DEFAULT_BUNDLE
+from mst_deploy.shipped import find_bundle
 from tests.clips import Clip, write_clip
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +39,7 @@ def _rng_restored() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def bundle() -> Bundle:
     """The shipped model."""
-    return open_bundle(DEFAULT_BUNDLE)
+    return open_bundle(find_bundle())
 
 
 @pytest.fixture(scope="session")

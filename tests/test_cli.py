@@ -9,15 +9,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+from typer.main import get_command
 
+from mst_deploy.cli import app
 from mst_deploy.images import load_image, save_image
 from mst_deploy.manifest import Bundle
+from mst_deploy.options import MODEL_HELP
+from mst_deploy.shipped import MODELS
 from mst_deploy.video.reader import VideoReader
 from tests.clips import Clip, picture, probe, write_clip
 from tests.conftest import ROOT
@@ -115,11 +120,50 @@ def test_the_input_is_never_overwritten(small_clip: Path, tmp_path: Path) -> Non
 
 
 def test_style_list_and_doctor_speak_json() -> None:
-    styles = json.loads(mst("style", "list", "--json").stdout)["styles"]
-    assert {"name", "title", "artist", "year"} <= styles[0].keys()
+    for chosen in ([], ["--model", "lite"]):
+        styles = json.loads(mst("style", "list", "--json", *chosen).stdout)["styles"]
+        assert {"name", "title", "artist", "year"} <= styles[0].keys()
     findings = json.loads(mst("doctor", "--json").stdout)
     assert findings["devices"]["cpu"] == "works"
     assert findings["packages"]["onnx"]
+    assert {name: (found["state"], len(found["styles"])) for name, found in findings["models"].items()} == {
+        "base": ("works", 12), "lite": ("works", 12),
+    }  # fmt: skip
+
+
+def test_lite_paints_with_its_own_styles(tmp_path: Path) -> None:
+    save_image(tmp_path / "a.png", picture(60, 40, 0))
+    save_image(tmp_path / "s.png", picture(200, 180, 7))
+    assert mst("style", "make", "s.png", "--model", "lite", cwd=tmp_path).returncode == 0
+    for style in ("udnie", "s.safetensors"):
+        done = mst(
+            "image", "a.png", "-s", style, "--model", "lite", "--json", "-o", f"{style}.png", cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["model"] == "lite"
+    done = mst("image", "a.png", "-s", "s.safetensors", "-o", "c.png", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "was made by model" in done.stderr
+    done = mst("image", "a.png", "-s", "udnie", "--model", "light", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "no model 'light': it is neither shipped (base, lite) nor a file or folder" in done.stderr
+
+
+def test_every_choice_of_a_model_says_the_same() -> None:
+    def choices(command: Any, name: str) -> Iterator[tuple[str, str]]:
+        for parameter in command.params:
+            if "--model" in parameter.opts or parameter.metavar == "MODEL":
+                yield name, parameter.help
+        for word, sub in getattr(command, "commands", {}).items():
+            yield from choices(sub, f"{name} {word}")
+
+    found = list(choices(get_command(app), "mst"))
+    assert [name for name, help_ in found if MODEL_HELP not in help_] == []
+    assert {name for name, _ in found} == {
+        "mst image", "mst video", "mst style make", "mst style list", "mst build", "mst engines explain",
+        "mst engines verify", "mst bench latency", "mst bench work", "mst eval model", "mst export",
+    }  # fmt: skip
+    assert all(model in MODEL_HELP for model in MODELS)
 
 
 def test_wrong_usage_is_exit_code_two() -> None:

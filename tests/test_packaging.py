@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mst_deploy.shipped import MODELS, bundle_path
 from tests.conftest import ROOT
 
 ROOMS = ("benchmarks", "engines", "export", "training")
@@ -43,6 +44,17 @@ def test_constraints_pin_every_direct_dependency() -> None:
     assert "torch==2.13.0" in lines
 
 
-def test_the_model_fits_its_budget() -> None:
-    size = sum(path.stat().st_size for path in (ROOT / "mst_deploy" / "models").rglob("*") if path.is_file())
-    assert size <= 25_000_000
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_fits_its_budget(model: str) -> None:
+    assert sum(path.stat().st_size for path in bundle_path(model).iterdir()) <= 25_000_000
+
+
+def test_all_models_and_their_styles_are_packaged() -> None:
+    package = ROOT / "mst_deploy"
+    patterns = CONFIG["tool"]["setuptools"]["package-data"]["mst_deploy"]
+    packaged = {path for pattern in patterns for path in package.glob(pattern)}
+    for kind in ("models", "styles"):
+        assert {path.name for path in (package / kind).iterdir()} == set(MODELS)
+        files = {path for path in (package / kind).rglob("*") if path.is_file()}
+        assert files <= packaged
+        assert {path.parent.name for path in files} == set(MODELS)

@@ -35,14 +35,14 @@ from mst_deploy.backends.fake import FakeGenerator
 from mst_deploy.jobs.job import JobOptions, stylize_video
 from mst_deploy.looks.looks import plain_looks
 from mst_deploy.manifest import open_bundle
-from mst_deploy.shipped import DEFAULT_BUNDLE
+from mst_deploy.shipped import find_bundle
 
 class Slow(FakeGenerator):
     def __call__(self, frames, films):
         time.sleep(0.004)
         return super().__call__(frames, films)
 
-bundle = open_bundle(DEFAULT_BUNDLE)
+bundle = open_bundle(find_bundle())
 looks = plain_looks(bundle.manifest.layout.identity())
 print("ready", flush=True)
 options = JobOptions(part_frames=15, resume=True)

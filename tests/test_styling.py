@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,13 +13,13 @@ import pytest
 
 from mst_deploy.backends import open_generator, open_style_encoder
 from mst_deploy.errors import BundleError, InputError
-from mst_deploy.film import Style, save_style
+from mst_deploy.film import Style, load_style, save_style
 from mst_deploy.images import load_image
 from mst_deploy.looks.looks import read_looks
 from mst_deploy.looks.timeline import StrengthKey, StyleKey, Timeline
-from mst_deploy.manifest import Bundle
+from mst_deploy.manifest import Bundle, open_bundle
 from mst_deploy.pipeline import stylize_image
-from mst_deploy.shipped import load_shipped_styles, shipped_styles
+from mst_deploy.shipped import MODELS, bundle_path, load_shipped_styles, shipped_styles
 from mst_deploy.styling import encode_film, find_style, make_style
 from tests.clips import picture
 from tests.conftest import ROOT
@@ -26,13 +27,15 @@ from tests.conftest import ROOT
 PAINTINGS = ROOT / "examples" / "paintings"
 
 
-def test_shipped_styles_are_the_paintings_read_by_the_shipped_model(bundle: Bundle) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_shipped_styles_are_the_paintings_read_by_their_model(model: str) -> None:
     """Every style equals what the encoder makes of its painting now: none is stale."""
+    bundle = open_bundle(bundle_path(model))
     encoder = open_style_encoder(bundle, device="cpu")
     with (PAINTINGS / "paintings.csv").open(encoding="utf-8", newline="") as file:
         credits = {row.pop("name"): row for row in csv.DictReader(file)}
-    assert sorted(credits) == list(shipped_styles())
-    for style in load_shipped_styles():
+    assert sorted(credits) == list(shipped_styles(model))
+    for style in load_shipped_styles(model):
         source = PAINTINGS / f"{style.name}.jpg"
         again = make_style(encoder, source, style.name)
         assert style.model_id == again.model_id == bundle.manifest.model_id
@@ -41,18 +44,20 @@ def test_shipped_styles_are_the_paintings_read_by_the_shipped_model(bundle: Bund
         np.testing.assert_allclose(style.film, again.film, atol=1e-3 * np.abs(again.film).max())
 
 
-def test_between_eight_and_twelve_styles_are_shipped_with_full_credits() -> None:
-    styles = load_shipped_styles()
+@pytest.mark.parametrize("model", MODELS)
+def test_between_eight_and_twelve_styles_are_shipped_with_full_credits(model: str) -> None:
+    styles = load_shipped_styles(model)
     assert 8 <= len(styles) <= 12
     for style in styles:
         assert all(style.credit[key] for key in ("title", "artist", "year", "source", "licence"))
 
 
-def test_shipped_styles_look_different(bundle: Bundle) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_shipped_styles_look_different(model: str) -> None:
     """Mean colours of one picture in all styles are spread out, pictures differ pairwise."""
     content = load_image(PAINTINGS / "impression-sunrise.jpg")[100:228, 100:228]
-    with open_generator(bundle, device="cpu") as generator:
-        results = [stylize_image(content, generator, style.film) for style in load_shipped_styles()]
+    with open_generator(bundle_path(model), device="cpu") as generator:
+        results = [stylize_image(content, generator, style.film) for style in load_shipped_styles(model)]
     for index, first in enumerate(results):
         for second in results[:index]:
             assert np.abs(first.astype(int) - second.astype(int)).mean() > 5
@@ -77,6 +82,33 @@ def test_style_of_another_model_is_refused(bundle: Bundle, tmp_path: Path) -> No
     save_style(tmp_path / "foreign.safetensors", foreign)
     with pytest.raises(BundleError, match="made by model feedfeedfeedfeed"):
         find_style(str(tmp_path / "foreign.safetensors"), bundle.manifest)
+
+
+def test_a_name_means_the_style_of_the_model_in_use(bundle: Bundle) -> None:
+    lite = open_bundle(bundle_path("lite"))
+    for model, opened in (("base", bundle), ("lite", lite)):
+        found = find_style("udnie", opened.manifest)
+        assert isinstance(found, Style)
+        np.testing.assert_array_equal(found.film, load_style(shipped_styles(model)["udnie"]).film)
+
+
+def test_shipped_style_file_of_the_other_model_names_it(bundle: Bundle) -> None:
+    with pytest.raises(
+        BundleError, match=r"'udnie' was made by model \w+ \(lite\), .* --model lite, or make it"
+    ):
+        find_style(str(shipped_styles("lite")["udnie"]), bundle.manifest)
+
+
+def test_a_model_of_ones_own_has_no_shipped_styles(bundle: Bundle) -> None:
+    own = replace(bundle.manifest, name="mine", model_id="feedfeedfeedfeed")
+    with pytest.raises(
+        InputError, match="shipped styles are for the models base and lite, not for mine; give an"
+    ):
+        find_style("udnie", own)
+
+
+def test_an_export_in_another_precision_shares_the_styles(bundle: Bundle) -> None:
+    assert isinstance(find_style("udnie", replace(bundle.manifest, precision="fp32", name="mine")), Style)
 
 
 def test_strength_mixes_with_the_contents_own_row(bundle: Bundle) -> None:

@@ -322,8 +322,8 @@ from mst_deploy.backends.fake import FakeGenerator
 from mst_deploy.manifest import open_bundle
 from mst_deploy.jobs.job import stylize_video
 from mst_deploy.looks.looks import plain_looks
-from mst_deploy.shipped import DEFAULT_BUNDLE
-bundle = open_bundle(DEFAULT_BUNDLE)
+from mst_deploy.shipped import find_bundle
+bundle = open_bundle(find_bundle())
 film = bundle.manifest.layout.identity()
 stylize_video(Path(sys.argv[1]), Path(sys.argv[2]), FakeGenerator(bundle), plain_looks(film))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

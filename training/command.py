@@ -14,9 +14,11 @@ from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_hash_list
 from mst_deploy.manifest import open_bundle
 from mst_deploy.networks import NetworkConfig
+from mst_deploy.shipped import find_bundle
 from mst_deploy.training.classify import classify
 from mst_deploy.training.config import DECK, RECIPES, TrainConfig
 from mst_deploy.training.loop import Trainer
+from mst_deploy.training.narrowing import narrowed
 from mst_deploy.training.pretrained import load_trunk_into, loss_network
 from mst_deploy.training.reports import LossIsNoNumber
 from mst_deploy.training.run_folder import gather_facts, open_run
@@ -36,8 +38,9 @@ class Job:
     style: list[Path]
     output: Path
     recipe: str
-    start: Path | None = None
-    generator: Path | None = None
+    start: str | Path | None = None
+    generator: str | Path | None = None
+    narrow: str | Path | None = None
     vgg: Path | None = None
     vgg_scales: Path | None = None
     vgg_distilled: Path | None = None
@@ -67,8 +70,9 @@ def train(**options: Any) -> None:
     fabric = make_fabric(job.device, configure(job).precision)
     quiet = job.quiet or not fabric.is_global_zero
     contents, styles = read_data(job)
-    networks = read_model(job.start)
+    networks = read_start(job)
     teacher = read_model(job.generator)
+    fresh = networks is None
     config = configure(job, networks)
     torch.manual_seed(config.seed)
     networks = networks or fresh_networks(config, job.inception, teacher)
@@ -83,9 +87,9 @@ def train(**options: Any) -> None:
         data={"content": fingerprint(contents), "style": fingerprint(styles)},
     )  # fmt: skip
     if fabric.is_global_zero:
-        lead(trainer, job, facts, teacher, fresh=job.start is None)
+        lead(trainer, job, facts, teacher, fresh=fresh)
     else:
-        follow(trainer, job, teacher, fresh=job.start is None)
+        follow(trainer, job, teacher, fresh=fresh)
 
 
 def lead(trainer: Trainer, job: Job, facts: dict[str, Any], teacher: Networks | None, *, fresh: bool) -> None:
@@ -134,10 +138,10 @@ def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
     """The recipe (a name or a JSON file) with the options that were given in its place."""
     config = read_recipe(job.recipe)
     if networks is not None:
-        if job.injection not in (None, networks.config.injection):
-            raise InvalidArgument(
-                f"--start is a {networks.config.injection} model; it cannot go on as {job.injection}"
-            )
+        for name in ("injection", "statistics"):
+            wanted, found = getattr(job, name), getattr(networks.config, name)
+            if wanted not in (None, found):
+                raise InvalidArgument(f"--{name} {wanted}: the model to start from has {found}, and keeps it")
         config = replace(config, network=networks.config)
     else:
         config = replace(config, network=choose_network(job, config.network))
@@ -191,10 +195,25 @@ def read_data(job: Job) -> tuple[list[StoredImage], list[StoredImage]]:
     return load_images(job.content, kept), load_images(job.style, kept)
 
 
-def read_model(path: Path | None) -> Networks | None:
-    """The networks of a checkpoint or a bundle."""
-    if path is None:
-        return None
+def read_start(job: Job) -> Networks | None:
+    """The networks that the run goes on from; None where it begins with random ones."""
+    if job.narrow is None:
+        return read_model(job.start)
+    if job.start or job.generator:
+        raise InvalidArgument(f"--narrow cannot be had with {'--start' if job.start else '--generator'}")
+    wide, wanted = open_weights(job.narrow), read_recipe(job.recipe).network
+    config = replace(wide.config, widths=wanted.widths, residual_blocks=wanted.residual_blocks)
+    return narrowed(wide, config)
+
+
+def read_model(given: str | Path | None) -> Networks | None:
+    """The networks of a checkpoint or a bundle, if one is named."""
+    return None if given is None else open_weights(given)
+
+
+def open_weights(given: str | Path) -> Networks:
+    """The networks of a checkpoint, or of a bundle or shipped model."""
+    path = find_bundle(given)
     return load_bundle(open_bundle(path)) if path.is_dir() else load_checkpoint(path)
 
 

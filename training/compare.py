@@ -182,9 +182,7 @@ def main(
     vgg: Annotated[Path, typer.Option(help="VGG-19 weights.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for networks, JSON and pictures.")],
     vgg_scales: Annotated[Path | None, typer.Option(help="Factors that normalise VGG-19.")] = None,
-    inception: Annotated[
-        Path | None, typer.Option(help="Inception-v3. Default: the shipped model's.")
-    ] = None,
+    inception: Annotated[Path | None, typer.Option(help="Inception-v3. Default: that of base.")] = None,
     images: Annotated[int, typer.Option(help="Samples each network sees.")] = 3200,
     crop: Annotated[int, typer.Option(help="Side of the crops, pixels.")] = 128,
     batch: Annotated[int, typer.Option(help="Samples a step.")] = 4,

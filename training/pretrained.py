@@ -1,4 +1,4 @@
-"""The pretrained networks as training wants them: Inception out of the shipped model, VGG normalised."""
+"""The pretrained networks as training wants them: Inception out of a shipped model, VGG normalised."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mst_deploy.images import Image
 from mst_deploy.inception import INCEPTION_URL
 from mst_deploy.manifest import open_bundle
 from mst_deploy.networks import StyleEncoder
-from mst_deploy.shipped import DEFAULT_BUNDLE
+from mst_deploy.shipped import find_bundle
 from mst_deploy.training.data import random_crop
 from mst_deploy.training.samples import first_readable
 from mst_deploy.training.stylizer import stack, to_tensor
@@ -22,19 +22,19 @@ from mst_deploy.vgg import Vgg19, calibrate, find_vgg, load_vgg
 from mst_deploy.weights import load_bundle, load_inception, load_trunk
 
 CALIBRATION_PHOTOS = 48
-SHIPPED_TRUNK = "Mixed_5d"  # where the shipped model's Inception ends
+SHIPPED_TRUNK = "Mixed_5d"  # as far as the Inception of base goes
 
 
 def load_trunk_into(encoder: StyleEncoder, path: Path | None) -> None:
-    """Fill the encoder's Inception: from a file, or the shipped model's; downloaded if that is too short.
+    """Fill the encoder's Inception: from a file, or that of ``base``; downloaded if it is too short.
 
     Raises InputError.
     """
     if path is not None or encoder.trunk.last != SHIPPED_TRUNK:
         load_inception(encoder, path or fetched(INCEPTION_URL, "Inception-v3", "--inception"))
         return
-    shipped = load_bundle(open_bundle(DEFAULT_BUNDLE)).film_encoder
-    load_trunk(encoder.trunk, shipped.trunk.state_dict(), DEFAULT_BUNDLE)
+    bundle = open_bundle(find_bundle())
+    load_trunk(encoder.trunk, load_bundle(bundle).film_encoder.trunk.state_dict(), bundle.path)
 
 
 def loss_network(

@@ -39,8 +39,9 @@ from mst_deploy.checking import psnr
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.images import load_image, resize
 from mst_deploy.manifest import Bundle, open_bundle
+from mst_deploy.options import ModelOption
 from mst_deploy.pipeline import Size
-from mst_deploy.shipped import DEFAULT_BUNDLE, load_shipped_styles
+from mst_deploy.shipped import find_bundle, styles_for
 
 REFERENCE = "PyTorch eager"
 SMALL = 64
@@ -49,7 +50,8 @@ STYLE_SIDE = 256
 
 def makers(bundle: Bundle, programs: Sequence[Program], painting: Images) -> dict[str, Any]:
     """How each system is made, by name."""
-    films = load_shipped_styles()[0].film[None]
+    shipped = [style.film for style in styles_for(bundle.manifest.model_id).values()]
+    films = [*shipped, bundle.manifest.layout.identity()][0][None]
     made: dict[str, Any] = {
         REFERENCE: partial(torch_system, bundle, films, "eager"),
         "torch.compile": partial(torch_system, bundle, films, "compile"),
@@ -101,7 +103,7 @@ def main(
     sizes: Annotated[list[str], typer.Option("--size", help="WIDTHxHEIGHT; may be repeated.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Report to write (.json).")],
     content: Annotated[Path, typer.Option(help="Picture whose frames are stylised.")],
-    model: Annotated[Path, typer.Option(help="Model bundle.")] = DEFAULT_BUNDLE,
+    model: ModelOption = None,
     program: Annotated[list[Path] | None, typer.Option(help="Python file; may be repeated.")] = None,
     function: Annotated[
         list[str] | None, typer.Option(help="Its function: NAME or NAME,key=value; one for each --program.")
@@ -116,7 +118,7 @@ def main(
         raise InvalidArgument("give one --function for each --program")
     programs = [Program.parse(*pair) for pair in zip(program or [], function or [], strict=True)]
     torch.set_num_threads(usable_cores())
-    bundle, picture = open_bundle(model), load_image(content)
+    bundle, picture = open_bundle(find_bundle(model)), load_image(content)
     plan = Plan(least=least, most=most, seconds=seconds)
     rows: list[dict[str, Any]] = []
     refused: dict[str, str] = {}

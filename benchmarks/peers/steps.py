@@ -24,7 +24,7 @@ from mst_deploy.images import load_image, resize
 from mst_deploy.manifest import Bundle, open_bundle
 from mst_deploy.pipeline import Size
 from mst_deploy.rewrites import fold_small_constants, to_float32, upsample_into_conv
-from mst_deploy.shipped import DEFAULT_BUNDLE, load_shipped_styles
+from mst_deploy.shipped import find_bundle, load_shipped_styles
 
 Rewrite = Callable[[onnx.ModelProto], object]
 STEPS: dict[str, tuple[Rewrite, ...]] = {
@@ -81,7 +81,7 @@ def main(
     seconds: Annotated[float, typer.Option(help="Time for the calls of each step.")] = 20.0,
 ) -> None:
     """Time the steps in turns; ratios are to the graph as exported."""
-    bundle, picture = open_bundle(DEFAULT_BUNDLE), load_image(content)
+    bundle, picture = open_bundle(find_bundle()), load_image(content)
     films, plan = load_shipped_styles()[0].film[None], Plan(seconds=seconds)
     rows: list[dict[str, Any]] = []
     with others_load() as load:

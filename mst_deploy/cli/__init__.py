@@ -21,6 +21,7 @@ from mst_deploy.cli.train import train_app
 from mst_deploy.cli.video import video
 from mst_deploy.errors import InvalidArgument, MstError, error_line
 from mst_deploy.options import (
+    MODEL_HELP,
     BackendOption,
     DeviceOption,
     ForceOption,
@@ -84,7 +85,7 @@ def style_make(
     from mst_deploy.console import answer, progress
     from mst_deploy.film import STYLE_SUFFIX, save_style
     from mst_deploy.manifest import open_bundle
-    from mst_deploy.shipped import DEFAULT_BUNDLE
+    from mst_deploy.shipped import find_bundle
     from mst_deploy.styling import make_style
 
     if output and len(images) > 1:
@@ -93,7 +94,7 @@ def style_make(
         raise InvalidArgument(f"a style file ends in {STYLE_SUFFIX}, not {output.suffix!r}")
     targets = [free_to_write(output or path.with_suffix(STYLE_SUFFIX), path, force=force) for path in images]
     with progress("reading styles", len(images), unit="styles/s", quiet=quiet or as_json) as tell:
-        encoder = open_style_encoder(open_bundle(model or DEFAULT_BUNDLE), backend, device)
+        encoder = open_style_encoder(open_bundle(find_bundle(model)), backend, device)
         for done, (path, target) in enumerate(zip(images, targets, strict=True), start=1):
             save_style(target, make_style(encoder, path, name=target.stem))
             tell(done)
@@ -102,12 +103,13 @@ def style_make(
 
 
 @style_app.command("list")
-def style_list(as_json: JsonOption = False) -> None:
-    """List the shipped styles with artist, title and year."""
+def style_list(model: ModelOption = None, as_json: JsonOption = False) -> None:
+    """List the styles shipped for a model with artist, title and year."""
     from mst_deploy.console import answer
-    from mst_deploy.shipped import load_shipped_styles
+    from mst_deploy.manifest import read_manifest
+    from mst_deploy.shipped import find_bundle, styles_for
 
-    styles = load_shipped_styles()
+    styles = styles_for(read_manifest(find_bundle(model)).model_id).values()
     width = max((len(style.name) for style in styles), default=0)
     lines = [
         f"{style.name:{width}}  {style.credit.get('artist', '')}: {style.credit.get('title', '')}"
@@ -115,7 +117,7 @@ def style_list(as_json: JsonOption = False) -> None:
         for style in styles
     ]
     answer(
-        "\n".join(lines),
+        "\n".join(lines) or "no styles are shipped for this model; make your own with mst style make --model",
         {"styles": [{"name": style.name, **style.credit} for style in styles]},
         as_json=as_json,
     )
@@ -134,8 +136,8 @@ def doctor(as_json: JsonOption = False) -> None:
 @app.command()
 def export(
     source: Annotated[
-        Path | None,
-        typer.Argument(help="Checkpoint (.safetensors) or bundle folder. Default: the shipped model."),
+        str | None,
+        typer.Argument(metavar="MODEL", help=f"Checkpoint (.safetensors) or model. {MODEL_HELP}"),
     ] = None,
     precision: Annotated[str, typer.Option(help="Type of the convolutions: fp16, fp32 or bf16.")] = "fp16",
     opset: Annotated[
@@ -158,7 +160,7 @@ def export(
         source, precision, output, opset=opset, force=force, quiet=quiet, as_json=as_json
     )
     if engine is not None:
-        build(target, size=engine, quiet=quiet, as_json=as_json)
+        build(str(target.absolute()), size=engine, quiet=quiet, as_json=as_json)
 
 
 def main() -> None:

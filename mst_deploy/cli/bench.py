@@ -9,6 +9,7 @@ import typer
 
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.options import (
+    MODEL_HELP,
     DeviceOption,
     ForceOption,
     JsonOption,
@@ -29,8 +30,8 @@ def latency(
         typer.Option("--size", help="WIDTHxHEIGHT of the frames; may be repeated. Default: 512x512."),
     ] = None,
     models: Annotated[
-        list[Path] | None,
-        typer.Option("--model", help="Model bundle; may be repeated. Default: the shipped one."),
+        list[str] | None,
+        typer.Option("--model", metavar="MODEL", help=f"{MODEL_HELP} May be repeated."),
     ] = None,
     backends: Annotated[
         list[str] | None,
@@ -73,12 +74,12 @@ def latency(
     if plots is not None and plots.suffix not in (".png", ".svg"):
         raise InvalidArgument(f"plots are written as .png or .svg, not {plots.suffix!r}")
     from mst_deploy.benchmarks.harness import Plan
-    from mst_deploy.shipped import DEFAULT_BUNDLE
+    from mst_deploy.shipped import find_bundle
 
+    bundles = [find_bundle(model) for model in models or [None]]
     request = command.Request(
-        models or [DEFAULT_BUNDLE], backends or ["onnxrt"], device, sizes or ["512x512"], batches or [1],
-        encoder, cold, ceilings,
-    )  # fmt: skip
+        bundles, backends or ["onnxrt"], device, sizes or ["512x512"], batches or [1], encoder, cold, ceilings
+    )
     plan = Plan(confidence=confidence, precision=within, seconds=seconds, load=load)
     report = command.latency(request, plan, quiet=quiet or as_json)
     if output is not None:
@@ -126,10 +127,10 @@ def work(
 ) -> None:
     """Multiply-adds and bytes of a generator, operator by operator."""
     from mst_deploy.console import answer
-    from mst_deploy.shipped import DEFAULT_BUNDLE
+    from mst_deploy.shipped import find_bundle
 
     command = room("benchmarks")
-    found = command.work_of(model or DEFAULT_BUNDLE, size, batch)
+    found = command.work_of(find_bundle(model), size, batch)
     pixels = batch * _pixels(size)
     lines = [
         (kind, f"{adds / 1e9:.2f}", f"{moved / 1e6:.1f}")

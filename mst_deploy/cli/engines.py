@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mst_deploy.options import JsonOption, ModelOption, QuietOption, room
+from mst_deploy.options import JsonOption, ModelArgument, ModelOption, QuietOption, room
 
 engines_app = typer.Typer(help="Look after the TensorRT engines that were built.", no_args_is_help=True)
 
 
 def build(
-    model: Annotated[
-        Path | None, typer.Argument(metavar="BUNDLE", help="Model bundle. Default: the shipped model.")
-    ] = None,
+    model: ModelArgument = None,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of all frames: the fastest engine.")] = None,
     smallest: Annotated[str | None, typer.Option("--min", help="Smallest frames, with --opt, --max.")] = None,
     typical: Annotated[str | None, typer.Option("--opt", help="Frames to be fastest at.")] = None,
@@ -44,11 +41,11 @@ def build(
 ) -> None:
     """Build a TensorRT engine for this machine, verify it, and keep it for --backend trt."""
     from mst_deploy.console import answer
-    from mst_deploy.shipped import DEFAULT_BUNDLE
+    from mst_deploy.shipped import find_bundle
 
     command = room("engines")
     request = command.Request(
-        model or DEFAULT_BUNDLE, size, smallest, typical, largest, batch,
+        find_bundle(model), size, smallest, typical, largest, batch,
         command.BuildOptions(workspace, optimization_level, version_compatible, hardware_compatible,
                              strip_weights),
         rewrite, timing_cache, force, quiet or as_json,
@@ -77,9 +74,9 @@ def engines_explain(
     as_json: JsonOption = False,
 ) -> None:
     """Everything known of one engine: what it is bound to, how it was verified, what is inside."""
-    from mst_deploy.shipped import DEFAULT_BUNDLE
+    from mst_deploy.shipped import find_bundle
 
-    _show([room("engines").explain(name, model or DEFAULT_BUNDLE)], as_json)
+    _show([room("engines").explain(name, find_bundle(model))], as_json)
 
 
 @engines_app.command("verify")
@@ -91,9 +88,9 @@ def engines_verify(
     as_json: JsonOption = False,
 ) -> None:
     """Read engines against their checksums; run those that fit this machine and model."""
-    from mst_deploy.shipped import DEFAULT_BUNDLE
+    from mst_deploy.shipped import find_bundle
 
-    found = room("engines").verify_engines(names or [], model or DEFAULT_BUNDLE)
+    found = room("engines").verify_engines(names or [], find_bundle(model))
     _show(found, as_json)
     if any("error" in record for record in found):
         raise typer.Exit(1)

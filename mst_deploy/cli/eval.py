@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from mst_deploy.options import BackendOption, DeviceOption, JsonOption, QuietOption, StrengthOption, room
+from mst_deploy.options import (
+    BackendOption,
+    DeviceOption,
+    JsonOption,
+    ModelArgument,
+    QuietOption,
+    StrengthOption,
+    room,
+)
 
 eval_app = typer.Typer(
     help="Measure how good results are: any system's, a model's, a video's.", no_args_is_help=True
@@ -88,9 +96,7 @@ def eval_model(
     content: SetContentOption,
     style: SetStyleOption,
     output: OutputOption,
-    model: Annotated[
-        Path | None, typer.Argument(metavar="BUNDLE", help="Model bundle. Default: the shipped model.")
-    ] = None,
+    model: ModelArgument = None,
     held_out: HeldOutOption = None,
     each: EachOption = 2,
     most: MostOption = None,
@@ -111,7 +117,7 @@ def eval_model(
     as_json: JsonOption = False,
 ) -> None:
     """Stylise photographs with a model, then measure the results. A stopped run goes on."""
-    from mst_deploy.shipped import DEFAULT_BUNDLE
+    from mst_deploy.shipped import find_bundle
 
     command = room("benchmarks.quality")
     how = command.measuring(
@@ -120,7 +126,7 @@ def eval_model(
     )  # fmt: skip
     wanted = command.Wanted(content, style, held_out, each, size, most)
     found = command.evaluate_model(
-        model or DEFAULT_BUNDLE, wanted, output, how, strength=strength, backend=backend
+        find_bundle(model), wanted, output, how, strength=strength, backend=backend
     )
     _tell(found, output, as_json, quiet)
 

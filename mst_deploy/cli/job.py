@@ -93,13 +93,13 @@ def timeline_of(
 class Job:
     """Model and looks of one command; use it as a context manager."""
 
-    def __init__(self, timeline: Timeline, model: Path | None, backend: str, device: str) -> None:
+    def __init__(self, timeline: Timeline, model: str | None, backend: str, device: str) -> None:
         from mst_deploy.backends import open_generator, open_style_encoder
         from mst_deploy.looks.looks import read_looks
         from mst_deploy.manifest import open_bundle
-        from mst_deploy.shipped import DEFAULT_BUNDLE
+        from mst_deploy.shipped import find_bundle
 
-        bundle = open_bundle(model or DEFAULT_BUNDLE)
+        bundle = open_bundle(find_bundle(model))
         self.timeline, self.backend = timeline, backend
         self.looks: Looks = read_looks(
             timeline, bundle.manifest, lambda: open_style_encoder(bundle, backend, device)

@@ -30,7 +30,7 @@ VggDistilledOption = Annotated[
 InceptionOption = Annotated[
     Path | None,
     typer.Option(
-        help="Inception-v3: torchvision's .pth, or .safetensors. Default: the shipped model's, or downloaded."
+        help="Inception-v3: torchvision's .pth, or .safetensors. Default: that of base, or downloaded."
     ),
 ]
 StatisticsOption = Annotated[
@@ -97,7 +97,7 @@ def train_joint(
     style: ArtOption,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path("runs/joint"),
     recipe: Annotated[
-        str, typer.Option(help="default, deck (as published) or a .json file, such as a run.json.")
+        str, typer.Option(help="default, lite, deck (as published) or a .json file, such as a run.json.")
     ] = "default",
     injection: Annotated[
         str | None,
@@ -108,11 +108,15 @@ def train_joint(
         typer.Option(help="What the encoder sums a picture up by: moments or mean. Default: the recipe's."),
     ] = None,
     start: Annotated[
-        Path | None, typer.Option(help="Checkpoint or bundle to start from. Default: from scratch.")
+        str | None, typer.Option(help="Checkpoint or bundle to start from. Default: from scratch.")
     ] = None,
     generator: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Checkpoint or bundle whose generator is taken over; the encoder starts anew."),
+    ] = None,
+    narrow: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint or bundle that a narrower network of the recipe starts from."),
     ] = None,
     vgg: VggOption = None,
     vgg_scales: VggScalesOption = None,
@@ -144,9 +148,9 @@ def train_joint(
     """
     room("training").train(
         phase="joint", content=content, style=style, output=output, recipe=recipe, injection=injection,
-        statistics=statistics, start=start, generator=generator, vgg=vgg, vgg_scales=vgg_scales,
-        vgg_distilled=vgg_distilled, inception=inception, held_out=held_out, minutes=minutes, steps=steps,
-        epochs=epochs, learning_rate=learning_rate,
+        statistics=statistics, start=start, generator=generator, narrow=narrow, vgg=vgg,
+        vgg_scales=vgg_scales, vgg_distilled=vgg_distilled, inception=inception, held_out=held_out,
+        minutes=minutes, steps=steps, epochs=epochs, learning_rate=learning_rate,
         style_weight=style_weight, temporal_weight=temporal_weight, precision=precision,
         batch_scale=batch_scale, seed=seed, workers=workers, save_every=save_every,
         save_steps=save_steps, device=device, quiet=quiet,
@@ -155,7 +159,7 @@ def train_joint(
 
 @train_app.command("encoder")
 def train_encoder(
-    start: Annotated[Path, typer.Option(help="Checkpoint or bundle whose generator is kept as it is.")],
+    start: Annotated[str, typer.Option(help="Checkpoint or bundle whose generator is kept as it is.")],
     content: ContentOption,
     style: ArtOption,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path("runs/encoder"),

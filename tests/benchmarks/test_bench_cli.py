@@ -17,7 +17,7 @@ from mst_deploy.benchmarks.harness import Plan
 from mst_deploy.benchmarks.latency import GENERATOR, Case, measure_cases, precision_of
 from mst_deploy.benchmarks.reports import read_report
 from mst_deploy.errors import InvalidArgument, NoisyMachine
-from mst_deploy.shipped import DEFAULT_BUNDLE
+from mst_deploy.shipped import find_bundle
 
 EASY = ("--within", "0.5", "--load", "1", "--no-ceilings", "--no-encoder")
 
@@ -106,7 +106,7 @@ def test_noisy_rows_are_not_reported() -> None:
 
 def test_cases_take_turns_by_size() -> None:
     request = command.Request(
-        [DEFAULT_BUNDLE], ["fake", "onnxrt"], "cpu", ["16x8", "8x16"], [1, 2], encoder=False
+        [find_bundle()], ["fake", "onnxrt"], "cpu", ["16x8", "8x16"], [1, 2], encoder=False
     )
     groups = command.cases_of(request)
     assert [(group[0].size, group[0].batch) for group in groups] == [
@@ -123,9 +123,7 @@ def test_models_are_called_with_their_batch(monkeypatch: pytest.MonkeyPatch) -> 
         return call(self, frames, films)
 
     monkeypatch.setattr(FakeGenerator, "__call__", watched)
-    (row,) = measure_cases(
-        [Case(GENERATOR, DEFAULT_BUNDLE, "fake", "cpu", (16, 8), 3)], Plan(least=5, most=5)
-    )
+    (row,) = measure_cases([Case(GENERATOR, find_bundle(), "fake", "cpu", (16, 8), 3)], Plan(least=5, most=5))
     assert set(shapes) == {((3, 8, 16, 3), 3)}
     assert len(row["seconds"]) == 5
 
@@ -140,4 +138,4 @@ def test_precision_is_that_of_the_multiplications() -> None:
 
 def test_sizes_must_have_two_sides() -> None:
     with pytest.raises(InvalidArgument, match="WIDTHxHEIGHT"):
-        command.cases_of(command.Request([DEFAULT_BUNDLE], ["fake"], "cpu", ["360"], [1]))
+        command.cases_of(command.Request([find_bundle()], ["fake"], "cpu", ["360"], [1]))

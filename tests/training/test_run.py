@@ -19,12 +19,14 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mst_deploy.errors import InputError, InvalidArgument, OutputError
-from mst_deploy.training.command import Job, configure, read_recipe
+from mst_deploy.networks import NetworkConfig
+from mst_deploy.training.command import Job, configure, read_recipe, read_start, train
 from mst_deploy.training.config import RECIPES
 from mst_deploy.training.loop import check
+from mst_deploy.training.narrowing import narrowed
 from mst_deploy.training.reports import LossIsNoNumber
 from mst_deploy.training.run_folder import open_run
-from mst_deploy.weights import load_checkpoint
+from mst_deploy.weights import load_checkpoint, new_networks, save_checkpoint
 from tests.conftest import ROOT
 from tests.training.toys import batch_of, make_trainer, write_folders
 
@@ -221,7 +223,7 @@ def test_options_take_the_place_of_the_recipe() -> None:
     default = RECIPES["default"]
     assert (config.steps, config.minutes, config.seed) == (7, None, 9)
     assert config.network.injection == "add"
-    assert [stage.style_weight for stage in config.stages] == [3.0] * 4
+    assert [stage.style_weight for stage in config.stages] == [3.0] * len(default.stages)
     assert [stage.batch for stage in config.stages] == [2 * stage.batch for stage in default.stages]
     assert configure(job()) == default
     assert configure(job(recipe="deck", minutes=5.0)).epochs is None
@@ -229,7 +231,7 @@ def test_options_take_the_place_of_the_recipe() -> None:
 
 
 def test_bad_recipes_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgument, match="unknown recipe 'deckk'; choose one of default, deck"):
+    with pytest.raises(InvalidArgument, match="unknown recipe 'deckk'; choose one of default, lite, deck"):
         read_recipe("deckk")
     with pytest.raises(InvalidArgument, match="one length"):
         configure(job(steps=1, minutes=1.0))
@@ -239,6 +241,41 @@ def test_bad_recipes_are_named(tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text(json.dumps({"config": {"stages": [{"until": 2}]}}))
     with pytest.raises(InputError, match="cannot read the recipe"):
         read_recipe(str(tmp_path / "r.json"))
+
+
+def test_narrowed_start_has_the_recipes_generator_and_the_models_encoder(tmp_path: Path) -> None:
+    wide = new_networks(NetworkConfig((18, 34, 66), 5, embedding_size=6, hidden_size=7, statistics="mean"))
+    save_checkpoint(tmp_path / "wide.safetensors", wide)
+    given = job(recipe="lite", narrow=tmp_path / "wide.safetensors")
+    start = read_start(given)
+    assert start is not None
+    config = configure(given, start)
+    assert config.network == NetworkConfig(
+        (16, 32, 64), 4, embedding_size=6, hidden_size=7, statistics="mean"
+    )
+    assert config.learning_rate == RECIPES["lite"].learning_rate
+    with pytest.raises(InvalidArgument, match="--statistics moments: the model to start from has mean"):
+        configure(job(recipe="lite", statistics="moments"), start)
+
+
+@pytest.mark.parametrize("other", ["start", "generator"])
+def test_narrowing_is_the_only_start(other: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match=f"--narrow cannot be had with --{other}"):
+        read_start(job(narrow=tmp_path, **{other: tmp_path}))
+
+
+def test_narrowed_run_begins_with_the_parts_of_the_wide_one(tmp_path: Path) -> None:
+    """One step at a learning rate of nothing leaves the narrowed weights."""
+    write_folders(tmp_path)
+    wide = new_networks(NetworkConfig((5, 9, 9), 2, embedding_size=6))
+    save_checkpoint(tmp_path / "wide.safetensors", wide)
+    train(phase="joint", content=[tmp_path / "photos"], style=[tmp_path / "art"], output=tmp_path / "run",
+          recipe=str(tmp_path / "recipe.json"), narrow=tmp_path / "wide.safetensors", device="cpu", steps=1,
+          vgg=tmp_path / "vgg.safetensors", learning_rate=1e-30, workers=0, quiet=True)  # fmt: skip
+    result = load_checkpoint(tmp_path / "run" / "weights.safetensors")
+    expected = narrowed(wide, NetworkConfig((4, 6, 8), 1, embedding_size=6))
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(result.state_dict()[name], tensor, msg=name)
 
 
 def test_recipe_of_a_finished_run_is_the_same_recipe(tmp_path: Path) -> None:
