@@ -22,6 +22,9 @@ from mst_deploy.jobs import disk
 from mst_deploy.jobs.job import JobOptions, Listener, stylize_video
 from mst_deploy.jobs.journal import JOURNAL, Journal, parts_folder, read_journal, unfinished
 from mst_deploy.looks.looks import plain_looks
+from mst_deploy.video.hardware import device_opens
+from mst_deploy.video.info import ReadOptions
+from mst_deploy.video.other_streams import OtherStreams
 from mst_deploy.video.writer import EncodeOptions
 from tests.clips import Clip, probe, write_clip
 from tests.conftest import IdentityGenerator

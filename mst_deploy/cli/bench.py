@@ -76,7 +76,7 @@ def latency(
     from mst_deploy.benchmarks.harness import Plan
     from mst_deploy.shipped import find_bundle
 
-    bundles = [find_bundle(model) for model in models or [None]]
+    bundles = [find_bundle(model) for model in models] if models else [find_bundle()]
     request = command.Request(
         bundles, backends or ["onnxrt"], device, sizes or ["512x512"], batches or [1], encoder, cold, ceilings
     )
