@@ -1,0 +1,96 @@
+"""What the shipped models must hold on pictures that nobody would choose, and at full HD."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mst_deploy.backends import open_generator
+from mst_deploy.checking import psnr
+from mst_deploy.manifest import Bundle, open_bundle
+from mst_deploy.perceptual import as_tensor
+from mst_deploy.shipped import MODELS, bundle_path, load_shipped_styles
+from mst_deploy.weights import Networks, load_bundle
+
+Image = NDArray[np.uint8]
+LARGEST_HALF = float(torch.finfo(torch.float16).max)
+SIDE = 256
+FULL_HD = "1920x1080"
+
+
+def flag() -> Image:
+    """Three flat fields with hard edges, saturated to the ends of the scale."""
+    picture = np.zeros((SIDE, SIDE, 3), np.uint8)
+    for index, colour in enumerate([(255, 0, 0), (255, 255, 255), (0, 0, 255)]):
+        picture[:, index * SIDE // 3 : (index + 1) * SIDE // 3 + 1] = colour
+    return picture
+
+
+EXTREMES: dict[str, Image] = {
+    "black": np.zeros((SIDE, SIDE, 3), np.uint8),
+    "white": np.full((SIDE, SIDE, 3), 255, np.uint8),
+    "noise": np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8),
+    "flag": flag(),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def shipped(request: pytest.FixtureRequest) -> Bundle:
+    return open_bundle(bundle_path(request.param))
+
+
+@pytest.fixture(scope="module")
+def networks(shipped: Bundle) -> Networks:
+    return load_bundle(shipped)
+
+
+@pytest.fixture
+def peaks(networks: Networks) -> Iterator[list[float]]:
+    """Largest magnitude that each module of the generator gives; NaN stays NaN."""
+    found: list[float] = []
+    hooks = [
+        module.register_forward_hook(lambda _module, _given, out: found.append(float(out.abs().max())))
+        for module in networks.generator.modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    yield found
+    for hook in hooks:
+        hook.remove()
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_extreme_pictures_stay_within_half_precision(
+    shipped: Bundle, networks: Networks, peaks: list[float], name: str
+) -> None:
+    """What a convolution gives is the largest thing that is ever held in float16."""
+    for style in load_shipped_styles(shipped.manifest.name):
+        film = torch.from_numpy(style.film)[None]
+        with torch.inference_mode():
+            result = networks.generator(as_tensor(EXTREMES[name]), film)
+        assert torch.isfinite(result).all(), style.name
+    assert peaks
+    assert max(peaks) < LARGEST_HALF / 8
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_extreme_pictures_are_painted_as_pytorch_paints_them(
+    shipped: Bundle, networks: Networks, name: str
+) -> None:
+    film = load_shipped_styles(shipped.manifest.name)[0].film[None]
+    picture = EXTREMES[name]
+    with open_generator(shipped, "onnxrt", "cpu") as generator, torch.inference_mode():
+        painted = generator(picture[None], film)[0]
+        wanted = networks.generator(as_tensor(picture), torch.from_numpy(film)).clamp(0, 1)
+    pixels = (wanted[0].permute(1, 2, 0) * 255).round().numpy().astype(np.uint8)
+    assert psnr(painted, pixels) >= 40
+
+
+def test_full_hd_was_checked_at_export(shipped: Bundle) -> None:
+    """The FP16 graph against FP32 PyTorch with the unrounded weights, as measured when it was made."""
+    (record,) = (check for check in shipped.manifest.checks if check.get("size") == FULL_HD)
+    assert record["psnr_db"] >= 40
