@@ -27,8 +27,8 @@ class Difference:
 
     def told(self) -> str:
         """A sentence."""
-        part, backend, device, precision, _weights, size, batch = self.key
-        name = f"{part}, {backend} ({device}, {precision}), {size}, batch {batch}"
+        part, backend, device, precision, _weights, size, batch, model = self.key
+        name = f"{part}, {model}, {backend} ({device}, {precision}), {size}, batch {batch}"
         limits = f"{self.ratio.low - 1:+.1%} to {self.ratio.high - 1:+.1%}"
         if not self.real:
             return f"{name}: no difference that is certain ({limits})"

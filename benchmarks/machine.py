@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,10 @@ from typing import Any
 
 from mst_deploy import __version__
 from mst_deploy.doctor import version
+from mst_deploy.errors import NoisyMachine
 
 PACKAGES = ("numpy", "onnx", "onnxruntime-gpu", "onnxruntime", "openvino", "torch", "tensorrt",
-            "opencv-python-headless", "opencv-python", "ai-edge-litert")  # fmt: skip
+            "opencv-python-headless", "opencv-python", "ai-edge-litert", "av")  # fmt: skip
 GPU = ("name", "driver_version", "memory.total", "clocks.sm", "clocks.mem", "clocks.max.sm", "pstate",
        "power.limit", "temperature.gpu")  # fmt: skip
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -30,10 +31,7 @@ def birth_certificate() -> dict[str, Any]:
     """Processor, threads, GPU with its clocks, versions, commit, command and time."""
     return {
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "command": [
-            "mst" if Path(sys.argv[0]).name == "__main__.py" else Path(sys.argv[0]).name,
-            *sys.argv[1:],
-        ],
+        "command": command(),
         "commit": commit(),
         "machine": {
             "platform": platform.platform(),
@@ -50,6 +48,15 @@ def birth_certificate() -> dict[str, Any]:
             **{name: found for name in PACKAGES if (found := version(name))},
         },
     }
+
+
+def command(started: Sequence[str] = tuple(sys.orig_argv)) -> list[str]:
+    """What was typed, so that it can be typed again: ``mst ...``, or ``python -m MODULE ...``."""
+    words = list(started[1:])
+    if "-m" in words:
+        module, *others = words[words.index("-m") + 1 :]
+        return ["mst", *others] if module == "mst_deploy" else ["python", "-m", module, *others]
+    return [Path(words[0]).name, *words[1:]] if words else []
 
 
 def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
@@ -129,6 +136,22 @@ def others_load() -> Iterator[Load]:
     if before is not None and after is not None:
         available = (time.monotonic() - began) * (os.cpu_count() or 1)
         found.share = max(0.0, (after - before) - (_own() - own)) / max(available, 1e-9)
+
+
+def refuse_busy(limit: float, seconds: float = 2.0) -> None:
+    """Raises NoisyMachine if other programs use more than ``limit`` of the machine right now.
+
+    Asked before a measurement of minutes, whose end would say the same.
+    """
+    if limit >= 1:
+        return
+    with others_load() as load:
+        time.sleep(seconds)
+    if load.share is not None and load.share > limit:
+        raise NoisyMachine(
+            f"other programs use {load.share:.0%} of the machine (limit {limit:.0%}); close them and measure "
+            "again, or accept wider figures with --load, which is then written beside them"
+        )
 
 
 def peak_memory() -> float:

@@ -13,7 +13,7 @@ from mst_deploy.errors import InputError
 from mst_deploy.files import replacing
 
 SCHEMA = 1
-KEY = ("part", "backend", "device", "precision", "weights", "size", "batch")
+KEY = ("part", "backend", "device", "precision", "weights", "size", "batch", "model")
 """What tells two rows of a report apart."""
 HEAD = (
     "what",
@@ -77,7 +77,7 @@ def cells(row: dict[str, Any], report: dict[str, Any]) -> list[str]:
     share = share_of_machine(row, seconds, ceilings_of(report))
     half = (estimate.high - estimate.low) / 2
     return [
-        f"{row['part']}, {row['backend']} ({row['device']}, {row['precision']})",
+        f"{row['part']} of {row['model']}, {row['backend']} ({row['device']}, {row['precision']})",
         row["size"],
         str(row["batch"]),
         *ranks, f"{1000 * estimate.mean:.1f} ± {1000 * half:.1f}", f"{row['batch'] / seconds:.2f}",

@@ -26,7 +26,7 @@ from mst_deploy.console import progress
 from mst_deploy.doctor import gpu_name, version
 from mst_deploy.jobs.job import JobOptions, Listener, stylize_video
 from mst_deploy.looks.looks import plain_looks
-from mst_deploy.options import BackendOption, DeviceOption, ModelOption
+from mst_deploy.options import BackendOption, DeviceOption, ModelOption, run_alone
 from mst_deploy.pipeline import Size
 from mst_deploy.shipped import find_bundle
 from mst_deploy.video.codecs import EncodeOptions
@@ -143,4 +143,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_alone(main)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mst_deploy.errors import MissingDependency, OutputError
+from mst_deploy.errors import MissingDependency, MstError, OutputError, error_line
 
 StrengthOption = Annotated[
     float,
@@ -39,6 +41,15 @@ def free_to_write(path: Path, source: Path | None, *, force: bool) -> Path:
     if path.is_dir() and not (path / "manifest.json").is_file():
         raise OutputError(f"{path} is a folder; give a file name")
     return path
+
+
+def run_alone(main: Callable[..., object]) -> None:
+    """A module's own command line, for ``python -m``: errors meant for people are one line, as in ``mst``."""
+    try:
+        typer.run(main)
+    except MstError as error:
+        print(f"error: {error_line(error)}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def room(name: str) -> Any:

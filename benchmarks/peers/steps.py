@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import onnx
@@ -14,14 +14,17 @@ import typer
 
 from mst_deploy.backends import Films, Images
 from mst_deploy.benchmarks import reports
+from mst_deploy.benchmarks.ceilings import measure_ceilings
 from mst_deploy.benchmarks.harness import Plan
-from mst_deploy.benchmarks.latency import work_of_generator
-from mst_deploy.benchmarks.machine import birth_certificate, others_load
-from mst_deploy.benchmarks.peers.__main__ import rows_at, table
+from mst_deploy.benchmarks.machine import birth_certificate, refuse_busy
+from mst_deploy.benchmarks.peers.__main__ import LoadOption
+from mst_deploy.benchmarks.peers.rows import Runs
 from mst_deploy.benchmarks.peers.systems import System, as_exported, ours
+from mst_deploy.benchmarks.peers.tables import table
 from mst_deploy.cpu_graph import film_into_norm
 from mst_deploy.images import load_image, resize
 from mst_deploy.manifest import Bundle, open_bundle
+from mst_deploy.options import run_alone
 from mst_deploy.pipeline import Size
 from mst_deploy.rewrites import fold_small_constants, to_float32, upsample_into_conv
 from mst_deploy.shipped import find_bundle, load_shipped_styles
@@ -79,21 +82,21 @@ def main(
     content: Annotated[Path, typer.Option(help="Picture whose frames are stylised.")],
     sizes: Annotated[list[str], typer.Option("--size", help="WIDTHxHEIGHT; may be repeated.")],
     seconds: Annotated[float, typer.Option(help="Time for the calls of each step.")] = 20.0,
+    least: Annotated[int, typer.Option(min=6, help="Rounds at least.")] = 10,
+    load: LoadOption = 0.10,
 ) -> None:
     """Time the steps in turns; ratios are to the graph as exported."""
     bundle, picture = open_bundle(find_bundle()), load_image(content)
-    films, plan = load_shipped_styles()[0].film[None], Plan(seconds=seconds)
-    rows: list[dict[str, Any]] = []
-    with others_load() as load:
-        for text in sizes:
-            frame = resize(picture, *Size.parse(text).applied(0, 0))[None]
-            systems = ladder(bundle, films)
-            rows += rows_at(systems, frame, plan, work_of_generator(bundle, frame.shape))
-    report = {**birth_certificate(), "plan": asdict(plan), "load": load.share, "ceilings": None,
-              "refused": {}, "rows": rows}  # fmt: skip
+    films, runs = load_shipped_styles()[0].film[None], Runs(Plan(least=least, seconds=seconds, load=load))
+    refuse_busy(load)
+    for text in sizes:
+        frame = resize(picture, *Size.parse(text).applied(0, 0))[None]
+        runs.add(ladder(bundle, films), frame, bundle)
+    report = {**birth_certificate(), "model": bundle.manifest.name, **runs.facts(),
+              "ceilings": asdict(measure_ceilings())}  # fmt: skip
     reports.write_report(output, report)
     print(table(report))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_alone(main)

@@ -5,7 +5,9 @@ Every system gets all processors of the machine and decides for itself how to us
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ import torch
 
 from mst_deploy.backends import Films, Images, open_generator
 from mst_deploy.backends.onnxrt import open_session
+from mst_deploy.benchmarks.machine import usable_cores
 from mst_deploy.errors import BackendError, InputError, InvalidArgument, MstError
 from mst_deploy.graphs import GeneratorGraph
 from mst_deploy.manifest import Bundle
@@ -39,6 +42,8 @@ class System:
     precision: str
     same_weights: bool = True
     """Whether its pictures should be those of the reference."""
+    starts: bool = False
+    """Whether every call loads weights and reads the style anew."""
 
 
 def ours(bundle: Bundle, backend: str, films: Films, name: str, precision: str) -> System:
@@ -92,6 +97,17 @@ def opencv_dnn(bundle: Bundle, films: Films) -> System:
     return System("OpenCV DNN", run, "fp32")
 
 
+def tflite(name: str, path: Path) -> System:
+    """Somebody's TFLite model. Raises InputError, or BackendError where its runtime is not installed."""
+    try:
+        library = importlib.import_module("mst_deploy.benchmarks.peers.tflite")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "ai_edge_litert":
+            raise
+        raise BackendError("needs the package 'ai-edge-litert': pip install ai-edge-litert") from error
+    return System(name, library.Model(path, usable_cores()), "own", same_weights=False)
+
+
 def working(make: Callable[[], System], frame: Images) -> System | str:
     """The system once it has given a picture of the frame's size, or why it does not."""
     try:
@@ -110,7 +126,8 @@ def working(make: Callable[[], System], frame: Images) -> System | str:
 class Program:
     """``FUNCTION`` or ``FUNCTION,key=value,...`` of a Python file: (content, style, ...) -> picture.
 
-    Pictures are (1, 3, H, W) float32 RGB in 0..1, of PyTorch.
+    Pictures are (1, 3, H, W) float32 RGB in 0..1, of PyTorch. A function whose second parameter is among
+    the keys, or that has none, gets no style: it has one of its own.
     """
 
     file: Path
@@ -146,14 +163,16 @@ def foreign(program: Program, style: Images) -> System:
     """Somebody's program with one style (1, H, W, 3) uint8. Raises InputError."""
     function, painting = program.load(), _tensor(style)
     extra = {name: _value(text) for name, text in program.arguments.items()}
+    second = [*inspect.signature(function).parameters][1:2]
+    styles = [painting] if second and second[0] not in extra else []
 
     @torch.inference_mode()
     def run(frames: Images) -> Images:
-        found = function(_tensor(frames), painting, **extra)
+        found = function(_tensor(frames), *styles, **extra)
         return np.asarray((found.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy(), np.uint8)
 
     label = program.function + "".join(f" {value}" for value in program.arguments.values())
-    return System(label, run, "fp32", same_weights=False)
+    return System(label, run, "fp32", same_weights=False, starts=True)
 
 
 def _tensor(frames: Images) -> torch.Tensor:

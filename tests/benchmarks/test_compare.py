@@ -35,8 +35,8 @@ def report(
     rows = [
         {
             "part": "generator", "backend": backend, "device": "cpu", "precision": "fp32", "weights": "fp16",
-            "size": size, "batch": 1, "seconds": list(pace * factor * rng.normal(0.1, 0.002, 40)),
-            "warmups": 6, "settled": True,
+            "size": size, "batch": 1, "model": "base", "warmups": 6, "settled": True,
+            "seconds": list(pace * factor * rng.normal(0.1, 0.002, 40)),
             "work": {"multiply_adds": 10**9, "bytes": 10**8, "least_bytes": 10**7},
         }
         for size in sizes
@@ -70,6 +70,18 @@ def test_relative_times_forget_the_machine() -> None:
     assert found.key[1] == "onnxrt"
     assert found.ratio.low < 1.1 < found.ratio.high
     assert found.real
+
+
+def test_models_are_told_apart() -> None:
+    """A second model beside the first, half as fast in B only: nothing is said of the first."""
+    a, b = report(0), report(1)
+    for one, slower in ((a, 1.0), (b, 2.0)):
+        one["rows"] += [{**row, "model": "lite", "seconds": [slower * s for s in row["seconds"]]}
+                        for row in one["rows"]]  # fmt: skip
+    found = differences(a, b)
+    assert [(one.key[-1], one.real) for one in found] == [("base", False)] * 2 + [("lite", True)] * 2
+    assert "generator, lite, pytorch" in found[2].told()
+    assert [one.real for one in differences(a, b, relative_to="pytorch")] == [False, False]
 
 
 def test_reports_without_common_rows_are_refused() -> None:
@@ -122,7 +134,7 @@ def test_tables_have_what_the_rows_say() -> None:
     """pytorch: 200 ms, five frames a second, 10^9 multiply-adds in 0.2 s, 25 of 200 ms by the roofline."""
     whole = report(0)
     line = dict(zip(HEAD, cells(whole["rows"][0], whole), strict=True))
-    assert line["what"] == "generator, pytorch (cpu, fp32)"
+    assert line["what"] == "generator of base, pytorch (cpu, fp32)"
     assert float(line["p50 ms"]) == pytest.approx(200, rel=0.02)
     assert line["p99"] == "-"  # forty calls say nothing about the last per cent
     assert (line["GMAC/s"], line["of the machine"]) == ("5", "13%") or line["of the machine"] == "12%"

@@ -20,6 +20,19 @@ def test_certificate_says_where_figures_are_from() -> None:
     assert found["command"]
 
 
+@pytest.mark.parametrize(
+    ("started", "told"),
+    [
+        ("/x/bin/python -m mst_deploy bench latency", "mst bench latency"),
+        ("/x/bin/python /x/bin/mst bench latency", "mst bench latency"),
+        ("python -X dev -m mst_deploy.benchmarks.peers -o a", "python -m mst_deploy.benchmarks.peers -o a"),
+        ("python", ""),
+    ],
+)
+def test_command_is_what_can_be_typed_again(started: str, told: str) -> None:
+    assert " ".join(machine.command(started.split())) == told
+
+
 def test_processor_is_read_from_the_systems_list(tmp_path: Path) -> None:
     path = tmp_path / "cpuinfo"
     path.write_text("processor\t: 0\nmodel name\t: Z 80\nflags\t\t: fpu avx2 avx512_bf16\n\nprocessor\t: 1\n")

@@ -5,25 +5,33 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
-from mst_deploy.benchmarks.harness import Plan
-from mst_deploy.benchmarks.peers.__main__ import rows_at, table
+from mst_deploy.benchmarks.harness import Plan, Times
+from mst_deploy.benchmarks.machine import Load, refuse_busy
+from mst_deploy.benchmarks.peers.__main__ import Others
+from mst_deploy.benchmarks.peers.rows import Runs, rows_at
 from mst_deploy.benchmarks.peers.systems import (
     Program,
     System,
     as_exported,
     foreign,
     ours,
+    tflite,
     torch_system,
     working,
 )
+from mst_deploy.benchmarks.peers.tables import beside, table
 from mst_deploy.benchmarks.reports import read_report
 from mst_deploy.checking import psnr, sample_picture
-from mst_deploy.errors import BackendError, InputError, InvalidArgument
+from mst_deploy.errors import BackendError, InputError, InvalidArgument, NoisyMachine
 from mst_deploy.manifest import Bundle
 from mst_deploy.shipped import load_shipped_styles
 from tests.conftest import ROOT
@@ -66,6 +74,121 @@ def test_programs_that_cannot_be_used_say_why(tmp_path: Path) -> None:
         foreign(program(tmp_path, "1 / 0"), frame)
 
 
+def test_a_program_with_a_style_of_its_own_is_given_none(tmp_path: Path) -> None:
+    text = "def wave(content, name): return content if name == 'a' else 1 - content"
+    frame = sample_picture(16, 24, seed=0)[None]
+    system = foreign(program(tmp_path, text, "wave,name=a"), frame)
+    np.testing.assert_array_equal(system.stylize(frame), frame)
+    single = foreign(program(tmp_path, "def same(content): return content", "same"), frame)
+    np.testing.assert_array_equal(single.stylize(frame), frame)
+
+
+def test_others_are_named_plainly(tmp_path: Path) -> None:
+    found = Others.parse([tmp_path / "a.py"], ["f,x=1"], ["m=b.tflite"])
+    assert (found.programs[0].arguments, found.models) == ({"x": "1"}, {"m": Path("b.tflite")})
+    with pytest.raises(InvalidArgument, match="one --function for each --program; there are 0 for 1"):
+        Others.parse([tmp_path / "a.py"], [], [])
+    for models in (["b.tflite"], ["m=a", "m=b"]):
+        with pytest.raises(InvalidArgument, match="NAME=FILE"):
+            Others.parse([], [], models)
+
+
+def test_tflite_models_are_planned_once_for_each_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against a runtime that inverts: picture and code go in by their inputs, bytes come back."""
+    planned: list[tuple[int, ...]] = []
+
+    class Interpreter:
+        def __init__(self, path: str, num_threads: int) -> None:
+            if not Path(path).exists():
+                raise ValueError("Could not open")
+            self.values: dict[int, Any] = {}
+
+        def get_input_details(self) -> list[dict[str, Any]]:
+            return [{"index": 4, "shape": (1, 1, 1, 100)}, {"index": 7, "shape": (1, 384, 384, 3)}]
+
+        def get_output_details(self) -> list[dict[str, Any]]:
+            return [{"index": 9}]
+
+        def resize_tensor_input(self, index: int, shape: tuple[int, ...]) -> None:
+            planned.append((index, *shape))
+
+        def allocate_tensors(self) -> None: ...
+
+        def set_tensor(self, index: int, value: Any) -> None:
+            self.values[index] = value
+
+        def invoke(self) -> None:
+            assert self.values[4].shape == (1, 1, 1, 100)
+
+        def get_tensor(self, index: int) -> Any:
+            assert index == 9
+            return 1 - self.values[7]
+
+    library = ModuleType("ai_edge_litert.interpreter")
+    library.Interpreter = Interpreter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", ModuleType("ai_edge_litert"))
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", library)
+    monkeypatch.delitem(sys.modules, "mst_deploy.benchmarks.peers.tflite", raising=False)
+    (tmp_path / "a.tflite").touch()
+    system, frame = tflite("a", tmp_path / "a.tflite"), sample_picture(16, 24, seed=0)[None]
+    for _ in range(2):
+        np.testing.assert_array_equal(system.stylize(frame), 255 - frame)
+    system.stylize(frame[:, :8])
+    assert planned == [(7, 1, 16, 24, 3), (7, 1, 8, 24, 3)]
+    with pytest.raises(InputError, match="as a TFLite model"):
+        tflite("b", tmp_path / "none.tflite")
+    sys.modules.pop("mst_deploy.benchmarks.peers.tflite")  # it holds the runtime of this test
+
+
+def test_what_does_not_become_stable_is_left_out_with_its_reason(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = sample_picture(80, 96, seed=0)[None]
+    systems = [System("first", lambda frames: frames, "fp32"), System("odd", lambda frames: frames, "fp32")]
+
+    def unsteady(things: Any, plan: Plan) -> dict[str, Times]:
+        return {name: Times((1.0,) * 8, 30, name != "odd") for name in things}
+
+    monkeypatch.setattr("mst_deploy.benchmarks.peers.rows.measure", unsteady)
+    runs = Runs(Plan(load=1.0))
+    runs.add(systems, frame, bundle)
+    assert [row["backend"] for row in runs.facts()["rows"]] == ["first"]
+    assert runs.refused == {"odd at 96x80": "not stable after 30 warm-up calls"}
+
+
+def test_busy_machines_are_refused_with_their_load(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def busy() -> Iterator[Load]:
+        yield Load(0.4)
+
+    monkeypatch.setattr("mst_deploy.benchmarks.peers.rows.others_load", busy)
+    monkeypatch.setattr("mst_deploy.benchmarks.machine.others_load", busy)
+    frame = sample_picture(80, 96, seed=0)[None]
+    systems = [System("first", lambda frames: frames, "fp32")]
+    with pytest.raises(NoisyMachine, match=r"used 40% of the machine \(limit 10%\) at 96x80"):
+        Runs(Plan(least=8, most=8)).add(systems, frame, bundle)
+    with pytest.raises(NoisyMachine, match="use 40% of the machine"):
+        refuse_busy(0.1, seconds=0)
+    refuse_busy(0.5, seconds=0)
+
+
+def test_other_networks_are_set_beside_ours_turn_by_turn() -> None:
+    """Twice the time of one, half of the other, whatever the turn; rows of other sizes do not count."""
+    pace = np.linspace(1, 3, 20)
+    sides = [("mst, a", "8x8", "shipped", 1), ("mst, b", "8x8", "shipped", 4),
+             ("mst, a", "9x9", "shipped", 1), ("theirs", "8x8", "own", 2)]  # fmt: skip
+    rows = [
+        {"backend": name, "size": size, "weights": weights, "seconds": list(factor * pace)}
+        for name, size, weights, factor in sides
+    ]
+    (line,) = beside({"rows": rows, "plan": {"confidence": 0.95}})
+    assert line == (
+        "- time of theirs at 8x8, times that: 2.00 (2.00 to 2.00) of mst, a; 0.50 (0.50 to 0.50) of mst, b"
+    )
+
+
 def test_a_system_that_refuses_does_not_end_the_run() -> None:
     frame = sample_picture(16, 24, seed=0)[None]
 
@@ -95,7 +218,7 @@ def test_rows_have_ratio_and_quality_against_the_first() -> None:
         System("foreign", lambda frames: 255 - frames, "fp32", same_weights=False),
     ]
     work = {"multiply_adds": 10, "bytes": 10, "least_bytes": 10}
-    rows = rows_at(systems, frame, Plan(least=8, most=8), work)
+    rows = rows_at(systems, frame, Plan(least=8, most=8), work, "base")
     assert rows[0]["psnr_db"] == 100
     assert rows[1]["psnr_db"] == pytest.approx(20 * np.log10(255), abs=0.1)  # every byte is off by one
     assert rows[2]["psnr_db"] is None
