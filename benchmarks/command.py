@@ -9,13 +9,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from mst_deploy.backends import load_backend, split_precision
 from mst_deploy.benchmarks import compare, reports
+from mst_deploy.benchmarks import video as tables
 from mst_deploy.benchmarks.arithmetic import Work, count
 from mst_deploy.benchmarks.ceilings import measure_ceilings
 from mst_deploy.benchmarks.cold import cold_start, middle
 from mst_deploy.benchmarks.harness import Plan, Times, checked
 from mst_deploy.benchmarks.latency import ENCODER, GENERATOR, Case, measure_cases
-from mst_deploy.benchmarks.machine import birth_certificate, others_load
+from mst_deploy.benchmarks.machine import birth_certificate, others_load, refuse_busy
+from mst_deploy.benchmarks.video import VideoRequest, info_of, measure_video
 from mst_deploy.console import progress
 from mst_deploy.errors import InvalidArgument, MissingDependency
 from mst_deploy.manifest import open_bundle
@@ -41,6 +44,7 @@ class Request:
 def latency(request: Request, plan: Plan, *, quiet: bool = False) -> dict[str, Any]:
     """Measure; the report. Raises NoisyMachine when it cannot be believed, and what opening raises."""
     groups = cases_of(request)
+    ready(request.backends, plan)
     rows: list[dict[str, Any]] = []
     with others_load() as load:
         for cases in groups:
@@ -62,6 +66,28 @@ def latency(request: Request, plan: Plan, *, quiet: bool = False) -> dict[str, A
         "ceilings": ceilings,
         "rows": rows,
     }
+
+
+def video(request: VideoRequest, plan: Plan, *, quiet: bool = False) -> dict[str, Any]:
+    """Measure whole jobs; the report. Raises NoisyMachine, and what opening clip and models raises."""
+    info_of(request)
+    ready(request.backends, plan)
+    with others_load() as load, progress("runs", plan.most, unit="runs/s", quiet=quiet) as tell:
+        rows = measure_video(request, plan, tell)
+    believed(rows, plan, load.share)
+    ceilings = None
+    if request.ceilings:
+        with progress("what this machine can do", None, quiet=quiet):
+            ceilings = asdict(measure_ceilings("cuda" if rows[0]["device"] == "cuda" else "cpu"))
+    return {**birth_certificate(), "plan": asdict(plan), "load": load.share, "clip": request.clip.name,
+            "ceilings": ceilings, "rows": rows}  # fmt: skip
+
+
+def ready(backends: Sequence[str], plan: Plan) -> None:
+    """Raises for backends that are not there and for a busy machine: before minutes are spent."""
+    for backend in backends:
+        load_backend(split_precision(backend)[0])
+    refuse_busy(plan.load)
 
 
 def cases_of(request: Request) -> list[list[Case]]:
@@ -106,20 +132,24 @@ def add_cold_starts(rows: Sequence[dict[str, Any]], cases: Sequence[Case]) -> No
 
 def shown(report: dict[str, Any]) -> str:
     """The report for a terminal."""
-    lines = [reports.cells(row, report) for row in report["rows"]]
-    more = [*reports.steps(report["rows"]), *reports.starts(report["rows"])]
-    return "\n".join([reports.text_table(reports.HEAD, lines), *more, reports.described(report)])
+    head, lines, more = told(report)
+    return "\n".join([reports.text_table(head, lines), *more, reports.described(report)])
 
 
 def as_markdown(report: dict[str, Any]) -> str:
     """The report for a document."""
-    lines = [reports.cells(row, report) for row in report["rows"]]
-    more = [
-        *reports.steps(report["rows"]),
-        *reports.starts(report["rows"]),
-        *reports.described(report).split("\n"),
-    ]
-    return "\n".join([reports.markdown(reports.HEAD, lines), "", *(f"- {line}" for line in more), ""])
+    head, lines, more = told(report)
+    more += reports.described(report).split("\n")
+    return "\n".join([reports.markdown(head, lines), "", *(f"- {line}" for line in more), ""])
+
+
+def told(report: dict[str, Any]) -> tuple[Sequence[str], list[list[str]], list[str]]:
+    """Head and lines of the table of a report of latency or video, and what does not go into columns."""
+    rows = report["rows"]
+    if "clip" in report:
+        return tables.HEAD, [tables.cells(row, report) for row in rows], [tables.stages(row) for row in rows]
+    more = [*reports.steps(rows), *reports.starts(rows)]
+    return reports.HEAD, [reports.cells(row, report) for row in rows], more
 
 
 def save_plots(report: dict[str, Any], folder: Path, stem: str, suffix: str) -> list[Path]:

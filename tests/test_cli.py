@@ -28,7 +28,8 @@ from tests.clips import Clip, picture, probe, write_clip
 from tests.conftest import ROOT
 
 COMMANDS = [[], ["image"], ["video"], ["style"], ["style", "make"], ["style", "list"], ["doctor"],
-            ["export"], ["train"], ["train", "joint"]]  # fmt: skip
+            ["export"], ["train"], ["train", "joint"], ["bench"], ["bench", "latency"], ["bench", "video"],
+            ["bench", "compare"], ["bench", "work"]]  # fmt: skip
 
 
 def mst(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -161,7 +162,8 @@ def test_every_choice_of_a_model_says_the_same() -> None:
     assert [name for name, help_ in found if MODEL_HELP not in help_] == []
     assert {name for name, _ in found} == {
         "mst image", "mst video", "mst style make", "mst style list", "mst build", "mst engines explain",
-        "mst engines verify", "mst bench latency", "mst bench work", "mst eval model", "mst export",
+        "mst engines verify", "mst bench latency", "mst bench video", "mst bench work", "mst eval model",
+        "mst export",
     }  # fmt: skip
     assert all(model in MODEL_HELP for model in MODELS)
 

@@ -21,6 +21,26 @@ from mst_deploy.options import (
 
 bench_app = typer.Typer(help="Measure how fast models run, and whether two measurements differ.",
                         no_args_is_help=True)  # fmt: skip
+ModelsOption = Annotated[
+    list[str] | None, typer.Option("--model", metavar="MODEL", help=f"{MODEL_HELP} May be repeated.")
+]
+BackendsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backend",
+        help="onnxrt, openvino, openvino:bf16, pytorch or trt; may be repeated. Default: onnxrt.",
+    ),
+]
+ConfidenceOption = Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")]
+WithinOption = Annotated[
+    float, typer.Option(min=0.001, max=0.5, help="Half width of the mean's interval, as a share of it.")
+]
+LoadOption = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of the machine that other programs may use.")
+]
+CeilingsOption = Annotated[bool, typer.Option(help="Also measure what this machine can do at best.")]
+ReportOption = Annotated[Path | None, typer.Option("-o", "--output", help="Report to write (.json).")]
+MarkdownOption = Annotated[Path | None, typer.Option(help="Tables to write (.md).")]
 
 
 @bench_app.command("latency")
@@ -29,35 +49,22 @@ def latency(
         list[str] | None,
         typer.Option("--size", help="WIDTHxHEIGHT of the frames; may be repeated. Default: 512x512."),
     ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option("--model", metavar="MODEL", help=f"{MODEL_HELP} May be repeated."),
-    ] = None,
-    backends: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--backend",
-            help="onnxrt, openvino, openvino:bf16, pytorch or trt; may be repeated. Default: onnxrt.",
-        ),
-    ] = None,
+    models: ModelsOption = None,
+    backends: BackendsOption = None,
     device: DeviceOption = "auto",
     batches: Annotated[
         list[int] | None,
         typer.Option("--batch", min=1, help="Frames a call; may be repeated. Default: 1."),
     ] = None,
-    confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")] = 0.95,
-    within: Annotated[
-        float, typer.Option(min=0.001, max=0.5, help="Half width of the mean's interval, as a share of it.")
-    ] = 0.03,
+    confidence: ConfidenceOption = 0.95,
+    within: WithinOption = 0.03,
     seconds: Annotated[float, typer.Option(min=0, help="Time for the calls of each thing, at most.")] = 60.0,
-    load: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the machine that other programs may use.")
-    ] = 0.10,
+    load: LoadOption = 0.10,
     encoder: Annotated[bool, typer.Option(help="Also measure the style encoder.")] = True,
     cold: Annotated[bool, typer.Option(help="Also measure first frame and memory in new processes.")] = True,
-    ceilings: Annotated[bool, typer.Option(help="Also measure what this machine can do at best.")] = True,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Report to write (.json).")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Tables to write (.md).")] = None,
+    ceilings: CeilingsOption = True,
+    output: ReportOption = None,
+    markdown: MarkdownOption = None,
     plots: Annotated[
         Path | None, typer.Option(help="Plots to write: NAME.png or NAME.svg, as NAME-sizes etc.")
     ] = None,
@@ -66,34 +73,70 @@ def latency(
     as_json: JsonOption = False,
 ) -> None:
     """Latency by backend, size and batch; refused when the machine is too noisy to tell."""
-    from mst_deploy.console import answer
-
     command = room("benchmarks")
     for path in filter(None, (output, markdown)):
         free_to_write(path, None, force=force)
     if plots is not None and plots.suffix not in (".png", ".svg"):
         raise InvalidArgument(f"plots are written as .png or .svg, not {plots.suffix!r}")
     from mst_deploy.benchmarks.harness import Plan
-    from mst_deploy.shipped import find_bundle
 
-    bundles = [find_bundle(model) for model in models] if models else [find_bundle()]
     request = command.Request(
-        bundles, backends or ["onnxrt"], device, sizes or ["512x512"], batches or [1], encoder, cold, ceilings
-    )
+        _bundles(models), backends or ["onnxrt"], device, sizes or ["512x512"], batches or [1],
+        encoder, cold, ceilings,
+    )  # fmt: skip
     plan = Plan(confidence=confidence, precision=within, seconds=seconds, load=load)
     report = command.latency(request, plan, quiet=quiet or as_json)
-    if output is not None:
-        command.reports.write_report(output, report)
-    if markdown is not None:
-        _write(markdown, command.as_markdown(report))
     written = command.save_plots(report, plots.parent, plots.stem, plots.suffix) if plots is not None else []
-    files = [str(path) for path in (output, markdown, *written) if path is not None]
-    answer("\n".join([command.shown(report), *files]), report, as_json=as_json, quiet=quiet)
+    _deliver(report, output, markdown, written, as_json=as_json, quiet=quiet)
+
+
+@bench_app.command("video")
+def video(
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="Video that is stylised.")],
+    sizes: Annotated[
+        list[str] | None,
+        typer.Option("--size", help="WIDTHxHEIGHT or short side; may be repeated. Default: the clip's own."),
+    ] = None,
+    models: ModelsOption = None,
+    backends: BackendsOption = None,
+    device: DeviceOption = "auto",
+    batch: Annotated[int, typer.Option(min=1, help="Frames in one call of the model.")] = 1,
+    codec: Annotated[str | None, typer.Option(help="Of the result, as for mst video.")] = None,
+    start: Annotated[str | None, typer.Option(metavar="TIME", help="Begin at this moment.")] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="End before this moment.")] = None,
+    runs: Annotated[int, typer.Option(min=3, help="Whole jobs of each.")] = 3,
+    confidence: ConfidenceOption = 0.95,
+    within: WithinOption = 0.05,
+    load: LoadOption = 0.10,
+    ceilings: CeilingsOption = True,
+    output: ReportOption = None,
+    markdown: MarkdownOption = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """A clip from file to file, stage by stage, beside the generator alone; results are thrown away."""
+    command = room("benchmarks")
+    for path in filter(None, (output, markdown)):
+        free_to_write(path, clip, force=force)
+    from mst_deploy.benchmarks.harness import Plan
+    from mst_deploy.jobs.job import JobOptions
+    from mst_deploy.video.codecs import EncodeOptions
+    from mst_deploy.video.info import ReadOptions
+    from mst_deploy.video.spans import Span
+
+    job = JobOptions(read=ReadOptions(Span.parse(start, end, None)), encode=EncodeOptions(codec), batch=batch)
+    request = command.VideoRequest(
+        clip, _bundles(models), backends or ["onnxrt"], device, sizes or (), job, ceilings
+    )
+    plan = Plan(confidence=confidence, precision=within, least=runs, most=runs, load=load)
+    report = command.video(request, plan, quiet=quiet or as_json)
+    _deliver(report, output, markdown, [], as_json=as_json, quiet=quiet)
 
 
 @bench_app.command("compare")
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="A.json", help="Report of mst bench latency -o.")],
+    first: Annotated[Path, typer.Argument(metavar="A.json", help="Report of mst bench latency or video.")],
     second: Annotated[Path, typer.Argument(metavar="B.json", help="Another one.")],
     relative_to: Annotated[
         str | None, typer.Option(metavar="BACKEND", help="Compare times as multiples of this backend's.")
@@ -146,6 +189,28 @@ def work(
     values: dict[str, Any] = {"multiply_adds": found.multiply_adds, "bytes": found.bytes,
                               "least_bytes": found.least_bytes, "by_kind": found.by_kind()}  # fmt: skip
     answer(f"{table}\n{total}", values, as_json=as_json)
+
+
+def _bundles(models: list[str] | None) -> list[Path]:
+    from mst_deploy.shipped import find_bundle
+
+    return [find_bundle(model) for model in models] if models else [find_bundle()]
+
+
+def _deliver(
+    report: dict[str, Any], output: Path | None, markdown: Path | None, written: list[Path],
+    *, as_json: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Write the report as asked, then tell it, with the files there are now."""
+    from mst_deploy.console import answer
+
+    command = room("benchmarks")
+    if output is not None:
+        command.reports.write_report(output, report)
+    if markdown is not None:
+        _write(markdown, command.as_markdown(report))
+    files = [str(path) for path in (output, markdown, *written) if path is not None]
+    answer("\n".join([command.shown(report), *files]), report, as_json=as_json, quiet=quiet)
 
 
 def _pixels(size: str) -> int:

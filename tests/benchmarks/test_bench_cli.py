@@ -48,7 +48,9 @@ def test_report_tables_and_comparison(tmp_path: Path) -> None:
     steps = np.sum(list(row["stages"].values()), axis=0)
     assert (steps <= np.array(row["seconds"])).all()
     assert row["cold"]["first_frame_s"] > row["cold"]["first_call_s"] > 0
-    assert "| generator, onnxrt (cpu, fp32) | 48x32 |" in (tmp_path / "a.md").read_text(encoding="utf-8")
+    assert "| generator of base, onnxrt (cpu, fp32) | 48x32 |" in (tmp_path / "a.md").read_text(
+        encoding="utf-8"
+    )
     again = mst("latency", "--size", "48x32", *EASY, "-o", "a.json", cwd=tmp_path)
     assert again.returncode == 1
     assert "--force" in again.stderr
@@ -60,7 +62,7 @@ def test_regression_check_fails_on_what_is_slower(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     row: dict[str, Any] = {
         "part": "generator", "backend": "onnxrt", "device": "cpu", "precision": "fp32", "weights": "fp16",
-        "size": "8x8", "batch": 1, "work": {}, "warmups": 6, "settled": True,
+        "size": "8x8", "batch": 1, "model": "base", "work": {}, "warmups": 6, "settled": True,
     }  # fmt: skip
     machine = {"cpu": "A", "cores": 2, "gpu": None, "threads": {}}
     for name, pace in (("a", 1.0), ("b", 1.2)):

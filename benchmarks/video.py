@@ -1,0 +1,158 @@
+"""Video from file to file, stage by stage, beside the generator alone: everything in turns.
+
+A run is a whole job on a real clip, from opening it to the closed result. Before each run the generator is
+called alone for a few frames of the same size, so that both have seen the same minutes of the machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from mst_deploy.backends import Generator, open_generator
+from mst_deploy.benchmarks import reports
+from mst_deploy.benchmarks.harness import Plan, measure
+from mst_deploy.benchmarks.latency import precision_of, work_of_generator
+from mst_deploy.benchmarks.statistics import estimated, ratio_of_turns
+from mst_deploy.errors import InvalidArgument
+from mst_deploy.jobs.job import JobOptions, Result, stylize_video
+from mst_deploy.looks.looks import plain_looks
+from mst_deploy.manifest import Bundle, open_bundle
+from mst_deploy.pipeline import Size
+from mst_deploy.video.info import VideoInfo
+from mst_deploy.video.reader import VideoReader
+from mst_deploy.video.writer import default_suffix
+
+ALONE = 4  # calls of the generator by itself before each run
+HEAD = ("what", "size", "batch", "ms a frame", "frames a second", "of the generator alone", "limit",
+        "of the machine")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class VideoRequest:
+    """What to measure, as the options say."""
+
+    clip: Path
+    models: Sequence[Path]
+    backends: Sequence[str]
+    device: str = "auto"
+    sizes: Sequence[str] = ()
+    """As for mst video; none for the clip's own."""
+    job: JobOptions = field(default_factory=JobOptions)
+    ceilings: bool = True
+
+
+class Case:
+    """One model, backend and size, and its runs so far."""
+
+    def __init__(
+        self, request: VideoRequest, info: VideoInfo, bundle: Bundle, backend: str, size: str
+    ) -> None:
+        self.request, self.info, self.bundle, self.backend = request, info, bundle, backend
+        self.options = replace(request.job, size=Size.parse(size) if size else Size())
+        self.size = self.options.size.applied(info.width, info.height)
+        width, height = self.size
+        rng = np.random.default_rng(0)
+        self.frames = rng.integers(0, 256, (self.options.batch, height, width, 3), np.uint8)
+        self.generator: Generator
+        self.alone: list[float] = []
+        self.results: list[Result] = []
+
+    @property
+    def label(self) -> str:
+        return f"{self.bundle.path} {self.backend} {self.size}"
+
+    def call(self) -> None:
+        """The generator alone, one batch."""
+        film = self.generator.manifest.layout.identity()
+        self.generator(self.frames, np.repeat(film[None], len(self.frames), axis=0))
+
+    def turn(self, folder: Path) -> None:
+        """The generator alone, then a whole job."""
+        started = time.perf_counter()
+        for _ in range(ALONE):
+            self.call()
+        self.alone.append((time.perf_counter() - started) / ALONE / self.options.batch)
+        output = folder / f"out{default_suffix(self.info)}"
+        looks = plain_looks(self.generator.manifest.layout.identity())
+        self.results.append(stylize_video(self.request.clip, output, self.generator, looks, self.options))
+        output.unlink()
+
+    def row(self) -> dict[str, Any]:
+        """Of the report. ``seconds`` are those of a frame, one for each run."""
+        width, height = self.size
+        last, manifest = self.results[-1], self.bundle.manifest
+        seconds = [result.seconds / result.frames for result in self.results]
+        worked = {stage: [result.stages[stage] * result.seconds / result.frames for result in self.results]
+                  for stage in last.stages}  # fmt: skip
+        return {
+            "part": f"video {self.request.clip.name}, {last.frames} frames to {last.encoder}",
+            "model": manifest.name, "model_id": manifest.model_id, "backend": self.backend,
+            "device": self.generator.device, "weights": manifest.precision,
+            "precision": precision_of(self.backend, self.generator.device, manifest.precision),
+            "size": f"{width}x{height}", "batch": self.options.batch, "frames": last.frames,
+            "decoder": last.decoder, "encoder": last.encoder,
+            "work": work_of_generator(self.bundle, (1, height, width, 3)),
+            "seconds": seconds, "alone": self.alone, "worked": worked, "limit": last.limit,
+        }  # fmt: skip
+
+
+def info_of(request: VideoRequest) -> VideoInfo:
+    """What the clip is. Raises InputError, InvalidArgument."""
+    with VideoReader(request.clip, request.job.read) as reader:
+        return reader.info
+
+
+def measure_video(
+    request: VideoRequest, plan: Plan, tell: Callable[[int], None] = lambda runs: None
+) -> list[dict[str, Any]]:
+    """One row for each model, backend and size after ``plan.most`` runs of each.
+
+    Raises what opening a clip or a model raises; noise is judged by the caller.
+    """
+    info = info_of(request)
+    with ExitStack() as opened:
+        cases = []
+        for path, backend, size in product(request.models, request.backends, request.sizes or ("",)):
+            cases.append(case := Case(request, info, open_bundle(path), backend, size))
+            case.generator = opened.enter_context(open_generator(case.bundle, backend, request.device))
+        if len({case.label for case in cases}) < len(cases):
+            raise InvalidArgument("two of the cases are the same; name each model, backend and size once")
+        warm = measure({case.label: case.call for case in cases}, replace(plan, least=2, most=2))
+        folder = Path(opened.enter_context(TemporaryDirectory()))
+        order = np.random.default_rng(0)
+        for run in range(plan.most):
+            for index in order.permutation(len(cases)):
+                cases[index].turn(folder)
+            tell(run + 1)
+        return [{**case.row(), "warmups": warm[case.label].warmups, "settled": warm[case.label].settled}
+                for case in cases]  # fmt: skip
+
+
+def cells(row: dict[str, Any], report: dict[str, Any]) -> list[str]:
+    """One line of the table, in the order of ``HEAD``."""
+    confidence = report["plan"]["confidence"]
+    mean = estimated(row["seconds"], confidence)
+    share = reports.share_of_machine(row, mean.mean, reports.ceilings_of(report))
+    alone = ratio_of_turns(row["seconds"], row["alone"], confidence).value
+    return [
+        f"{row['model']}, {row['backend']} ({row['device']}, {row['precision']})", row["size"],
+        str(row["batch"]), f"{1000 * mean.mean:.1f} ± {1000 * (mean.high - mean.low) / 2:.1f}",
+        f"{1 / mean.mean:.2f}", f"{alone:.0%}", row["limit"], "-" if share is None else f"{share:.0%}",
+    ]  # fmt: skip
+
+
+def stages(row: dict[str, Any]) -> str:
+    """How long each stage worked on a frame, and what share of the time that is."""
+    whole = float(np.mean(row["seconds"]))
+    parts = [f"{name} {1000 * np.mean(spent):.1f} ms ({np.mean(spent) / whole:.0%})"
+             for name, spent in row["worked"].items()]  # fmt: skip
+    return f"{row['backend']} {row['size']}, work on a frame, side by side: {', '.join(parts)}"
