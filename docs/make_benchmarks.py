@@ -1,33 +1,41 @@
 """Write the tables of docs/benchmarks.md and README.md from benchmarks/results.
 
-With ``--check`` nothing is written and the exit code says whether the documents are up to date.
+A block whose reports are not there stays as it is. With ``--check`` nothing is written and the exit code says
+whether the documents are up to date.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mst_deploy.benchmarks import reports
+from mst_deploy.benchmarks import command, reports
+from mst_deploy.benchmarks.peers.tables import table
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+LOOKS = ROOT / "docs" / "evaluation.json"
 PEERS = ("peers-cpu2-512x512.json", "peers-cpu2-1280x720.json")
-STEPS = "steps-cpu2-512x512.json"
-LATENCY = "latency-cpu2.json"
+LITE = ("peers-lite-cpu2.json",)
+STEPS = ("steps-cpu2-512x512.json",)
+LATENCY = ("latency-cpu2.json",)
+VIDEO = ("video-cpu2.json",)
+NAMES = {"base": ("base", "mst"), "lite": ("lite",), "magenta": ("magenta",), "microast": ("microast",),
+         "adain8": ("adain8",)}  # fmt: skip
+"""What a system may be called in docs/evaluation.json."""
 BLOCK = r"(<!-- measured: {name} -->\n).*?(<!-- end -->)"
 
 
 def main() -> None:
     """Replace every block between its marks."""
-    blocks = {"peers": "\n\n".join(peers(read(name)) for name in PEERS), "steps": peers(read(STEPS)),
-              "latency": latency(read(LATENCY)), "summary": summary()}  # fmt: skip
     stale = []
     for path in (ROOT / "docs" / "benchmarks.md", ROOT / "README.md"):
         old = path.read_text(encoding="utf-8")
-        new = filled(old, blocks)
+        new = filled(old, blocks(RESULTS))
         if new != old:
             stale.append(path.name)
             if "--check" not in sys.argv:
@@ -35,6 +43,20 @@ def main() -> None:
     print(f"out of date: {', '.join(stale)}" if stale else "up to date")
     if stale and "--check" in sys.argv:
         raise SystemExit(1)
+
+
+def blocks(results: Path) -> dict[str, str]:
+    """What goes into each block for which there are reports."""
+    makers: dict[str, tuple[Sequence[str], Callable[[list[dict[str, Any]]], str]]] = {
+        "peers": (PEERS, peers), "lite": (LITE, peers), "steps": (STEPS, steps), "latency": (LATENCY, told),
+        "video": (VIDEO, told), "summary": ((*PEERS, *LITE), summary),
+    }  # fmt: skip
+    found = {}
+    for name, (files, make) in makers.items():
+        there = [reports.read_report(results / file) for file in files if (results / file).is_file()]
+        if there:
+            found[name] = make(there)
+    return found
 
 
 def filled(text: str, blocks: dict[str, str]) -> str:
@@ -47,24 +69,19 @@ def filled(text: str, blocks: dict[str, str]) -> str:
     return text
 
 
-def read(name: str) -> dict[str, Any]:
-    return reports.read_report(RESULTS / name)
+def peers(there: list[dict[str, Any]]) -> str:
+    """Systems side by side with the quality of their pictures, and what they were measured on."""
+    return "\n\n".join(f"{table(report, looks(report['model']))}\n\n{where(report)}" for report in there)
 
 
-def peers(report: dict[str, Any]) -> str:
-    """Systems at one size, and what they were measured on."""
-    from mst_deploy.benchmarks.peers.__main__ import table
-
-    return f"{table(report)}\n\n{where(report)}"
+def steps(there: list[dict[str, Any]]) -> str:
+    """The same pictures all the way, so without their quality."""
+    return "\n\n".join(f"{table(report)}\n\n{where(report)}" for report in there)
 
 
-def latency(report: dict[str, Any]) -> str:
-    """The table of mst bench."""
-    lines = [reports.cells(row, report) for row in report["rows"]]
-    more = [*reports.steps(report["rows"]), *reports.starts(report["rows"])]
-    return "\n".join(
-        [reports.markdown(reports.HEAD, lines), "", *(f"- {line}" for line in more), "", where(report)]
-    )
+def told(there: list[dict[str, Any]]) -> str:
+    """The table of mst bench latency or video."""
+    return "\n\n".join(command.as_markdown(report).rstrip() for report in there)
 
 
 def where(report: dict[str, Any]) -> str:
@@ -72,21 +89,32 @@ def where(report: dict[str, Any]) -> str:
     return "\n".join(f"- {line}" for line in reports.described(report).split("\n"))
 
 
-def summary() -> str:
+def looks(model: str, evaluation: Path = LOOKS) -> dict[str, str]:
+    """Style and content distance of each system, "" for the model itself, where they were evaluated."""
+    measured = json.loads(evaluation.read_text(encoding="utf-8"))
+    found = {}
+    for name, called in NAMES.items():
+        for means in [measured[one]["summary"]["means"] for one in called if one in measured][:1]:
+            found["" if name == model else name] = (
+                f"{means['style']['mean']:.3f}, {means['content']['mean']:.3f}"
+            )
+    return found
+
+
+def summary(there: list[dict[str, Any]]) -> str:
     """For README: milliseconds, times faster and PSNR of what mst runs itself, beside PyTorch."""
-    head = ("system", "size", "ms a frame", "times as fast as PyTorch eager", "PSNR dB")
+    head = ("model", "through", "size", "ms a frame", "times as fast as PyTorch eager", "PSNR to it, dB")
     lines = []
-    for name in PEERS:
-        report = read(name)
+    for report in there:
         for row in report["rows"]:
             if row["backend"] != "PyTorch eager" and not row["backend"].startswith("mst"):
                 continue
             median, faster = reports.summary_of(row, report).median, row["times_faster"]
             decibel = "same" if row["psnr_db"] == 100 else f"{row['psnr_db']:.0f}"
-            lines.append(
-                (row["backend"], row["size"], f"{1000 * median:.0f}", f"{faster['value']:.1f}", decibel)
-            )
-    return reports.markdown(head, lines)
+            ratio = f"{faster['value']:.1f}"
+            lines.append((row["model"], row["backend"], row["size"], f"{1000 * median:.0f}", ratio, decibel))
+    machine = reports.described(there[0]).partition("\n")[0]
+    return f"{reports.markdown(head, lines)}\n\n{machine}."
 
 
 if __name__ == "__main__":

@@ -106,6 +106,7 @@ def test_links_lead_somewhere(document: str) -> None:
 
 def test_every_command_stands_in_the_table() -> None:
     from mst_deploy.cli import app, style_app
+    from mst_deploy.cli.bench import bench_app
     from mst_deploy.cli.engines import engines_app
     from mst_deploy.cli.eval import eval_app
     from mst_deploy.cli.train import train_app
@@ -117,6 +118,7 @@ def test_every_command_stands_in_the_table() -> None:
     names += [f"train {command.name}" for command in train_app.registered_commands]
     names += [f"eval {command.name}" for command in eval_app.registered_commands]
     names += [f"engines {command.name}" for command in engines_app.registered_commands]
+    names += [f"bench {command.name}" for command in bench_app.registered_commands]
     for name in names:
         assert f"| `mst {name}` |" in README
 
