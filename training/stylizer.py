@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,8 @@ class StyleTargets:
     def __init__(self, stylizer: Stylizer, vgg: Vgg19, styles: int, views: int, *, train_trunk: bool) -> None:
         self.stylizer, self.vgg, self.train_trunk = stylizer, vgg, train_trunk
         self.kept: dict[View, StyleTarget] = {}
+        self.most = styles * views
+        self.blocks: dict[str, Tensor] = {}
         size = styles * views * sum(2 * channels**2 for channels in (64, 128, 256, 512))
         keeps = size <= KEPT_BYTES and not train_trunk and stylizer.needs != "features"
         self.known = torch.zeros(styles, views, dtype=torch.bool) if keeps else None
@@ -101,9 +103,22 @@ class StyleTargets:
             return [None if view is None else targets[view] for view in views]
         for view, crop in crops.items():
             if view not in self.kept:  # one at a time: a batch's rounding would depend on its company
-                self.kept[view] = self.make(crop[None], device)
+                self.kept[view] = self.keep(self.make(crop[None], device))
                 self.known[view] = True
         return [None if view is None else self.kept[view] for view in views]
+
+    def keep(self, target: StyleTarget) -> StyleTarget:
+        """The same target with its Gram matrices in one block a layer.
+
+        Tensors that stay, allocated one by one between the large maps of a step that go, cut freed memory into
+        pieces too small for the next maps: 8 MB were lost with every target of 0.7 MB.
+        """
+        rows = {}
+        for name, matrix in target.grams.items():
+            if name not in self.blocks:
+                self.blocks[name] = matrix.new_empty(self.most, *matrix.shape)
+            rows[name] = self.blocks[name][len(self.kept)].copy_(matrix)
+        return replace(target, grams=rows)
 
     @torch.no_grad()
     def make(self, crop: Tensor, device: torch.device) -> StyleTarget:

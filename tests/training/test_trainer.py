@@ -49,6 +49,19 @@ def test_continued_run_equals_uninterrupted_run(workers: int) -> None:
         torch.testing.assert_close(second.average[name], whole.average[name], rtol=0, atol=0)
 
 
+def test_style_targets_are_kept_in_one_block() -> None:
+    trainer = make_trainer()
+    trainer.initialise_encoder()
+    kept = trainer.targets.kept
+    assert len(kept) == 3 * CONFIG.style_views
+    assert len({t.grams["relu1_1"].untyped_storage().data_ptr() for t in kept.values()}) == 1
+    for view, target in kept.items():
+        crop = stack([style_crop(CONFIG, trainer.styles, view, set())])
+        fresh = trainer.targets.make(crop, trainer.device)
+        for name, matrix in fresh.grams.items():
+            torch.testing.assert_close(target.grams[name], matrix, rtol=0, atol=0)
+
+
 def test_run_reports_and_gives_averaged_weights() -> None:
     trainer = make_trainer()
     reports: list[Report] = []
