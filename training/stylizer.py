@@ -110,8 +110,8 @@ class StyleTargets:
     def keep(self, target: StyleTarget) -> StyleTarget:
         """The same target with its Gram matrices in one block a layer.
 
-        Tensors that stay, allocated one by one between the large maps of a step that go, cut freed memory into
-        pieces too small for the next maps: 8 MB were lost with every target of 0.7 MB.
+        Tensors that stay, allocated one by one between large maps that go, cut freed memory into pieces too
+        small for the next maps: 8 MB were lost with every target of 0.7 MB.
         """
         rows = {}
         for name, matrix in target.grams.items():

@@ -112,7 +112,7 @@ def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
     one, two = gradients
     for name, gradient in one.items():
         torch.testing.assert_close(two[name], gradient, rtol=0, atol=1e-5 * gradient.abs().max().item())
-        before_zeros = name.startswith(("encoder.hidden", "encoder.deeper"))  # encoder.correct starts as zeros
+        before_zeros = name.startswith(("encoder.hidden", "encoder.deeper"))  # .correct starts as zeros
         assert (gradient.abs().max() > 0) != before_zeros
 
 
