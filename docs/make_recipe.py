@@ -1,9 +1,8 @@
-"""Make the tables and plots of docs/recipe.md.
+"""Make the table of docs/recipe.md: what can be foretold of a style by what the encoder looks at.
 
-    python docs/make_recipe.py summaries --content FOLDER --style FOLDER --vgg FILE --inception FILE
-    python docs/make_recipe.py frontier  --ours REPORT --others REPORT --others REPORT ...
+    python docs/make_recipe.py --content FOLDER --style FOLDER --vgg FILE --inception FILE
 
-Figures go to docs/recipe.json, the plot to docs/recipe_frontier.png. Needs the extra [plots].
+Figures go to docs/recipe.json.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
 import typer
@@ -29,9 +27,6 @@ from mst_deploy.training.data import random_crop, shift_colours
 from mst_deploy.training.encoder_start import fitted, foretell, gram_coordinates, gram_entries, whiten
 from mst_deploy.vgg import load_vgg
 from mst_deploy.weights import load_inception
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 HERE = Path(__file__).parent
 HELD_OUT = HERE.parent / "training" / "held_out.txt"
@@ -182,29 +177,6 @@ def summaries(
         if looked_at is not None:
             torch.save(vars(looked), looked_at)
     keep("summaries", {name: learn(looked, choice) for name, choice in CHOICES.items()})
-
-
-@app.command()
-def frontier(
-    ours: Annotated[list[Path], typer.Option(help="Reports of mst eval, one for each strength.")],
-    others: Annotated[list[Path], typer.Option(help="Reports of other systems.")],
-) -> None:
-    """Style against content, both lower is better, on the same pairs."""
-    figure, axes = plt.subplots(figsize=(7, 5))
-    points = {}
-    for path in [*ours, *others]:
-        report = json.loads((path / "report.json").read_text())
-        means = report["summary"]["means"]
-        points[report["system"]] = (means["content"]["mean"], means["style"]["mean"])
-    mine = [points[json.loads((path / "report.json").read_text())["system"]] for path in ours]
-    axes.plot(*zip(*sorted(mine), strict=True), "o-", label="mst, by strength")
-    for name, (x, y) in list(points.items())[len(ours) :]:
-        axes.plot(x, y, "s", label=name)
-    axes.set(xlabel="content distance", ylabel="style distance", yscale="log", title="Held-out pairs, mean")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(HERE / "recipe_frontier.png", dpi=120, bbox_inches="tight")
-    keep("frontier", {name: {"content": x, "style": y} for name, (x, y) in points.items()})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,161 @@
+"""Make docs/proof.md's tables and pictures: the shipped models beside other systems.
+
+    python docs/make_proof.py frontier --ours base=REPORT,REPORT,... --others REPORT --others REPORT ...
+    python docs/make_proof.py flicker --clips CLIPS.json --reference magenta
+    python docs/make_proof.py sheet --pictures SET --system base=FOLDER --system Magenta=FOLDER ...
+
+Reports are folders written by ``mst eval``, one for each strength; CLIPS.json is written by
+``python -m mst_deploy.benchmarks.quality.clips``. Figures go to docs/proof.json.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import matplotlib as mpl
+import numpy as np
+import typer
+
+from mst_deploy.benchmarks.quality.frontier import Point, compare, cost_at
+from mst_deploy.benchmarks.quality.sets import PAIRS, ROLES, read_pairs
+from mst_deploy.images import Image, load_image, save_image
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+HERE = Path(__file__).parent
+GAP = 6  # white pixels between cells
+
+app = typer.Typer(help=__doc__, add_completion=False)
+
+
+def keep(name: str, figures: Any) -> None:
+    """Put figures under a name into proof.json."""
+    file = HERE / "proof.json"
+    known = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({**known, name: figures}, indent=1) + "\n")
+
+
+def rows_of(report: Path) -> list[dict[str, str]]:
+    """The measured pairs of a report, in the order of the set."""
+    with (report / "rows.csv").open(newline="") as file:
+        return sorted(csv.DictReader(file), key=lambda row: (row["content_file"], row["style_file"]))
+
+
+def point(row: dict[str, str]) -> Point:
+    return Point(float(row["content"]), float(row["style"]))
+
+
+def named(text: str) -> tuple[str, list[Path]]:
+    """NAME=PATH,PATH,... -> (NAME, paths)."""
+    name, _, paths = text.partition("=")
+    return name, [Path(path) for path in paths.split(",")]
+
+
+def mean(points: list[Point]) -> Point:
+    return Point(sum(p.cost for p in points) / len(points), sum(p.style for p in points) / len(points))
+
+
+@app.command()
+def frontier(
+    ours: Annotated[list[str], typer.Option(help="NAME=REPORT,REPORT,... by rising strength.")],
+    others: Annotated[list[str], typer.Option(help="The same for other systems.")],
+) -> None:
+    """Style distance at equal content distance: a table, and every system's curve of means."""
+    figure, axes = plt.subplots(figsize=(8, 5.5), constrained_layout=True)
+    curves: dict[str, list[list[Point]]] = {}
+    means: dict[str, list[dict[str, float]]] = {}
+    for text, mark in [*((text, "o-") for text in ours), *((text, "s--") for text in others)]:
+        name, reports = named(text)
+        rows = [rows_of(report) for report in reports]
+        curves[name] = [
+            [Point(0.0, float(pair[0]["photo_style"])), *(point(row) for row in pair)]
+            for pair in zip(*rows, strict=True)
+        ]
+        line = [mean([point(row) for row in one]) for one in rows]
+        means[name] = [{"content": round(p.cost, 4), "style": round(p.style, 4)} for p in line]
+        axes.plot([p.cost for p in line], [p.style for p in line], mark, label=name)
+    table = {}
+    for name, _ in map(named, ours):
+        for other, _ in map(named, others):
+            table[f"{name} against {other}"] = asdict(compare(curves[name], [c[-1] for c in curves[other]]))
+    axes.set(xlabel="content distance, relu4_1 (less is better)", yscale="log",
+             ylabel="style distance, relu1_1 .. relu4_1 (less is better)")  # fmt: skip
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    figure.savefig(HERE / "proof_frontier.png", dpi=110)
+    keep("means by strength", means)
+    keep("style at equal content", table)
+    print("| | pairs won | style, ours | style, theirs |\n|---|---|---|---|")
+    for versus, found in table.items():
+        print(
+            f"| {versus} | {found['won']} of {found['pairs']} | {found['ours']:.3f} | {found['theirs']:.3f} |"
+        )
+
+
+@app.command()
+def flicker(
+    clips: Annotated[Path, typer.Option(help="JSON of the clips, all systems and strengths.")],
+    reference: Annotated[str, typer.Option(help="The system whose full style is the measure.")],
+) -> None:
+    """Warping error of every system at the style distance that the reference has, clip by clip."""
+    curves: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in json.loads(clips.read_text()):
+        curves[row["system"], row["clip"], row["artwork"]].append(row)
+    table = []
+    for (system, clip, artwork), rows in sorted(curves.items(), key=lambda item: item[0][1:]):
+        if system == reference:
+            continue
+        (wanted,) = [r for r in curves[reference, clip, artwork] if r["strength"] == 1]
+        found = sorted(rows, key=lambda row: row["strength"])
+        curve = [Point(row["warping"], row["style"]) for row in found]
+        met = cost_at(curve, wanted["style"])
+        table.append({
+            "clip": clip, "artwork": artwork, "system": system, "floor": wanted["floor"],
+            "style": wanted["style"], "warping_reference": wanted["warping"],
+            "warping": None if met is None else round(met, 5),
+            "share": None if met is None else round(met / wanted["warping"], 3),
+            "full_style": found[-1]["style"], "full_warping": found[-1]["warping"],
+        })  # fmt: skip
+    keep("flicker", table)
+    print(
+        "| clip | artwork | system | source | reference | ours at equal style | share |\n" + "|---" * 7 + "|"
+    )
+    for row in table:
+        met = "not reached" if row["warping"] is None else f"{row['warping']:.4f}"
+        share = "" if row["share"] is None else f"{row['share']:.0%}"
+        cells = [row["clip"], row["artwork"], row["system"], f"{row['floor']:.4f}",
+                 f"{row['warping_reference']:.4f}", met, share]  # fmt: skip
+        print(f"| {' | '.join(cells)} |")
+
+
+@app.command()
+def sheet(
+    pictures: Annotated[Path, typer.Option(help="Set written by mst eval model.")],
+    system: Annotated[list[str], typer.Option(help="NAME=FOLDER of results, in the order of the columns.")],
+    output: Path = HERE / "proof_sheet.jpg",
+) -> None:
+    """Photograph, artwork, and what every system made of them, one pair a row."""
+    rows: list[list[Image]] = []
+    for pair in read_pairs(pictures / PAIRS, *(pictures / role for role in ROLES)):
+        cells = [load_image(pair.content), load_image(pair.style)]
+        for _, (folder,) in map(named, system):
+            cells.append(load_image(folder / pair.name))
+        rows.append(cells)
+    padded = [
+        np.concatenate(
+            [np.pad(cell, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for cell in row], axis=1
+        )
+        for row in rows
+    ]
+    save_image(output, np.concatenate(padded)[:-GAP, :-GAP])
+    print("columns: photograph, artwork,", ", ".join(name for name, _ in map(named, system)))
+
+
+if __name__ == "__main__":
+    app()
