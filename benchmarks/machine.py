@@ -51,12 +51,22 @@ def birth_certificate() -> dict[str, Any]:
 
 
 def command(started: Sequence[str] = tuple(sys.orig_argv)) -> list[str]:
-    """What was typed, so that it can be typed again: ``mst ...``, or ``python -m MODULE ...``."""
-    words = list(started[1:])
+    """What was typed, so that it can be typed again: ``mst ...``, or ``python -m MODULE ...``.
+
+    Of files outside the working directory only the name: where they lay is nobody's business.
+    """
+    words = [_shortened(word) for word in started[1:]]
     if "-m" in words:
         module, *others = words[words.index("-m") + 1 :]
         return ["mst", *others] if module == "mst_deploy" else ["python", "-m", module, *others]
     return [Path(words[0]).name, *words[1:]] if words else []
+
+
+def _shortened(word: str) -> str:
+    """``/x/a.mp4`` -> ``a.mp4``, ``name=../x/a`` -> ``name=a``; everything else as it is."""
+    before, mark, path = word.rpartition("=")
+    outside = path.startswith(("/", "..", "~"))
+    return f"{before}{mark}{Path(path).name}" if outside else word
 
 
 def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
@@ -135,7 +145,8 @@ def others_load() -> Iterator[Load]:
     after = _busy()
     if before is not None and after is not None:
         available = (time.monotonic() - began) * (os.cpu_count() or 1)
-        found.share = max(0.0, (after - before) - (_own() - own)) / max(available, 1e-9)
+        share = ((after - before) - (_own() - own)) / max(available, 1e-9)
+        found.share = min(1.0, max(0.0, share))  # the system counts in hundredths of a second
 
 
 def refuse_busy(limit: float, seconds: float = 2.0) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import numpy as np
@@ -18,6 +21,7 @@ from mst_deploy.benchmarks.ceilings import measure_ceilings
 from mst_deploy.benchmarks.harness import Plan
 from mst_deploy.benchmarks.machine import birth_certificate, refuse_busy
 from mst_deploy.benchmarks.peers.__main__ import LoadOption
+from mst_deploy.benchmarks.peers.given import give_statistics
 from mst_deploy.benchmarks.peers.rows import Runs
 from mst_deploy.benchmarks.peers.systems import System, as_exported, ours
 from mst_deploy.benchmarks.peers.tables import table
@@ -29,6 +33,8 @@ from mst_deploy.pipeline import Size
 from mst_deploy.rewrites import fold_small_constants, to_float32, upsample_into_conv
 from mst_deploy.shipped import find_bundle, load_shipped_styles
 
+MOVED = 8
+"""The share of a picture, one in so many, that has left the view from which statistics are given."""
 Rewrite = Callable[[onnx.ModelProto], object]
 STEPS: dict[str, tuple[Rewrite, ...]] = {
     "weights in float32": (to_float32, fold_small_constants),
@@ -64,8 +70,28 @@ def rewritten(bundle: Bundle, films: Films, name: str, rewrites: tuple[Rewrite, 
     return System(name, run, "fp32")
 
 
-def ladder(bundle: Bundle, films: Films) -> list[System]:
-    """The graph as exported, step by step, then settings of the runtime on the last step."""
+def openvino_with_given(bundle: Bundle, films: Films, name: str, give: Rewrite) -> System:
+    """OpenVINO in bfloat16 on a graph whose statistics are given."""
+    model = onnx.load(bundle.generator)
+    for rewrite in (to_float32, fold_small_constants, give):
+        rewrite(model)
+    with TemporaryDirectory() as folder:
+        onnx.save(model, Path(folder) / "given.onnx")
+        compiled = import_module("mst_deploy.backends.openvino").Compiled(Path(folder) / "given.onnx", "bf16")
+
+    def run(frames: Images) -> Images:
+        return np.array(compiled({"frames": frames, "film": films})["stylized"], np.uint8)
+
+    return System(name, run, "bf16")
+
+
+def ladder(bundle: Bundle, films: Films, beside: Images) -> list[System]:
+    """The graph as exported, step by step, then settings of the runtime on the last step.
+
+    Statistics, where they are given, are those of the view ``beside`` (1, H, W, 3): a video has no others
+    of the frame it is about to paint.
+    """
+    give = partial(give_statistics, frames=beside, films=films)
     last = STEPS["+ doubling in the convolution"]
     return [
         as_exported(bundle, films),
@@ -74,6 +100,8 @@ def ladder(bundle: Bundle, films: Films) -> list[System]:
         rewritten(bundle, films, "all, one thread", last, threads=1),
         ours(bundle, "openvino", films, "openvino", "fp32"),
         ours(bundle, "openvino:bf16", films, "openvino:bf16", "bf16"),
+        rewritten(bundle, films, "statistics given", (to_float32, fold_small_constants, give)),
+        openvino_with_given(bundle, films, "openvino:bf16, statistics given", give),
     ]
 
 
@@ -91,7 +119,8 @@ def main(
     refuse_busy(load)
     for text in sizes:
         frame = resize(picture, *Size.parse(text).applied(0, 0))[None]
-        runs.add(ladder(bundle, films), frame, bundle)
+        beside = resize(picture[:, : -picture.shape[1] // MOVED], *frame.shape[2:0:-1])[None]
+        runs.add(ladder(bundle, films, beside), frame, bundle)
     report = {**birth_certificate(), "model": bundle.manifest.name, **runs.facts(),
               "ceilings": asdict(measure_ceilings())}  # fmt: skip
     reports.write_report(output, report)

@@ -59,6 +59,10 @@ def latency(
     confidence: ConfidenceOption = 0.95,
     within: WithinOption = 0.03,
     seconds: Annotated[float, typer.Option(min=0, help="Time for the calls of each thing, at most.")] = 60.0,
+    least: Annotated[
+        int,
+        typer.Option(min=2, max=320, help="Calls of each, whatever the time: p95 needs 20, p99 100."),
+    ] = 10,
     load: LoadOption = 0.10,
     encoder: Annotated[bool, typer.Option(help="Also measure the style encoder.")] = True,
     cold: Annotated[bool, typer.Option(help="Also measure first frame and memory in new processes.")] = True,
@@ -84,7 +88,7 @@ def latency(
         _bundles(models), backends or ["onnxrt"], device, sizes or ["512x512"], batches or [1],
         encoder, cold, ceilings,
     )  # fmt: skip
-    plan = Plan(confidence=confidence, precision=within, seconds=seconds, load=load)
+    plan = Plan(confidence=confidence, precision=within, seconds=seconds, least=least, load=load)
     report = command.latency(request, plan, quiet=quiet or as_json)
     written = command.save_plots(report, plots.parent, plots.stem, plots.suffix) if plots is not None else []
     _deliver(report, output, markdown, written, as_json=as_json, quiet=quiet)

@@ -26,6 +26,14 @@ def test_certificate_says_where_figures_are_from() -> None:
         ("/x/bin/python -m mst_deploy bench latency", "mst bench latency"),
         ("/x/bin/python /x/bin/mst bench latency", "mst bench latency"),
         ("python -X dev -m mst_deploy.benchmarks.peers -o a", "python -m mst_deploy.benchmarks.peers -o a"),
+        (
+            "python -m mst_deploy bench video ../x/a.mp4 --end 1 -o results/a.json -m /y/lite",
+            "mst bench video a.mp4 --end 1 -o results/a.json -m lite",
+        ),
+        (
+            "python -m mst_deploy.b --tflite m=../x/m.tflite --function f,k=0.5 --size=8x8",
+            "python -m mst_deploy.b --tflite m=m.tflite --function f,k=0.5 --size=8x8",
+        ),
         ("python", ""),
     ],
 )
@@ -53,6 +61,16 @@ def test_other_programs_are_seen_and_own_work_is_not_theirs() -> None:
         busy.wait()
     assert load.share is not None
     assert load.share > 0.1 / machine.usable_cores()
+
+
+@pytest.mark.skipif(not machine.STAT.exists(), reason="needs /proc")
+def test_a_moment_is_never_more_than_wholly_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a few microseconds the system says nothing, or a whole hundredth of a second of each processor."""
+    ticks = iter((10.0, 11.0))
+    monkeypatch.setattr(machine, "_busy", lambda: next(ticks))
+    with machine.others_load() as load:
+        pass
+    assert load.share == 1.0
 
 
 def test_peak_of_memory_stays_when_the_memory_is_given_back() -> None:

@@ -7,17 +7,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from mst_deploy.benchmarks.harness import Plan, Times
 from mst_deploy.benchmarks.machine import Load, refuse_busy
 from mst_deploy.benchmarks.peers.__main__ import Others
+from mst_deploy.benchmarks.peers.given import give_statistics
 from mst_deploy.benchmarks.peers.rows import Runs, rows_at
+from mst_deploy.benchmarks.peers.steps import rewritten
 from mst_deploy.benchmarks.peers.systems import (
     Program,
     System,
@@ -33,6 +37,7 @@ from mst_deploy.benchmarks.reports import read_report
 from mst_deploy.checking import psnr, sample_picture
 from mst_deploy.errors import BackendError, InputError, InvalidArgument, NoisyMachine
 from mst_deploy.manifest import Bundle
+from mst_deploy.rewrites import fold_small_constants, to_float32
 from mst_deploy.shipped import load_shipped_styles
 from tests.conftest import ROOT
 
@@ -208,6 +213,24 @@ def test_the_same_weights_give_the_same_picture(bundle: Bundle) -> None:
     wanted = torch_system(bundle, films, "eager").stylize(frame)
     for system in (as_exported(bundle, films), ours(bundle, "onnxrt", films, "onnxrt", "fp32")):
         assert psnr(system.stylize(frame), wanted) > 50
+
+
+def test_statistics_of_the_frame_itself_change_nothing(bundle: Bundle) -> None:
+    """And those of another view do: they are constants of the graph."""
+    film = load_shipped_styles()[0].film[None]
+    frame, other = (sample_picture(64, 96, seed=seed)[None] for seed in (1, 2))
+    wanted = as_exported(bundle, film).stylize(frame)
+    found = []
+    for view in (frame, other):
+        give = partial(give_statistics, frames=view, films=film)
+        system = rewritten(bundle, film, "given", (to_float32, fold_small_constants, give))
+        found.append(psnr(system.stylize(frame), wanted))
+    assert found[0] > 50
+    assert found[1] < 45
+    model = onnx.load(bundle.generator)
+    to_float32(model)
+    assert give_statistics(model, frame, film) == 15
+    assert "InstanceNormalization" not in {node.op_type for node in model.graph.node}
 
 
 def test_rows_have_ratio_and_quality_against_the_first() -> None:
