@@ -40,6 +40,10 @@ class Clip:
     transfer: int = 0
     """Transfer if it differs."""
     options: dict[str, str] = field(default_factory=lambda: {"crf": "12"})
+    below_zero: bool = False
+    """Leave negative times as they are: mp4 hides those frames with an edit list, ts shows them."""
+    timecode: str = ""
+    """Of the first frame; with a ``;`` it counts as drop-frame does."""
 
 
 def picture(width: int, height: int, index: int) -> Any:
@@ -54,7 +58,8 @@ def picture(width: int, height: int, index: int) -> Any:
 
 def write_clip(path: Path, clip: Clip) -> Path:
     """Encode the recipe."""
-    with av.open(path, "w") as container:
+    settings = {"avoid_negative_ts": "disabled"} if clip.below_zero else {}
+    with av.open(path, "w", options=settings) as container:
         stream: Any = container.add_stream(clip.codec, rate=NTSC)
         stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, clip.pix_fmt
         base = Fraction(1, 30000)
@@ -64,6 +69,8 @@ def write_clip(path: Path, clip: Clip) -> Path:
         stream.codec_context.color_primaries = clip.matrix
         stream.codec_context.color_trc = clip.transfer or clip.matrix
         stream.codec_context.color_range = clip.range
+        if clip.timecode:
+            stream.metadata["timecode"] = clip.timecode
         if clip.rotation:
             stream.set_display_rotation(clip.rotation)
         tracks: list[Any] = []

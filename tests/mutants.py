@@ -1,4 +1,4 @@
-"""Damaged copies of clips, and a worker that puts them through reader and writer.
+"""Damaged copies of clips, and a worker that puts them through whole jobs.
 
 Run as a program it takes a folder for results and files to read, and prints one JSON line for each:
 what was refused and how, or how many frames came out and what is said of the loss. Each file has a time
@@ -13,6 +13,12 @@ import signal
 import sys
 from pathlib import Path
 from typing import Any
+
+from mst_deploy.backends import Generator, open_generator
+from mst_deploy.errors import MstError, error_line
+from mst_deploy.jobs.job import stylize_video
+from mst_deploy.looks.looks import plain_looks
+from mst_deploy.shipped import find_bundle
 
 LIMIT = 20  # seconds for one small file, on a busy machine
 
@@ -38,32 +44,26 @@ def mutated(data: bytes, seed: int) -> tuple[str, bytes]:
     return kind, bytes(broken)
 
 
-def attempt(source: Path, output: Path) -> dict[str, Any]:
-    """Through reader and writer, without a network between."""
-    from mst_deploy.errors import MstError
-    from mst_deploy.video.reader import VideoReader
-    from mst_deploy.video.writer import EncodeOptions, open_writer
-
-    frames = 0
+def attempt(source: Path, output: Path, generator: Generator) -> dict[str, Any]:
+    """As ``mst video`` does it."""
+    looks = plain_looks(generator.manifest.layout.identity())
     try:
-        with VideoReader(source) as reader:
-            options = EncodeOptions("h264" if not reader.info.colour.hdr else "hevc")
-            with open_writer(output, reader.info, options) as writer:
-                for frame in reader:
-                    writer.write(frame)
-                    frames += 1
-                said = [*reader.damage.words(), *writer.told.damage]
+        result = stylize_video(source, output, generator, looks)
     except MstError as error:
-        return {"refused": str(error)}
-    return {"frames": frames, "said": said}
+        return {"refused": error_line(error)}
+    return {"frames": result.frames, "said": result.damage}
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
+    generator = open_generator(find_bundle(), "fake")
     for name in sys.argv[2:]:
         signal.alarm(LIMIT)
         source = Path(name)
-        print(json.dumps({"file": name, **attempt(source, folder / f"{source.stem}.mkv")}), flush=True)
+        print(
+            json.dumps({"file": name, **attempt(source, folder / f"{source.stem}.mkv", generator)}),
+            flush=True,
+        )
         signal.alarm(0)
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
 from mst_deploy.errors import InputError
+from mst_deploy.video.damage import Rhythm
 from mst_deploy.video.reader import ReadOptions, VideoReader
 from mst_deploy.video.spans import Span
 from tests.clips import Clip, probe, write_clip, write_film
@@ -75,7 +77,8 @@ def check(found: list[dict[str, Any]], folder: Path) -> None:
         # The rest of a transport stream is a transport stream: nothing tells that there was more.
         if each["frames"] < FRAMES and (name.suffix, "truncated" in name.stem) != (".ts", True):
             assert each["said"], each
-    assert [path for path in (folder / "results").iterdir() if path.name.startswith(".")] == []
+    made = {f"{Path(each['file']).stem}.mkv" for each in found if "refused" not in each}
+    assert {path.name for path in (folder / "results").iterdir()} == made
 
 
 def test_damaged_files_are_refused_or_finished_in_words(sources: list[Path], tmp_path: Path) -> None:
@@ -122,3 +125,34 @@ def test_part_of_a_truncated_file_can_be_had(clip_folder: Path, tmp_path: Path) 
         VideoReader(tmp_path / "cut.mkv")
     with VideoReader(tmp_path / "cut.mkv", ReadOptions(span=Span(end=Fraction(2)))) as reader:
         assert len(list(reader)) == 50
+
+
+@pytest.mark.parametrize(
+    ("distances", "start", "lost"),
+    [
+        ([100] * 30, 0, 0),
+        ([100] * 20 + [400] + [100] * 20, 0, 3),
+        ([74, 146] * 20, 0, 0),  # a rate that varies
+        ([100] * 30, -300, 3),  # the first ones are not there
+        ([99, 101, 100] * 12, 0, 0),  # rounded to a coarse clock
+    ],
+)
+def test_gaps_are_losses_only_where_frames_are_evenly_spaced(
+    distances: list[int], start: int, lost: int
+) -> None:
+    rhythm, time = Rhythm(Fraction(100), start), 0
+    for distance in (0, *distances):
+        time += distance
+        rhythm.beat(time)
+    assert rhythm.missing(0) == lost
+    assert rhythm.missing(len(distances) + 1) == 0  # all that were announced came
+
+
+def test_a_variable_rate_is_not_called_damage(clip_folder: Path) -> None:
+    """Distances of a phone: a frame and a half and two thirds of one."""
+    times = tuple(int(time) for time in np.cumsum([740, 1460, 700] * 10))
+    source = write_clip(clip_folder / "phone.mp4", Clip(times=times, audio=0))
+    for span in (Span(), Span(end=Fraction(1, 2))):
+        with VideoReader(source, ReadOptions(span=span)) as reader:
+            list(reader)
+            assert reader.damage.words() == ()

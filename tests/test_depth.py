@@ -102,6 +102,8 @@ def test_hdr_in_eight_bits_is_refused(tmp_path: Path) -> None:
         copy(source, tmp_path / "out.mp4", codec="h264")
     with pytest.raises(OutputError, match="--sdr"):
         copy(source, tmp_path / "out%04d.png")
+    with pytest.raises(OutputError, match="y4m cannot say"):
+        copy(source, tmp_path / "out.y4m")
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 

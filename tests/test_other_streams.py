@@ -185,3 +185,25 @@ def test_cut_moves_everything_together(film: Path, tmp_path: Path) -> None:
 def test_subtitle_that_is_still_shown_at_the_cut_is_kept(film: Path, tmp_path: Path) -> None:
     copy(film, tmp_path / "out.mkv", span=Span(Fraction(1), None))
     assert [line[:2] for line in shown(tmp_path / "out.mkv")] == [(Fraction(0), Fraction(7, 10))]
+
+
+def timecodes(path: Path) -> list[str | None]:
+    with av.open(path) as container:
+        return [stream.metadata.get("timecode") for stream in container.streams if stream.type != "audio"]
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4"])
+def test_a_drop_frame_time_code_is_kept(suffix: str, tmp_path: Path) -> None:
+    """In mov and mp4 it has a track of its own, which the muxer makes anew."""
+    source = write_clip(tmp_path / f"in{suffix}", Clip(frames=8, timecode="01:00:00;02"))
+    assert copy(source, tmp_path / f"out{suffix}") == ()
+    assert timecodes(source) == timecodes(tmp_path / f"out{suffix}") == ["01:00:00;02"] * 2
+
+
+def test_a_time_code_goes_with_the_start_that_it_counts_from(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mov", Clip(frames=8, timecode="01:00:00;02"))
+    losses = copy(source, tmp_path / "out.mov", span=Span(Fraction(1, 10)))
+    assert any("time code" in loss for loss in losses)
+    assert timecodes(tmp_path / "out.mov") == [None]
+    assert copy(source, tmp_path / "head.mov", span=Span(end=Fraction(1, 10))) == ()
+    assert timecodes(tmp_path / "head.mov") == ["01:00:00;02"] * 2

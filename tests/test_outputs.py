@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -227,6 +228,54 @@ def test_y4m_through_pipes_is_exact(tmp_path: Path) -> None:
             luma = [frame.to_ndarray()[:48].astype(int) for frame in (a, b)]
             assert np.abs(luma[0] - luma[1]).max() <= 2
             assert a.pts == b.pts
+
+
+def test_y4m_has_the_rate_of_the_clip_and_says_what_it_cannot_hold(
+    small_clip: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    losses = copy(small_clip, tmp_path / "even.y4m")
+    assert (tmp_path / "even.y4m").read_bytes().startswith(b"YUV4MPEG2 W64 H48 F30000:1001 ")
+    assert not any("times" in loss for loss in losses)
+    assert probe(tmp_path / "even.y4m").times == probe(small_clip).times
+    uneven = write_clip(clip_folder / "uneven_y4m.mp4", Clip(times=(0, 500, 2502, 7007, 15015)))
+    losses = copy(uneven, tmp_path / "uneven.y4m")
+    assert any("y4m has an even rate" in loss for loss in losses)
+    assert len(probe(tmp_path / "uneven.y4m").times) == 5
+
+
+def test_a_reader_that_goes_away_is_one_line(small_clip: Path, tmp_path: Path) -> None:
+    """As with ``| head``: no traceback, neither from the muxer nor from Python's own end."""
+    options = ["-s", "zodiac", "--backend", "fake", "-o", "-"]
+    command = [sys.executable, "-m", "mst_deploy", "video", str(small_clip), *options]
+    for codec in ("raw", "h264"):
+        process = subprocess.Popen(
+            [*command, "--codec", codec], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b"mst: nobody reads the standard output any more\n"
+        process.stderr.close()
+        assert process.wait() == 1
+
+
+def test_a_terminal_is_spared(small_clip: Path) -> None:
+    master, terminal = os.openpty()
+    code = [sys.executable, "-c", PIPE, ""]
+    with small_clip.open("rb") as source:
+        done = subprocess.run(code, stdin=source, stdout=terminal, stderr=subprocess.PIPE, timeout=60)
+    os.close(terminal)
+    os.close(master)
+    assert b"the standard output is a terminal" in done.stderr
+
+
+def test_a_pipe_that_would_have_to_be_read_backwards_is_told(clip_folder: Path) -> None:
+    """The index of this mp4 is at its end, beyond what FFmpeg keeps of a pipe."""
+    clip = write_clip(clip_folder / "backwards.mp4", Clip(width=320, height=240, frames=60, audio=0))
+    done = subprocess.run(
+        [sys.executable, "-c", PIPE, ""], input=clip.read_bytes(), capture_output=True, timeout=60
+    )
+    assert b"the index of an mp4 or mov is often at its end" in done.stderr
 
 
 def test_rubbish_on_standard_input_is_refused() -> None:

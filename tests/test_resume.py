@@ -122,6 +122,16 @@ def test_kill_at_random_moments(
     assert list(tmp_path.iterdir()) == [output]
 
 
+@pytest.mark.slow
+def test_one_job_killed_twenty_times(long_clip: Path, undisturbed: tuple[Any, float], tmp_path: Path) -> None:
+    """Killed early enough that most of the kills find it at work, and late enough that it gets on."""
+    expected, seconds = undisturbed
+    moments = random.Random(20)
+    output = kill_and_go_on(long_clip, tmp_path, [moments.uniform(0, seconds / 3) for _ in range(20)])
+    assert everything(output) == expected
+    assert list(tmp_path.iterdir()) == [output]
+
+
 def test_parts_change_neither_frames_nor_times(
     long_clip: Path, undisturbed: tuple[Any, float], tmp_path: Path
 ) -> None:
@@ -297,6 +307,24 @@ def test_damaged_sound_is_told_by_the_job(
         generator = Breaking(bundle, RuntimeError(), 99)
         result = stylize_video(clip, tmp_path / name, generator, plain_looks(film), TEN)
         assert any("sound or subtitles had times that make no sense" in words for words in result.damage)
+
+
+@pytest.mark.parametrize(
+    ("name", "coding", "words"),
+    [
+        ("out.webm", EncodeOptions(), "webm files cannot hold audio stream 1"),
+        ("out.mov", EncodeOptions("vp9"), "cannot write vp9"),
+        ("out.mp4", EncodeOptions("prores"), "cannot write prores"),
+        ("out.avi", EncodeOptions(), "cannot write .*out.avi: unknown video type"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_first_frame(
+    name: str, coding: EncodeOptions, words: str, clip: Path, tmp_path: Path, bundle: Any, film: Any
+) -> None:
+    generator = Breaking(bundle, AssertionError("painted"), 0)
+    with pytest.raises(OutputError, match=words):
+        stylize_video(clip, tmp_path / name, generator, plain_looks(film), replace(TEN, encode=coding))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_job_on_another_input_is_refused(tmp_path: Path, bundle: Any, film: Any) -> None:

@@ -20,7 +20,8 @@ from mst_deploy.errors import InputError, InvalidArgument, OutputError
 from mst_deploy.jobs.job import JobOptions, stylize_video
 from mst_deploy.looks.looks import plain_looks
 from mst_deploy.pipeline import Size
-from mst_deploy.video.reader import Frame, VideoReader
+from mst_deploy.video.reader import Frame, ReadOptions, VideoReader
+from mst_deploy.video.spans import Span
 from mst_deploy.video.writer import EncodeOptions, VideoWriter, open_writer
 from tests.clips import NTSC, Clip, probe, write_clip
 
@@ -41,6 +42,10 @@ CLIPS = {
     "b_frames": Clip(options={"crf": "12", "bf": "3", "g": "12"}),
     "intra_444": Clip(pix_fmt="yuv444p"),
     "one_frame": Clip(frames=1, audio=0),
+    "bt2020": Clip(matrix=9),
+    "ten_bits": Clip(pix_fmt="yuv420p10le", frames=8),
+    "edit_list": Clip(times=tuple(range(-5005, 20 * 1001, 1001)), below_zero=True),
+    "drop_frame": Clip(timecode="01:00:00;02", frames=8),
 }
 
 
@@ -171,17 +176,67 @@ def test_colours_follow_the_standard(
     assert np.abs(found - colours).max() <= 2
 
 
-def test_colour_bars_survive_the_whole_path(tmp_path: Path, identity: Any, film: Any) -> None:
-    source = write_clip(
-        tmp_path / "in.mp4", Clip(matrix=6, frames=4, options={"crf": "1"}, pix_fmt="yuv444p")
-    )
-    run(source, tmp_path / "out.mkv", identity, film, options=EncodeOptions("ffv1"))
-    with VideoReader(source) as first, VideoReader(tmp_path / "out.mkv") as second:
+BARS = np.array(
+    [
+        [235, 235, 235],
+        [191, 191, 0],
+        [0, 191, 191],
+        [0, 191, 0],
+        [191, 0, 191],
+        [191, 0, 0],
+        [0, 0, 191],
+        [9, 9, 9],
+    ]
+)
+"""White, the six colours at 75 % (EBU), and nearly black."""
+LUMA = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
+"""Weights of red and blue, by H.273's number of the matrix."""
+
+
+def write_bars(path: Path, matrix: int, full: bool) -> Path:
+    """Bars 32 pixels wide in lossless 4:2:0, computed from the equations of the standards."""
+    red, blue = LUMA[matrix]
+    luma = BARS @ [red, 1 - red - blue, blue] / 255
+    chroma = [(BARS[:, at] / 255 - luma) / (2 * (1 - weight)) for at, weight in ((2, blue), (0, red))]
+    scale, base, swing = (255, 0, 255) if full else (219, 16, 224)
+    codes = [luma * scale + base, *(part * swing + 128 for part in chroma)]
+    rows = [np.clip(np.round(values), 0, 255).astype(np.uint8) for values in codes]
+    with av.open(path, "w") as container:
+        stream: Any = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32 * len(BARS), 64, "yuv420p"
+        context = stream.codec_context
+        context.colorspace = context.color_primaries = matrix
+        context.color_trc, context.color_range = {9: 14}.get(matrix, matrix), 2 if full else 1
+        planes = [np.repeat(np.repeat(rows[0], 32)[None], 64, axis=0).ravel()]
+        planes += [np.repeat(np.repeat(row, 16)[None], 32, axis=0).ravel() for row in rows[1:]]
+        frame = av.VideoFrame.from_ndarray(np.concatenate(planes).reshape(96, -1), format="yuv420p")
+        for index in range(3):
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "vp9", "prores", "ffv1", "raw"])
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("matrix", LUMA)
+def test_colour_bars_survive_the_whole_path(
+    matrix: int, full: bool, codec: str, tmp_path: Path, identity: Any, film: Any
+) -> None:
+    """Within 2/255 of the source, at the qualities that are used by default."""
+    source = write_bars(tmp_path / "in.mkv", matrix, full)
+    output = tmp_path / {"prores": "out.mov", "raw": "out.y4m"}.get(codec, "out.mkv")
+    run(source, output, identity, film, options=EncodeOptions(codec))
+    found = probe(output)
+    stored_full = full and codec != "prores"  # which is always read as limited
+    assert found.range == (2 if stored_full else 1)
+    # y4m has no tags: it is written in what readers take a small picture to be in
+    assert (found.matrix, found.primaries) == ((2, 2) if codec == "raw" else (matrix, matrix))
+    with VideoReader(source) as first, VideoReader(output) as second:
         for before, after in zip(first, second, strict=True):
-            # the output is 4:2:0: compare where colour is flat, inside the square
-            where = (slice(6, 10), slice(before.pts // 1001 + 4, before.pts // 1001 + 8))
-            difference = before.image[where].astype(int) - after.image[where].astype(int)
-            assert np.abs(difference).max() <= 2
+            middle = (slice(16, 48), slice(16, None, 32))
+            assert np.abs(before.image[middle].astype(int) - BARS).max() <= 2
+            assert np.abs(before.image[middle].astype(int) - after.image[middle]).max() <= 2
 
 
 @pytest.mark.parametrize(("text", "expected"), [("32x24", (32, 24)), ("24", (32, 24)), ("96", (128, 96))])
@@ -345,3 +400,28 @@ def test_memory_does_not_grow_with_length(clip_folder: Path, tmp_path: Path) -> 
         )
         peaks.append(int(done.stdout))  # kilobytes
     assert peaks[1] - peaks[0] < 40_000
+
+
+def test_a_picture_that_begins_before_zero_is_shown_whole(tmp_path: Path, identity: Any, film: Any) -> None:
+    """A transport stream may; players of mp4 would hide those frames. The sound moves with them."""
+    times = tuple(range(-5005, 20 * 1001, 1001))
+    source = write_clip(tmp_path / "in.ts", Clip(times=times, below_zero=True))
+    before = probe(source)
+    assert before.times[0] == Fraction(-5005, 30000)
+    for name in ("out.mp4", "out.mkv"):
+        run(source, tmp_path / name, identity, film)
+        after = probe(tmp_path / name)
+        unit = Fraction(1, 1000 if name == "out.mkv" else 90000)  # of the file's clock
+        for a, b in zip(after.times, before.times, strict=True):
+            assert abs(a - after.times[0] - (b - before.times[0])) <= unit
+        assert after.times[0] == 0
+        for (_, a, _), (_, b, _) in zip(after.audio, before.audio, strict=True):
+            assert abs(a - (b - before.times[0])) <= unit
+
+
+def test_a_cut_from_an_uneven_start_keeps_the_first_frame(clip_folder: Path) -> None:
+    """1001/30000 s is rounded up in the file's own word for it."""
+    clip = Clip(times=tuple(range(1001, 13 * 1001, 1001)), audio=0)
+    source = write_clip(clip_folder / "uneven.mp4", clip)
+    with VideoReader(source, ReadOptions(span=Span(end=Fraction(1)))) as reader:
+        assert len(list(reader)) == 12

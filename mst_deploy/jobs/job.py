@@ -13,7 +13,7 @@ from pathlib import Path
 from mst_deploy import __version__
 from mst_deploy.backends import Generator
 from mst_deploy.jobs.disk import check_before, expected_bytes
-from mst_deploy.jobs.segments import Output, Segmenting, open_output
+from mst_deploy.jobs.segments import Output, Segmenting, in_parts, open_output
 from mst_deploy.looks.looks import Looks
 from mst_deploy.looks.masks import open_mask
 from mst_deploy.pipeline import Painted, Planner, Size, depth_for, stylize_frames
@@ -21,7 +21,7 @@ from mst_deploy.stages import Line, Meter
 from mst_deploy.video.demuxing import PIPE
 from mst_deploy.video.info import Frame, ReadOptions, VideoInfo, resized
 from mst_deploy.video.reader import VideoReader
-from mst_deploy.video.writer import EncodeOptions, encoder_of
+from mst_deploy.video.writer import EncodeOptions, encoder_of, try_output
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,8 @@ def stylize_video(
         target = resized(info, *options.size.applied(info.width, info.height))
         planner = Planner(looks, target.width, target.height, info.time_base, mask)
         encoder = encoder_of(output, target, options.encode)
+        if in_parts(output, source):  # else the whole file is opened at once
+            try_output(output, target, options.encode)
         _tell_of_space(output, target, options, listener)
         _tell_of_hardware(info.decoder, encoder, options, listener)
         plan = Segmenting(
@@ -122,6 +124,8 @@ def stylize_video(
                 )
                 with closing(painted):
                     _write_all(painted, out, meter, listener)
+                with meter.working("encode"):
+                    out.close_part()
             with meter.working("join"):
                 out.finish()
         damage = reader.damage.words()

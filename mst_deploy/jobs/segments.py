@@ -124,6 +124,7 @@ class SegmentedOutput:
         return f"{len(self.journal.entries.parts):06d}{segment_suffix(self.options)}"
 
     def close_part(self) -> None:
+        """Code what the encoder still holds, and enter the part."""
         if self.writer is None:
             return
         name, frames = self.name, self.written - self.journal.entries.frames
@@ -167,9 +168,13 @@ class WholeOutput:
             self.open = unless_it_fails.pop_all()
         self.written += 1
 
-    def finish(self) -> None:
-        """Close the file and give it its name."""
+    def close_part(self) -> None:
+        """Code what the encoder still holds: the only part is the file."""
         self.open.close()
+
+    def finish(self) -> None:
+        """Give the file its name."""
+        self.close_part()
         if self.named:
             self.target.replace(self.path)
 

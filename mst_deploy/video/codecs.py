@@ -33,6 +33,10 @@ class Codec:
     """Shortest side in pixels."""
     bitrate: bool = True
     """Whether a bit rate can be asked for."""
+    full_range: bool = True
+    """Whether what it stores can be full range (0..255); else it is always read as limited."""
+    tags: bool = True
+    """Whether it can say which YUV it is in; else readers take the usual one."""
 
 
 CODECS = {
@@ -43,12 +47,13 @@ CODECS = {
                  hardware="av1_nvenc", smallest=8),
     "vp9": Codec("libvpx-vp9", 24, 63),
     "prores": Codec("prores_ks", plain="yuv422p10le", odd="yuv444p10le", deep="yuv422p10le",
-                    deep_odd="yuv444p10le", bitrate=False),
+                    deep_odd="yuv444p10le", bitrate=False, full_range=False),
     "ffv1": Codec("ffv1", plain="yuv444p", deep="yuv444p10le", deep_odd="yuv444p10le", bitrate=False),
     "gif": Codec("gif", plain="pal8", odd="pal8", bitrate=False),
     "webp": Codec("libwebp_anim", plain="bgra", odd="bgra", bitrate=False),
     "png": Codec("png", plain="rgb24", odd="rgb24", bitrate=False),
-    "raw": Codec("wrapped_avframe", odd="yuv444p", deep="yuv420p10le", deep_odd="yuv444p10le", bitrate=False),
+    "raw": Codec("wrapped_avframe", odd="yuv444p", deep="yuv420p10le", deep_odd="yuv444p10le", bitrate=False,
+                 tags=False),
 }  # fmt: skip
 """By the name that --codec takes. The default qualities show no loss."""
 

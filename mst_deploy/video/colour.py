@@ -84,7 +84,7 @@ class Mastering:
 def read_tags(frame: Any, path: Path) -> ColourTags:
     """Tags of a decoded frame, gaps filled in. Raises InputError for what would come out wrong."""
     transfer = int(frame.color_trc)
-    usual = BT709 if frame.height >= 720 else SMPTE170M
+    usual = usual_matrix(frame.height)
     matrix = int(frame.colorspace)
     if matrix in (UNSPECIFIED, RGB):
         matrix = usual
@@ -101,6 +101,11 @@ def read_tags(frame: Any, path: Path) -> ColourTags:
         primaries=_known(int(frame.color_primaries), like),
         transfer=_known(transfer, SMPTE170M if like == BT470BG else 14 if like == BT2020_NC else like),
     )
+
+
+def usual_matrix(height: int) -> int:
+    """What players take a picture of so many lines to be in when nothing is said."""
+    return BT709 if height >= 720 else SMPTE170M
 
 
 def _known(code: int, fallback: int) -> int:

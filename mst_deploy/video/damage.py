@@ -7,6 +7,8 @@ from fractions import Fraction
 
 RARE = 10
 """One gap in so many frames is damage; more of them are a variable frame rate."""
+EVEN = Fraction(1, 4)
+"""How far, in parts of the usual distance, two frames may be from it and still be evenly spaced."""
 SPARE = 2
 """Frames that an index may announce without any damage."""
 
@@ -38,7 +40,7 @@ class Damage:
                 (self.shown, f"{self.shown} damaged frame(s) were mended by the decoder"),
                 (self.moved, f"{self.moved} frame(s) had no usable time"),
                 (self.resized, f"{self.resized} frame(s) had another size and were scaled"),
-                (self.skipped, f"about {self.skipped} frame(s) seem to be missing"),
+                (self.skipped, f"about {self.skipped} frame(s) seem to be missing, unless its rate varies"),
                 (self.missing, f"the last {float(self.missing):.2f} s are missing"),
             )
             if count
@@ -48,29 +50,38 @@ class Damage:
 class Rhythm:
     """Watches the times of a stream: where nearly all frames are evenly spaced, a gap is a loss."""
 
-    def __init__(self, step: Fraction) -> None:
+    def __init__(self, step: Fraction, start: int | None = None) -> None:
         self.step = step
         """Usual distance of two frames, in units of their times."""
-        self.even = self.gaps = self.absent = 0
+        self.start = start
+        """When the first frame was announced, None if unknown or not asked for."""
+        self.even = self.uneven = self.gaps = self.absent = self.late = 0
         self.last: int | None = None
 
     def beat(self, time: int) -> None:
         """The next frame is shown at ``time``."""
+        if self.last is None and self.start is not None:
+            self.late = max(0, round((time - self.start) / self.step))
         if self.last is not None:
-            steps = round((time - self.last) / self.step)
+            distance = (time - self.last) / self.step
+            steps = round(distance)
             if steps > 1:
                 self.gaps += 1
                 self.absent += steps - 1
-            else:
+            elif abs(distance - 1) <= EVEN:
                 self.even += 1
+            else:
+                self.uneven += 1
         self.last = time
 
     def missing(self, announced: int, known: int = 0) -> int:
         """Frames that seem to be lost beside ``known`` ones.
 
-        ``announced`` is what the index says, 0 if it does not.
+        ``announced`` is what the index says, 0 if it does not; where all of them came, gaps are meant.
         """
-        frames = self.even + self.gaps + (self.last is not None)
-        in_gaps = self.absent if self.gaps * RARE <= self.even else 0
+        frames = self.even + self.uneven + self.gaps + (self.last is not None)
+        if announced and frames >= announced:
+            return 0
+        in_gaps = self.absent if max(self.gaps, self.uneven) * RARE <= self.even else 0
         short = announced - frames
-        return max(0, max(in_gaps, short if short > SPARE else 0) - known)
+        return max(0, max(in_gaps + self.late, short if short > SPARE else 0) - known)

@@ -51,7 +51,10 @@ def open_input(path: Path, *, hwaccel: HWAccel | None = None, rate: Fraction | N
     kind = container.format.name
     if kind == "tty" or kind.startswith("image2") or kind.endswith("_pipe"):
         container.close()
-        what = "text" if kind == "tty" else "a still picture (mst image takes those)"
+        what = {
+            "tty": "text",
+            "webp_pipe": "WebP, whose animations FFmpeg cannot read (mst image takes still ones)",
+        }.get(kind, "a still picture (mst image takes those)")
         raise InputError(f"cannot read {path} as a video: it is {what}; give a video file")
     return container
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -12,8 +13,8 @@ from av.video.reformatter import ColorRange, VideoReformatter
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # knows the processor
 
 from mst_deploy.errors import OutputError
-from mst_deploy.video.codecs import Coding
-from mst_deploy.video.colour import Mastering
+from mst_deploy.video.codecs import CODECS, Coding
+from mst_deploy.video.colour import LIMITED, Mastering, usual_matrix
 from mst_deploy.video.filters import Palettes
 from mst_deploy.video.info import Frame, VideoInfo
 from mst_deploy.video.reader import SCALING
@@ -66,6 +67,16 @@ class PictureEncoder:
         coded.pts, coded.time_base = picture.pts, picture.time_base
         coded.duration = picture.duration
         return coded  # type: ignore[no-any-return]
+
+
+def as_stored(source: VideoInfo, coding: Coding) -> VideoInfo:
+    """The source in the range and matrix that the codec can hold; colours stay what they are."""
+    codec, colour = CODECS[coding.codec], source.colour
+    if not codec.full_range:
+        colour = replace(colour, range=LIMITED)
+    if not codec.tags:
+        colour = replace(colour, matrix=usual_matrix(coded_size(source)[1]))
+    return replace(source, colour=colour)
 
 
 def add_stream(container: Any, source: VideoInfo, coding: Coding) -> Any:

@@ -76,8 +76,10 @@ class OtherStreams:
     def describe_picture(self, stream: Any) -> None:
         """Give the output's video stream the language, title and flags of the source's."""
         original = self.input.streams[self.source.stream_index]
-        words = original.metadata.items()
-        stream.metadata.update({k: v for k, v in words if not k.lower().startswith(OF_THE_CODING)})
+        words = {k: v for k, v in original.metadata.items() if not k.lower().startswith(OF_THE_CODING)}
+        if self.source.cut is not None and self.source.cut.start > 0 and words.pop("timecode", None):
+            self.not_kept.append("the time code (it counts from a start that was cut off)")
+        stream.metadata.update(words)
         stream.disposition = original.disposition
 
     @property
@@ -117,6 +119,8 @@ class OtherStreams:
         form = FORM.get(self.muxer)
         if self.muxer in PICTURES_ONLY:
             self.not_kept.append(f"{describe(stream)} ({self.muxer} holds pictures only)")
+        elif _comes_by_itself(stream, self.input):
+            return
         elif stream.type == "attachment":
             self._attach(stream.name or "attachment", stream.mimetype, stream.data, stream)
         elif is_cover(stream) and self.muxer == "matroska":
@@ -130,7 +134,7 @@ class OtherStreams:
             raise OutputError(
                 f"{self.muxer} files cannot hold {describe(stream)}; write to a .mkv file instead"
             )
-        elif not _comes_by_itself(stream, self.input, self.muxer):
+        else:
             self.not_kept.append(f"{describe(stream)} ({self.muxer} cannot hold it)")
 
     def _rewrite(self, stream: Any, form: str) -> None:
@@ -183,9 +187,8 @@ class OtherStreams:
             if stream.index not in self.routes:
                 stream.discard = Discard.all
         try:
-            if self.source.cut is not None:
-                start = max(Fraction(0), self.source.cut.start - LOOK_BACK)
-                self.input.seek(int(start * av.time_base))
+            if self.source.cut is not None and self.source.cut.start > LOOK_BACK:
+                self.input.seek(int((self.source.cut.start - LOOK_BACK) * av.time_base))
             yield from packets_of(self.input, *(self.input.streams[index] for index in self.routes))
         except av.FFmpegError as error:
             raise InputError(
@@ -275,7 +278,7 @@ def _is_text(stream: Any) -> bool:
     return stream.codec_context is not None and stream.codec_context.name in TEXT
 
 
-def _comes_by_itself(stream: Any, container: Any, muxer: str) -> bool:
+def _comes_by_itself(stream: Any, container: Any) -> bool:
     """Data tracks that a muxer makes anew from what was copied: chapter names and time codes."""
     if stream.type != "data":
         return False

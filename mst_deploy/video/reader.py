@@ -64,11 +64,12 @@ class VideoReader:
             self.stream.thread_type = "SLICE" if hwaccel else "AUTO"
             if self.options.span.end is None:
                 refuse_truncated(self.container, self.stream, path)
-            self.rhythm = Rhythm(1 / (self._rate_of_source() * Fraction(self.stream.time_base)))
+            step = 1 / (self._rate_of_source() * Fraction(self.stream.time_base))
+            self.rhythm = Rhythm(step, None if self.options.span.start else self.stream.start_time)
             self.discarded = 0
             self.pipe = Pipe(self.container) if path == PIPE else None
-            self.cut = _cut(self.options.span, self.container)
-            if self.cut is not None and path != PIPE:
+            self.cut = _cut(self.options.span, self.container, self.stream)
+            if self.cut is not None and self.cut.start > 0 and path != PIPE:
                 self._seek(self.cut.start)
             self.decoded = self._whole_frames()
             self.first = next(self.decoded, None)
@@ -143,10 +144,19 @@ class VideoReader:
                     self.damage.shown += frame.is_corrupt
                     yield frame
         except av.FFmpegError as error:
-            raise InputError(
-                f"{self.path} is damaged after frame {count} ({error.strerror}); "
-                "repair it, or cut it before that point with --end"
-            ) from error
+            raise InputError(self._broken_off(count, error)) from error
+
+    def _broken_off(self, count: int, error: av.FFmpegError) -> str:
+        """Why there are no more than ``count`` frames, in words."""
+        if self.path == PIPE and count == 0:
+            return (
+                f"standard input cannot be read as a stream ({error.strerror}): the index of an mp4 or mov "
+                "is often at its end; give the file itself, or pipe Matroska"
+            )
+        return (
+            f"{self.path} is damaged after frame {count} ({error.strerror}); "
+            "repair it, or cut it before that point with --end"
+        )
 
     def _packets(self) -> Iterator[Any]:
         """Packets of the picture; of a pipe, all others are put aside for the writer."""
@@ -320,11 +330,24 @@ def _timed(pictures: Iterator[av.VideoFrame], damage: Damage) -> Iterator[av.Vid
         yield picture
 
 
-def _cut(span: Span, container: Any) -> Cut | None:
-    if not span.cuts:
+def _cut(span: Span, container: Any, stream: Any) -> Cut | None:
+    """The wanted part on the clock of the file; None where all of it is wanted as it is.
+
+    Players of mp4 hide what comes before 0, so a picture that begins earlier makes 0 of the file's start.
+    """
+    begin = _begin(container, stream)
+    negative = begin < 0 and (stream.start_time or 0) < 0
+    if not span.cuts and not negative:
         return None
-    origin = max(Fraction(0), Fraction(container.start_time or 0, av.time_base))
+    origin = begin if negative else max(Fraction(0), begin)
     return Cut(origin + (span.start or 0), None if span.end is None else origin + span.end)
+
+
+def _begin(container: Any, picture: Any) -> Fraction:
+    """Where picture or sound begin, in seconds; the container's own word for it is rounded."""
+    streams = (picture, *container.streams.audio)
+    starts = [each.start_time * each.time_base for each in streams if each.start_time is not None]
+    return min(starts, default=Fraction(container.start_time or 0, av.time_base))
 
 
 def _depth(picture: av.VideoFrame) -> int:

@@ -1,9 +1,11 @@
-"""Numbered pictures as an output: ``out%06d.png``."""
+"""Outputs that have a rate but no times: numbered pictures (``out%06d.png``) and y4m."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -64,3 +66,31 @@ class SequenceWriter:
                     picture.replace(self.pattern.parent / picture.name)
         finally:
             shutil.rmtree(self.room, ignore_errors=True)
+
+
+class EvenTimes:
+    """Frames for a file that has no times, only a rate: y4m."""
+
+    def __init__(self, source: VideoInfo) -> None:
+        self.source = source
+        self.target = replace(source, time_base=1 / source.rate)
+        self.count, self.start, self.moved = 0, Fraction(0), Fraction(0)
+
+    def numbered(self, frame: Frame) -> Frame:
+        """The frame at the time that its number means."""
+        time = frame.pts * self.source.time_base
+        if self.count == 0:
+            self.start = time
+        self.moved = max(self.moved, abs(time - self.start - self.count / self.source.rate))
+        self.count += 1
+        return replace(frame, pts=self.count - 1, duration=1)
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Times that the numbers do not give, in words."""
+        if self.moved * self.source.rate <= Fraction(1, 2):
+            return ()
+        rate = f"{float(self.source.rate):.5g}"
+        return (
+            f"times (y4m has an even rate, here {rate} a second; off by up to {float(self.moved):.3g} s)",
+        )

@@ -7,18 +7,22 @@ container. Everything beside the picture is copied (:mod:`mst_deploy.video.other
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 
-from mst_deploy.errors import OutputError
+from mst_deploy.errors import MstError, OutputError
 from mst_deploy.files import replacing
 from mst_deploy.video.codecs import CODECS, Coding, EncodeOptions, coding_for, keeps_depth, segment_suffix
+from mst_deploy.video.colour import BT2020_NC
 from mst_deploy.video.containers import (
     CONTAINERS,
     FILMS,
@@ -32,6 +36,7 @@ from mst_deploy.video.demuxing import PIPE
 from mst_deploy.video.encoding import (
     PictureEncoder,
     add_stream,
+    as_stored,
     coded_size,
     holds_mastering,
     start,
@@ -39,12 +44,12 @@ from mst_deploy.video.encoding import (
 )
 from mst_deploy.video.info import Frame, VideoInfo, Written
 from mst_deploy.video.other_streams import OtherStreams, fits
-from mst_deploy.video.sequences import SequenceWriter
+from mst_deploy.video.sequences import EvenTimes, SequenceWriter
 
 __all__ = [
     "CODECS", "CONTAINERS", "EncodeOptions", "SequenceWriter", "VideoWriter", "Written", "coding_of",
     "default_suffix", "encoder_of", "join_segments", "joined_packets", "open_segment", "open_writer",
-    "segment_suffix",
+    "segment_suffix", "try_output",
 ]  # fmt: skip
 
 
@@ -54,9 +59,11 @@ class VideoWriter:
     def __init__(
         self, file: Any, muxer: str, source: VideoInfo, coding: Coding, *, others: bool = True
     ) -> None:
+        self.even = EvenTimes(source) if muxer == "yuv4mpegpipe" else None
+        source = as_stored(self.even.target if self.even else source, coding)
         self.source, self.coding = source, coding
         self.others: OtherStreams | None = None
-        options = muxer_options(muxer, source, index_in_front=others)
+        options = muxer_options(muxer, source, index_in_front=others and isinstance(file, Path))
         self.container = av.open(file, "w", format=muxer, container_options=options)
         try:
             stream = add_stream(self.container, source, coding)
@@ -72,10 +79,13 @@ class VideoWriter:
     @property
     def told(self) -> Written:
         """What is known of the file up to here."""
-        return _told(self.coding, self.source, self.others)
+        told = _told(self.coding, self.source, self.others)
+        return replace(told, not_kept=(*told.not_kept, *(self.even.losses if self.even else ())))
 
     def write(self, frame: Frame) -> None:
         """Encode one upright frame of the size that the source information says."""
+        if self.even:
+            frame = self.even.numbered(frame)
         if self.others:
             self.others.copy_until(frame.pts * self.source.time_base)
         self.container.mux(self.encoder.encode(frame))
@@ -116,6 +126,20 @@ def open_writer(
         yield writer
 
 
+def try_output(path: Path, source: VideoInfo, options: EncodeOptions) -> None:
+    """Write all but the packets into memory: what cannot be written shows before hours of work.
+
+    Raises OutputError, BackendError.
+    """
+    muxer, coding = muxer_of(path, options.codec), coding_of(path, source, options)
+    try:
+        writer = VideoWriter(io.BytesIO(), muxer, source, coding)
+    except av.FFmpegError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    with suppress(av.FFmpegError):  # some muxers want frames before they end
+        writer.close()
+
+
 @contextmanager
 def open_segment(path: Path, source: VideoInfo, options: EncodeOptions) -> Iterator[VideoWriter]:
     """A writer of the picture alone, for a part of a long job; :func:`join_segments` puts them together.
@@ -154,7 +178,7 @@ def join_segments(
             stack.enter_context(container)
             with av.open(segments[0]) as first:
                 stream = container.add_stream_from_template(first.streams.video[0], opaque=True)
-            tag_stream(stream, source, coding.codec, muxer)
+            tag_stream(stream, as_stored(source, coding), coding.codec, muxer)
             others = _with_others(container, muxer, source, stream)
             stack.callback(others.close)
             for packet in joined_packets(segments):
@@ -193,11 +217,19 @@ def default_suffix(info: VideoInfo) -> str:
 class Unseekable:
     """Standard output as a muxer should see it: bytes go out and never come back."""
 
+    def __init__(self) -> None:
+        if sys.stdout.isatty():
+            raise OutputError(
+                "the standard output is a terminal, which cannot show a video; send it to a file or a "
+                "program (> out.mkv, | ...), or name a file with -o"
+            )
+
     def write(self, data: bytes) -> int:
         """Raises OutputError when nobody reads any more."""
         try:
             return sys.stdout.buffer.write(data)
         except BrokenPipeError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
             raise OutputError("nobody reads the standard output any more") from error
 
     def close(self) -> None:
@@ -209,17 +241,20 @@ class Unseekable:
 def _opened(
     file: Any, name: str, muxer: str, source: VideoInfo, coding: Coding, *, others: bool = True
 ) -> Iterator[VideoWriter]:
-    with ExitStack() as stack:
+    try:
+        writer = VideoWriter(file, muxer, source, coding, others=others)
         try:
-            writer = VideoWriter(file, muxer, source, coding, others=others)
-            stack.callback(writer.close)
             yield writer
             writer.finish()
-            stack.close()
-            if isinstance(file, Unseekable):
-                file.close()
-        except av.FFmpegError as error:
-            raise OutputError(f"cannot write {name}: {error.strerror or error}") from error
+        except BaseException:
+            with suppress(av.FFmpegError, MstError):  # the first error is the one to tell
+                writer.close()
+            raise
+        writer.close()
+        if isinstance(file, Unseekable):
+            file.close()
+    except av.FFmpegError as error:
+        raise OutputError(f"cannot write {name}: {error.strerror or error}") from error
 
 
 def coding_of(path: Path, source: VideoInfo, options: EncodeOptions) -> Coding:
@@ -233,12 +268,20 @@ def coding_of(path: Path, source: VideoInfo, options: EncodeOptions) -> Coding:
             f"{source.path} is HDR ({source.colour.hdr}), and {chosen.codec} is written in 8 bits; "
             "use --codec hevc or av1, or --sdr"
         )
+    if source.colour.hdr and not chosen.known.tags:
+        raise OutputError(
+            f"{source.path} is HDR ({source.colour.hdr}), which y4m cannot say of itself; use --sdr, or a "
+            ".mkv file"
+        )
     return coding_for(chosen, *coded_size(source), source.depth)
 
 
 def encoder_of(path: Path, source: VideoInfo, options: EncodeOptions) -> str:
     """Name of what codes this output. Raises OutputError, BackendError."""
-    return path.suffix[1:].lower() if is_sequence(path) else coding_of(path, source, options).encoder
+    if is_sequence(path):
+        return path.suffix[1:].lower()
+    muxer_of(path, options.codec)  # refuses a suffix that nothing is written to
+    return coding_of(path, source, options).encoder
 
 
 def _told(coding: Coding, source: VideoInfo, others: OtherStreams | None) -> Written:
@@ -249,6 +292,8 @@ def _told(coding: Coding, source: VideoInfo, others: OtherStreams | None) -> Wri
 def _losses_of_coding(coding: Coding, source: VideoInfo) -> Iterator[str]:
     if source.depth > 8 and CODECS[coding.codec].deep is None:
         yield f"{source.depth}-bit colour ({coding.codec} is written in 8 bits; hevc and av1 keep 10)"
+    if not CODECS[coding.codec].tags and source.colour.primaries == BT2020_NC:
+        yield "the primaries of BT.2020 (y4m cannot name them)"
     if source.mastering is not None and not holds_mastering(coding):
         yield f"data on the mastering display ({coding.encoder} is not told)"
     if coding.codec == "gif":
