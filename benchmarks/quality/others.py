@@ -59,9 +59,9 @@ def main(
                 save_image(target, np.asarray(pixels.numpy(), np.uint8))
             made.append(type(pair)(pair.content, pair.style, target, pair.group))
             tell(done)
-    write_pairs(output.with_suffix(".csv"), made)
-    print(f"{len(made)} results in {output}, pairs in {output.with_suffix('.csv')}, "
-          f"{time.monotonic() - started:.1f} s")  # fmt: skip
+    listed = output.with_name(f"{output.name}.csv")
+    write_pairs(listed, made)
+    print(f"{len(made)} results in {output}, pairs in {listed}, {time.monotonic() - started:.1f} s")
 
 
 if __name__ == "__main__":
