@@ -1,11 +1,12 @@
-"""Make docs/proof.md's tables and pictures: the shipped models beside other systems.
+"""Make the tables and pictures of docs/evaluation.md: the shipped models beside other systems.
 
-    python docs/make_proof.py frontier --ours base=REPORT,REPORT,... --others REPORT --others REPORT ...
-    python docs/make_proof.py flicker --clips CLIPS.json --reference magenta
-    python docs/make_proof.py sheet --pictures SET --system base=FOLDER --system Magenta=FOLDER ...
+    python docs/make_evaluation.py collect base=REPORT lite=REPORT magenta=REPORT ...
+    python docs/make_evaluation.py frontier --ours base=REPORT,REPORT,... --others REPORT --others REPORT ...
+    python docs/make_evaluation.py flicker --clips CLIPS.json --reference magenta
+    python docs/make_evaluation.py sheet --pictures SET --system base=FOLDER --system Magenta=FOLDER ...
 
 Reports are folders written by ``mst eval``, one for each strength; CLIPS.json is written by
-``python -m mst_deploy.benchmarks.quality.clips``. Figures go to docs/proof.json.
+``python -m mst_deploy.benchmarks.quality.clips``. Figures go to docs/evaluation_systems.json.
 """
 
 from __future__ import annotations
@@ -30,13 +31,16 @@ from matplotlib import pyplot as plt
 
 HERE = Path(__file__).parent
 GAP = 6  # white pixels between cells
+KEPT = ("system", "model_id", "precision", "backend", "strength", "made_at", "summary", "nets", "device",
+        "seconds_stylising", "seconds_measuring", "versions")  # fmt: skip
+"""Of a report; the rest are folders of the machine that measured."""
 
 app = typer.Typer(help=__doc__, add_completion=False)
 
 
 def keep(name: str, figures: Any) -> None:
-    """Put figures under a name into proof.json."""
-    file = HERE / "proof.json"
+    """Put figures under a name into evaluation_systems.json."""
+    file = HERE / "evaluation_systems.json"
     known = json.loads(file.read_text()) if file.exists() else {}
     file.write_text(json.dumps({**known, name: figures}, indent=1) + "\n")
 
@@ -59,6 +63,29 @@ def named(text: str) -> tuple[str, list[Path]]:
 
 def mean(points: list[Point]) -> Point:
     return Point(sum(p.cost for p in points) / len(points), sum(p.style for p in points) / len(points))
+
+
+@app.command()
+def collect(reports: Annotated[list[str], typer.Argument(help="NAME=REPORT: folders of mst eval.")]) -> None:
+    """Put reports into evaluation.json, and print the table of evaluation.md."""
+    file = HERE / "evaluation.json"
+    known = json.loads(file.read_text())
+    names = []
+    for name, (folder,) in map(named, reports):
+        facts = json.loads((folder / "report.json").read_text())
+        known[name] = {key: facts[key] for key in KEPT if key in facts}
+        names.append(name)
+    file.write_text(json.dumps(known, indent=1) + "\n")
+    means = {name: known[name]["summary"]["means"] for name in names}
+    print(f"| | {' | '.join(names)} |\n" + "|---" * (len(names) + 1) + "|")
+    for figure in means[names[0]]:
+        cells = [
+            f"{m[figure]['mean']:.3f} ({m[figure]['low']:.3f} .. {m[figure]['high']:.3f})"
+            if figure in m
+            else ""
+            for m in means.values()
+        ]
+        print(f"| {figure} | {' | '.join(cells)} |")
 
 
 @app.command()
@@ -88,7 +115,7 @@ def frontier(
              ylabel="style distance, relu1_1 .. relu4_1 (less is better)")  # fmt: skip
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    figure.savefig(HERE / "proof_frontier.png", dpi=110)
+    figure.savefig(HERE / "evaluation_frontier.png", dpi=110)
     keep("means by strength", means)
     keep("style at equal content", table)
     print("| | pairs won | style, ours | style, theirs |\n|---|---|---|---|")
@@ -138,7 +165,7 @@ def flicker(
 def sheet(
     pictures: Annotated[Path, typer.Option(help="Set written by mst eval model.")],
     system: Annotated[list[str], typer.Option(help="NAME=FOLDER of results, in the order of the columns.")],
-    output: Path = HERE / "proof_sheet.jpg",
+    output: Path = HERE / "evaluation_sheet.jpg",
 ) -> None:
     """Photograph, artwork, and what every system made of them, one pair a row."""
     rows: list[list[Image]] = []
