@@ -1,13 +1,12 @@
 """Does a long clip need more memory than a short one: ``python -m mst_deploy.benchmarks.memory``.
 
 Clips of tiny frames go through whole jobs in processes of their own, with the fake model: what grows
-could only be the video path. Peak resident memory of each goes to stdout as JSON.
+could only be the video path. Peak resident memory of each goes to stdout as JSON, and to a file with -o.
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import numpy as np
 import typer
 
 from mst_deploy.backends import open_generator
+from mst_deploy.benchmarks.machine import birth_certificate, peak_memory
 from mst_deploy.jobs.job import stylize_video
 from mst_deploy.looks.looks import plain_looks
 from mst_deploy.shipped import find_bundle
@@ -53,11 +53,10 @@ def one_job(source: Path, output: Path) -> dict[str, Any]:
     started = time.perf_counter()
     with open_generator(find_bundle(), "fake") as generator:
         result = stylize_video(source, output, generator, plain_looks(generator.manifest.layout.identity()))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 1 / 1024)
     return {
         "frames": result.frames,
         "seconds": round(time.perf_counter() - started, 1),
-        "peak_mib": round(peak / 2**20, 1),
+        "peak_mib": round(peak_memory(), 1),  # of this program alone: getrusage would count its parent too
     }
 
 
@@ -66,12 +65,14 @@ def main(
     width: Annotated[int, typer.Option(min=8)] = 64,
     height: Annotated[int, typer.Option(min=8)] = 48,
     rate: Annotated[int, typer.Option(min=1, help="Frames a second.")] = 25,
+    suffix: Annotated[str, typer.Option(help="Kind of file that is read and written.")] = ".mp4",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the JSON here too.")] = None,
 ) -> None:
     """Measure the peak memory of jobs of several lengths."""
-    rows = []
+    rows, started = [], birth_certificate()
     with tempfile.TemporaryDirectory() as folder:
         for length in minutes:
-            clip = make_clip(Path(folder) / f"{length:g}.mp4", 60 * length, (width, height), rate)
+            clip = make_clip(Path(folder) / f"{length:g}{suffix}", 60 * length, (width, height), rate)
             code = (
                 f"from {__spec__.name} import one_job; import json, pathlib, sys; "
                 "print(json.dumps(one_job(*map(pathlib.Path, sys.argv[1:]))))"
@@ -80,8 +81,13 @@ def main(
                 [sys.executable, "-c", code, clip, clip.with_name(f"out-{clip.name}")],
                 stdout=subprocess.PIPE, text=True, check=True,
             )  # fmt: skip
-            rows.append({"minutes": length, "size": f"{width}x{height}", **json.loads(done.stdout)})
-    print(json.dumps({"memory": rows}, indent=2))
+            rows.append(
+                {"minutes": length, "size": f"{width}x{height}", "suffix": suffix, **json.loads(done.stdout)}
+            )
+    text = json.dumps({**started, "memory": rows}, indent=2)
+    print(text)
+    if output is not None:
+        output.write_text(f"{text}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

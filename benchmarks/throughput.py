@@ -2,14 +2,12 @@
 
 For every size: the generator alone, the conversions between the codec's YUV planes and RGB alone, and a
 whole job from file to file with the share of the time that each of its stages worked. A clip of noise
-and motion is made first. JSON goes to stdout; a published figure needs an idle machine.
+and motion is made first. JSON goes to stdout, with -o to a file too. What is published needs an idle machine.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -20,10 +18,9 @@ import numpy as np
 import typer
 from av.video.reformatter import VideoReformatter
 
-from mst_deploy import __version__
 from mst_deploy.backends import Generator, open_generator
+from mst_deploy.benchmarks.machine import Load, birth_certificate, others_load
 from mst_deploy.console import progress
-from mst_deploy.doctor import gpu_name, version
 from mst_deploy.jobs.job import JobOptions, Listener, stylize_video
 from mst_deploy.looks.looks import plain_looks
 from mst_deploy.options import BackendOption, DeviceOption, ModelOption, run_alone
@@ -117,10 +114,12 @@ def main(
     model: ModelOption = None,
     backend: BackendOption = "onnxrt",
     device: DeviceOption = "auto",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the JSON here too.")] = None,
 ) -> None:
     """Measure generator, conversions and the whole path at several sizes."""
-    options = JobOptions(encode=EncodeOptions(codec), batch=batch)
+    options, started = JobOptions(encode=EncodeOptions(codec), batch=batch), birth_certificate()
     with (
+        others_load() as load,
         open_generator(find_bundle(model), backend, device) as generator,
         tempfile.TemporaryDirectory() as folder,
     ):
@@ -130,16 +129,15 @@ def main(
             rows.append(measure(generator, size, frames, options, clip))
         where = {"backend": backend, "device": generator.device, "codec": codec,
                  "model": generator.manifest.name, "precision": generator.manifest.precision}  # fmt: skip
-    machine = {
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "gpu": gpu_name(),
-        "mst-deploy": __version__,
-        "onnxruntime": version("onnxruntime-gpu") or version("onnxruntime"),
-        "av": version("av"),
-    }
-    print(json.dumps({**where, "machine": machine, "throughput": rows}, indent=2))
+    text = json.dumps({**started, **where, "others_load": _rounded(load), "throughput": rows}, indent=2)
+    print(text)
+    if output is not None:
+        output.write_text(f"{text}\n", encoding="utf-8")
+
+
+def _rounded(load: Load) -> float | None:
+    """The share of the machine that other programs used meanwhile; None where nobody knows."""
+    return None if load.share is None else round(load.share, 3)
 
 
 if __name__ == "__main__":

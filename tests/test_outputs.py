@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import subprocess
 import sys
 from fractions import Fraction
@@ -156,6 +157,30 @@ def test_numbered_pictures_go_out_and_come_back(small_clip: Path, tmp_path: Path
             assert a.pts * first.info.time_base == b.pts * second.info.time_base
     copy(pattern, tmp_path / "out.mp4", rate=NTSC)
     assert probe(tmp_path / "out.mp4").times == probe(small_clip).times
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "bmp", "tif"])
+def test_numbered_pictures_of_other_kinds(suffix: str, small_clip: Path, tmp_path: Path) -> None:
+    pattern = tmp_path / f"out%04d.{suffix}"
+    copy(small_clip, pattern)
+    copy(pattern, tmp_path / "out.mp4", rate=NTSC)
+    assert probe(tmp_path / "out.mp4").times == probe(small_clip).times
+
+
+def test_photographs_that_say_how_they_are_turned(tmp_path: Path) -> None:
+    """Orientation 6 of EXIF: the camera was held upright."""
+    orientation = struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, 0x112, 3, 1, 6, 0, 0)
+    exif = b"Exif\0\0" + orientation
+    for number in (1, 2):
+        done, data = cv2.imencode(".jpg", picture(64, 48, number))
+        assert done
+        head = b"\xff\xd8\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+        (tmp_path / f"{number}.jpg").write_bytes(head + bytes(data)[2:])
+    copy(tmp_path / "%d.jpg", tmp_path / "out.mp4")
+    with VideoReader(tmp_path / "%d.jpg") as first, VideoReader(tmp_path / "out.mp4") as second:
+        assert (first.info.width, first.info.height) == (second.info.width, second.info.height) == (48, 64)
+        for a, b in zip(first, second, strict=True):
+            assert np.abs(a.image.astype(int) - b.image).mean() < 4
 
 
 def test_failing_sequence_leaves_nothing(small_clip: Path, tmp_path: Path) -> None:

@@ -197,11 +197,15 @@ def parse_rate(text: str | None) -> Fraction | None:
     return rate
 
 
+def _resumed(facts: dict[str, Any]) -> str:
+    return f" ({facts['resumed']} of them before)" if facts["resumed"] else ""
+
+
 def _tell(done: list[dict[str, Any]], *, as_json: bool, quiet: bool, many: bool) -> None:
     from mst_deploy.console import answer, say
 
     lines = [
-        f"{facts['output']}  {facts['frames']} frames, {facts['width']}x{facts['height']}, "
+        f"{facts['output']}  {facts['frames']} frames{_resumed(facts)}, {facts['width']}x{facts['height']}, "
         f"{facts['seconds']:.1f} s ({facts['fps']:.1f} fps, {facts['device']}; limit: {facts['limit']}, "
         f"busy {facts['stages'].get(facts['limit'], 0):.0%} of the time)"
         for facts in done

@@ -355,13 +355,25 @@ def _depth(picture: av.VideoFrame) -> int:
 
 
 def _side_data(picture: av.VideoFrame, kind: Any) -> bytes | None:
-    data: Any = picture.side_data.get(kind)
+    try:
+        data: Any = picture.side_data.get(kind)
+    except ValueError:  # PyAV reads all or none, and does not know every kind: EXIF of photographs is one
+        return None
     return None if data is None else bytes(data)
 
 
 def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
     data = _side_data(picture, SideData.DISPLAYMATRIX)
-    return None if data is None else struct.unpack("=9i", data)
+    if data is not None:
+        return struct.unpack("=9i", data)
+    return _turned(round(picture.rotation / 90) % 4) if picture.rotation else None
+
+
+def _turned(quarters: int) -> tuple[int, ...]:
+    """Display matrix of so many quarter turns counter-clockwise: 16.16, the last one 2.30."""
+    cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters]
+    one = 1 << 16
+    return (one * cosine, -one * sine, 0, one * sine, one * cosine, 0, 0, 0, 1 << 30)
 
 
 def _mastering(picture: av.VideoFrame) -> Mastering | None:
