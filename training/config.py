@@ -22,9 +22,9 @@ class Stage:
 
 
 DEFAULT_STAGES = (
-    Stage(until=0.60, crop=128, batch=4, style_weight=12.0),
-    Stage(until=0.95, crop=192, batch=3, style_weight=12.0),
-    Stage(until=1.0, crop=256, batch=2, style_weight=12.0),
+    Stage(until=0.45, crop=128, batch=4, style_weight=15.0),
+    Stage(until=0.85, crop=192, batch=3, style_weight=15.0),
+    Stage(until=1.0, crop=256, batch=2, style_weight=15.0),
 )
 
 # Movements whose pictures are recognised by strokes and colour. They are drawn more often, because
@@ -65,7 +65,7 @@ class TrainConfig:
     """Of the running average of the weights that is saved as the result; 0 saves the last weights."""
     content_weight: float = 1.0
     tv_weight: float = 0.5
-    temporal_weight: float = 0.0
+    temporal_weight: float = 150.0
     """Of the flicker under small shifts and noise; above 0 each step stylises a second window."""
     temporal_shift: int = 6
     """Largest shift in pixels, each way."""
@@ -149,6 +149,7 @@ DECK = TrainConfig(
     expressive_weight=1.0,
     style_zoom=1.0,
     foretell_steps=0,
+    temporal_weight=0.0,
 )
 """The published recipe: Adam at 1e-4, batches of 32, 80 epochs, crops of 128 then 256. It says nothing of
 the weights of the losses; those are ours, as is the relative form of the style loss."""
@@ -159,6 +160,7 @@ ENCODER = TrainConfig(
     learning_rate=1e-4,
     train_trunk=True,
     style_views=1000,
+    temporal_weight=0.0,
 )
 """The second phase: the generator is frozen, the whole style encoder follows it at a small step."""
 

@@ -166,7 +166,7 @@ def test_johnson_takes_one_style() -> None:
 
 def test_stages_follow_progress() -> None:
     config = TrainConfig()
-    assert [config.stage_at(p).crop for p in (0.0, 0.59, 0.6, 0.94, 0.95, 1.0)] == [
+    assert [config.stage_at(p).crop for p in (0.0, 0.44, 0.45, 0.84, 0.85, 1.0)] == [
         128,
         128,
         192,

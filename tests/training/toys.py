@@ -30,6 +30,7 @@ CONFIG = TrainConfig(
     style_views=2,
     warmup_steps=2,
     foretell_steps=5,
+    temporal_weight=0.0,
     precision="fp32",
 )
 
