@@ -96,9 +96,7 @@ def test_extreme_pictures_are_painted_as_pytorch_paints_them(
 
 
 @pytest.mark.parametrize("name", ["black", "white"])
-def test_flat_pictures_get_the_same_colour_everywhere(
-    shipped: Bundle, networks: Networks, name: str
-) -> None:
+def test_flat_pictures_get_the_same_colour_everywhere(shipped: Bundle, networks: Networks, name: str) -> None:
     """In a flat map there is nothing to normalise but rounding, so its texture is each runtime's own."""
     found, wanted = painted_twice(shipped, networks, EXTREMES[name])
     difference = found.mean(axis=(0, 1)) - wanted.mean(axis=(0, 1))
