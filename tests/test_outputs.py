@@ -16,7 +16,10 @@ import cv2
 import numpy as np
 import pytest
 
+from mst_deploy.cli.tasks import Task, tell_losses
 from mst_deploy.errors import BackendError, InputError, InvalidArgument, OutputError
+from mst_deploy.jobs.job import JobOptions
+from mst_deploy.pipeline import Size
 from mst_deploy.video.codecs import parse_bitrate
 from mst_deploy.video.reader import ReadOptions, VideoReader
 from mst_deploy.video.spans import Span, parse_time
@@ -372,3 +375,23 @@ def test_auto_falls_back_and_says_what_was_used(small_clip: Path, tmp_path: Path
         used = (reader.info.decoder, writer.coding.encoder)
     assert used == (("h264 (cuda)", "h264_nvenc") if device_opens() else ("h264", "libx264"))
     assert probe(tmp_path / "out.mp4").times == probe(small_clip).times
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "said"),
+    [
+        ("out.mp4", None, True),
+        ("out.webm", None, True),
+        ("out.mp4", "av1", False),
+        ("out.gif", None, False),
+        ("out.webp", None, False),
+        ("out%04d.jpg", None, False),
+    ],
+)
+def test_odd_sizes_are_told_where_players_may_not_show_them(
+    name: str, codec: str | None, said: bool, small_clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with VideoReader(small_clip) as reader:
+        task = Task(small_clip, Path(name), reader.info)
+    tell_losses(task, JobOptions(size=Size(17, 23), encode=EncodeOptions(codec)), quiet=False)
+    assert ("17x23 is odd" in capsys.readouterr().err) == said

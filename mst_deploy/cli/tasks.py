@@ -114,11 +114,14 @@ def _is_wanted(task: Task, options: JobOptions, quiet: bool) -> bool:
 
 def tell_losses(task: Task, options: JobOptions, quiet: bool) -> None:
     from mst_deploy.console import say
+    from mst_deploy.video.codecs import codec_of
+    from mst_deploy.video.containers import is_sequence
 
     if task.info is None:
         return
     width, height = options.size.applied(task.info.width, task.info.height)
-    if (width % 2 or height % 2) and options.encode.codec in (None, "h264", "hevc", "vp9"):
+    subsampled = codec_of(task.target, options.encode) in (None, "h264", "hevc", "vp9")
+    if (width % 2 or height % 2) and subsampled and not is_sequence(task.target):
         say(
             f"note: {width}x{height} is odd, so the colour is written in 4:4:4, which some players "
             f"cannot show; --size {width + width % 2}x{height + height % 2} avoids it",
