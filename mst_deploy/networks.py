@@ -326,17 +326,17 @@ def linear32(layer: nn.Linear, x: Tensor) -> Tensor:
 
 def moments(features: Tensor) -> Tensor:
     """Mean and standard deviation of every channel: (N, C, H, W) -> (N, 2C) float32."""
-    flat = features.float().flatten(2)
-    mean = flat.mean(dim=2, keepdim=True)
-    deviation = ((flat - mean).square().mean(dim=2) + 1e-6).sqrt()
-    return torch.cat([mean[:, :, 0], deviation], dim=1)
+    features = features.float()
+    mean = features.mean(dim=(2, 3), keepdim=True)
+    deviation = ((features - mean).square().mean(dim=(2, 3)) + 1e-6).sqrt()
+    return torch.cat([mean[:, :, 0, 0], deviation], dim=1)
 
 
 def colour_covariances(images: Tensor) -> Tensor:
     """Of red and green, red and blue, green and blue: (N, 3, H, W) -> (N, 3) float32."""
-    flat = images.float().flatten(2)
-    flat = flat - flat.mean(dim=2, keepdim=True)
-    return (flat[:, [0, 0, 1]] * flat[:, [1, 2, 2]]).mean(dim=2)
+    images = images.float()
+    centred = images - images.mean(dim=(2, 3), keepdim=True)
+    return (centred[:, [0, 0, 1]] * centred[:, [1, 2, 2]]).mean(dim=(2, 3))
 
 
 def count_multiply_adds(config: NetworkConfig) -> float:
