@@ -24,13 +24,13 @@ import typer
 
 from mst_deploy.benchmarks.quality.frontier import Point, compare, cost_at
 from mst_deploy.benchmarks.quality.sets import PAIRS, ROLES, read_pairs
-from mst_deploy.images import Image, load_image, save_image
+from mst_deploy.images import Image, load_image, resize, save_image
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 HERE = Path(__file__).parent
-GAP = 6  # white pixels between cells
+GAP, CELL = 6, 276  # white pixels between cells, and side of a cell
 KEPT = ("system", "model_id", "precision", "backend", "strength", "made_at", "summary", "nets", "device",
         "seconds_stylising", "seconds_measuring", "versions")  # fmt: skip
 """Of a report; the rest are folders of the machine that measured."""
@@ -173,7 +173,7 @@ def sheet(
         cells = [load_image(pair.content), load_image(pair.style)]
         for _, (folder,) in map(named, system):
             cells.append(load_image(folder / pair.name))
-        rows.append(cells)
+        rows.append([resize(cell, CELL, CELL) for cell in cells])
     padded = [
         np.concatenate(
             [np.pad(cell, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for cell in row], axis=1
