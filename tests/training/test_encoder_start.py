@@ -58,7 +58,7 @@ def test_imitated_film_rows_are_the_teachers() -> None:
 
 
 def test_taken_over_generator_keeps_what_it_draws() -> None:
-    trainer = make_trainer()
+    trainer = make_trainer(replace(CONFIG, foretell_steps=0))  # three toy styles are too few to foretell well
     teacher = new_networks(CONFIG.network)
     assert teacher.encoder is not None
     networks = fresh_networks(CONFIG, None, teacher)
@@ -74,7 +74,7 @@ def test_taken_over_generator_keeps_what_it_draws() -> None:
         found = torch.cat([encoder(view)[1] for view in views])
         wanted = torch.cat([teacher.encoder(view)[1] for view in views])
     spread = (wanted - wanted.mean(dim=0)).norm()
-    assert (found - wanted).norm() < 0.2 * spread
+    assert (found - wanted).norm() < 0.05 * spread
 
 
 def test_generator_of_another_size_is_refused() -> None:
