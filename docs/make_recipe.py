@@ -33,6 +33,7 @@ HELD_OUT = HERE.parent / "training" / "held_out.txt"
 SIDE = 256
 PHOTOS = 800
 HIDDEN = 512
+MIXTURES = 64
 FEW = 2  # views of each artwork in the smaller set
 
 
@@ -60,6 +61,14 @@ CHOICES = {
     "the same in 260 steps": Choice(EARLY, 1, steps=260),
     "the same, 8 views of each artwork": Choice(EARLY, 1, VIEWS),
     "two hidden layers, 8 views": Choice(EARLY, 2, VIEWS),
+    "the same, 12,000 steps": Choice(EARLY, 2, VIEWS, steps=12_000),
+    "and covariances of 2b": Choice((*EARLY, "Conv2d_2b_3x3 covariances"), 2, VIEWS),
+    "and covariances of 2b, 4a": Choice(
+        (*EARLY, "Conv2d_2b_3x3 covariances", "Conv2d_4a_3x3 covariances"), 2, VIEWS
+    ),
+    "and covariances of 2b, 4a, 5d": Choice(
+        (*EARLY, "Conv2d_2b_3x3 covariances", "Conv2d_4a_3x3 covariances", "Mixed_5d covariances"), 2, VIEWS
+    ),
 }
 
 app = typer.Typer(help=__doc__, add_completion=False)
@@ -106,6 +115,19 @@ def summaries_of(encoder: StyleEncoder, image: Tensor) -> Iterator[tuple[str, Te
     for name, features in zip(STAGES, encoder.trunk.stages(image * 2 - 1), strict=True):
         yield name, moments(features)
         yield f"{name} mean", features.float().mean(dim=(2, 3))
+        yield f"{name} covariances", covariances(features)
+
+
+def covariances(features: Tensor) -> Tensor:
+    """Of MIXTURES fixed random mixtures of the channels: (N, C, H, W) -> (N, M (M + 1) / 2) float32."""
+    flat = features.float().flatten(2)
+    count = min(MIXTURES, flat.shape[1])
+    fixed = torch.Generator().manual_seed(0)
+    mixing = torch.linalg.qr(torch.randn(flat.shape[1], count, generator=fixed)).Q.T  # (M, C)
+    mixed = mixing @ (flat - flat.mean(dim=2, keepdim=True))
+    products = mixed @ mixed.transpose(1, 2) / flat.shape[2]
+    upper = torch.triu_indices(count, count)
+    return products[:, upper[0], upper[1]]
 
 
 @torch.no_grad()

@@ -31,13 +31,19 @@ def gram(features: Tensor) -> Tensor:
     return torch.bmm(scaled, scaled.transpose(1, 2)).float()
 
 
-def style_distance(grams: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
-    """Mean over layers of ||G - T||^2 / ||T||^2 (Frobenius): layers of (N, C, C) -> (N,)."""
+def style_distance(
+    grams: Mapping[str, Tensor], targets: Mapping[str, Tensor], *, own_size: bool = True
+) -> Tensor:
+    """Mean over layers of ||G - T||^2 / ||T||^2 (Frobenius): layers of (N, C, C) -> (N,).
+
+    Without ``own_size`` all N are divided by the mean of ||T||^2, so that vivid targets count for more.
+    """
     layers = []
     for name, target in targets.items():
         wanted = target.float()
         distance = (grams[name] - wanted).square().sum(dim=(1, 2))
-        layers.append(distance / wanted.square().sum(dim=(1, 2)).clamp_min(1e-8))
+        size = wanted.square().sum(dim=(1, 2)).clamp_min(1e-8)
+        layers.append(distance / (size if own_size else size.mean()))
     return torch.stack(layers).mean(dim=0)
 
 

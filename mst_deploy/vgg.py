@@ -15,7 +15,7 @@ What the losses look at depends on how much of the network is at hand:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -83,10 +83,12 @@ class Vgg19(nn.Module):
     def style_layers(self) -> tuple[str, ...]:
         return STYLE_TAPS if self.whole or self.distilled is not None else STYLE_TAPS[:4]
 
-    def describe(self) -> str:
+    def describe(self, style_layers: Sequence[str] | None = None) -> str:
         """One line for people: which layers the losses look at, and what is not exact about them."""
-        note = "; relu5_1 approximated by a distilled network" if self.distilled is not None else ""
-        return f"content {self.content_layer}, style {', '.join(self.style_layers)}{note}"
+        layers = style_layers or self.style_layers
+        approximated = self.distilled is not None and STYLE_TAPS[4] in layers
+        note = "; relu5_1 approximated by a distilled network" if approximated else ""
+        return f"content {self.content_layer}, style {', '.join(layers)}{note}"
 
     def conv(self, name: str) -> nn.Conv2d:
         """The convolution of that name in the paper."""

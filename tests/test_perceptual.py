@@ -26,6 +26,14 @@ def test_style_distance_is_relative() -> None:
     assert style_distance(double, target).item() == pytest.approx(1.0)
 
 
+def test_style_distance_by_the_mean_size_of_the_batch() -> None:
+    """Of targets of squared sizes 1 and 9, mean 5, both missed by 1."""
+    targets = {"a": torch.tensor([[[1.0]], [[3.0]]])}
+    found = {"a": torch.tensor([[[2.0]], [[4.0]]])}
+    torch.testing.assert_close(style_distance(found, targets), torch.tensor([1.0, 1 / 9]))
+    torch.testing.assert_close(style_distance(found, targets, own_size=False), torch.tensor([0.2, 0.2]))
+
+
 def test_gram_of_a_constant_map_is_the_product_of_its_constants() -> None:
     constants = torch.tensor([2.0, -3.0, 0.5])
     features = constants[None, :, None, None].expand(1, 3, 5, 7)

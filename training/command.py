@@ -77,12 +77,13 @@ def train(**options: Any) -> None:
     torch.manual_seed(config.seed)
     networks = networks or fresh_networks(config, job.inception, teacher)
     vgg = loss_network(contents, job.vgg, job.vgg_scales, job.vgg_distilled)
-    say(f"losses: {vgg.describe()}; {len(contents)} photographs, {len(styles)} styles", quiet=quiet)
+    losses = vgg.describe(config.style_layers)
+    say(f"losses: {losses}; {len(contents)} photographs, {len(styles)} styles", quiet=quiet)
     workers = default_workers(fabric.device.type) if job.workers is None else job.workers
     trainer = Trainer(config, networks, vgg, contents, styles, fabric, workers=workers,
                       freeze_generator=job.phase == "encoder")  # fmt: skip
     facts = gather_facts(
-        phase=job.phase, config=config.to_dict(), losses=vgg.describe(), workers=workers,
+        phase=job.phase, config=config.to_dict(), losses=losses, workers=workers,
         processes=fabric.world_size, device=str(fabric.device),
         data={"content": fingerprint(contents), "style": fingerprint(styles)},
     )  # fmt: skip
@@ -157,6 +158,8 @@ def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
     config = replace(config, **{name: value for name, value in others.items() if value is not None})
     if config.network.injection == "johnson":  # it has no style that could be the content
         config = replace(config, identity_share=0.0)
+    if not config.network.has_encoder:  # nothing lies between two styles there
+        config = replace(config, strength_share=0.0)
     stages = []
     for stage in config.stages:
         weight = stage.style_weight if job.style_weight is None else job.style_weight

@@ -77,6 +77,7 @@ def settings(images: int, crop: int, batch: int) -> TrainConfig:
         warmup_steps=50,
         identity_share=0.0,
         temporal_weight=0.0,
+        strength_share=0.0,
         colour_shift_share=0.0,
         expressive_weight=1.0,
         style_views=4,

@@ -64,6 +64,10 @@ class TrainConfig:
     ema_decay: float = 0.999
     """Of the running average of the weights that is saved as the result; 0 saves the last weights."""
     content_weight: float = 1.0
+    style_layers: tuple[str, ...] | None = None
+    """Layers of VGG-19 whose Gram matrices are compared; None for all that the weights hold exactly."""
+    style_own_size: bool = True
+    """Style distances are relative to each style's own Gram matrices; else to the mean size in the batch."""
     tv_weight: float = 0.5
     temporal_weight: float = 150.0
     """Of the flicker under small shifts and noise; above 0 each step stylises a second window."""
@@ -75,6 +79,11 @@ class TrainConfig:
     """Share of pairs whose style is the content itself; teaches strength 0 to keep the picture."""
     identity_weight: float = 20.0
     """Weight of the pixel difference on those pairs."""
+    strength_share: float = 0.3
+    """Share of the other pairs that are painted at a strength between 0.5 and 1, as ``film.look_at`` does it:
+    with a film row between the content's own and the style's."""
+    strength_power: float = 3.0
+    """There the style weighs its weight times strength to this power: less style for more content."""
     style_size: int = 256
     """Side of the style crop in pixels."""
     style_zoom: float = 1.8
@@ -129,6 +138,8 @@ class TrainConfig:
             values["network"] = NetworkConfig.from_dict(values["network"])
         if "stages" in values:
             values["stages"] = tuple(Stage(**stage) for stage in values["stages"])
+        if values.get("style_layers") is not None:
+            values["style_layers"] = tuple(values["style_layers"])
         return cls(**values)
 
 
@@ -145,6 +156,7 @@ DECK = TrainConfig(
     warmup_steps=1,
     ema_decay=0.0,
     identity_share=0.0,
+    strength_share=0.0,
     colour_shift_share=0.0,
     expressive_weight=1.0,
     style_zoom=1.0,
@@ -159,6 +171,7 @@ ENCODER = TrainConfig(
     steps=2_000,
     learning_rate=1e-4,
     train_trunk=True,
+    strength_share=0.0,
     style_views=1000,
     temporal_weight=0.0,
 )

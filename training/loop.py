@@ -43,7 +43,7 @@ from mst_deploy.training.samples import (
     first_readable,
     style_crop,
 )
-from mst_deploy.training.stylizer import StyleTargets, Stylizer, stack, to_tensor
+from mst_deploy.training.stylizer import Between, StyleTargets, Stylizer, stack, to_tensor
 from mst_deploy.vgg import Vgg19
 from mst_deploy.weights import Networks
 
@@ -75,7 +75,8 @@ class Trainer:
     ) -> None:
         self.config, self.networks, self.fabric, self.workers = config, networks, fabric, workers
         self.contents, self.styles, self.device = contents, styles, fabric.device
-        check(config, networks, styles, fabric)
+        check(config, networks, vgg, styles, fabric)
+        self.style_layers = config.style_layers or vgg.style_layers
         networks.generator.requires_grad_(not freeze_generator).train()
         if networks.encoder is not None:
             networks.encoder.trunk.requires_grad_(config.train_trunk)
@@ -108,18 +109,20 @@ class Trainer:
         with torch.no_grad(), self.fabric.autocast():
             targets = self.targets.of(batch.views, batch.styles, self.device)
             wanted = self.vgg(contents)
-            grams = {name: gram(wanted[name]) for name in self.vgg.style_layers}
+            grams = {name: gram(wanted[name]) for name in self.style_layers}
             for row, target in enumerate(targets):
                 for name in grams if target else ():
                     grams[name][row] = target.grams[name].float()  # type: ignore[union-attr]
-            style = self.targets.style_input(targets, contents, wanted)
+            style = self.targets.style_input(targets, contents, wanted, batch.strengths)
         stylized, second = self.stylize(contents, batch, style)
         with self.fabric.autocast():
             taps = self.vgg(stylized)
             content = self.vgg.content_layer
+            found = {name: gram(taps[name]) for name in self.style_layers}
+            distances = style_distance(found, grams, own_size=config.style_own_size)
             terms = {
                 "content": content_loss(taps[content], wanted[content]).mean(),
-                "style": style_distance({k: gram(taps[k]) for k in self.vgg.style_layers}, grams).mean(),
+                "style": (distances * batch.strengths.to(self.device) ** config.strength_power).mean(),
             }
         terms["tv"] = total_variation(stylized).mean()
         terms["identity"] = (pixel_loss(stylized, contents) * own).mean()
@@ -377,14 +380,23 @@ def twice(style: Any) -> Any:
     """A style input (see Stylizer.condition) for a batch that holds every sample two times."""
     if style is None:
         return None
+    if isinstance(style, Between):
+        return Between(*(torch.cat([part, part]) for part in style))
     if isinstance(style, tuple):
         content, styles = style
         return torch.cat([content, content]), [*styles, *styles]
     return torch.cat([style, style])
 
 
-def check(config: TrainConfig, networks: Networks, styles: list[StoredImage], fabric: Fabric) -> None:
+def check(
+    config: TrainConfig, networks: Networks, vgg: Vgg19, styles: list[StoredImage], fabric: Fabric
+) -> None:
     """Refuse what cannot be trained. Raises InvalidArgument."""
+    unknown = sorted(set(config.style_layers or ()) - set(vgg.style_layers))
+    if unknown:
+        raise InvalidArgument(
+            f"no style layer {unknown[0]} in these VGG weights; they have {', '.join(vgg.style_layers)}"
+        )
     injection = networks.config.injection
     if injection == "johnson" and len(styles) != 1:
         raise InvalidArgument(
@@ -393,6 +405,10 @@ def check(config: TrainConfig, networks: Networks, styles: list[StoredImage], fa
         )
     if injection == "johnson" and config.identity_share:
         raise InvalidArgument("a johnson network has no style to choose; set identity_share to 0")
+    if config.strength_share and not networks.config.has_encoder:
+        raise InvalidArgument(
+            f"a network with the injection {injection} has no strength to choose; set strength_share to 0"
+        )
     if config.train_trunk and networks.encoder is None:
         raise InvalidArgument(f"the injection {injection} has no style encoder to train")
     for stage in config.stages:

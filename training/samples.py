@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from mst_deploy.training.config import EXPRESSIVE, Stage, TrainConfig
 from mst_deploy.training.data import group_weights, random_crop, shift_colours
 
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+LEAST_STRENGTH = 0.5  # below it the source is mixed in, see film.look_at
 TRIES = 20  # other images tried in the place of one that cannot be read
 
 
@@ -58,6 +59,8 @@ class Batch:
     """(N, 2) int64: where the second windows lie, (down, right) pixels."""
     views: list[View | None]
     """The style of each sample; None stands for the photograph itself."""
+    strengths: Tensor
+    """(N,) float32: how far each goes from the photograph's own film row (0) to the style's (1)."""
     styles: dict[View, Tensor]
     """(Z, Z, 3): the style crops whose targets the trainer has not kept yet."""
     skipped: frozenset[str]
@@ -69,11 +72,11 @@ class Batch:
     def pin_memory(self) -> Batch:
         """Called by the loader for CUDA, where copies from pinned memory overlap with kernels."""
         moved = None if self.moved is None else self.moved.pin_memory()
-        return Batch(self.contents.pin_memory(), moved, self.shifts, self.views, self.styles, self.skipped)
+        return replace(self, contents=self.contents.pin_memory(), moved=moved)
 
 
 class Samples(Dataset[Any]):
-    """Sample n of a stage as (content, moved, shift, view, style crop, skipped)."""
+    """Sample n of a stage as (content, moved, shift, view, strength, style crop, skipped)."""
 
     def __init__(
         self,
@@ -105,12 +108,14 @@ class Samples(Dataset[Any]):
         wide = random_crop(photo, self.stage.crop + margin, config.content_zoom, rng)
         content, moved, shift = windows(wide, self.stage.crop, config, rng)
         if rng.random() < config.identity_share:
-            return content, moved, shift, None, None, skipped
+            return content, moved, shift, None, 1.0, None, skipped
         view = View(int(rng.choice(len(self.styles), p=self.odds)), int(rng.integers(config.style_views)))
         style = None
         if self.known is None or not self.known[view]:
             style = style_crop(config, self.styles, view, skipped)
-        return content, moved, shift, view, style, skipped
+        weak = config.strength_share > 0 and rng.random() < config.strength_share
+        strength = float(rng.uniform(LEAST_STRENGTH, 1.0)) if weak else 1.0
+        return content, moved, shift, view, strength, style, skipped
 
     def _photo(self, number: int) -> int:
         """Every photograph once per pass, in an order of its own each time."""
@@ -168,13 +173,14 @@ def collate(samples: list[Any]) -> Batch | InputError:
     for sample in samples:
         if isinstance(sample, InputError):
             return sample
-    contents, moved, shifts, views, crops, skipped = zip(*samples, strict=True)
+    contents, moved, shifts, views, strengths, crops, skipped = zip(*samples, strict=True)
     styles = {v: torch.from_numpy(c) for v, c in zip(views, crops, strict=True) if c is not None}
     return Batch(
         torch.from_numpy(np.stack(contents)),
         None if moved[0] is None else torch.from_numpy(np.stack(moved)),
         torch.tensor(shifts),
         list(views),
+        torch.tensor(strengths),
         styles,
         frozenset().union(*skipped),
     )

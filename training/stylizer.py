@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +33,17 @@ def stack(images: Sequence[Image]) -> Tensor:
     return torch.stack([torch.from_numpy(image) for image in images])
 
 
+class Between(NamedTuple):
+    """Styles at a strength, for N samples: film rows on the way from the content's own to the style's."""
+
+    own: Tensor
+    """What ``Stylizer.condition`` takes for the contents as styles."""
+    style: Tensor
+    """The same for the styles."""
+    strengths: Tensor
+    """(N,) float32, 0..1."""
+
+
 class Stylizer(nn.Module):
     """What learns, behind one ``forward``, so that wrappers for mixed precision and several GPUs see it."""
 
@@ -52,8 +63,11 @@ class Stylizer(nn.Module):
 
         ``style`` is, by what the injection needs: for an embedding or a film row, pooled Inception
         features (N, 768), or style pictures (N, 3, Z, Z) where the trunk learns as well; for features,
-        those of content and style; else None.
+        those of content and style; else None. The first two may be ``Between``.
         """
+        if isinstance(style, Between):
+            own, full = self.condition(style.own), self.condition(style.style)
+            return torch.lerp(own, full, style.strengths.float()[:, None])
         if self.encoder is None:
             return style
         pooled = style if style.dim() == 2 else self.encoder.pooled(style)
@@ -135,11 +149,15 @@ class StyleTargets:
         return StyleTarget(grams, pooled=self.stylizer.encoder.pooled(picture)[0])
 
     def style_input(
-        self, targets: Sequence[StyleTarget | None], contents: Tensor, taps: dict[str, Tensor]
+        self,
+        targets: Sequence[StyleTarget | None],
+        contents: Tensor,
+        taps: dict[str, Tensor],
+        strengths: Tensor | None = None,
     ) -> Any:
         """What ``Stylizer.forward`` takes for a batch; where a target is None the style is the content.
 
-        contents (N, 3, S, S) in 0..1; ``taps`` are their VGG features.
+        contents (N, 3, S, S) in 0..1; ``taps`` are their VGG features; ``strengths`` (N,) are 1 if left out.
         """
         if self.stylizer.needs == "nothing":
             return None
@@ -147,17 +165,25 @@ class StyleTargets:
             own = taps[FEATURES]
             styles = [own[row] if t is None else t.features for row, t in enumerate(targets)]
             return own, styles
-        rows: list[Any] = []
-        for row, target in enumerate(targets):
-            if target is not None:
-                rows.append(target.picture if self.train_trunk else target.pooled)
-            else:
-                own_picture = _shown(contents[row])
-                rows.append(own_picture if self.train_trunk else self._pooled(own_picture))
-        return torch.stack(rows)
+        weak = [False] * len(targets) if strengths is None else (strengths < 1).tolist()
+        full: list[Tensor] = []
+        plain: list[Tensor] = []
+        for target, content, needed in zip(targets, contents, weak, strict=True):
+            mine = self._own(content) if needed or target is None else None
+            wanted = mine if target is None else target.picture if self.train_trunk else target.pooled
+            assert wanted is not None
+            full.append(wanted)
+            plain.append(wanted if mine is None else mine)
+        if strengths is None or not any(weak):
+            return torch.stack(full)
+        return Between(torch.stack(plain), torch.stack(full), strengths.to(contents.device))
 
     @torch.no_grad()
-    def _pooled(self, picture: Tensor) -> Tensor:
+    def _own(self, content: Tensor) -> Tensor:
+        """A content crop (3, S, S) as a style: the picture shown to the encoder, or its summary."""
+        picture = F.interpolate(content[None], (EMBED_SIZE, EMBED_SIZE), mode="bilinear")[0]
+        if self.train_trunk:
+            return picture
         assert self.stylizer.encoder is not None
         pooled: Tensor = self.stylizer.encoder.pooled(picture[None])[0]
         return pooled
@@ -177,8 +203,3 @@ def stylize_pictures(stylizer: Stylizer, vgg: Vgg19, photos: Sequence[Image], ar
         pixels = (stylized[0].float() * 255).round().clamp(0, 255).byte().permute(1, 2, 0)
         results.append(np.asarray(pixels.cpu().numpy(), np.uint8))
     return results
-
-
-def _shown(content: Tensor) -> Tensor:
-    """A content crop (3, S, S) as the encoder is shown it: (3, 256, 256)."""
-    return F.interpolate(content[None], (EMBED_SIZE, EMBED_SIZE), mode="bilinear")[0]

@@ -74,7 +74,8 @@ def measure_alone(runs: Runs, crop: int, batch: int) -> dict[str, float]:
     contents, artworks = load_images(runs.content), load_images(runs.style)[: runs.styles]
     network = loss_network(contents, runs.vgg)
     config = TrainConfig(stages=(Stage(1.0, crop, batch, 10.0),), style_views=1, identity_share=0.0,
-                         foretell_steps=0, temporal_weight=0.0, precision=runs.precision)  # fmt: skip
+                         foretell_steps=0, temporal_weight=0.0, strength_share=0.0,
+                         precision=runs.precision)  # fmt: skip
     networks = new_networks(config.network)
     assert networks.encoder is not None
     load_trunk_into(networks.encoder, None)

@@ -30,7 +30,7 @@ def test_style_loss_falls_ten_times() -> None:
     config = TrainConfig(
         stages=(Stage(1.0, 96, 4, 50.0),), steps=STEPS, warmup_steps=20, identity_share=0.0,
         style_views=1, style_size=128, colour_shift_share=0.0, content_weight=0.1, style_zoom=1.0,
-        temporal_weight=0.0,
+        temporal_weight=0.0, strength_share=0.0,
     )  # fmt: skip
     networks = new_networks(config.network)
     assert networks.encoder is not None

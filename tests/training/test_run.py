@@ -319,4 +319,4 @@ def test_batch_that_processes_cannot_share_is_refused() -> None:
     trainer = make_trainer()
     three = SimpleNamespace(world_size=3)
     with pytest.raises(InvalidArgument, match="cannot be divided evenly among 3"):
-        check(trainer.config, trainer.networks, trainer.styles, three)  # type: ignore[arg-type]
+        check(trainer.config, trainer.networks, trainer.vgg, trainer.styles, three)  # type: ignore[arg-type]

@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mst_deploy.errors import InvalidArgument
+from mst_deploy.film import look_at
 from mst_deploy.injections import INJECTIONS
+from mst_deploy.perceptual import gram, style_distance
 from mst_deploy.training.config import DECK, Stage, TrainConfig
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.reports import LossIsNoNumber, Report
 from mst_deploy.training.samples import View, style_crop
-from mst_deploy.training.stylizer import stack
+from mst_deploy.training.stylizer import stack, to_tensor
 from tests.training.toys import CONFIG, batch_of, make_trainer, with_injection
 
 
@@ -155,6 +158,55 @@ def test_temporal_term_is_part_of_the_loss() -> None:
     rest = terms["content"] + 5.0 * terms["style"] + 0.5 * terms["tv"] + 20.0 * terms["identity"]
     torch.testing.assert_close(terms["total"], rest + 10.0 * terms["temporal"])
     assert terms["temporal"] > 0
+
+
+def test_weaker_styles_are_painted_between_two_film_rows() -> None:
+    """As film.look_at does it when deployed, and the style weighs less there."""
+    trainer = make_trainer(replace(CONFIG, strength_share=1.0, identity_share=0.0))
+    batch = batch_of(trainer)
+    assert ((batch.strengths >= 0.5) & (batch.strengths < 1)).all()
+    contents = to_tensor(batch.contents, trainer.device)
+    targets = trainer.targets.of(batch.views, batch.styles, trainer.device)
+    encoder, generator = trainer.networks.encoder, trainer.networks.generator
+    assert encoder is not None
+    terms = trainer.losses(batch, CONFIG.stages[0])
+    style = 0.0
+    for row, (content, target, strength) in enumerate(
+        zip(contents, targets, batch.strengths.tolist(), strict=True)
+    ):
+        assert target is not None
+        assert target.pooled is not None
+        shown = F.interpolate(content[None], (256, 256), mode="bilinear")
+        own, full = (
+            encoder.film_of(encoder.embed(pooled)).detach().numpy()[0]
+            for pooled in (encoder.pooled(shown), target.pooled[None])
+        )
+        film = look_at(own, full, strength).film
+        taps = trainer.vgg(generator(contents[row : row + 1], torch.from_numpy(film)[None]))
+        grams = {name: gram(taps[name]) for name in target.grams}
+        wanted = {name: matrix[None] for name, matrix in target.grams.items()}
+        style += style_distance(grams, wanted).item() * strength**CONFIG.strength_power / len(batch)
+    assert terms["style"].item() == pytest.approx(style, rel=1e-4)
+
+
+def test_style_layers_can_be_chosen() -> None:
+    """The mean over layers is over the chosen ones; layers that the weights lack are refused."""
+    every = make_trainer(CONFIG)
+    batch = batch_of(every)
+    layers = every.style_layers
+    single = []
+    for layer in layers:
+        one = make_trainer(replace(CONFIG, style_layers=(layer,)))
+        single.append(one.losses(batch, CONFIG.stages[0])["style"].item())
+    together = every.losses(batch, CONFIG.stages[0])["style"].item()
+    assert together == pytest.approx(sum(single) / len(layers), rel=1e-4)
+    with pytest.raises(InvalidArgument, match="no style layer relu5_1"):
+        make_trainer(replace(CONFIG, style_layers=("relu1_1", "relu5_1")))
+
+
+def test_full_strength_is_not_looked_up_between_rows() -> None:
+    trainer = make_trainer(CONFIG)
+    assert (batch_of(trainer).strengths == 1).all()
 
 
 def test_johnson_takes_one_style() -> None:

@@ -31,6 +31,7 @@ CONFIG = TrainConfig(
     warmup_steps=2,
     foretell_steps=5,
     temporal_weight=0.0,
+    strength_share=0.0,
     precision="fp32",
 )
 
