@@ -19,6 +19,7 @@ PACKAGES = {
     "torch": "export",
     "onnx": "export",
     "onnxscript": "export",
+    "openvino": "openvino",
     "tensorrt": "tensorrt",
     "cuda-bindings": "tensorrt",
     "pycuda": "tensorrt",
@@ -29,6 +30,14 @@ PACKAGES = {
     "tensorboard": "train",
 }
 """Distribution and the extra that brings it; the two forms of OpenCV and ONNX Runtime exclude each other."""
+PURPOSES = {
+    "export": "mst export and the pytorch backend",
+    "openvino": "--backend openvino, fastest on CPUs",
+    "train": "mst train",
+    "eval": "mst eval",
+    "tensorrt": "mst build and --backend trt",
+}
+"""What an extra is for."""
 
 
 def examine() -> dict[str, Any]:
@@ -129,8 +138,7 @@ def report(findings: dict[str, Any]) -> str:
     for model, found in findings["models"].items():
         lines.append(f"model {model}: {found['state']}, {len(found['styles'])} styles")
     lines.append("")
-    for extra, purpose in (("export", "mst export and the pytorch backend"), ("train", "mst train"),
-                           ("eval", "mst eval"), ("tensorrt", "mst build and --backend trt")):  # fmt: skip
+    for extra, purpose in PURPOSES.items():
         missing = [name for name, needs in PACKAGES.items() if needs == extra and not packages[name]]
         if missing:
             lines.append(f"{purpose}: missing {', '.join(missing)}; pip install 'mst-deploy[{extra}]'")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mst_deploy.errors import InputError
-from mst_deploy.video.damage import Rhythm
+from mst_deploy.video.damage import Pictures, Rhythm
 from mst_deploy.video.reader import ReadOptions, VideoReader
 from mst_deploy.video.spans import Span
 from tests.clips import Clip, probe, write_clip, write_film
@@ -74,8 +74,9 @@ def check(found: list[dict[str, Any]], folder: Path) -> None:
         assert each["frames"] > 0
         with av.open(output) as container:
             assert len(list(container.decode(video=0))) == each["frames"]
-        # The rest of a transport stream is a transport stream: nothing tells that there was more.
-        if each["frames"] < FRAMES and (name.suffix, "truncated" in name.stem) != (".ts", True):
+        # A transport stream that ends after a whole packet is a transport stream: nothing tells of more.
+        whole = name.suffix == ".ts" and "truncated" in name.stem and name.stat().st_size % 188 == 0
+        if each["frames"] < FRAMES and not whole:
             assert each["said"], each
     made = {f"{Path(each['file']).stem}.mkv" for each in found if "refused" not in each}
     assert {path.name for path in (folder / "results").iterdir()} == made
@@ -115,6 +116,74 @@ def test_broken_packets_in_the_middle_cost_only_themselves(clip_folder: Path, tm
     assert times == expected
     assert reader.damage.packets == 3
     assert reader.damage.words() == ("3 damaged packet(s) gave no picture",)
+
+
+def test_what_a_transport_stream_lost_is_counted(clip_folder: Path, tmp_path: Path) -> None:
+    """Nothing but packets that give no picture, or an end within a packet, tells of it."""
+    source = write_clip(
+        clip_folder / "lost.ts", Clip(frames=FRAMES, audio=0, options={"crf": "12", "bf": "2"})
+    )
+    data = source.read_bytes()
+    cut = tmp_path / "cut.ts"
+    cut.write_bytes(data[: len(data) // 2 // 188 * 188 + 100])
+    with VideoReader(cut) as reader:
+        assert 0 < len(list(reader)) < FRAMES
+        assert "breaks off within a packet" in reader.damage.words()[-1]
+    with av.open(source) as container:
+        last = max(packet.pos or 0 for packet in container.demux(video=0))
+    lost = 0
+    # One by one, but for the last frame: without its header it is as if it had never been.
+    for hole in range(len(data) * 3 // 4 // 188, last // 188):
+        broken = bytearray(data)
+        broken[hole * 188 + 4 : hole * 188 + 188] = bytes(184)
+        path = tmp_path / f"{hole}.ts"
+        path.write_bytes(broken)
+        with VideoReader(path) as reader:
+            frames = len(list(reader))
+            assert (frames == FRAMES) or reader.damage.words(), hole
+        lost += frames < FRAMES
+    assert lost > 5  # or it would test nothing
+
+
+@pytest.mark.parametrize(
+    ("times", "shown", "missing"),
+    [
+        ([0, 3, 1, 2], [0, 1, 2, 3], 0),  # decoding order
+        ([0, 3, 1, 2, 4], [0, 1, 3, 4], 1),
+        ([0, 1, 2, 3], [0, 1], 2),
+        ([-2, -1, 0, 1], [0, 1], 0),  # before the first key frame there was nothing to build on
+        ([0, 10, 20], [0, 11, 20], 0),  # times of its own: cannot be told
+        ([None, 1, 2], [1], 1),
+    ],
+)
+def test_packets_without_a_picture_are_counted(
+    times: list[int | None], shown: list[int], missing: int
+) -> None:
+    pictures = Pictures()
+    for time in times:
+        pictures.sent(time)
+    for time in shown:
+        pictures.shown(time)
+    assert pictures.missing() == missing
+
+
+@pytest.mark.parametrize(
+    ("name", "clip"),
+    [
+        ("b.ts", Clip(options={"crf": "12", "bf": "3"})),
+        ("b.mkv", Clip(options={"crf": "12", "bf": "3", "x264-params": "open-gop=1:keyint=6"})),
+        ("field.ts", Clip(height=64, options={"crf": "12", "x264-params": "tff=1"})),
+        ("vp8.webm", Clip(codec="libvpx", audio=0)),
+        ("vp9.webm", Clip(codec="libvpx-vp9", audio=0)),
+        ("av1.mkv", Clip(codec="libsvtav1", audio=0)),
+        ("hevc.mp4", Clip(codec="libx265", options={"x265-params": "log-level=error"})),
+        ("waits.avi", Clip(codec="mpeg4", audio=0)),  # frames lie 20 places of the index apart
+    ],
+)
+def test_whole_files_are_not_called_damaged(clip_folder: Path, name: str, clip: Clip) -> None:
+    with VideoReader(write_clip(clip_folder / f"whole-{name}", clip)) as reader:
+        assert len(list(reader)) == clip.frames
+        assert reader.damage.words() == ()
 
 
 def test_part_of_a_truncated_file_can_be_had(clip_folder: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from heapq import heappop, heappush
 
 RARE = 10
 """One gap in so many frames is damage; more of them are a variable frame rate."""
@@ -11,6 +12,8 @@ EVEN = Fraction(1, 4)
 """How far, in parts of the usual distance, two frames may be from it and still be evenly spaced."""
 SPARE = 2
 """Frames that an index may announce without any damage."""
+PICTURE_EACH = ("av1", "h264", "hevc", "mpeg1video", "mpeg2video", "vp9", "vvc")
+"""Codecs whose packets hold one shown picture each, of the same time, unless they hold single fields."""
 
 
 @dataclass
@@ -18,7 +21,7 @@ class Damage:
     """What went wrong while a file was read."""
 
     packets: int = 0
-    """Packets without a picture because they could not be decoded."""
+    """Packets without a picture because they, or what they build on, could not be decoded."""
     shown: int = 0
     """Frames that are shown although parts of them were guessed."""
     moved: int = 0
@@ -30,6 +33,8 @@ class Damage:
     ``packets`` are not counted again."""
     missing: Fraction = Fraction(0)
     """Seconds that the file should have gone on for."""
+    cut_off: bool = False
+    """Whether the file ends within a packet of its container."""
 
     def words(self) -> tuple[str, ...]:
         """For people; empty if nothing was lost."""
@@ -42,9 +47,41 @@ class Damage:
                 (self.resized, f"{self.resized} frame(s) had another size and were scaled"),
                 (self.skipped, f"about {self.skipped} frame(s) seem to be missing, unless its rate varies"),
                 (self.missing, f"the last {float(self.missing):.2f} s are missing"),
+                (self.cut_off, "the file breaks off within a packet; what came after it is missing"),
             )
             if count
         )
+
+
+class Pictures:
+    """Watches which packets become pictures: decoders pass over what they cannot make out in silence."""
+
+    def __init__(self) -> None:
+        self.waiting: list[int] = []  # a heap; no longer than the decoder holds pictures back
+        self.first: int | None = None
+        self.absent = 0
+        self.known = True
+        """Whether packets and pictures can be told to belong together."""
+
+    def sent(self, time: int | None) -> None:
+        """A packet with a picture for ``time`` was given to the decoder."""
+        if time is not None:
+            heappush(self.waiting, time)
+
+    def shown(self, time: int | None) -> None:
+        """The decoder gave the picture of ``time``; all before it will not come any more."""
+        while self.waiting and time is not None and self.waiting[0] < time:
+            heappop(self.waiting)
+            self.absent += self.first is not None  # before the first, there was nothing to build on
+        if time is None or not self.waiting or self.waiting[0] != time:
+            self.known = False
+        while self.waiting and self.waiting[0] == time:
+            heappop(self.waiting)
+        self.first = time if self.first is None else self.first
+
+    def missing(self) -> int:
+        """Packets that gave no picture, when the decoder has given all it had; 0 if that cannot be told."""
+        return self.absent + len(self.waiting) if self.known else 0
 
 
 class Rhythm:
@@ -74,13 +111,14 @@ class Rhythm:
                 self.uneven += 1
         self.last = time
 
-    def missing(self, announced: int, known: int = 0) -> int:
+    def missing(self, announced: int, known: int = 0, *, hidden: bool = False) -> int:
         """Frames that seem to be lost beside ``known`` ones.
 
-        ``announced`` is what the index says, 0 if it does not; where all of them came, gaps are meant.
+        ``announced`` is what the index says, 0 if it does not; where all of them came, gaps are meant, unless
+        some were ``hidden`` among the others: an edit list that does so leaves no gap.
         """
         frames = self.even + self.uneven + self.gaps + (self.last is not None)
-        if announced and frames >= announced:
+        if announced and frames >= announced and not hidden:
             return 0
         in_gaps = self.absent if max(self.gaps, self.uneven) * RARE <= self.even else 0
         short = announced - frames

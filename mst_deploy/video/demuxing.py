@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from mst_deploy.video.spans import parse_time
 PIPE = Path("-")
 """Standard input or output."""
 STILLS = ("image2", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe")
+TRANSPORT_PACKETS = ((0, 188), (0, 204), (4, 192))
+"""Sync byte's place and length of MPEG transport packets: broadcast, with check bytes, Blu-ray."""
+SYNC = 0x47
 PATIENCE = Fraction(1, 2)
 """Seconds that may be missing at the end: sound is often a little longer than the picture."""
 
@@ -131,6 +135,21 @@ def picture_stream(container: Any, path: Path) -> Any:
     return moving[0]
 
 
+def pictures_of(container: Any, stream: Any) -> int:
+    """How many pictures the index announces, 0 if it does not.
+
+    AVI announces the places for them, of which those that stand for a wait are empty.
+    """
+    places = int(stream.frames)
+    if container.format.name != "avi" or not places:
+        return places
+    taken: list[int] = [entry.timestamp for entry in stream.index_entries if entry.size > 0]
+    waits = sorted(after - before for before, after in pairwise(taken)) or [1]
+    if taken and taken[-1] + waits[-1] >= places:
+        return len(taken)
+    return round(places / max(1, waits[len(waits) // 2]))  # the index is damaged, or ends early
+
+
 def seconds_of(container: Any, stream: Any) -> Fraction | None:
     """Duration, of the stream if it knows, else of the container."""
     if stream.duration is not None:
@@ -172,6 +191,18 @@ def refuse_truncated(container: Any, stream: Any, path: Path) -> None:
         )
     if "matroska" in container.format.name:
         _refuse_short(path, stream.index)
+
+
+def breaks_off(container: Any, path: Path) -> bool:
+    """Whether a transport stream ends within a packet. It has no index, so nothing else tells of a cut."""
+    if container.format.name != "mpegts" or "%" in path.name:
+        return False
+    with path.open("rb") as file:
+        head = file.read(4 * 204)
+    for offset, length in TRANSPORT_PACKETS:
+        if len(head) >= 4 * length and all(head[offset + n * length] == SYNC for n in range(4)):
+            return path.stat().st_size % length != 0
+    return False
 
 
 def _refuse_short(path: Path, index: int) -> None:

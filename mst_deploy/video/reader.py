@@ -22,15 +22,17 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from mst_deploy.errors import InputError
 from mst_deploy.video.colour import SDR_TAGS, Mastering, read_tags
-from mst_deploy.video.damage import Damage, Rhythm
+from mst_deploy.video.damage import PICTURE_EACH, Damage, Pictures, Rhythm
 from mst_deploy.video.demuxing import (
     PATIENCE,
     PIPE,
     Pipe,
+    breaks_off,
     end_of,
     open_input,
     packets_of,
     picture_stream,
+    pictures_of,
     refuse_truncated,
     seconds_of,
     tagged_end,
@@ -66,7 +68,8 @@ class VideoReader:
                 refuse_truncated(self.container, self.stream, path)
             step = 1 / (self._rate_of_source() * Fraction(self.stream.time_base))
             self.rhythm = Rhythm(step, None if self.options.span.start else self.stream.start_time)
-            self.discarded = 0
+            self.sent = Pictures()
+            self.discarded = self.hidden = 0
             self.pipe = Pipe(self.container) if path == PIPE else None
             self.cut = _cut(self.options.span, self.container, self.stream)
             if self.cut is not None and self.cut.start > 0 and path != PIPE:
@@ -133,7 +136,10 @@ class VideoReader:
         count = 0
         try:
             for packet in self._packets():
-                self.discarded += packet.is_discard
+                if packet.is_discard:
+                    self._note_discarded(packet)
+                elif packet.size:
+                    self.sent.sent(packet.pts)
                 try:
                     frames = packet.decode()
                 except av.FFmpegError:
@@ -142,9 +148,19 @@ class VideoReader:
                 for frame in frames:
                     count += 1
                     self.damage.shown += frame.is_corrupt
+                    self.sent.shown(frame.pts)
+                    self.sent.known &= not frame.interlaced_frame  # its fields may have come one by one
                     yield frame
         except av.FFmpegError as error:
             raise InputError(self._broken_off(count, error)) from error
+        if self.stream.codec_context.name in PICTURE_EACH and not self.interlaced:
+            self.damage.packets = max(self.damage.packets, self.sent.missing())
+
+    def _note_discarded(self, packet: Any) -> None:
+        """An edit list hides this packet; before the first frame that is usual."""
+        self.discarded += 1
+        first = self.sent.first
+        self.hidden += packet.pts is not None and first is not None and packet.pts > first
 
     def _broken_off(self, count: int, error: av.FFmpegError) -> str:
         """Why there are no more than ``count`` frames, in words."""
@@ -251,7 +267,7 @@ class VideoReader:
     def _count(self) -> int:
         seconds = seconds_of(self.container, self.stream)
         if self.options.span == Span() and self.stream.frames:
-            return int(self.stream.frames)
+            return pictures_of(self.container, self.stream)
         if seconds is None:
             return 0
         if self.options.span.end is not None:
@@ -288,16 +304,20 @@ class VideoReader:
     def _note_early_end(self, end: int | None) -> None:
         """Are there as many frames as were announced, to the end that was announced?"""
         whole = self.options.span.end is None and self.options.span.start is None
-        announced = int(self.stream.frames) - self.discarded if whole else 0
-        self.damage.skipped = self.rhythm.missing(announced, self.damage.packets)
+        announced = pictures_of(self.container, self.stream) - self.discarded if whole else 0
+        self.damage.skipped = self.rhythm.missing(announced, self.damage.packets, hidden=self.hidden > 0)
+        if self.options.span != Span() or self.path == PIPE:
+            return
+        self.damage.cut_off = breaks_off(self.container, self.path)
         expected = end_of(self.container, self.stream)
-        if expected is None or end is None or self.options.span != Span() or self.path == PIPE:
+        if expected is None or end is None:
             return
         if len(self.stream.index_entries) > 0 and self.stream.frames:
             return  # exact indices are checked at the start, and edit lists make files shorter
         missing = expected - end * self.info.time_base
         patience = PATIENCE
-        if tagged_end(self.stream) is not None:  # exact, where all frames are of one length
+        alone = len(self.container.streams) == 1 and "matroska" in self.container.format.name
+        if alone or tagged_end(self.stream) is not None:  # exact, where all frames are of one length
             patience = Fraction(3 if self.rhythm.gaps else 1, 2) / self._rate_of_source()
         if missing > patience:
             self.damage.missing = missing
