@@ -215,6 +215,7 @@ def test_gaps_are_losses_only_where_frames_are_evenly_spaced(
         rhythm.beat(time)
     assert rhythm.missing(0) == lost
     assert rhythm.missing(len(distances) + 1) == 0  # all that were announced came
+    assert rhythm.missing(len(distances) + 1, hidden=True) == lost  # an edit list would leave no gap
 
 
 def test_a_variable_rate_is_not_called_damage(clip_folder: Path) -> None:

@@ -60,6 +60,8 @@ class Pictures:
         self.waiting: list[int] = []  # a heap; no longer than the decoder holds pictures back
         self.first: int | None = None
         self.absent = 0
+        self.dropped = self.hidden = 0
+        """Packets that an edit list takes out; those of them that come after the first picture."""
         self.known = True
         """Whether packets and pictures can be told to belong together."""
 
@@ -67,6 +69,11 @@ class Pictures:
         """A packet with a picture for ``time`` was given to the decoder."""
         if time is not None:
             heappush(self.waiting, time)
+
+    def discarded(self, time: int | None) -> None:
+        """The packet of ``time`` is not to be shown; before the first picture that is usual."""
+        self.dropped += 1
+        self.hidden += time is not None and self.first is not None and time > self.first
 
     def shown(self, time: int | None) -> None:
         """The decoder gave the picture of ``time``; all before it will not come any more."""

@@ -69,7 +69,6 @@ class VideoReader:
             step = 1 / (self._rate_of_source() * Fraction(self.stream.time_base))
             self.rhythm = Rhythm(step, None if self.options.span.start else self.stream.start_time)
             self.sent = Pictures()
-            self.discarded = self.hidden = 0
             self.pipe = Pipe(self.container) if path == PIPE else None
             self.cut = _cut(self.options.span, self.container, self.stream)
             if self.cut is not None and self.cut.start > 0 and path != PIPE:
@@ -137,7 +136,7 @@ class VideoReader:
         try:
             for packet in self._packets():
                 if packet.is_discard:
-                    self._note_discarded(packet)
+                    self.sent.discarded(packet.pts)
                 elif packet.size:
                     self.sent.sent(packet.pts)
                 try:
@@ -155,12 +154,6 @@ class VideoReader:
             raise InputError(self._broken_off(count, error)) from error
         if self.stream.codec_context.name in PICTURE_EACH and not self.interlaced:
             self.damage.packets = max(self.damage.packets, self.sent.missing())
-
-    def _note_discarded(self, packet: Any) -> None:
-        """An edit list hides this packet; before the first frame that is usual."""
-        self.discarded += 1
-        first = self.sent.first
-        self.hidden += packet.pts is not None and first is not None and packet.pts > first
 
     def _broken_off(self, count: int, error: av.FFmpegError) -> str:
         """Why there are no more than ``count`` frames, in words."""
@@ -304,8 +297,8 @@ class VideoReader:
     def _note_early_end(self, end: int | None) -> None:
         """Are there as many frames as were announced, to the end that was announced?"""
         whole = self.options.span.end is None and self.options.span.start is None
-        announced = pictures_of(self.container, self.stream) - self.discarded if whole else 0
-        self.damage.skipped = self.rhythm.missing(announced, self.damage.packets, hidden=self.hidden > 0)
+        announced = pictures_of(self.container, self.stream) - self.sent.dropped if whole else 0
+        self.damage.skipped = self.rhythm.missing(announced, self.damage.packets, hidden=self.sent.hidden > 0)
         if self.options.span != Span() or self.path == PIPE:
             return
         self.damage.cut_off = breaks_off(self.container, self.path)
