@@ -96,7 +96,7 @@ class TrainConfig:
     """Largest zoom of a content crop."""
     expressive_weight: float = 2.0
     """How much more often a group named in EXPRESSIVE is drawn than another."""
-    foretell_steps: int = 12_000
+    foretell_steps: int = 3000
     """Steps in which the style embedding learns to foretell Gram matrices before the run; 0 for none."""
     train_trunk: bool = False
     """Whether Inception learns too; then nothing of a style view can be computed ahead."""
