@@ -27,6 +27,12 @@ BackendOption = Annotated[
     str, typer.Option(help="What runs the model: onnxrt, openvino, openvino:bf16, trt, pytorch or fake.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is an NVIDIA GPU.")]
+VggOption = Annotated[
+    Path | None, typer.Option(help="VGG-19: .pth or .safetensors. Default: downloaded once.")
+]
+VggScalesOption = Annotated[
+    Path | None, typer.Option(help="Factors that normalise VGG-19. Default: not normalised.")
+]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
@@ -56,10 +62,15 @@ def room(name: str) -> Any:
     """The command module of a room; its missing packages become a message with the line that helps."""
     extra = {"export": "export", "training": "train", "benchmarks.quality": "eval",
              "engines": "tensorrt", "benchmarks": "plots"}[name]  # fmt: skip
+    return needing(f"{name}.command", extra, f"mst {extra}")
+
+
+def needing(module: str, extra: str, purpose: str) -> Any:
+    """A module of this package, by its name in it. Raises MissingDependency, naming the extra that helps."""
     try:
-        return import_module(f"mst_deploy.{name}.command")
+        return import_module(f"mst_deploy.{module}")
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in ("", "mst_deploy"):
             raise
-        raise MissingDependency(missing, extra, f"mst {extra}") from error
+        raise MissingDependency(missing, extra, purpose) from error

@@ -17,15 +17,18 @@ from mst_deploy.shipped import MODELS, shipped_name, styles_for
 
 
 def encode_film(encoder: StyleEncoder, image: Images) -> Film:
-    """The film row (P,) of one image (H, W, 3), resized to what the encoder was trained on.
+    """The film row (P,) of one image (H, W, 3), resized to what the encoder was trained on."""
+    _, films = encoder(np.ascontiguousarray(as_style(image, encoder.manifest)[None]))
+    return np.asarray(films[0], np.float32)
+
+
+def as_style(image: Images, manifest: Manifest) -> Images:
+    """An image (H, W, 3) at the size at which the encoder was trained on styles.
 
     Long panoramas are cut to four times their height (or width) around the centre.
     """
-    manifest = encoder.manifest
     small = resize_short_side(_without_ends(image, longest=4.0), manifest.style_size)
-    small = pad_to_minimum(small, manifest.style_min_size)
-    _, films = encoder(np.ascontiguousarray(small[None]))
-    return np.asarray(films[0], np.float32)
+    return pad_to_minimum(small, manifest.style_min_size)
 
 
 def make_style(encoder: StyleEncoder, path: Path, name: str = "") -> Style:

@@ -54,8 +54,9 @@ def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_command(line: str, folder: Path) -> None:
-    """As written; only training is cut short."""
-    done = run(line.replace("--steps 20000", "--steps 3"), folder)
+    """As written; only training and tuning are cut short."""
+    line = line.replace("--steps 20000", "--steps 3")
+    done = run(line.replace("style tune", "style tune --steps 1 --frames 1 --size 180"), folder)
     assert done.returncode == 0, done.stderr
     if " -o " in line:
         assert (folder / shlex.split(line)[-1]).exists()
@@ -105,10 +106,11 @@ def test_links_lead_somewhere(document: str) -> None:
 
 
 def test_every_command_stands_in_the_table() -> None:
-    from mst_deploy.cli import app, style_app
+    from mst_deploy.cli import app
     from mst_deploy.cli.bench import bench_app
     from mst_deploy.cli.engines import engines_app
     from mst_deploy.cli.eval import eval_app
+    from mst_deploy.cli.style import style_app
     from mst_deploy.cli.train import train_app
 
     names = [

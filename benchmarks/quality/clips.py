@@ -27,17 +27,20 @@ from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import replacing
 from mst_deploy.film import look_at
 from mst_deploy.images import Image, centre_crop, load_image, mix, resize_short_side
+from mst_deploy.manifest import open_bundle
 from mst_deploy.perceptual import Distances, as_tensor
 from mst_deploy.pipeline import stylize_image
-from mst_deploy.styling import encode_film
+from mst_deploy.styling import as_style, encode_film
+from mst_deploy.tuning import Tuner, pictures_of
 from mst_deploy.vgg import find_vgg, load_vgg
 from mst_deploy.video.reader import VideoReader
 
 ARTWORK = 256  # side of the artwork as systems see it and as it is compared
 LOOKED_AT = 4  # frames of a clip whose distances are measured
+TUNED_ON = 3  # frames of a clip that a style is tuned to, spread over all of it
 
-Frames = Callable[[list[Image], Image, float], list[Image]]
-"""(frames, artwork, strength) -> results of the same size."""
+Frames = Callable[[Path, list[Image], Image, float], list[Image]]
+"""(clip, its frames, artwork, strength) -> results of the same size."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,16 @@ def first_frames(path: Path, size: int, count: int) -> list[Image]:
         return [resize_short_side(frame.image, size) for frame in islice(reader, count)]
 
 
-def model_frames(bundle: Path) -> Frames:
-    """A bundle as ``mst video`` runs it."""
+def model_frames(bundle: Path, tuner: Tuner | None, size: int) -> Frames:
+    """A bundle as ``mst video`` runs it; with a tuner, after ``mst style tune --for CLIP``."""
     generator, encoder = open_generator(bundle), open_style_encoder(bundle)
 
-    def run(frames: list[Image], artwork: Image, strength: float) -> list[Image]:
-        look = look_at(encode_film(encoder, frames[0]), encode_film(encoder, artwork), strength)
+    def run(clip: Path, frames: list[Image], artwork: Image, strength: float) -> list[Image]:
+        film = encode_film(encoder, artwork)
+        if tuner is not None:
+            looked = pictures_of(clip, TUNED_ON, size)
+            film = tuner.row(film, looked, as_style(artwork, encoder.manifest))
+        look = look_at(encode_film(encoder, frames[0]), film, strength)
         return [mix(frame, stylize_image(frame, generator, look.film), look.share) for frame in frames]
 
     return run
@@ -77,7 +84,7 @@ def other_frames(program: Path, function: str) -> Frames:
     """Somebody else's function (content, style, alpha) -> image, frame by frame."""
     call = load_function(program, function)
 
-    def run(frames: list[Image], artwork: Image, strength: float) -> list[Image]:
+    def run(clip: Path, frames: list[Image], artwork: Image, strength: float) -> list[Image]:
         results = []
         with torch.inference_mode():
             for frame in frames:
@@ -116,16 +123,22 @@ def main(
     frames: Annotated[int, typer.Option(help="Frames of each clip.")] = 16,
     vgg: Annotated[Path | None, typer.Option(help="VGG-19 weights.")] = None,
     vgg_scales: Annotated[Path | None, typer.Option(help="Factors that normalise VGG-19.")] = None,
+    tune: Annotated[
+        Path | None, typer.Option(help="Tune each style to each clip; folder to keep the rows in.")
+    ] = None,
 ) -> None:
     """Measure one system; give --model, or --program and --function."""
     if (model is None) == (program is None):
         raise InvalidArgument("give either --model or --program with --function")
+    network = load_vgg(find_vgg(vgg), vgg_scales)
+    distances = Distances(network)
     if model is not None:
-        name, run = model.name, model_frames(model)
+        tuner = None if tune is None else Tuner(open_bundle(model), network, "cpu", kept=tune)
+        name = model.name if tuner is None else f"{model.name}, tuned"
+        run = model_frames(model, tuner, size)
     else:
         assert program is not None
         name, run = function, other_frames(program, function)
-    distances = Distances(load_vgg(find_vgg(vgg), vgg_scales))
     known = json.loads(output.read_text()) if output.exists() else []
     strengths = [float(word) for word in strength.split(",")]
     with progress(name, len(clips) * len(style) * len(strengths), unit="results/s") as tell:
@@ -134,7 +147,7 @@ def main(
             for path in style:
                 artwork = centre_crop(load_image(path), ARTWORK)
                 for value in strengths:
-                    found = measure(sources, run(sources, artwork, value), artwork, distances)
+                    found = measure(sources, run(clip, sources, artwork, value), artwork, distances)
                     row = ClipRow(name, value, clip.stem, path.stem,
                                   **{key: round(figure, 5) for key, figure in found.items()})  # fmt: skip
                     known.append(asdict(row))

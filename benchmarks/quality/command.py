@@ -26,6 +26,7 @@ from mst_deploy.files import replacing
 from mst_deploy.image_sets import fingerprint, load_images, read_hash_list
 from mst_deploy.images import Image
 from mst_deploy.manifest import open_bundle
+from mst_deploy.tuning import Tuner
 from mst_deploy.vgg import find_vgg, load_vgg
 
 LOG = "rows.jsonl"
@@ -83,15 +84,23 @@ def evaluate_images(
 
 
 def evaluate_model(
-    bundle: Path, wanted: Wanted, output: Path, how: Measuring, *, strength: float, backend: str
-) -> dict[str, Any]:
-    """Stylise a set with a bundle, then measure it."""
+    bundle: Path, wanted: Wanted, output: Path, how: Measuring, *, strength: float, backend: str,
+    tune: Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Stylise a set with a bundle, then measure it; ``tune`` is a folder for rows tuned to photographs."""
     opened = open_bundle(bundle)
+    tuner = None
+    if tune is not None:
+        network = load_vgg(find_vgg(how.weights.vgg), how.weights.vgg_scales)
+        tuner = Tuner(opened, network, how.device, kept=tune)
     with open_generator(opened, backend, how.device) as generator:
-        model = Model(generator, open_style_encoder(opened, backend, how.device), strength)
-        name = opened.manifest.name + (f" at strength {strength:g}" if strength != 1 else "")
+        model = Model(generator, open_style_encoder(opened, backend, how.device), strength, tuner)
+        name = opened.manifest.name + (", tuned" if tuner else "")
+        name += f" at strength {strength:g}" if strength != 1 else ""
         facts = {"model_id": opened.manifest.model_id, "precision": opened.manifest.precision,
                  "backend": backend, "strength": strength}  # fmt: skip
+        if tuner is not None:
+            facts["tuning"] = asdict(tuner.how)
         return run_system(model, name, facts, wanted, output, how)
 
 

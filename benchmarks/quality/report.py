@@ -128,7 +128,7 @@ def write(folder: Path, facts: dict[str, Any], rows: Sequence[Row], pairs: Seque
         for row in rows:
             figures = [f"{row.values[name]:.6g}" for name in names]
             writer.writerow([row.content, row.style, row.stylized, row.group, *figures, row.photo_style])
-    for suffix in ("png", "svg"):
+    for suffix in ("png", "svg") if {"content", "style"} <= set(names) else ():
         plot(folder / f"pairs.{suffix}", rows)
     _text(folder / "report.html", page(facts, rows, pairs))
 
@@ -175,8 +175,13 @@ def plot(path: Path, rows: Sequence[Row]) -> None:
 
 
 def page(facts: dict[str, Any], rows: Sequence[Row], pairs: Sequence[Pair]) -> str:
-    """One HTML file that needs no other: the table, the plot, best and worst pairs by style distance."""
-    order = sorted(range(len(rows)), key=lambda index: rows[index].values["style"])
+    """One HTML file that needs no other: the table, and the lowest and highest pairs by style distance.
+
+    Where that was not measured, by the first figure that was.
+    """
+    names = list(rows[0].values)
+    key = "style" if "style" in names else names[0]
+    order = sorted(range(len(rows)), key=lambda index: rows[index].values[key])
     parts = [
         f"<!doctype html><meta charset=utf-8><title>{html.escape(facts['system'])}</title>",
         "<style>body{font:15px sans-serif;margin:2em;max-width:1000px}td,th{padding:3px 9px;text-align:left}"
@@ -184,7 +189,7 @@ def page(facts: dict[str, Any], rows: Sequence[Row], pairs: Sequence[Pair]) -> s
         f"<pre>{html.escape(markdown(facts))}</pre>",
     ]
     best, worst = order[:SHOWN], order[::-1][: min(SHOWN, len(order) - SHOWN)]
-    for title, chosen in (("Nearest to their artwork", best), ("Farthest from their artwork", worst)):
+    for title, chosen in ((f"Lowest by {key}", best), (f"Highest by {key}", worst)):
         if chosen:
             parts.append(f"<h2>{title}</h2>")
         for index in chosen:

@@ -18,7 +18,8 @@ from mst_deploy.film import Film, look_at
 from mst_deploy.image_sets import StoredImage
 from mst_deploy.images import Image, centre_crop, load_image, save_image
 from mst_deploy.pipeline import stylize_image
-from mst_deploy.styling import encode_film
+from mst_deploy.styling import as_style, encode_film
+from mst_deploy.tuning import Tuner
 
 
 class System(Protocol):
@@ -34,13 +35,18 @@ class Model:
     generator: Generator
     encoder: StyleEncoder
     strength: float = 1.0
+    tuner: Tuner | None = None
+    """Fits the row to each photograph."""
 
     def __post_init__(self) -> None:
         self.films: dict[bytes, Film] = {}
 
     def __call__(self, photo: Image, artwork: Image) -> Image:
         own = None if self.strength == 1.0 else encode_film(self.encoder, photo)
-        return stylize_image(photo, self.generator, look_at(own, self._film(artwork), self.strength))
+        film = self._film(artwork)
+        if self.tuner is not None:
+            film = self.tuner.row(film, [photo], as_style(artwork, self.encoder.manifest))
+        return stylize_image(photo, self.generator, look_at(own, film, self.strength))
 
     def _film(self, artwork: Image) -> Film:
         key = artwork.tobytes()

@@ -17,18 +17,15 @@ from mst_deploy.cli.bench import bench_app
 from mst_deploy.cli.engines import build, engines_app
 from mst_deploy.cli.eval import eval_app
 from mst_deploy.cli.image import image
+from mst_deploy.cli.style import style_app
 from mst_deploy.cli.train import train_app
 from mst_deploy.cli.video import video
-from mst_deploy.errors import InvalidArgument, MstError, error_line
+from mst_deploy.errors import MstError, error_line
 from mst_deploy.options import (
     MODEL_HELP,
-    BackendOption,
-    DeviceOption,
     ForceOption,
     JsonOption,
-    ModelOption,
     QuietOption,
-    free_to_write,
     room,
 )
 
@@ -40,7 +37,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-style_app = typer.Typer(help="Make reusable style files; list the shipped ones.", no_args_is_help=True)
 app.add_typer(style_app, name="style")
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
@@ -64,63 +60,6 @@ def root(
     ] = False,
 ) -> None:
     """Render videos and pictures in the style of any painting."""
-
-
-@style_app.command("make")
-def style_make(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures of the style.")],
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Style file to write (.safetensors); one image only."),
-    ] = None,
-    model: ModelOption = None,
-    backend: BackendOption = "onnxrt",
-    device: DeviceOption = "auto",
-    force: ForceOption = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Read the style off pictures once; the small files work wherever --style does."""
-    from mst_deploy.backends import open_style_encoder
-    from mst_deploy.console import answer, progress
-    from mst_deploy.film import STYLE_SUFFIX, save_style
-    from mst_deploy.manifest import open_bundle
-    from mst_deploy.shipped import find_bundle
-    from mst_deploy.styling import make_style
-
-    if output and len(images) > 1:
-        raise InvalidArgument(f"-o names one file, but there are {len(images)} images; leave it out")
-    if output and output.suffix != STYLE_SUFFIX:
-        raise InvalidArgument(f"a style file ends in {STYLE_SUFFIX}, not {output.suffix!r}")
-    targets = [free_to_write(output or path.with_suffix(STYLE_SUFFIX), path, force=force) for path in images]
-    with progress("reading styles", len(images), unit="styles/s", quiet=quiet or as_json) as tell:
-        encoder = open_style_encoder(open_bundle(find_bundle(model)), backend, device)
-        for done, (path, target) in enumerate(zip(images, targets, strict=True), start=1):
-            save_style(target, make_style(encoder, path, name=target.stem))
-            tell(done)
-    names = [str(target) for target in targets]
-    answer("\n".join(names), {"outputs": names}, as_json=as_json, quiet=quiet)
-
-
-@style_app.command("list")
-def style_list(model: ModelOption = None, as_json: JsonOption = False) -> None:
-    """List the styles shipped for a model with artist, title and year."""
-    from mst_deploy.console import answer
-    from mst_deploy.manifest import read_manifest
-    from mst_deploy.shipped import find_bundle, styles_for
-
-    styles = styles_for(read_manifest(find_bundle(model)).model_id).values()
-    width = max((len(style.name) for style in styles), default=0)
-    lines = [
-        f"{style.name:{width}}  {style.credit.get('artist', '')}: {style.credit.get('title', '')}"
-        f" ({style.credit.get('year', '')})"
-        for style in styles
-    ]
-    answer(
-        "\n".join(lines) or "no styles are shipped for this model; make your own with mst style make --model",
-        {"styles": [{"name": style.name, **style.credit} for style in styles]},
-        as_json=as_json,
-    )
 
 
 @app.command()

@@ -14,6 +14,8 @@ from mst_deploy.options import (
     ModelArgument,
     QuietOption,
     StrengthOption,
+    VggOption,
+    VggScalesOption,
     room,
 )
 
@@ -39,12 +41,6 @@ OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Folder for t
 MetricsOption = Annotated[
     str | None,
     typer.Option("--metrics", help="Comma-separated; default: all that the weights at hand allow."),
-]
-VggOption = Annotated[
-    Path | None, typer.Option(help="VGG-19: .pth or .safetensors. Default: downloaded once.")
-]
-VggScalesOption = Annotated[
-    Path | None, typer.Option(help="Factors that normalise VGG-19. Default: not normalised.")
 ]
 InceptionOption = Annotated[Path | None, typer.Option(help="FID's Inception (2015-12-05): measure fid768.")]
 LpipsOption = Annotated[bool, typer.Option("--lpips", help="Measure LPIPS; fetches AlexNet once (233 MB).")]
@@ -102,6 +98,12 @@ def eval_model(
     most: MostOption = None,
     size: SideOption = 512,
     strength: StrengthOption = 1.0,
+    tune: Annotated[
+        Path | None,
+        typer.Option(
+            help="Tune each style to each photograph (see mst style tune); folder to keep the rows in."
+        ),
+    ] = None,
     backend: BackendOption = "onnxrt",
     metrics: MetricsOption = None,
     vgg: VggOption = None,
@@ -126,7 +128,7 @@ def eval_model(
     )  # fmt: skip
     wanted = command.Wanted(content, style, held_out, each, size, most)
     found = command.evaluate_model(
-        find_bundle(model), wanted, output, how, strength=strength, backend=backend
+        find_bundle(model), wanted, output, how, strength=strength, backend=backend, tune=tune
     )
     _tell(found, output, as_json, quiet)
 

@@ -48,7 +48,7 @@ def test_nothing_changed_is_the_floor_and_flicker_is_above_it(
     distances = Distances(load_vgg(random_vgg))
 
     def found(function: str, strength: float) -> dict[str, float]:
-        results = other_frames(program, function)(frames, artwork, strength)
+        results = other_frames(program, function)(clip, frames, artwork, strength)
         return measure(frames, results, artwork, distances)
 
     same = found("same", 1.0)

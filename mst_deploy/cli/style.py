@@ -1,0 +1,148 @@
+"""The commands ``mst style``: make, tune, list."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mst_deploy.errors import InvalidArgument
+from mst_deploy.options import (
+    BackendOption,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    ModelOption,
+    QuietOption,
+    VggOption,
+    VggScalesOption,
+    free_to_write,
+    needing,
+)
+
+style_app = typer.Typer(
+    help="Make reusable style files, tune them to a video, list the shipped ones.", no_args_is_help=True
+)
+
+
+@style_app.command("make")
+def style_make(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures of the style.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Style file to write (.safetensors); one image only."),
+    ] = None,
+    model: ModelOption = None,
+    backend: BackendOption = "onnxrt",
+    device: DeviceOption = "auto",
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read the style off pictures once; the small files work wherever --style does."""
+    from mst_deploy.backends import open_style_encoder
+    from mst_deploy.console import answer, progress
+    from mst_deploy.film import STYLE_SUFFIX, save_style
+    from mst_deploy.manifest import open_bundle
+    from mst_deploy.shipped import find_bundle
+    from mst_deploy.styling import make_style
+
+    if output and len(images) > 1:
+        raise InvalidArgument(f"-o names one file, but there are {len(images)} images; leave it out")
+    if output and output.suffix != STYLE_SUFFIX:
+        raise InvalidArgument(f"a style file ends in {STYLE_SUFFIX}, not {output.suffix!r}")
+    targets = [free_to_write(output or path.with_suffix(STYLE_SUFFIX), path, force=force) for path in images]
+    with progress("reading styles", len(images), unit="styles/s", quiet=quiet or as_json) as tell:
+        encoder = open_style_encoder(open_bundle(find_bundle(model)), backend, device)
+        for done, (path, target) in enumerate(zip(images, targets, strict=True), start=1):
+            save_style(target, make_style(encoder, path, name=target.stem))
+            tell(done)
+    names = [str(target) for target in targets]
+    answer("\n".join(names), {"outputs": names}, as_json=as_json, quiet=quiet)
+
+
+@style_app.command("tune")
+def style_tune(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Picture of the style.")],
+    files: Annotated[
+        list[Path],
+        typer.Option("--for", metavar="FILE", help="Video or picture to be painted; may be repeated."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Style file. Default: IMAGE-FILE.safetensors beside IMAGE."),
+    ] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of each video that are looked at.")] = 3,
+    size: Annotated[int, typer.Option(min=64, help="Short side at which they are looked at, at most.")] = 320,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of gradient descent.")] = 16,
+    style_weight: Annotated[
+        float, typer.Option(min=0.0, help="Style against content; more is nearer to the painting.")
+    ] = 4.0,
+    model: ModelOption = None,
+    vgg: VggOption = None,
+    vgg_scales: VggScalesOption = None,
+    device: DeviceOption = "auto",
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a style to certain videos or pictures. Painting costs what it did.
+
+    A style read off a painting has to do for all pictures. Some seconds of gradient descent (on a CPU half a
+    minute and more) bring colours and strokes nearer to the painting for the given ones. Use the style
+    file with --style.
+    """
+    from mst_deploy.backends import open_style_encoder
+    from mst_deploy.console import answer, progress
+    from mst_deploy.film import STYLE_SUFFIX, save_style
+    from mst_deploy.images import load_image
+    from mst_deploy.manifest import open_bundle
+    from mst_deploy.shipped import find_bundle
+    from mst_deploy.styling import as_style, make_style
+
+    if image.suffix == STYLE_SUFFIX:
+        raise InvalidArgument(f"{image} holds no picture any more; tune with the image it was made from")
+    name = f"{image.stem}-{files[0].stem}"
+    target = free_to_write(output or image.with_name(name + STYLE_SUFFIX), image, force=force)
+    if target.suffix != STYLE_SUFFIX:
+        raise InvalidArgument(f"a style file ends in {STYLE_SUFFIX}, not {target.suffix!r}")
+    tuning, weights = (needing(module, "export", "mst style tune") for module in ("tuning", "vgg"))
+    bundle = open_bundle(find_bundle(model))
+    style = make_style(open_style_encoder(bundle), image, name=target.stem)
+    pictures = [picture for path in files for picture in tuning.pictures_of(path, frames, size)]
+    network = weights.load_vgg(weights.find_vgg(vgg), vgg_scales)
+    tuner = tuning.Tuner(bundle, network, device, tuning.Tuning(steps, style_weight))
+    with progress("tuning", steps, unit="steps/s", quiet=quiet or as_json) as tell:
+        tuned = tuner(style.film, pictures, as_style(load_image(image), bundle.manifest), tell)
+    save_style(target, replace(style, film=tuned.film))
+    before, after = tuned.before, tuned.after
+    answer(
+        f"{target}: style distance {before.style:.3f} -> {after.style:.3f}, content distance "
+        f"{before.content:.3f} -> {after.content:.3f}",
+        {"output": str(target), "before": asdict(before), "after": asdict(after)},
+        as_json=as_json,
+        quiet=quiet,
+    )
+
+
+@style_app.command("list")
+def style_list(model: ModelOption = None, as_json: JsonOption = False) -> None:
+    """List the styles shipped for a model with artist, title and year."""
+    from mst_deploy.console import answer
+    from mst_deploy.manifest import read_manifest
+    from mst_deploy.shipped import find_bundle, styles_for
+
+    styles = styles_for(read_manifest(find_bundle(model)).model_id).values()
+    width = max((len(style.name) for style in styles), default=0)
+    lines = [
+        f"{style.name:{width}}  {style.credit.get('artist', '')}: {style.credit.get('title', '')}"
+        f" ({style.credit.get('year', '')})"
+        for style in styles
+    ]
+    answer(
+        "\n".join(lines) or "no styles are shipped for this model; make your own with mst style make --model",
+        {"styles": [{"name": style.name, **style.credit} for style in styles]},
+        as_json=as_json,
+    )

@@ -1,0 +1,206 @@
+"""Tuning moves the film row alone, towards the painting as other code measures it, and keeps what it made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mst_deploy.backends import open_generator, open_style_encoder
+from mst_deploy.errors import BackendError, InputError, InvalidArgument
+from mst_deploy.film import load_style
+from mst_deploy.images import Image, centre_crop, load_image, save_image
+from mst_deploy.manifest import Bundle
+from mst_deploy.perceptual import Distances
+from mst_deploy.pipeline import stylize_image
+from mst_deploy.styling import as_style, encode_film
+from mst_deploy.tuning import Tuner, Tuning, pictures_of, tune
+from mst_deploy.vgg import Vgg19, load_vgg
+from mst_deploy.video.reader import VideoReader
+from mst_deploy.weights import load_bundle
+from tests.clips import Clip, picture, write_clip
+from tests.conftest import ROOT
+from tests.test_cli import mst
+from tests.test_vgg import REAL
+
+SCALES = REAL.with_name("vgg19_normalisation_scales.safetensors")
+PAINTING = ROOT / "examples" / "paintings" / "great-wave.jpg"
+NEEDS_VGG = pytest.mark.skipif(not REAL.exists(), reason="no pretrained weights beside the checkout")
+
+
+@pytest.fixture(scope="module")
+def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("vgg") / "vgg.safetensors"
+    torch.manual_seed(0)
+    save_file(Vgg19().state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def vgg(vgg_file: Path) -> Vgg19:
+    return load_vgg(vgg_file)
+
+
+def photo(size: int) -> Image:
+    return centre_crop(pictures_of(ROOT / "examples" / "bunny.mp4", 1, size)[0], size)
+
+
+def start(bundle: Bundle) -> tuple[Any, Image]:
+    """The painting's film row and the painting as the encoder sees it."""
+    painting = load_image(PAINTING)
+    return encode_film(open_style_encoder(bundle, device="cpu"), painting), as_style(
+        painting, bundle.manifest
+    )
+
+
+@NEEDS_VGG
+def test_results_come_nearer_to_the_painting_as_the_deployed_model_paints_them(bundle: Bundle) -> None:
+    """What is reported is what ``Distances`` finds in the pictures of ONNX Runtime, 8 bits a colour."""
+    vgg = load_vgg(REAL, SCALES)
+    film, painting = start(bundle)
+    frame = photo(128)
+    tuned = tune(load_bundle(bundle).generator, film, [frame], painting, vgg, Tuning(steps=8))
+    found = []
+    with open_generator(bundle, device="cpu") as generator:
+        for row, told in ((film, tuned.before), (tuned.film, tuned.after)):
+            content, style, _ = Distances(vgg)(frame, painting, stylize_image(frame, generator, row))
+            assert style == pytest.approx(told.style, rel=0.05)
+            assert content == pytest.approx(told.content, rel=0.05)
+            found.append((style, content))
+    assert found[1][0] < 0.8 * found[0][0]
+    assert found[1][1] < 1.1 * found[0][1]
+
+
+@pytest.mark.parametrize("weight", [0.0, 1e4])
+def test_the_weight_says_which_distance_falls(bundle: Bundle, vgg: Vgg19, weight: float) -> None:
+    film, painting = start(bundle)
+    how = Tuning(steps=3, style_weight=weight, rate=0.02)
+    tuned = tune(load_bundle(bundle).generator, film, [photo(64)], painting, vgg, how)
+    if weight:
+        assert tuned.after.style < tuned.before.style
+    else:
+        assert tuned.after.content < tuned.before.content
+
+
+def test_several_pictures_count_alike(bundle: Bundle, vgg: Vgg19) -> None:
+    """Means over pictures of different sizes; the row that was given is left as it was."""
+    film, painting = start(bundle)
+    kept = film.copy()
+    generator = load_bundle(bundle).generator
+    first, second = photo(64), photo(96)
+    how = Tuning(steps=1)
+    one, two, both = (tune(generator, film, some, painting, vgg, how) for some in
+                      ([first], [second], [first, second]))  # fmt: skip
+    assert both.before.style == pytest.approx((one.before.style + two.before.style) / 2, rel=1e-3)
+    assert both.before.content == pytest.approx((one.before.content + two.before.content) / 2, rel=1e-3)
+    np.testing.assert_array_equal(film, kept)
+    assert np.abs(both.film - film).max() == pytest.approx(how.rate, rel=0.01)  # Adam's first step
+
+
+def test_the_networks_are_left_alone(bundle: Bundle, vgg: Vgg19) -> None:
+    film, painting = start(bundle)
+    generator = load_bundle(bundle).generator
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    tune(generator, film, [photo(64)], painting, vgg, Tuning(steps=1))
+    assert all(torch.equal(before[name], value) for name, value in generator.state_dict().items())
+    assert all(value.requires_grad and value.grad is None for value in generator.parameters())
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"style_weight": -1.0}, {"rate": 0.0}])
+def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match="tuning needs"):
+        replace(Tuning(), **wrong)
+
+
+def test_no_picture_is_refused(bundle: Bundle, vgg: Vgg19, film: Any) -> None:
+    with pytest.raises(InvalidArgument, match="at least one picture"):
+        tune(load_bundle(bundle).generator, film, [], photo(64), vgg)
+
+
+def test_frames_are_spread_over_the_clip(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", Clip(frames=12))
+    with VideoReader(clip) as reader:
+        frames = [frame.image for frame in reader]
+    found = pictures_of(clip, 4, 48)
+    assert len(found) == 4
+    for index, image in zip((0, 3, 6, 9), found, strict=True):
+        np.testing.assert_array_equal(image, frames[index])
+    assert [image.shape for image in pictures_of(clip, 2, 24)] == [(24, 32, 3)] * 2
+
+
+def test_a_picture_is_no_clip_and_is_never_enlarged(tmp_path: Path) -> None:
+    save_image(tmp_path / "small.png", np.ascontiguousarray(picture(40, 30, 1)))
+    (image,) = pictures_of(tmp_path / "small.png", 4, 320)
+    assert image.shape == (30, 40, 3)
+    (tmp_path / "words.txt").write_text("no pictures")
+    with pytest.raises(InputError, match=r"words\.txt"):
+        pictures_of(tmp_path / "words.txt", 4, 320)
+
+
+def test_kept_rows_are_not_made_again(bundle: Bundle, vgg: Vgg19, tmp_path: Path) -> None:
+    film, painting = start(bundle)
+    how = Tuning(steps=1)
+    row = Tuner(bundle, vgg, "cpu", how, tmp_path).row(film, [photo(64)], painting)
+    again = Tuner(bundle, vgg, "cpu", how, tmp_path)
+    again.generator = None  # type: ignore[assignment]
+    np.testing.assert_array_equal(again.row(film, [photo(64)], painting), row)
+    for changed in (replace(how, steps=2), replace(how, style_weight=1.0)):
+        again.how = changed
+        with pytest.raises(AttributeError):
+            again.row(film, [photo(64)], painting)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_told(bundle: Bundle, vgg: Vgg19) -> None:
+    with pytest.raises(BackendError, match="--device cpu"):
+        Tuner(bundle, vgg, "cuda")
+
+
+def test_the_command_writes_a_style_for_the_model(tmp_path: Path, vgg_file: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", Clip(width=96, height=64, frames=6))
+    output = tmp_path / "tuned.safetensors"
+    made = mst("style", "tune", PAINTING, "--for", clip, "--steps", 1, "--frames", 2, "--model", "lite",
+               "--vgg", vgg_file, "--device", "cpu", "-o", output, "--json")  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["output"] == str(output)
+    style = load_style(output)
+    assert style.name == "tuned"
+    plain = mst("style", "make", PAINTING, "--model", "lite", "-o", tmp_path / "plain.safetensors")
+    assert plain.returncode == 0, plain.stderr
+    moved = np.abs(style.film - load_style(tmp_path / "plain.safetensors").film)
+    assert moved.max() == pytest.approx(Tuning().rate, rel=0.01)
+    painted = mst("video", clip, "--style", output, "--model", "lite", "-o", tmp_path / "painted.mp4", "-q")
+    assert painted.returncode == 0, painted.stderr
+    twice = mst("style", "tune", PAINTING, "--for", clip, "-o", output, "--vgg", vgg_file)
+    assert twice.returncode == 1
+    assert "--force" in twice.stderr
+    from_style = mst("style", "tune", output, "--for", clip)
+    assert from_style.returncode == 1
+    assert "holds no picture any more" in from_style.stderr
+    nothing = mst("style", "tune", PAINTING, "--for", tmp_path / "none.mp4", "--vgg", vgg_file,
+                  "-o", tmp_path / "x.safetensors")  # fmt: skip
+    assert nothing.returncode == 1
+    assert "none.mp4" in nothing.stderr
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_models_are_measured_tuned(tmp_path: Path, vgg_file: Path) -> None:
+    for folder, seed in (("photos", 1), ("art", 40)):
+        (tmp_path / folder).mkdir()
+        save_image(tmp_path / folder / "a.png", np.ascontiguousarray(picture(80, 80, seed)))
+    sets = ["--content", tmp_path / "photos", "--style", tmp_path / "art", "--size", 80, "--each", 1]
+    how = ["--vgg", vgg_file, "--metrics", "style", "--device", "cpu"]
+    common = ["eval", "model", "lite", *sets, *how]
+    made = mst(*common, "--tune", tmp_path / "rows", "-o", tmp_path / "tuned", "--json")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["system"] == "lite, tuned"
+    assert len(list((tmp_path / "rows").iterdir())) == 1
+    weaker = mst(*common, "--tune", tmp_path / "rows", "--strength", 0.7, "-o", tmp_path / "weaker")
+    assert weaker.returncode == 0, weaker.stderr
+    assert len(list((tmp_path / "rows").iterdir())) == 1
