@@ -205,7 +205,8 @@ def read_start(job: Job) -> Networks | None:
     if job.start or job.generator:
         raise InvalidArgument(f"--narrow cannot be had with {'--start' if job.start else '--generator'}")
     wide, wanted = open_weights(job.narrow), read_recipe(job.recipe).network
-    config = replace(wide.config, widths=wanted.widths, residual_blocks=wanted.residual_blocks)
+    config = replace(wide.config, widths=wanted.widths, residual_blocks=wanted.residual_blocks,
+                     padding=wanted.padding)  # fmt: skip
     return narrowed(wide, config)
 
 

@@ -43,7 +43,8 @@ class Layer:
 def narrowed(networks: Networks, config: NetworkConfig) -> Networks:
     """A network of ``config`` out of the parts of a wider film model; its style encoder stays as it is.
 
-    Raises InvalidArgument if the configuration is wider or longer, or differs in anything else.
+    It may pad in another way. Raises InvalidArgument if the configuration is wider or longer, or differs
+    in anything else.
     """
     check(networks.config, config)
     blocks = kept_blocks(networks.config.residual_blocks, config.residual_blocks)
@@ -77,7 +78,7 @@ def check(old: NetworkConfig, new: NetworkConfig) -> None:
             "narrow"
         )
     for name in (field.name for field in fields(NetworkConfig)):
-        if name not in ("widths", "residual_blocks") and getattr(new, name) != getattr(old, name):
+        if name not in ("widths", "residual_blocks", "padding") and getattr(new, name) != getattr(old, name):
             raise InvalidArgument(
                 f"a narrowed model keeps its {name}: it is {getattr(old, name)!r}, not {getattr(new, name)!r}"
             )

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -255,6 +256,12 @@ def test_narrowed_start_has_the_recipes_generator_and_the_models_encoder(tmp_pat
         (16, 32, 64), 4, embedding_size=6, hidden_size=7, statistics="mean"
     )
     assert config.learning_rate == RECIPES["lite"].learning_rate
+    padded = replace(RECIPES["lite"], network=replace(RECIPES["lite"].network, padding="zero"))
+    (tmp_path / "padded.json").write_text(json.dumps(padded.to_dict()))
+    given = job(recipe=str(tmp_path / "padded.json"), narrow=tmp_path / "wide.safetensors")
+    start_padded = read_start(given)
+    assert start_padded is not None
+    assert configure(given, start_padded).network == replace(config.network, padding="zero")
     with pytest.raises(InvalidArgument, match="--statistics moments: the model to start from has mean"):
         configure(job(recipe="lite", statistics="moments"), start)
 
