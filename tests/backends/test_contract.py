@@ -48,12 +48,15 @@ def test_shape_and_type_come_back(generator: Generator, films: Any, size: tuple[
     assert stylized.dtype == np.uint8
 
 
-def test_each_item_of_a_batch_has_its_own_style(generator: Generator, films: Any) -> None:
+def test_each_item_of_a_batch_has_its_own_style(
+    generator: Generator, films: Any, request: pytest.FixtureRequest
+) -> None:
+    coarse = "bf16" in request.node.name  # eight bits of a number: sums in another order differ by more
     frames = np.stack([picture(48, 40, 0), picture(48, 40, 9)])
     both = generator(frames, films)
     for index in range(2):
         alone = generator(frames[index : index + 1], films[index : index + 1])
-        assert np.abs(both[index].astype(int) - alone[0].astype(int)).max() <= 1
+        assert np.abs(both[index].astype(int) - alone[0].astype(int)).max() <= (3 if coarse else 1)
 
 
 def test_same_input_same_output(generator: Generator, films: Any) -> None:
