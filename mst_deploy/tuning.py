@@ -31,7 +31,7 @@ from mst_deploy.images import IMAGE_SUFFIXES, Image, load_image, resize_short_si
 from mst_deploy.manifest import Bundle
 from mst_deploy.networks import Generator
 from mst_deploy.perceptual import CONTENT_LAYER, as_tensor, content_distance, gram_target, style_distance
-from mst_deploy.vgg import Vgg19
+from mst_deploy.vgg import Vgg19, calibrate, find_vgg, load_vgg
 from mst_deploy.video.info import ReadOptions
 from mst_deploy.video.reader import VideoReader
 from mst_deploy.video.spans import Span
@@ -190,6 +190,17 @@ class Tuner:
             with replacing(path) as temporary, temporary.open("wb") as file:
                 np.save(file, self(film, pictures, artwork).film)
         return np.asarray(np.load(path), np.float32)
+
+
+def normalised_vgg(path: Path | None, scales: Path | None, pictures: Sequence[Image]) -> Vgg19:
+    """VGG-19, normalised by the given factors or else on ``pictures``: what a weight means depends on it.
+
+    ``path`` None takes torchvision's, which is downloaded once. Raises InputError.
+    """
+    vgg = load_vgg(find_vgg(path), scales)
+    if scales is None:
+        calibrate(vgg, map(as_tensor, pictures))
+    return vgg
 
 
 def has_bfloat16(device: torch.device) -> bool:

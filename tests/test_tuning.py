@@ -17,10 +17,10 @@ from mst_deploy.errors import BackendError, InputError, InvalidArgument
 from mst_deploy.film import load_style
 from mst_deploy.images import Image, centre_crop, load_image, save_image
 from mst_deploy.manifest import Bundle
-from mst_deploy.perceptual import Distances
+from mst_deploy.perceptual import Distances, as_tensor
 from mst_deploy.pipeline import stylize_image
 from mst_deploy.styling import as_style, encode_film
-from mst_deploy.tuning import Tuner, Tuning, pictures_of, tune
+from mst_deploy.tuning import Tuner, Tuning, normalised_vgg, pictures_of, tune
 from mst_deploy.vgg import Vgg19, load_vgg
 from mst_deploy.video.reader import VideoReader
 from mst_deploy.weights import load_bundle
@@ -110,6 +110,20 @@ def test_the_networks_are_left_alone(bundle: Bundle, vgg: Vgg19) -> None:
     tune(generator, film, [photo(64)], painting, vgg, Tuning(steps=1))
     assert all(torch.equal(before[name], value) for name, value in generator.state_dict().items())
     assert all(value.requires_grad and value.grad is None for value in generator.parameters())
+
+
+def test_without_factors_the_pictures_normalise(vgg_file: Path) -> None:
+    """Every channel that responds has a mean of 1 over the pictures; what the weights mean hangs on that."""
+    pictures = [photo(64), photo(96)]
+    vgg = normalised_vgg(vgg_file, None, pictures)
+    with torch.no_grad():
+        means = torch.stack([vgg(as_tensor(picture))["relu2_1"].mean(dim=(0, 2, 3)) for picture in pictures])
+        plain = torch.stack(
+            [load_vgg(vgg_file)(as_tensor(p))["relu2_1"].mean(dim=(0, 2, 3)) for p in pictures]
+        )
+    alive = plain.mean(dim=0) > plain.mean() * 0.1
+    assert alive.sum() > 10
+    torch.testing.assert_close(means.mean(dim=0)[alive], torch.ones(int(alive.sum())), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"style_weight": -1.0}, {"rate": 0.0}])

@@ -17,7 +17,6 @@ from mst_deploy.options import (
     ModelOption,
     QuietOption,
     VggOption,
-    VggScalesOption,
     free_to_write,
     needing,
 )
@@ -82,7 +81,9 @@ def style_tune(
     ] = 4.0,
     model: ModelOption = None,
     vgg: VggOption = None,
-    vgg_scales: VggScalesOption = None,
+    vgg_scales: Annotated[
+        Path | None, typer.Option(help="Factors that normalise VGG-19. Default: taken from the pictures.")
+    ] = None,
     device: DeviceOption = "auto",
     force: ForceOption = False,
     quiet: QuietOption = False,
@@ -108,14 +109,15 @@ def style_tune(
     target = free_to_write(output or image.with_name(name + STYLE_SUFFIX), image, force=force)
     if target.suffix != STYLE_SUFFIX:
         raise InvalidArgument(f"a style file ends in {STYLE_SUFFIX}, not {target.suffix!r}")
-    tuning, weights = (needing(module, "export", "mst style tune") for module in ("tuning", "vgg"))
+    tuning = needing("tuning", "export", "mst style tune")
     bundle = open_bundle(find_bundle(model))
     style = make_style(open_style_encoder(bundle), image, name=target.stem)
     pictures = [picture for path in files for picture in tuning.pictures_of(path, frames, size)]
-    network = weights.load_vgg(weights.find_vgg(vgg), vgg_scales)
+    painting = as_style(load_image(image), bundle.manifest)
+    network = tuning.normalised_vgg(vgg, vgg_scales, [painting, *pictures])
     tuner = tuning.Tuner(bundle, network, device, tuning.Tuning(steps, style_weight))
     with progress("tuning", steps, unit="steps/s", quiet=quiet or as_json) as tell:
-        tuned = tuner(style.film, pictures, as_style(load_image(image), bundle.manifest), tell)
+        tuned = tuner(style.film, pictures, painting, tell)
     save_style(target, replace(style, film=tuned.film))
     before, after = tuned.before, tuned.after
     answer(
