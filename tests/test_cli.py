@@ -161,9 +161,9 @@ def test_every_choice_of_a_model_says_the_same() -> None:
     found = list(choices(get_command(app), "mst"))
     assert [name for name, help_ in found if MODEL_HELP not in help_] == []
     assert {name for name, _ in found} == {
-        "mst image", "mst video", "mst style make", "mst style list", "mst build", "mst engines explain",
-        "mst engines verify", "mst bench latency", "mst bench video", "mst bench work", "mst eval model",
-        "mst export",
+        "mst image", "mst video", "mst style make", "mst style tune", "mst style list", "mst build",
+        "mst engines explain", "mst engines verify", "mst bench latency", "mst bench video",
+        "mst bench work", "mst eval model", "mst export",
     }  # fmt: skip
     assert all(model in MODEL_HELP for model in MODELS)
 
