@@ -91,9 +91,8 @@ def style_tune(
 ) -> None:
     """Fit a style to certain videos or pictures. Painting costs what it did.
 
-    A style read off a painting has to do for all pictures. Some seconds of gradient descent (on a CPU half a
-    minute and more) bring colours and strokes nearer to the painting for the given ones. Use the style
-    file with --style.
+    A style read off a painting has to do for all pictures. Gradient descent brings it nearer to the
+    painting for the given ones, in one to three minutes on a CPU. Use the style file with --style.
     """
     from mst_deploy.backends import open_style_encoder
     from mst_deploy.console import answer, progress
