@@ -30,9 +30,6 @@ DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where 
 VggOption = Annotated[
     Path | None, typer.Option(help="VGG-19: .pth or .safetensors. Default: downloaded once.")
 ]
-VggScalesOption = Annotated[
-    Path | None, typer.Option(help="Factors that normalise VGG-19. Default: not normalised.")
-]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]

@@ -15,7 +15,6 @@ from mst_deploy.options import (
     QuietOption,
     StrengthOption,
     VggOption,
-    VggScalesOption,
     room,
 )
 
@@ -41,6 +40,9 @@ OutputOption = Annotated[Path, typer.Option("-o", "--output", help="Folder for t
 MetricsOption = Annotated[
     str | None,
     typer.Option("--metrics", help="Comma-separated; default: all that the weights at hand allow."),
+]
+VggScalesOption = Annotated[
+    Path | None, typer.Option(help="Factors that normalise VGG-19. Default: not normalised.")
 ]
 InceptionOption = Annotated[Path | None, typer.Option(help="FID's Inception (2015-12-05): measure fid768.")]
 LpipsOption = Annotated[bool, typer.Option("--lpips", help="Measure LPIPS; fetches AlexNet once (233 MB).")]

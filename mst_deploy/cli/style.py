@@ -50,8 +50,7 @@ def style_make(
 
     if output and len(images) > 1:
         raise InvalidArgument(f"-o names one file, but there are {len(images)} images; leave it out")
-    if output and output.suffix != STYLE_SUFFIX:
-        raise InvalidArgument(f"a style file ends in {STYLE_SUFFIX}, not {output.suffix!r}")
+    _check_suffix(output, STYLE_SUFFIX)
     targets = [free_to_write(output or path.with_suffix(STYLE_SUFFIX), path, force=force) for path in images]
     with progress("reading styles", len(images), unit="styles/s", quiet=quiet or as_json) as tell:
         encoder = open_style_encoder(open_bundle(find_bundle(model)), backend, device)
@@ -105,9 +104,8 @@ def style_tune(
     if image.suffix == STYLE_SUFFIX:
         raise InvalidArgument(f"{image} holds no picture any more; tune with the image it was made from")
     name = f"{image.stem}-{files[0].stem}"
+    _check_suffix(output, STYLE_SUFFIX)
     target = free_to_write(output or image.with_name(name + STYLE_SUFFIX), image, force=force)
-    if target.suffix != STYLE_SUFFIX:
-        raise InvalidArgument(f"a style file ends in {STYLE_SUFFIX}, not {target.suffix!r}")
     tuning = needing("tuning", "export", "mst style tune")
     bundle = open_bundle(find_bundle(model))
     style = make_style(open_style_encoder(bundle), image, name=target.stem)
@@ -147,3 +145,8 @@ def style_list(model: ModelOption = None, as_json: JsonOption = False) -> None:
         {"styles": [{"name": style.name, **style.credit} for style in styles]},
         as_json=as_json,
     )
+
+
+def _check_suffix(output: Path | None, suffix: str) -> None:
+    if output and output.suffix != suffix:
+        raise InvalidArgument(f"a style file ends in {suffix}, not {output.suffix!r}")
