@@ -5,21 +5,25 @@ result comes to the artwork depends on the picture, too: instance normalisation 
 blank sky as of a crowd. Here gradient descent moves the row, and nothing else, until a few given pictures
 meet the artwork. The networks stay what they are, and painting costs what it did.
 
-The distances are those of ``perceptual``, after Gatys et al. 2016 (CVPR); the optimiser is Adam (Kingma & Ba
-2015, arXiv 1412.6980) with short memories, since the steps are few.
+The distances are those of ``perceptual``, after Gatys et al. 2016 (CVPR). In a video, what moved with the
+picture should look the same one frame later, too: the temporal loss of Ruder et al. 2016 (arXiv 1604.08610)
+as Huang et al. 2017 (CVPR) take it for feed-forward networks, but not squared. The optimiser is Adam
+(Kingma & Ba 2015, arXiv 1412.6980) with short memories, since the steps are few.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -32,13 +36,19 @@ from mst_deploy.manifest import Bundle
 from mst_deploy.networks import Generator
 from mst_deploy.perceptual import CONTENT_LAYER, as_tensor, content_distance, gram_target, style_distance
 from mst_deploy.vgg import Vgg19, calibrate, find_vgg, load_vgg
+from mst_deploy.video.containers import is_sequence
 from mst_deploy.video.info import ReadOptions
+from mst_deploy.video.motion import Flow, estimate_flow, visible
 from mst_deploy.video.reader import VideoReader
 from mst_deploy.video.spans import Span
 from mst_deploy.weights import load_bundle
 
 BETAS = (0.8, 0.95)
 LAST_RATE = 0.2  # of the first
+LEAST_CONTRAST = 2.0  # grey levels, standard deviation; a picture of one colour has no way to a painting
+LEAST_ERROR = 1 / 255  # of a source, RGB distance: one that stands still
+HALF_A_LEVEL = 0.5 / 255  # pixels in 0..1: what rounding hides
+FRAMES = 3  # of a video, unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -48,22 +58,37 @@ class Tuning:
     steps: int = 16
     style_weight: float = 4.0
     """Of the style distance against the content distance (``perceptual``)."""
+    temporal_weight: float = 0.4
+    """Of the warping error, the mean RGB distance between what a frame and the next show of the same things,
+    relative to the source's own: in a noisy clip more of it cannot be helped."""
     rate: float = 0.04
     """First step of every number of the row; it falls to a fifth of this."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.style_weight < 0 or self.rate <= 0:
-            raise InvalidArgument(
-                f"tuning needs steps, a style weight of 0 or more and a positive rate, got {self}"
-            )
+        if self.steps < 1 or min(self.style_weight, self.temporal_weight) < 0 or self.rate <= 0:
+            raise InvalidArgument(f"tuning needs steps, weights of 0 or more and a positive rate, got {self}")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a style is tuned to: a picture (H, W, 3) uint8 or, of a video, a frame and the one after it."""
+
+    frame: Image
+    following: Image | None = None
+
+    @property
+    def pictures(self) -> tuple[Image, ...]:
+        return (self.frame,) if self.following is None else (self.frame, self.following)
 
 
 @dataclass(frozen=True)
 class Means:
-    """Mean distances over the pictures; see ``perceptual``."""
+    """Means over the moments: distances (see ``perceptual``) and, for videos, the relative warping error."""
 
     style: float
     content: float
+    flicker: float
+    """How many times the source's own; 0 where nothing follows."""
 
 
 @dataclass(frozen=True)
@@ -78,52 +103,73 @@ class Tuned:
 
 
 @dataclass(frozen=True)
+class _Motion:
+    """From a frame to the next."""
+
+    following: Tensor
+    """(1, 3, H, W) in 0..1."""
+    grid: Tensor
+    """(1, H, W, 2): where each pixel went, as ``grid_sample`` takes it."""
+    seen: Tensor
+    """(1, 1, H, W): 1 where it can still be seen."""
+    own: float
+    """The warping error of the source, LEAST_ERROR or more."""
+
+
+@dataclass(frozen=True)
 class _Target:
     picture: Tensor
     """(1, 3, H, W) in 0..1."""
     content: Tensor
     """Its features at CONTENT_LAYER."""
+    motion: _Motion | None
 
 
 def tune(
     generator: Generator,
     film: Film,
-    pictures: Sequence[Image],
+    moments: Sequence[Moment],
     artwork: Image,
     vgg: Vgg19,
     how: Tuning | None = None,
     tell: Callable[[int], None] = lambda done: None,
 ) -> Tuned:
-    """Fit a film row (P,) to pictures (H, W, 3) of any sizes and an artwork (h, w, 3), all uint8.
+    """Fit a film row (P,) to moments of any sizes and an artwork (h, w, 3) uint8.
 
     ``generator`` and ``vgg`` are on one device; neither is changed. ``tell`` gets the number of steps done.
-    Raises InvalidArgument without pictures.
+    Raises InvalidArgument without moments and for pictures of one colour.
     """
-    if not pictures:
+    if not moments:
         raise InvalidArgument("tuning needs at least one picture")
+    if any(map(is_blank, moments)):
+        raise InvalidArgument("a picture of one colour cannot be tuned to; give one that shows something")
     how = how or Tuning()
     device = vgg.mean.device
     row = torch.from_numpy(film[None].copy()).to(device).requires_grad_(True)  # (1, P)
     with torch.no_grad():
         grams = gram_target(vgg(as_tensor(artwork).to(device)))
-        inputs = [as_tensor(picture).to(device) for picture in pictures]
-        targets = [_Target(picture, vgg(picture)[CONTENT_LAYER]) for picture in inputs]
+        targets = [_target(moment, vgg, device) for moment in moments]
     optimizer = torch.optim.Adam([row], lr=how.rate, betas=BETAS)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST_RATE, how.steps)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
 
-    def distances(learn: bool) -> Means:
+    def look(learn: bool) -> Means:
         """Means with the present row; with ``learn`` the gradient is left in it."""
-        found = np.zeros(2)
+        found = np.zeros(3)
         for target in targets:  # one by one: a batch of large frames would need much memory
             with torch.set_grad_enabled(learn), autocast:
-                taps = vgg(generator(target.picture, row))
+                painted = generator(target.picture, row)
+                taps = vgg(painted)
                 style = style_distance(gram_target(taps), grams)[0]
                 content = content_distance(taps[CONTENT_LAYER], target.content)[0]
-                total = (how.style_weight * style + content) / len(targets)
+                flicker = torch.zeros_like(style)
+                if target.motion is not None:
+                    following = generator(target.motion.following, row)
+                    flicker = _flicker(painted.float(), following.float(), target.motion)
+                total = how.style_weight * style + content + how.temporal_weight * flicker
             if learn:
-                total.backward()  # type: ignore[no-untyped-call]
-            found += np.array([style.item(), content.item()]) / len(targets)
+                (total / len(targets)).backward()  # type: ignore[no-untyped-call]
+            found += np.array([style.item(), content.item(), flicker.item()]) / len(targets)
         return Means(*found.tolist())
 
     wanted = [parameter.requires_grad for parameter in generator.parameters()]
@@ -132,17 +178,50 @@ def tune(
         before = None
         for done in range(1, how.steps + 1):
             optimizer.zero_grad()
-            means = distances(learn=True)
+            means = look(learn=True)
             before = before or means
             optimizer.step()
             schedule.step()
             tell(done)
         assert before is not None
-        after = distances(learn=False)
+        after = look(learn=False)
     finally:
         for parameter, need in zip(generator.parameters(), wanted, strict=True):
             parameter.requires_grad_(need)
     return Tuned(row.detach()[0].cpu().numpy(), before, after)
+
+
+def _target(moment: Moment, vgg: Vgg19, device: torch.device) -> _Target:
+    picture = as_tensor(moment.frame).to(device)
+    return _Target(picture, vgg(picture)[CONTENT_LAYER], _motion(moment, device))
+
+
+def _motion(moment: Moment, device: torch.device) -> _Motion | None:
+    if moment.following is None:
+        return None
+    flow = estimate_flow(moment.frame, moment.following, "dis")
+    seen = visible(flow, estimate_flow(moment.following, moment.frame, "dis"))
+    frame, following = (as_tensor(picture).to(device) for picture in moment.pictures)
+    motion = _Motion(
+        following, _grid(flow).to(device), torch.from_numpy(seen)[None, None].to(device).float(), 1.0
+    )
+    return replace(motion, own=max(float(_flicker(frame, following, motion)), LEAST_ERROR))
+
+
+def _grid(flow: Flow) -> Tensor:
+    """(H, W, 2) pixels -> (1, H, W, 2), -1 and 1 being the centres of the outermost pixels."""
+    height, width = flow.shape[:2]
+    rows, columns = np.mgrid[:height, :width]
+    places = (columns + flow[..., 0]) / max(width - 1, 1), (rows + flow[..., 1]) / max(height - 1, 1)
+    return torch.from_numpy(np.stack(places, axis=-1)[None] * 2 - 1).float()
+
+
+def _flicker(painted: Tensor, following: Tensor, motion: _Motion) -> Tensor:
+    """Mean RGB distance where both frames show the same, of the source's own; smooth at 0."""
+    warped = F.grid_sample(following, motion.grid, padding_mode="border", align_corners=True)
+    squares = (painted - warped).square().sum(dim=1, keepdim=True)
+    distance = (squares + HALF_A_LEVEL**2).sqrt() - HALF_A_LEVEL
+    return (distance * motion.seen).sum() / motion.seen.sum().clamp_min(1.0) / motion.own
 
 
 class Tuner:
@@ -170,25 +249,27 @@ class Tuner:
     def __call__(
         self,
         film: Film,
-        pictures: Sequence[Image],
+        moments: Sequence[Moment],
         artwork: Image,
         tell: Callable[[int], None] = lambda done: None,
     ) -> Tuned:
         """As ``tune``."""
-        return tune(self.generator, film, pictures, artwork, self.vgg, self.how, tell)
+        return tune(self.generator, film, moments, artwork, self.vgg, self.how, tell)
 
-    def row(self, film: Film, pictures: Sequence[Image], artwork: Image) -> Film:
+    def row(self, film: Film, moments: Sequence[Moment], artwork: Image) -> Film:
         """The tuned row alone, (P,) float32; read from the folder if it is there."""
         if self.kept is None:
-            return self(film, pictures, artwork).film
+            return self(film, moments, artwork).film
+        pictures = [picture for moment in moments for picture in moment.pictures]
         arrays: list[NDArray[Any]] = [film, *pictures, artwork]
-        digest = hashlib.sha256(repr((self.model_id, self.how, [a.shape for a in arrays])).encode())
+        shapes = [array.shape for array in arrays], [len(moment.pictures) for moment in moments]
+        digest = hashlib.sha256(repr((self.model_id, self.how, shapes)).encode())
         for array in arrays:
             digest.update(array.tobytes())
         path = self.kept / f"{digest.hexdigest()[:32]}.npy"
         if not path.exists():
             with replacing(path) as temporary, temporary.open("wb") as file:
-                np.save(file, self(film, pictures, artwork).film)
+                np.save(file, self(film, moments, artwork).film)
         return np.asarray(np.load(path), np.float32)
 
 
@@ -211,26 +292,42 @@ def has_bfloat16(device: torch.device) -> bool:
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
-def pictures_of(path: Path, count: int, size: int) -> list[Image]:
-    """A picture, or ``count`` frames evenly spread over a video; the short side is ``size`` at most.
+def moments_of(path: Path, count: int, size: int) -> list[Moment]:
+    """A picture, or ``count`` moments evenly spread over a video; the short side is ``size`` at most.
 
-    Raises InputError for what is neither.
+    Moments in which a video shows one colour only, as before it fades in, are left out. Raises InputError
+    for what is neither, and where nothing else is shown.
     """
-    found = [load_image(path)] if path.suffix.lower() in IMAGE_SUFFIXES else _frames(path, count)
-    return [
-        picture if min(picture.shape[:2]) <= size else resize_short_side(picture, size) for picture in found
-    ]
+    if path.suffix.lower() in IMAGE_SUFFIXES and not is_sequence(path):
+        found = [Moment(_limited(load_image(path), size))]
+    else:
+        found = [Moment(*(_limited(frame, size) for frame in frames)) for frames in _frames(path, count)]
+    shown = [moment for moment in found if not is_blank(moment)]
+    if not shown:
+        raise InputError(f"{path} shows one colour only where it was looked at; there is nothing to tune to")
+    return shown
 
 
-def _frames(path: Path, count: int) -> list[Image]:
+def is_blank(moment: Moment) -> bool:
+    """Whether a picture is of one colour: nothing to normalise, and gradients that overflow."""
+    return any(float(picture.std(axis=(0, 1)).max()) < LEAST_CONTRAST for picture in moment.pictures)
+
+
+def _limited(picture: Image, size: int) -> Image:
+    return picture if min(picture.shape[:2]) <= size else resize_short_side(picture, size)
+
+
+def _frames(path: Path, count: int) -> list[list[Image]]:
+    """Up to two neighbours each from the middles of ``count`` equal parts of a video."""
     with VideoReader(path) as reader:
         info = reader.info
-        found = [frame.image for frame in islice(reader, 1)]
-    every = info.frames / info.rate / count  # seconds
-    for number in range(1, count):
+        first = [frame.image for frame in islice(reader, 2)]
+    found = []
+    for number in range(count):
+        middle = Fraction(2 * number + 1, 2 * count) * info.frames / info.rate  # seconds
         try:
-            with VideoReader(path, ReadOptions(Span(start=every * number))) as reader:
-                found += [frame.image for frame in islice(reader, 1)]
+            with VideoReader(path, ReadOptions(Span(start=middle))) as reader:
+                found.append([frame.image for frame in islice(reader, 2)])
         except InputError:
-            break  # the container promised more than there is; the start is known to be readable
-    return found
+            break  # the container promised more than there is
+    return [frames for frames in found if frames] or [first]  # the start is known to be readable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from mst_deploy.backends import open_generator, open_style_encoder
+from mst_deploy.benchmarks.quality.video import measure_flicker
+from mst_deploy.cli.style import style_tune
 from mst_deploy.errors import BackendError, InputError, InvalidArgument
 from mst_deploy.film import load_style
 from mst_deploy.images import Image, centre_crop, load_image, save_image
@@ -20,7 +23,7 @@ from mst_deploy.manifest import Bundle
 from mst_deploy.perceptual import Distances, as_tensor
 from mst_deploy.pipeline import stylize_image
 from mst_deploy.styling import as_style, encode_film
-from mst_deploy.tuning import Tuner, Tuning, normalised_vgg, pictures_of, tune
+from mst_deploy.tuning import FRAMES, LEAST_ERROR, Moment, Tuner, Tuning, moments_of, normalised_vgg, tune
 from mst_deploy.vgg import Vgg19, load_vgg
 from mst_deploy.video.reader import VideoReader
 from mst_deploy.weights import load_bundle
@@ -48,7 +51,11 @@ def vgg(vgg_file: Path) -> Vgg19:
 
 
 def photo(size: int) -> Image:
-    return centre_crop(pictures_of(ROOT / "examples" / "bunny.mp4", 1, size)[0], size)
+    return centre_crop(moments_of(ROOT / "examples" / "bunny.mp4", 1, size)[0].frame, size)
+
+
+def still(size: int) -> Moment:
+    return Moment(photo(size))
 
 
 def start(bundle: Bundle) -> tuple[Any, Image]:
@@ -65,7 +72,7 @@ def test_results_come_nearer_to_the_painting_as_the_deployed_model_paints_them(b
     vgg = load_vgg(REAL, SCALES)
     film, painting = start(bundle)
     frame = photo(128)
-    tuned = tune(load_bundle(bundle).generator, film, [frame], painting, vgg, Tuning(steps=8))
+    tuned = tune(load_bundle(bundle).generator, film, [Moment(frame)], painting, vgg, Tuning(steps=8))
     found = []
     with open_generator(bundle, device="cpu") as generator:
         for row, told in ((film, tuned.before), (tuned.film, tuned.after)):
@@ -82,7 +89,7 @@ def test_results_come_nearer_to_the_painting_as_the_deployed_model_paints_them(b
 def test_the_weight_says_which_distance_falls(bundle: Bundle, vgg: Vgg19, weight: float) -> None:
     film, painting = start(bundle)
     how = Tuning(steps=3, style_weight=weight, rate=0.02)
-    tuned = tune(load_bundle(bundle).generator, film, [photo(64)], painting, vgg, how)
+    tuned = tune(load_bundle(bundle).generator, film, [still(64)], painting, vgg, how)
     if weight:
         assert tuned.after.style < tuned.before.style
     else:
@@ -94,7 +101,7 @@ def test_several_pictures_count_alike(bundle: Bundle, vgg: Vgg19) -> None:
     film, painting = start(bundle)
     kept = film.copy()
     generator = load_bundle(bundle).generator
-    first, second = photo(64), photo(96)
+    first, second = still(64), still(96)
     how = Tuning(steps=1)
     one, two, both = (tune(generator, film, some, painting, vgg, how) for some in
                       ([first], [second], [first, second]))  # fmt: skip
@@ -108,7 +115,7 @@ def test_the_networks_are_left_alone(bundle: Bundle, vgg: Vgg19) -> None:
     film, painting = start(bundle)
     generator = load_bundle(bundle).generator
     before = {name: value.clone() for name, value in generator.state_dict().items()}
-    tune(generator, film, [photo(64)], painting, vgg, Tuning(steps=1))
+    tune(generator, film, [still(64)], painting, vgg, Tuning(steps=1))
     assert all(torch.equal(before[name], value) for name, value in generator.state_dict().items())
     assert all(value.requires_grad and value.grad is None for value in generator.parameters())
 
@@ -127,7 +134,9 @@ def test_without_factors_the_pictures_normalise(vgg_file: Path) -> None:
     torch.testing.assert_close(means.mean(dim=0)[alive], torch.ones(int(alive.sum())), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"style_weight": -1.0}, {"rate": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"style_weight": -1.0}, {"temporal_weight": -1.0}, {"rate": 0.0}]
+)
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match="tuning needs"):
         replace(Tuning(), **wrong)
@@ -138,37 +147,85 @@ def test_no_picture_is_refused(bundle: Bundle, vgg: Vgg19, film: Any) -> None:
         tune(load_bundle(bundle).generator, film, [], photo(64), vgg)
 
 
-def test_frames_are_spread_over_the_clip(tmp_path: Path) -> None:
+def test_moments_are_spread_over_the_clip(tmp_path: Path) -> None:
+    """The middles of equal parts, each with the frame that follows; the last frame has none."""
     clip = write_clip(tmp_path / "clip.mp4", Clip(frames=12))
     with VideoReader(clip) as reader:
         frames = [frame.image for frame in reader]
-    found = pictures_of(clip, 4, 48)
+    found = moments_of(clip, 4, 48)
     assert len(found) == 4
-    for index, image in zip((0, 3, 6, 9), found, strict=True):
-        np.testing.assert_array_equal(image, frames[index])
-    assert [image.shape for image in pictures_of(clip, 2, 24)] == [(24, 32, 3)] * 2
+    for index, moment in zip((2, 5, 8, 11), found, strict=True):  # 1.5, 4.5, ..: the first frame not before
+        np.testing.assert_array_equal(moment.frame, frames[index])
+        if index == 11:
+            assert moment.following is None
+        else:
+            assert moment.following is not None
+            np.testing.assert_array_equal(moment.following, frames[index + 1])
+    assert [moment.frame.shape for moment in moments_of(clip, 2, 24)] == [(24, 32, 3)] * 2
 
 
 def test_a_picture_is_no_clip_and_is_never_enlarged(tmp_path: Path) -> None:
     save_image(tmp_path / "small.png", np.ascontiguousarray(picture(40, 30, 1)))
-    (image,) = pictures_of(tmp_path / "small.png", 4, 320)
-    assert image.shape == (30, 40, 3)
+    (moment,) = moments_of(tmp_path / "small.png", 4, 320)
+    assert moment.frame.shape == (30, 40, 3)
+    assert moment.following is None
     (tmp_path / "words.txt").write_text("no pictures")
     with pytest.raises(InputError, match=r"words\.txt"):
-        pictures_of(tmp_path / "words.txt", 4, 320)
+        moments_of(tmp_path / "words.txt", 4, 320)
+
+
+def test_one_colour_is_left_out_or_refused(bundle: Bundle, vgg: Vgg19, tmp_path: Path) -> None:
+    """A black frame's gradients overflow on their way through fifteen normalisations: the row became NaN."""
+    film, painting = start(bundle)
+    black = Moment(np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(InvalidArgument, match="one colour"):
+        tune(load_bundle(bundle).generator, film, [still(64), black], painting, vgg)
+    save_image(tmp_path / "black.png", black.frame)
+    with pytest.raises(InputError, match=r"black\.png"):
+        moments_of(tmp_path / "black.png", 1, 320)
+    for number, frame in enumerate([black.frame] * 6 + [photo(64)] * 6):
+        save_image(tmp_path / f"faded{number:02d}.png", frame)
+    found = moments_of(tmp_path / "faded%02d.png", 4, 64)
+    assert len(found) == 2
+    assert min(moment.frame.std() for moment in found) > 20
+
+
+def test_the_source_flickers_as_much_as_itself(bundle: Bundle, vgg: Vgg19) -> None:
+    """What is told of flicker is the warping error of the evaluation, over the source's own."""
+    film, painting = start(bundle)
+    (moment,) = moments_of(ROOT / "examples" / "bunny.mp4", 1, 96)
+    assert moment.following is not None
+    tuned = tune(load_bundle(bundle).generator, film, [moment], painting, vgg, Tuning(steps=1))
+    with open_generator(bundle, device="cpu") as generator:
+        results = [stylize_image(picture, generator, film) for picture in moment.pictures]
+    (flicker,) = measure_flicker(zip(moment.pictures, results, strict=True), [1])
+    own = max(flicker.source[0], LEAST_ERROR)
+    assert tuned.before.flicker == pytest.approx(flicker.result[0] / own, rel=0.1)
+
+
+def test_the_temporal_weight_calms(bundle: Bundle, vgg: Vgg19) -> None:
+    film, painting = start(bundle)
+    (moment,) = moments_of(ROOT / "examples" / "bunny.mp4", 1, 96)
+    loose, calm = (
+        tune(load_bundle(bundle).generator, film, [moment], painting, vgg,
+             Tuning(steps=6, style_weight=1.0, temporal_weight=weight))
+        for weight in (0.0, 100.0)
+    )  # fmt: skip
+    assert calm.after.flicker < 0.9 * calm.before.flicker
+    assert calm.after.flicker < loose.after.flicker
 
 
 def test_kept_rows_are_not_made_again(bundle: Bundle, vgg: Vgg19, tmp_path: Path) -> None:
     film, painting = start(bundle)
     how = Tuning(steps=1)
-    row = Tuner(bundle, vgg, "cpu", how, tmp_path).row(film, [photo(64)], painting)
+    row = Tuner(bundle, vgg, "cpu", how, tmp_path).row(film, [still(64)], painting)
     again = Tuner(bundle, vgg, "cpu", how, tmp_path)
     again.generator = None  # type: ignore[assignment]
-    np.testing.assert_array_equal(again.row(film, [photo(64)], painting), row)
+    np.testing.assert_array_equal(again.row(film, [still(64)], painting), row)
     for changed in (replace(how, steps=2), replace(how, style_weight=1.0)):
         again.how = changed
         with pytest.raises(AttributeError):
-            again.row(film, [photo(64)], painting)
+            again.row(film, [still(64)], painting)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -203,6 +260,15 @@ def test_the_command_writes_a_style_for_the_model(tmp_path: Path, vgg_file: Path
     assert nothing.returncode == 1
     assert "none.mp4" in nothing.stderr
     assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_the_command_and_the_values_have_the_same_defaults() -> None:
+    """They are written twice, because a help text must not import PyTorch."""
+    given = {name: value.default for name, value in inspect.signature(style_tune).parameters.items()}
+    how = Tuning()
+    assert (given["steps"], given["style_weight"], given["temporal_weight"], given["frames"]) == (
+        how.steps, how.style_weight, how.temporal_weight, FRAMES
+    )  # fmt: skip
 
 
 def test_models_are_measured_tuned(tmp_path: Path, vgg_file: Path) -> None:

@@ -69,6 +69,8 @@ class TrainConfig:
     style_own_size: bool = True
     """Style distances are relative to each style's own Gram matrices; else to the mean size in the batch."""
     tv_weight: float = 0.5
+    halo_weight: float = 0.0
+    """Of slow changes where the picture is flat: seams along edges, clouds in a clear sky."""
     temporal_weight: float = 150.0
     """Of the flicker under small shifts and noise; above 0 each step stylises a second window."""
     temporal_shift: int = 6

@@ -31,7 +31,7 @@ from mst_deploy.training.encoder_start import (
     imitate,
     whiten,
 )
-from mst_deploy.training.losses import content_loss, pixel_loss, temporal_loss, total_variation
+from mst_deploy.training.losses import content_loss, halo_loss, pixel_loss, temporal_loss, total_variation
 from mst_deploy.training.reports import BadBatch, LossIsNoNumber, Report
 from mst_deploy.training.samples import (
     Batch,
@@ -125,11 +125,13 @@ class Trainer:
                 "style": (distances * batch.strengths.to(self.device) ** config.strength_power).mean(),
             }
         terms["tv"] = total_variation(stylized).mean()
+        terms["halo"] = halo_loss(stylized, contents).mean()
         terms["identity"] = (pixel_loss(stylized, contents) * own).mean()
         terms["total"] = (
             config.content_weight * terms["content"]
             + stage.style_weight * terms["style"]
             + config.tv_weight * terms["tv"]
+            + config.halo_weight * terms["halo"]
             + config.identity_weight * terms["identity"]
         )
         if second is not None:

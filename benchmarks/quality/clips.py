@@ -31,13 +31,12 @@ from mst_deploy.manifest import open_bundle
 from mst_deploy.perceptual import Distances, as_tensor
 from mst_deploy.pipeline import stylize_image
 from mst_deploy.styling import as_style, encode_film
-from mst_deploy.tuning import Tuner, pictures_of
+from mst_deploy.tuning import FRAMES, Tuner, moments_of, normalised_vgg
 from mst_deploy.vgg import find_vgg, load_vgg
 from mst_deploy.video.reader import VideoReader
 
 ARTWORK = 256  # side of the artwork as systems see it and as it is compared
 LOOKED_AT = 4  # frames of a clip whose distances are measured
-TUNED_ON = 3  # frames of a clip that a style is tuned to, spread over all of it
 
 Frames = Callable[[Path, list[Image], Image, float], list[Image]]
 """(clip, its frames, artwork, strength) -> results of the same size."""
@@ -72,7 +71,7 @@ def model_frames(bundle: Path, tuner: Tuner | None, size: int) -> Frames:
     def run(clip: Path, frames: list[Image], artwork: Image, strength: float) -> list[Image]:
         film = encode_film(encoder, artwork)
         if tuner is not None:
-            looked = pictures_of(clip, TUNED_ON, size)
+            looked = moments_of(clip, FRAMES, size)
             film = tuner.row(film, looked, as_style(artwork, encoder.manifest))
         look = look_at(encode_film(encoder, frames[0]), film, strength)
         return [mix(frame, stylize_image(frame, generator, look.film), look.share) for frame in frames]
@@ -130,10 +129,13 @@ def main(
     """Measure one system; give --model, or --program and --function."""
     if (model is None) == (program is None):
         raise InvalidArgument("give either --model or --program with --function")
-    network = load_vgg(find_vgg(vgg), vgg_scales)
-    distances = Distances(network)
+    distances = Distances(load_vgg(find_vgg(vgg), vgg_scales))
     if model is not None:
-        tuner = None if tune is None else Tuner(open_bundle(model), network, "cpu", kept=tune)
+        tuner = None
+        if tune is not None:
+            few = [frame for clip in clips for frame in first_frames(clip, size, 1)]
+            network = normalised_vgg(vgg, vgg_scales, [*few, *map(load_image, style)])
+            tuner = Tuner(open_bundle(model), network, "cpu", kept=tune)
         name = model.name if tuner is None else f"{model.name}, tuned"
         run = model_frames(model, tuner, size)
     else:

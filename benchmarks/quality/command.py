@@ -19,17 +19,19 @@ from mst_deploy.benchmarks.quality.gatys import optimise
 from mst_deploy.benchmarks.quality.measure import BASIC, METRICS, Observer, Weights, measure_all, open_nets
 from mst_deploy.benchmarks.quality.sets import PAIRS, Pair, check, identity, pair_in_order, read_pairs
 from mst_deploy.benchmarks.quality.systems import Model, System, make_set, pair_up, photograph_itself
-from mst_deploy.benchmarks.quality.video import ESTIMATORS, measure_flicker, read_both, read_flows
+from mst_deploy.benchmarks.quality.video import measure_flicker, read_both, read_flows
 from mst_deploy.console import progress
 from mst_deploy.errors import InputError
 from mst_deploy.files import replacing
-from mst_deploy.image_sets import fingerprint, load_images, read_hash_list
-from mst_deploy.images import Image
+from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_hash_list
+from mst_deploy.images import Image, centre_crop
 from mst_deploy.manifest import open_bundle
-from mst_deploy.tuning import Tuner
+from mst_deploy.tuning import Tuner, normalised_vgg
 from mst_deploy.vgg import find_vgg, load_vgg
+from mst_deploy.video.motion import ESTIMATORS
 
 LOG = "rows.jsonl"
+SAMPLES = 8
 TABLE = ("style", "content", "ssim", "cfsd", "palette", "strokes", "lpips", "fid768", "fid", "artfid")
 
 
@@ -91,7 +93,7 @@ def evaluate_model(
     opened = open_bundle(bundle)
     tuner = None
     if tune is not None:
-        network = load_vgg(find_vgg(how.weights.vgg), how.weights.vgg_scales)
+        network = normalised_vgg(how.weights.vgg, how.weights.vgg_scales, samples(wanted))
         tuner = Tuner(opened, network, how.device, kept=tune)
     with open_generator(opened, backend, how.device) as generator:
         model = Model(generator, open_style_encoder(opened, backend, how.device), strength, tuner)
@@ -123,13 +125,25 @@ def evaluate_gatys(
     return run_system(optimised, f"Gatys, style weight {style_weight:g}", facts, wanted, output, how)
 
 
+def sources(wanted: Wanted) -> tuple[list[StoredImage], list[StoredImage]]:
+    """Photographs and artworks to choose pairs from. Raises InputError."""
+    kept = read_hash_list(wanted.held_out) if wanted.held_out else frozenset()
+    only = wanted.held_out is not None
+    contents, styles = (load_images(source, kept, keep=only) for source in (wanted.content, wanted.style))
+    return contents, styles
+
+
+def samples(wanted: Wanted) -> list[Image]:
+    """A few photographs and artworks of a set, to normalise a network on."""
+    few = [stored for images in sources(wanted) for stored in images[:SAMPLES]]
+    return [centre_crop(stored.decode(), wanted.size) for stored in few]
+
+
 def run_system(
     system: System, name: str, facts: dict[str, Any], wanted: Wanted, output: Path, how: Measuring
 ) -> dict[str, Any]:
     """Make the set in ``output`` and measure it. A folder that holds another run is refused."""
-    kept = read_hash_list(wanted.held_out) if wanted.held_out else frozenset()
-    only = wanted.held_out is not None
-    contents, styles = (load_images(source, kept, keep=only) for source in (wanted.content, wanted.style))
+    contents, styles = sources(wanted)
     chosen = pair_up(contents, styles, wanted.each, wanted.most)
     facts = {**facts, "made_at": f"{wanted.size}x{wanted.size}, centre crops",
              "data": {"content": fingerprint(contents), "style": fingerprint(styles)}}  # fmt: skip

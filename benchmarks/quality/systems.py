@@ -19,7 +19,7 @@ from mst_deploy.image_sets import StoredImage
 from mst_deploy.images import Image, centre_crop, load_image, save_image
 from mst_deploy.pipeline import stylize_image
 from mst_deploy.styling import as_style, encode_film
-from mst_deploy.tuning import Tuner
+from mst_deploy.tuning import Moment, Tuner
 
 
 class System(Protocol):
@@ -45,7 +45,7 @@ class Model:
         own = None if self.strength == 1.0 else encode_film(self.encoder, photo)
         film = self._film(artwork)
         if self.tuner is not None:
-            film = self.tuner.row(film, [photo], as_style(artwork, self.encoder.manifest))
+            film = self.tuner.row(film, [Moment(photo)], as_style(artwork, self.encoder.manifest))
         return stylize_image(photo, self.generator, look_at(own, film, self.strength))
 
     def _film(self, artwork: Image) -> Film:

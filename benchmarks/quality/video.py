@@ -16,17 +16,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.images import Image, resize
+from mst_deploy.video.motion import Flow, Mask, estimate_flow, visible, warp
 from mst_deploy.video.reader import VideoReader
 
-Flow = NDArray[np.float32]
-"""(H, W, 2): pixels right and down from a point in one frame to the same point in another."""
-Mask = NDArray[np.bool_]
-
-ESTIMATORS = ("dis", "farneback")
 LONGEST_GAP = 64
 
 
@@ -55,54 +50,12 @@ class Flicker:
         }
 
 
-def warp(image: Image, flow: Flow) -> NDArray[np.float32]:
-    """(H, W, 3) uint8 sampled where each pixel went, bilinear -> (H, W, 3) float32 in 0..255."""
-    height, width = flow.shape[:2]
-    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    moved = cv2.remap(image.astype(np.float32), columns + flow[..., 0], rows + flow[..., 1],
-                      cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
-    return np.asarray(moved, np.float32)
-
-
-def visible(flow: Flow, back: Flow | None) -> Mask:
-    """(H, W): where a pixel of the first frame is still seen in the second.
-
-    Not outside of the picture, and, where the flow back is known, not where going there and back ends
-    elsewhere or at edges of the motion (Sundaram et al. 2010; constants of Ruder et al. 2016,
-    arXiv 1604.08610, section 3.1).
-    """
-    height, width = flow.shape[:2]
-    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    x, y = columns + flow[..., 0], rows + flow[..., 1]
-    seen = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    if back is None:
-        return np.asarray(seen)
-    returned = cv2.remap(back, x, y, cv2.INTER_LINEAR)
-    lengths = np.square(flow).sum(axis=2) + np.square(returned).sum(axis=2)
-    seen &= np.square(flow + returned).sum(axis=2) <= 0.01 * lengths + 0.5
-    slopes = sum(np.square(np.gradient(flow[..., c], axis=a)) for c in (0, 1) for a in (0, 1))
-    return np.asarray(seen & (slopes <= 0.01 * np.square(flow).sum(axis=2) + 0.002))
-
-
 def warping_error(first: Image, second: Image, flow: Flow, seen: Mask) -> float:
     """Mean over seen pixels of the RGB distance |first(x) - second(x + flow)|, colours in 0..1."""
     if not seen.any():
         return 0.0
     difference = (first.astype(np.float32) - warp(second, flow))[seen] / 255
     return float(np.sqrt(np.square(difference).sum(axis=1)).mean())
-
-
-def estimate_flow(first: Image, second: Image, method: str) -> Flow:
-    """Flow from first to second (H, W, 3) by OpenCV's DIS or Farneback. Raises InvalidArgument."""
-    before, after = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second))
-    flow = np.zeros((*before.shape, 2), np.float32)
-    if method == "dis":
-        dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        return np.asarray(dis.calc(before, after, flow), np.float32)
-    if method == "farneback":
-        found = cv2.calcOpticalFlowFarneback(before, after, flow, 0.5, 5, 15, 3, 7, 1.5, 0)
-        return np.asarray(found, np.float32)
-    raise InvalidArgument(f"unknown flow {method!r}; choose one of {', '.join(ESTIMATORS)}, or a folder")
 
 
 def read_flows(folder: Path) -> list[Flow]:

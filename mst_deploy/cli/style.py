@@ -72,12 +72,16 @@ def style_tune(
         Path | None,
         typer.Option("-o", "--output", help="Style file. Default: IMAGE-FILE.safetensors beside IMAGE."),
     ] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Frames of each video that are looked at.")] = 3,
+    frames: Annotated[int, typer.Option(min=1, help="Moments of each video that are looked at.")] = 3,
     size: Annotated[int, typer.Option(min=64, help="Short side at which they are looked at, at most.")] = 320,
     steps: Annotated[int, typer.Option(min=1, help="Steps of gradient descent.")] = 16,
     style_weight: Annotated[
         float, typer.Option(min=0.0, help="Style against content; more is nearer to the painting.")
     ] = 4.0,
+    temporal_weight: Annotated[
+        float,
+        typer.Option(min=0.0, help="Against flicker in videos; more is calmer and less like the painting."),
+    ] = 0.4,
     model: ModelOption = None,
     vgg: VggOption = None,
     vgg_scales: Annotated[
@@ -109,17 +113,20 @@ def style_tune(
     tuning = needing("tuning", "export", "mst style tune")
     bundle = open_bundle(find_bundle(model))
     style = make_style(open_style_encoder(bundle), image, name=target.stem)
-    pictures = [picture for path in files for picture in tuning.pictures_of(path, frames, size)]
+    moments = [moment for path in files for moment in tuning.moments_of(path, frames, size)]
     painting = as_style(load_image(image), bundle.manifest)
-    network = tuning.normalised_vgg(vgg, vgg_scales, [painting, *pictures])
-    tuner = tuning.Tuner(bundle, network, device, tuning.Tuning(steps, style_weight))
+    network = tuning.normalised_vgg(vgg, vgg_scales, [painting, *(m.frame for m in moments)])
+    tuner = tuning.Tuner(bundle, network, device, tuning.Tuning(steps, style_weight, temporal_weight))
     with progress("tuning", steps, unit="steps/s", quiet=quiet or as_json) as tell:
-        tuned = tuner(style.film, pictures, painting, tell)
+        tuned = tuner(style.film, moments, painting, tell)
     save_style(target, replace(style, film=tuned.film))
     before, after = tuned.before, tuned.after
+    told = f"{target}: style distance {before.style:.3f} -> {after.style:.3f}, content distance "
+    told += f"{before.content:.3f} -> {after.content:.3f}"
+    if any(moment.following is not None for moment in moments):
+        told += f", warping error {before.flicker:.2f} -> {after.flicker:.2f} times the source's own"
     answer(
-        f"{target}: style distance {before.style:.3f} -> {after.style:.3f}, content distance "
-        f"{before.content:.3f} -> {after.content:.3f}",
+        told,
         {"output": str(target), "before": asdict(before), "after": asdict(after)},
         as_json=as_json,
         quiet=quiet,

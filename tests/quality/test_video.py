@@ -14,10 +14,10 @@ from mst_deploy.benchmarks.quality.video import (
     measure_flicker,
     read_both,
     read_flows,
-    visible,
     warping_error,
 )
 from mst_deploy.errors import InputError, InvalidArgument
+from mst_deploy.video.motion import visible
 from tests.clips import Clip, write_clip
 
 SIZE, STEP, COUNT = 96, 3, 8
