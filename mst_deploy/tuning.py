@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -46,8 +46,8 @@ from mst_deploy.weights import load_bundle
 BETAS = (0.8, 0.95)
 LAST_RATE = 0.2  # of the first
 LEAST_CONTRAST = 2.0  # grey levels, standard deviation; a picture of one colour has no way to a painting
-LEAST_ERROR = 1 / 255  # of a source, RGB distance: one that stands still
-HALF_A_LEVEL = 0.5 / 255  # pixels in 0..1: what rounding hides
+LEVEL = 1 / 255  # pixels in 0..1
+HALF_A_LEVEL = LEVEL / 2  # in 0..1: what rounding hides
 FRAMES = 3  # of a video, unless told otherwise
 
 
@@ -58,9 +58,10 @@ class Tuning:
     steps: int = 16
     style_weight: float = 4.0
     """Of the style distance against the content distance (``perceptual``)."""
-    temporal_weight: float = 0.4
-    """Of the warping error, the mean RGB distance between what a frame and the next show of the same things,
-    relative to the source's own: in a noisy clip more of it cannot be helped."""
+    temporal_weight: float = 0.6
+    """Of log(1 + flicker in grey levels), flicker being the warping error: the mean RGB distance between what
+    a frame and the next show of the same things. To halve it is worth as much in a noisy clip as in a calm
+    one."""
     rate: float = 0.04
     """First step of every number of the row; it falls to a fifth of this."""
 
@@ -83,12 +84,12 @@ class Moment:
 
 @dataclass(frozen=True)
 class Means:
-    """Means over the moments: distances (see ``perceptual``) and, for videos, the relative warping error."""
+    """Means over the moments: distances (see ``perceptual``) and, for videos, the warping error."""
 
     style: float
     content: float
     flicker: float
-    """How many times the source's own; 0 where nothing follows."""
+    """RGB distance, 0..sqrt(3); 0 where nothing follows."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,6 @@ class _Motion:
     """(1, H, W, 2): where each pixel went, as ``grid_sample`` takes it."""
     seen: Tensor
     """(1, 1, H, W): 1 where it can still be seen."""
-    own: float
-    """The warping error of the source, LEAST_ERROR or more."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def tune(
     """Fit a film row (P,) to moments of any sizes and an artwork (h, w, 3) uint8.
 
     ``generator`` and ``vgg`` are on one device; neither is changed. ``tell`` gets the number of steps done.
-    Raises InvalidArgument without moments and for pictures of one colour.
+    Raises InvalidArgument without moments, for pictures of one colour, and where weights are too large.
     """
     if not moments:
         raise InvalidArgument("tuning needs at least one picture")
@@ -166,7 +165,7 @@ def tune(
                 if target.motion is not None:
                     following = generator(target.motion.following, row)
                     flicker = _flicker(painted.float(), following.float(), target.motion)
-                total = how.style_weight * style + content + how.temporal_weight * flicker
+                total = how.style_weight * style + content + how.temporal_weight * (flicker / LEVEL).log1p()
             if learn:
                 (total / len(targets)).backward()  # type: ignore[no-untyped-call]
             found += np.array([style.item(), content.item(), flicker.item()]) / len(targets)
@@ -184,6 +183,8 @@ def tune(
             schedule.step()
             tell(done)
         assert before is not None
+        if not torch.isfinite(row).all():
+            raise InvalidArgument(f"tuning came to no numbers with {how}; lower the rate or the weights")
         after = look(learn=False)
     finally:
         for parameter, need in zip(generator.parameters(), wanted, strict=True):
@@ -201,11 +202,11 @@ def _motion(moment: Moment, device: torch.device) -> _Motion | None:
         return None
     flow = estimate_flow(moment.frame, moment.following, "dis")
     seen = visible(flow, estimate_flow(moment.following, moment.frame, "dis"))
-    frame, following = (as_tensor(picture).to(device) for picture in moment.pictures)
-    motion = _Motion(
-        following, _grid(flow).to(device), torch.from_numpy(seen)[None, None].to(device).float(), 1.0
+    return _Motion(
+        as_tensor(moment.following).to(device),
+        _grid(flow).to(device),
+        torch.from_numpy(seen)[None, None].to(device, torch.float32),
     )
-    return replace(motion, own=max(float(_flicker(frame, following, motion)), LEAST_ERROR))
 
 
 def _grid(flow: Flow) -> Tensor:
@@ -217,11 +218,11 @@ def _grid(flow: Flow) -> Tensor:
 
 
 def _flicker(painted: Tensor, following: Tensor, motion: _Motion) -> Tensor:
-    """Mean RGB distance where both frames show the same, of the source's own; smooth at 0."""
+    """Mean RGB distance where both frames show the same; smooth at 0."""
     warped = F.grid_sample(following, motion.grid, padding_mode="border", align_corners=True)
     squares = (painted - warped).square().sum(dim=1, keepdim=True)
     distance = (squares + HALF_A_LEVEL**2).sqrt() - HALF_A_LEVEL
-    return (distance * motion.seen).sum() / motion.seen.sum().clamp_min(1.0) / motion.own
+    return (distance * motion.seen).sum() / motion.seen.sum().clamp_min(1.0)
 
 
 class Tuner:

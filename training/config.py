@@ -69,8 +69,9 @@ class TrainConfig:
     style_own_size: bool = True
     """Style distances are relative to each style's own Gram matrices; else to the mean size in the batch."""
     tv_weight: float = 0.5
-    halo_weight: float = 0.0
-    """Of slow changes where the picture is flat: seams along edges, clouds in a clear sky."""
+    halo_weight: float = 10_000.0
+    """Of slow changes where the picture is flat: seams along edges, clouds in a clear sky. They are faint, so
+    their squares are small."""
     temporal_weight: float = 150.0
     """Of the flicker under small shifts and noise; above 0 each step stylises a second window."""
     temporal_shift: int = 6
@@ -163,6 +164,7 @@ DECK = TrainConfig(
     expressive_weight=1.0,
     style_zoom=1.0,
     foretell_steps=0,
+    halo_weight=0.0,
     temporal_weight=0.0,
 )
 """The published recipe: Adam at 1e-4, batches of 32, 80 epochs, crops of 128 then 256. It says nothing of

@@ -81,7 +81,7 @@ def style_tune(
     temporal_weight: Annotated[
         float,
         typer.Option(min=0.0, help="Against flicker in videos; more is calmer and less like the painting."),
-    ] = 0.4,
+    ] = 0.6,
     model: ModelOption = None,
     vgg: VggOption = None,
     vgg_scales: Annotated[
@@ -124,7 +124,7 @@ def style_tune(
     told = f"{target}: style distance {before.style:.3f} -> {after.style:.3f}, content distance "
     told += f"{before.content:.3f} -> {after.content:.3f}"
     if any(moment.following is not None for moment in moments):
-        told += f", warping error {before.flicker:.2f} -> {after.flicker:.2f} times the source's own"
+        told += f", flicker {before.flicker:.4f} -> {after.flicker:.4f}"
     answer(
         told,
         {"output": str(target), "before": asdict(before), "after": asdict(after)},
