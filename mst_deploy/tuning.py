@@ -48,6 +48,7 @@ LAST_RATE = 0.2  # of the first
 LEAST_CONTRAST = 2.0  # grey levels, standard deviation; a picture of one colour has no way to a painting
 LEVEL = 1 / 255  # pixels in 0..1
 HALF_A_LEVEL = LEVEL / 2  # in 0..1: what rounding hides
+MOST_CALM = 0.5  # a gradient half as long cannot turn the other back: the picture does not lose the painting
 FRAMES = 3  # of a video, unless told otherwise
 
 
@@ -61,7 +62,7 @@ class Tuning:
     temporal_weight: float = 0.6
     """Of log(1 + flicker in grey levels), flicker being the warping error: the mean RGB distance between what
     a frame and the next show of the same things. To halve it is worth as much in a noisy clip as in a calm
-    one."""
+    one. In no step does it pull more than half as hard as the distances do."""
     rate: float = 0.04
     """First step of every number of the row; it falls to a fifth of this."""
 
@@ -155,6 +156,7 @@ def tune(
     def look(learn: bool) -> Means:
         """Means with the present row; with ``learn`` the gradient is left in it."""
         found = np.zeros(3)
+        nearer, calmer = torch.zeros_like(row), torch.zeros_like(row)
         for target in targets:  # one by one: a batch of large frames would need much memory
             with torch.set_grad_enabled(learn), autocast:
                 painted = generator(target.picture, row)
@@ -165,10 +167,15 @@ def tune(
                 if target.motion is not None:
                     following = generator(target.motion.following, row)
                     flicker = _flicker(painted.float(), following.float(), target.motion)
-                total = how.style_weight * style + content + how.temporal_weight * (flicker / LEVEL).log1p()
+                distance = (how.style_weight * style + content) / len(targets)
+                unrest = how.temporal_weight * (flicker / LEVEL).log1p() / len(targets)
+            if learn and unrest.requires_grad:
+                calmer += torch.autograd.grad(unrest, row, retain_graph=True)[0]
             if learn:
-                (total / len(targets)).backward()  # type: ignore[no-untyped-call]
+                nearer += torch.autograd.grad(distance, row)[0]
             found += np.array([style.item(), content.item(), flicker.item()]) / len(targets)
+        if learn:
+            row.grad = nearer + limited(calmer, MOST_CALM * nearer.norm())
         return Means(*found.tolist())
 
     wanted = [parameter.requires_grad for parameter in generator.parameters()]
@@ -176,7 +183,6 @@ def tune(
     try:
         before = None
         for done in range(1, how.steps + 1):
-            optimizer.zero_grad()
             means = look(learn=True)
             before = before or means
             optimizer.step()
@@ -190,6 +196,12 @@ def tune(
         for parameter, need in zip(generator.parameters(), wanted, strict=True):
             parameter.requires_grad_(need)
     return Tuned(row.detach()[0].cpu().numpy(), before, after)
+
+
+def limited(gradient: Tensor, most: Tensor) -> Tensor:
+    """The same direction, with a Euclidean length of ``most`` at most."""
+    share: Tensor = (most / gradient.norm().clamp_min(1e-12)).clamp_max(1.0)
+    return gradient * share
 
 
 def _target(moment: Moment, vgg: Vgg19, device: torch.device) -> _Target:

@@ -23,7 +23,7 @@ from mst_deploy.manifest import Bundle
 from mst_deploy.perceptual import Distances, as_tensor
 from mst_deploy.pipeline import stylize_image
 from mst_deploy.styling import as_style, encode_film
-from mst_deploy.tuning import FRAMES, Moment, Tuner, Tuning, moments_of, normalised_vgg, tune
+from mst_deploy.tuning import FRAMES, Moment, Tuner, Tuning, limited, moments_of, normalised_vgg, tune
 from mst_deploy.vgg import Vgg19, load_vgg
 from mst_deploy.video.reader import VideoReader
 from mst_deploy.weights import load_bundle
@@ -204,6 +204,15 @@ def test_flicker_is_the_warping_error_of_the_evaluation(bundle: Bundle, vgg: Vgg
         results = [stylize_image(picture, generator, film) for picture in moment.pictures]
     (flicker,) = measure_flicker(zip(moment.pictures, results, strict=True), [1])
     assert tuned.before.flicker == pytest.approx(flicker.result[0], rel=0.1)
+
+
+def test_a_gradient_is_shortened_and_never_turned() -> None:
+    long, none = torch.tensor([3.0, 4.0]), torch.zeros(2)
+    torch.testing.assert_close(limited(long, torch.tensor(2.5)), torch.tensor([1.5, 2.0]))
+    torch.testing.assert_close(limited(long, torch.tensor(9.0)), long)
+    assert (
+        limited(none, torch.tensor(1.0)).tolist() == limited(long, torch.tensor(0.0)).tolist() == [0.0, 0.0]
+    )
 
 
 def test_the_temporal_weight_calms(bundle: Bundle, vgg: Vgg19) -> None:
