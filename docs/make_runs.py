@@ -46,7 +46,6 @@ CHANGES: dict[str, TrainConfig] = {
     "style weight 7.5": replace(BASIS, stages=stage(7.5)),
     "no temporal term": replace(BASIS, temporal_weight=0.0),
     "temporal weight 450": replace(BASIS, temporal_weight=450.0),
-    "term against halos": replace(BASIS, halo_weight=10_000.0),
     "styles by relu1_1 .. relu3_1": replace(BASIS, style_layers=STYLE_TAPS[:3]),
     "styles by relu3_1 and relu4_1": replace(BASIS, style_layers=STYLE_TAPS[2:4]),
     "Gram matrices relative to the batch": replace(BASIS, style_own_size=False),
