@@ -196,14 +196,17 @@ def test_one_colour_is_left_out_or_refused(bundle: Bundle, vgg: Vgg19, tmp_path:
 
 
 def test_flicker_is_the_warping_error_of_the_evaluation(bundle: Bundle, vgg: Vgg19) -> None:
+    """On a pan by 4 pixels, but for half a grey level: there the results are rounded to 8 bits."""
     film, painting = start(bundle)
-    (moment,) = moments_of(ROOT / "examples" / "bunny.mp4", 1, 96)
-    assert moment.following is not None
+    wide = photo(128)
+    moment = Moment(np.ascontiguousarray(wide[:, :-4]), np.ascontiguousarray(wide[:, 4:]))
     tuned = tune(load_bundle(bundle).generator, film, [moment], painting, vgg, Tuning(steps=1))
     with open_generator(bundle, device="cpu") as generator:
         results = [stylize_image(picture, generator, film) for picture in moment.pictures]
     (flicker,) = measure_flicker(zip(moment.pictures, results, strict=True), [1])
-    assert tuned.before.flicker == pytest.approx(flicker.result[0], rel=0.1)
+    assert tuned.before.flicker == pytest.approx(flicker.result[0], abs=0.5 / 255)
+    difference = (results[0].astype(float) - results[1]) / 255
+    assert np.sqrt(np.square(difference).sum(axis=2)).mean() > 3 * flicker.result[0]  # it did move
 
 
 def test_a_gradient_is_shortened_and_never_turned() -> None:
