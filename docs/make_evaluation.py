@@ -130,20 +130,24 @@ def flicker(
     clips: Annotated[Path, typer.Option(help="JSON of the clips, all systems and strengths.")],
     reference: Annotated[str, typer.Option(help="The system whose full style is the measure.")],
 ) -> None:
-    """Warping error of every system at the style distance that the reference has, clip by clip."""
-    curves: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+    """Warping error of every system at the style distance that the reference has, clip by clip.
+
+    A system that was tuned with several temporal weights has a row for each.
+    """
+    curves: dict[tuple[str, str, str, float | None], list[dict[str, Any]]] = defaultdict(list)
     for row in json.loads(clips.read_text()):
-        curves[row["system"], row["clip"], row["artwork"]].append(row)
+        curves[row["clip"], row["artwork"], row["system"], row.get("temporal_weight")].append(row)
     table = []
-    for (system, clip, artwork), rows in sorted(curves.items(), key=lambda item: item[0][1:]):
+    for (clip, artwork, system, weight), rows in sorted(curves.items(), key=lambda item: item[0][:3]):
         if system == reference:
             continue
-        (wanted,) = [r for r in curves[reference, clip, artwork] if r["strength"] == 1]
+        (wanted,) = [r for r in curves[clip, artwork, reference, None] if r["strength"] == 1]
         found = sorted(rows, key=lambda row: row["strength"])
         curve = [Point(row["warping"], row["style"]) for row in found]
         met = cost_at(curve, wanted["style"])
         table.append({
-            "clip": clip, "artwork": artwork, "system": system, "floor": wanted["floor"],
+            "clip": clip, "artwork": artwork, "system": system, "temporal_weight": weight,
+            "floor": wanted["floor"],
             "style": wanted["style"], "warping_reference": wanted["warping"],
             "warping": None if met is None else round(met, 5),
             "share": None if met is None else round(met / wanted["warping"], 3),
@@ -151,12 +155,15 @@ def flicker(
         })  # fmt: skip
     keep("flicker", table)
     print(
-        "| clip | artwork | system | source | reference | ours at equal style | share |\n" + "|---" * 7 + "|"
+        "| clip | artwork | system | temporal weight | source | reference | ours at equal style | share |\n"
+        + "|---" * 8
+        + "|"
     )
     for row in table:
         met = "not reached" if row["warping"] is None else f"{row['warping']:.4f}"
         share = "" if row["share"] is None else f"{row['share']:.0%}"
-        cells = [row["clip"], row["artwork"], row["system"], f"{row['floor']:.4f}",
+        weight = "" if row["temporal_weight"] is None else f"{row['temporal_weight']:g}"
+        cells = [row["clip"], row["artwork"], row["system"], weight, f"{row['floor']:.4f}",
                  f"{row['warping_reference']:.4f}", met, share]  # fmt: skip
         print(f"| {' | '.join(cells)} |")
 

@@ -48,7 +48,7 @@ LAST_RATE = 0.2  # of the first
 LEAST_CONTRAST = 2.0  # grey levels, standard deviation; a picture of one colour has no way to a painting
 LEVEL = 1 / 255  # pixels in 0..1
 HALF_A_LEVEL = LEVEL / 2  # in 0..1: what rounding hides
-MOST_CALM = 0.5  # a gradient half as long cannot turn the other back: the picture does not lose the painting
+UNREST = 1.2  # flicker's part beside the distances at a temporal weight of 1, before it is limited
 FRAMES = 3  # of a video, unless told otherwise
 
 
@@ -59,10 +59,11 @@ class Tuning:
     steps: int = 16
     style_weight: float = 4.0
     """Of the style distance against the content distance (``perceptual``)."""
-    temporal_weight: float = 0.6
-    """Of log(1 + flicker in grey levels), flicker being the warping error: the mean RGB distance between what
-    a frame and the next show of the same things. To halve it is worth as much in a noisy clip as in a calm
-    one. In no step does it pull more than half as hard as the distances do."""
+    temporal_weight: float = 0.5
+    """Of the pull against flicker, and how hard it may pull beside the distances: at 0.5 it cannot turn them
+    back, and the picture does not lose the painting; at 2 calm comes first. What falls is log(1 + flicker in
+    grey levels), flicker being the warping error: the mean RGB distance between what a frame and the next
+    show of the same things. To halve it is worth as much in a noisy clip as in a calm one."""
     rate: float = 0.04
     """First step of every number of the row; it falls to a fifth of this."""
 
@@ -168,14 +169,14 @@ def tune(
                     following = generator(target.motion.following, row)
                     flicker = _flicker(painted.float(), following.float(), target.motion)
                 distance = (how.style_weight * style + content) / len(targets)
-                unrest = how.temporal_weight * (flicker / LEVEL).log1p() / len(targets)
+                unrest = UNREST * (flicker / LEVEL).log1p() / len(targets)
             if learn and unrest.requires_grad:
                 calmer += torch.autograd.grad(unrest, row, retain_graph=True)[0]
             if learn:
                 nearer += torch.autograd.grad(distance, row)[0]
             found += np.array([style.item(), content.item(), flicker.item()]) / len(targets)
         if learn:
-            row.grad = nearer + limited(calmer, MOST_CALM * nearer.norm())
+            row.grad = combined(nearer, calmer, how.temporal_weight)
         return Means(*found.tolist())
 
     wanted = [parameter.requires_grad for parameter in generator.parameters()]
@@ -198,10 +199,10 @@ def tune(
     return Tuned(row.detach()[0].cpu().numpy(), before, after)
 
 
-def limited(gradient: Tensor, most: Tensor) -> Tensor:
-    """The same direction, with a Euclidean length of ``most`` at most."""
-    share: Tensor = (most / gradient.norm().clamp_min(1e-12)).clamp_max(1.0)
-    return gradient * share
+def combined(nearer: Tensor, calmer: Tensor, weight: float) -> Tensor:
+    """The gradient of the distances, and ``weight`` times that of flicker, counted no longer than it."""
+    share: Tensor = (nearer.norm() / calmer.norm().clamp_min(1e-12)).clamp_max(1.0)
+    return nearer + weight * share * calmer
 
 
 def _target(moment: Moment, vgg: Vgg19, device: torch.device) -> _Target:

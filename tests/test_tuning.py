@@ -23,7 +23,7 @@ from mst_deploy.manifest import Bundle
 from mst_deploy.perceptual import Distances, as_tensor
 from mst_deploy.pipeline import stylize_image
 from mst_deploy.styling import as_style, encode_film
-from mst_deploy.tuning import FRAMES, Moment, Tuner, Tuning, limited, moments_of, normalised_vgg, tune
+from mst_deploy.tuning import FRAMES, Moment, Tuner, Tuning, combined, moments_of, normalised_vgg, tune
 from mst_deploy.vgg import Vgg19, load_vgg
 from mst_deploy.video.reader import VideoReader
 from mst_deploy.weights import load_bundle
@@ -209,13 +209,18 @@ def test_flicker_is_the_warping_error_of_the_evaluation(bundle: Bundle, vgg: Vgg
     assert np.sqrt(np.square(difference).sum(axis=2)).mean() > 3 * flicker.result[0]  # it did move
 
 
-def test_a_gradient_is_shortened_and_never_turned() -> None:
-    long, none = torch.tensor([3.0, 4.0]), torch.zeros(2)
-    torch.testing.assert_close(limited(long, torch.tensor(2.5)), torch.tensor([1.5, 2.0]))
-    torch.testing.assert_close(limited(long, torch.tensor(9.0)), long)
-    assert (
-        limited(none, torch.tensor(1.0)).tolist() == limited(long, torch.tensor(0.0)).tolist() == [0.0, 0.0]
-    )
+def test_calm_pulls_with_its_weight_and_no_harder_than_that() -> None:
+    """At 0.5 it is half as long as the distances' gradient, which it cannot turn back."""
+    nearer = torch.tensor([3.0, 4.0])
+    for calmer, weight, expected in (
+        ([0.0, 1.0], 0.5, [3.0, 4.5]),
+        ([0.0, -50.0], 0.5, [3.0, 1.5]),  # taken as (0, -5)
+        ([0.0, -50.0], 2.0, [3.0, -6.0]),
+        ([0.0, 0.0], 2.0, [3.0, 4.0]),
+        ([7.0, 7.0], 0.0, [3.0, 4.0]),
+    ):
+        torch.testing.assert_close(combined(nearer, torch.tensor(calmer), weight), torch.tensor(expected))
+    torch.testing.assert_close(combined(torch.zeros(2), nearer, 0.5), torch.zeros(2))
 
 
 def test_the_temporal_weight_calms(bundle: Bundle, vgg: Vgg19) -> None:

@@ -31,7 +31,7 @@ from mst_deploy.manifest import open_bundle
 from mst_deploy.perceptual import Distances, as_tensor
 from mst_deploy.pipeline import stylize_image
 from mst_deploy.styling import as_style, encode_film
-from mst_deploy.tuning import FRAMES, Tuner, moments_of, normalised_vgg
+from mst_deploy.tuning import FRAMES, Tuner, Tuning, moments_of, normalised_vgg
 from mst_deploy.vgg import find_vgg, load_vgg
 from mst_deploy.video.reader import VideoReader
 
@@ -56,6 +56,8 @@ class ClipRow:
     """The same of the source."""
     style: float
     content: float
+    temporal_weight: float | None
+    """With which the film row was tuned; None where it was not."""
 
 
 def first_frames(path: Path, size: int, count: int) -> list[Image]:
@@ -125,6 +127,9 @@ def main(
     tune: Annotated[
         Path | None, typer.Option(help="Tune each style to each clip; folder to keep the rows in.")
     ] = None,
+    temporal_weight: Annotated[
+        float, typer.Option(min=0.0, help="Of flicker when tuning, as in mst style tune.")
+    ] = Tuning().temporal_weight,
 ) -> None:
     """Measure one system; give --model, or --program and --function."""
     if (model is None) == (program is None):
@@ -135,7 +140,7 @@ def main(
         if tune is not None:
             few = [frame for clip in clips for frame in first_frames(clip, size, 1)]
             network = normalised_vgg(vgg, vgg_scales, [*few, *map(load_image, style)])
-            tuner = Tuner(open_bundle(model), network, "cpu", kept=tune)
+            tuner = Tuner(open_bundle(model), network, "cpu", Tuning(temporal_weight=temporal_weight), tune)
         name = model.name if tuner is None else f"{model.name}, tuned"
         run = model_frames(model, tuner, size)
     else:
@@ -151,7 +156,8 @@ def main(
                 for value in strengths:
                     found = measure(sources, run(clip, sources, artwork, value), artwork, distances)
                     row = ClipRow(name, value, clip.stem, path.stem,
-                                  **{key: round(figure, 5) for key, figure in found.items()})  # fmt: skip
+                                  **{key: round(figure, 5) for key, figure in found.items()},
+                                  temporal_weight=None if tune is None else temporal_weight)  # fmt: skip
                     known.append(asdict(row))
                     tell(len(known))
                     with replacing(output) as temporary:

@@ -80,8 +80,10 @@ def style_tune(
     ] = 4.0,
     temporal_weight: Annotated[
         float,
-        typer.Option(min=0.0, help="Against flicker in videos; more is calmer and less like the painting."),
-    ] = 0.6,
+        typer.Option(
+            min=0.0, help="Against flicker in videos; more, as 2, is calmer and less like the painting."
+        ),
+    ] = 0.5,
     model: ModelOption = None,
     vgg: VggOption = None,
     vgg_scales: Annotated[
