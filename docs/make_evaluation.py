@@ -132,13 +132,13 @@ def flicker(
 ) -> None:
     """Warping error of every system at the style distance that the reference has, clip by clip.
 
-    A system that was tuned with several temporal weights has a row for each.
+    A system that was tuned with several settings has a row for each.
     """
-    curves: dict[tuple[str, str, str, float | None], list[dict[str, Any]]] = defaultdict(list)
+    curves: dict[tuple[str, str, str, str | None], list[dict[str, Any]]] = defaultdict(list)
     for row in json.loads(clips.read_text()):
-        curves[row["clip"], row["artwork"], row["system"], row.get("temporal_weight")].append(row)
+        curves[row["clip"], row["artwork"], row["system"], row.get("tuning")].append(row)
     table = []
-    for (clip, artwork, system, weight), rows in sorted(curves.items(), key=lambda item: item[0][:3]):
+    for (clip, artwork, system, tuning), rows in sorted(curves.items(), key=lambda item: item[0][:3]):
         if system == reference:
             continue
         (wanted,) = [r for r in curves[clip, artwork, reference, None] if r["strength"] == 1]
@@ -146,7 +146,7 @@ def flicker(
         curve = [Point(row["warping"], row["style"]) for row in found]
         met = cost_at(curve, wanted["style"])
         table.append({
-            "clip": clip, "artwork": artwork, "system": system, "temporal_weight": weight,
+            "clip": clip, "artwork": artwork, "system": system, "tuning": tuning,
             "floor": wanted["floor"],
             "style": wanted["style"], "warping_reference": wanted["warping"],
             "warping": None if met is None else round(met, 5),
@@ -155,15 +155,14 @@ def flicker(
         })  # fmt: skip
     keep("flicker", table)
     print(
-        "| clip | artwork | system | temporal weight | source | reference | ours at equal style | share |\n"
+        "| clip | artwork | system | tuning | source | reference | ours at equal style | share |\n"
         + "|---" * 8
         + "|"
     )
     for row in table:
         met = "not reached" if row["warping"] is None else f"{row['warping']:.4f}"
         share = "" if row["share"] is None else f"{row['share']:.0%}"
-        weight = "" if row["temporal_weight"] is None else f"{row['temporal_weight']:g}"
-        cells = [row["clip"], row["artwork"], row["system"], weight, f"{row['floor']:.4f}",
+        cells = [row["clip"], row["artwork"], row["system"], row["tuning"] or "", f"{row['floor']:.4f}",
                  f"{row['warping_reference']:.4f}", met, share]  # fmt: skip
         print(f"| {' | '.join(cells)} |")
 

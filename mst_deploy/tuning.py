@@ -48,7 +48,6 @@ LAST_RATE = 0.2  # of the first
 LEAST_CONTRAST = 2.0  # grey levels, standard deviation; a picture of one colour has no way to a painting
 LEVEL = 1 / 255  # pixels in 0..1
 HALF_A_LEVEL = LEVEL / 2  # in 0..1: what rounding hides
-UNREST = 1.2  # flicker's part beside the distances at a temporal weight of 1, before it is limited
 FRAMES = 3  # of a video, unless told otherwise
 
 
@@ -59,16 +58,19 @@ class Tuning:
     steps: int = 16
     style_weight: float = 4.0
     """Of the style distance against the content distance (``perceptual``)."""
-    temporal_weight: float = 0.5
-    """Of the pull against flicker, and how hard it may pull beside the distances: at 0.5 it cannot turn them
-    back, and the picture does not lose the painting; at 2 calm comes first. What falls is log(1 + flicker in
-    grey levels), flicker being the warping error: the mean RGB distance between what a frame and the next
-    show of the same things. To halve it is worth as much in a noisy clip as in a calm one."""
+    temporal_weight: float = 0.6
+    """Of log(1 + flicker in grey levels), flicker being the warping error: the mean RGB distance between what
+    a frame and the next show of the same things. To halve it is worth as much in a noisy clip as in a calm
+    one."""
+    temporal_limit: float = 0.5
+    """How long the gradient against flicker may be beside that of the distances. Below 1 it cannot turn them
+    back, and the picture does not lose the painting; infinity is no limit."""
     rate: float = 0.04
     """First step of every number of the row; it falls to a fifth of this."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or min(self.style_weight, self.temporal_weight) < 0 or self.rate <= 0:
+        weights = self.style_weight, self.temporal_weight, self.temporal_limit
+        if self.steps < 1 or not all(weight >= 0 for weight in weights) or not self.rate > 0:
             raise InvalidArgument(f"tuning needs steps, weights of 0 or more and a positive rate, got {self}")
 
 
@@ -169,14 +171,14 @@ def tune(
                     following = generator(target.motion.following, row)
                     flicker = _flicker(painted.float(), following.float(), target.motion)
                 distance = (how.style_weight * style + content) / len(targets)
-                unrest = UNREST * (flicker / LEVEL).log1p() / len(targets)
+                unrest = how.temporal_weight * (flicker / LEVEL).log1p() / len(targets)
             if learn and unrest.requires_grad:
                 calmer += torch.autograd.grad(unrest, row, retain_graph=True)[0]
             if learn:
                 nearer += torch.autograd.grad(distance, row)[0]
             found += np.array([style.item(), content.item(), flicker.item()]) / len(targets)
         if learn:
-            row.grad = combined(nearer, calmer, how.temporal_weight)
+            row.grad = nearer + limited(calmer, how.temporal_limit * nearer.norm().clamp_min(1e-12))
         return Means(*found.tolist())
 
     wanted = [parameter.requires_grad for parameter in generator.parameters()]
@@ -199,10 +201,10 @@ def tune(
     return Tuned(row.detach()[0].cpu().numpy(), before, after)
 
 
-def combined(nearer: Tensor, calmer: Tensor, weight: float) -> Tensor:
-    """The gradient of the distances, and ``weight`` times that of flicker, counted no longer than it."""
-    share: Tensor = (nearer.norm() / calmer.norm().clamp_min(1e-12)).clamp_max(1.0)
-    return nearer + weight * share * calmer
+def limited(gradient: Tensor, most: Tensor) -> Tensor:
+    """The same direction, with a Euclidean length of ``most`` at most."""
+    share: Tensor = (most / gradient.norm().clamp_min(1e-12)).clamp_max(1.0)
+    return gradient * share
 
 
 def _target(moment: Moment, vgg: Vgg19, device: torch.device) -> _Target:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from mst_deploy.manifest import Bundle
 from mst_deploy.perceptual import Distances, as_tensor
 from mst_deploy.pipeline import stylize_image
 from mst_deploy.styling import as_style, encode_film
-from mst_deploy.tuning import FRAMES, Moment, Tuner, Tuning, combined, moments_of, normalised_vgg, tune
+from mst_deploy.tuning import FRAMES, Moment, Tuner, Tuning, limited, moments_of, normalised_vgg, tune
 from mst_deploy.vgg import Vgg19, load_vgg
 from mst_deploy.video.reader import VideoReader
 from mst_deploy.weights import load_bundle
@@ -135,8 +136,10 @@ def test_without_factors_the_pictures_normalise(vgg_file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"style_weight": -1.0}, {"temporal_weight": -1.0}, {"rate": 0.0}]
-)
+    "wrong",
+    [{"steps": 0}, {"style_weight": -1.0}, {"temporal_weight": -1.0}, {"temporal_limit": math.nan},
+     {"rate": 0.0}],
+)  # fmt: skip
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match="tuning needs"):
         replace(Tuning(), **wrong)
@@ -209,30 +212,27 @@ def test_flicker_is_the_warping_error_of_the_evaluation(bundle: Bundle, vgg: Vgg
     assert np.sqrt(np.square(difference).sum(axis=2)).mean() > 3 * flicker.result[0]  # it did move
 
 
-def test_calm_pulls_with_its_weight_and_no_harder_than_that() -> None:
-    """At 0.5 it is half as long as the distances' gradient, which it cannot turn back."""
-    nearer = torch.tensor([3.0, 4.0])
-    for calmer, weight, expected in (
-        ([0.0, 1.0], 0.5, [3.0, 4.5]),
-        ([0.0, -50.0], 0.5, [3.0, 1.5]),  # taken as (0, -5)
-        ([0.0, -50.0], 2.0, [3.0, -6.0]),
-        ([0.0, 0.0], 2.0, [3.0, 4.0]),
-        ([7.0, 7.0], 0.0, [3.0, 4.0]),
-    ):
-        torch.testing.assert_close(combined(nearer, torch.tensor(calmer), weight), torch.tensor(expected))
-    torch.testing.assert_close(combined(torch.zeros(2), nearer, 0.5), torch.zeros(2))
+def test_a_gradient_is_shortened_and_never_turned() -> None:
+    long, none = torch.tensor([3.0, 4.0]), torch.zeros(2)
+    torch.testing.assert_close(limited(long, torch.tensor(2.5)), torch.tensor([1.5, 2.0]))
+    for most in (9.0, math.inf):
+        torch.testing.assert_close(limited(long, torch.tensor(most)), long)
+    assert (
+        limited(none, torch.tensor(1.0)).tolist() == limited(long, torch.tensor(0.0)).tolist() == [0.0, 0.0]
+    )
 
 
-def test_the_temporal_weight_calms(bundle: Bundle, vgg: Vgg19) -> None:
+def test_the_temporal_weight_calms_and_the_limit_holds_it_back(bundle: Bundle, vgg: Vgg19) -> None:
     film, painting = start(bundle)
     (moment,) = moments_of(ROOT / "examples" / "bunny.mp4", 1, 96)
-    loose, calm = (
+    loose, calm, calmest = (
         tune(load_bundle(bundle).generator, film, [moment], painting, vgg,
-             Tuning(steps=6, style_weight=1.0, temporal_weight=weight))
-        for weight in (0.0, 100.0)
+             Tuning(6, style_weight=1.0, temporal_weight=weight, temporal_limit=limit))
+        for weight, limit in ((0.0, 0.5), (100.0, 0.5), (100.0, math.inf))
     )  # fmt: skip
     assert calm.after.flicker < 0.9 * calm.before.flicker
-    assert calm.after.flicker < loose.after.flicker
+    assert calmest.after.flicker < calm.after.flicker < loose.after.flicker
+    assert calmest.after.content + calmest.after.style > calm.after.content + calm.after.style
 
 
 def test_kept_rows_are_not_made_again(bundle: Bundle, vgg: Vgg19, tmp_path: Path) -> None:
@@ -286,9 +286,9 @@ def test_the_command_and_the_values_have_the_same_defaults() -> None:
     """They are written twice, because a help text must not import PyTorch."""
     given = {name: value.default for name, value in inspect.signature(style_tune).parameters.items()}
     how = Tuning()
-    assert (given["steps"], given["style_weight"], given["temporal_weight"], given["frames"]) == (
-        how.steps, how.style_weight, how.temporal_weight, FRAMES
-    )  # fmt: skip
+    for name in ("steps", "style_weight", "temporal_weight", "temporal_limit"):
+        assert given[name] == getattr(how, name), name
+    assert given["frames"] == FRAMES
 
 
 def test_models_are_measured_tuned(tmp_path: Path, vgg_file: Path) -> None:

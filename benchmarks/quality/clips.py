@@ -56,8 +56,8 @@ class ClipRow:
     """The same of the source."""
     style: float
     content: float
-    temporal_weight: float | None
-    """With which the film row was tuned; None where it was not."""
+    tuning: str | None
+    """How the film row was tuned, in words; None where it was not."""
 
 
 def first_frames(path: Path, size: int, count: int) -> list[Image]:
@@ -130,17 +130,22 @@ def main(
     temporal_weight: Annotated[
         float, typer.Option(min=0.0, help="Of flicker when tuning, as in mst style tune.")
     ] = Tuning().temporal_weight,
+    temporal_limit: Annotated[
+        float, typer.Option(min=0.0, help="Of flicker's gradient when tuning, as in mst style tune.")
+    ] = Tuning().temporal_limit,
 ) -> None:
     """Measure one system; give --model, or --program and --function."""
     if (model is None) == (program is None):
         raise InvalidArgument("give either --model or --program with --function")
+    how = Tuning(temporal_weight=temporal_weight, temporal_limit=temporal_limit)
+    words = f"temporal weight {temporal_weight:g}, limit {temporal_limit:g}"
     distances = Distances(load_vgg(find_vgg(vgg), vgg_scales))
     if model is not None:
         tuner = None
         if tune is not None:
             few = [frame for clip in clips for frame in first_frames(clip, size, 1)]
             network = normalised_vgg(vgg, vgg_scales, [*few, *map(load_image, style)])
-            tuner = Tuner(open_bundle(model), network, "cpu", Tuning(temporal_weight=temporal_weight), tune)
+            tuner = Tuner(open_bundle(model), network, "cpu", how, tune)
         name = model.name if tuner is None else f"{model.name}, tuned"
         run = model_frames(model, tuner, size)
     else:
@@ -157,7 +162,7 @@ def main(
                     found = measure(sources, run(clip, sources, artwork, value), artwork, distances)
                     row = ClipRow(name, value, clip.stem, path.stem,
                                   **{key: round(figure, 5) for key, figure in found.items()},
-                                  temporal_weight=None if tune is None else temporal_weight)  # fmt: skip
+                                  tuning=None if tune is None else words)  # fmt: skip
                     known.append(asdict(row))
                     tell(len(known))
                     with replacing(output) as temporary:

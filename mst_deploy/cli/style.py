@@ -80,8 +80,13 @@ def style_tune(
     ] = 4.0,
     temporal_weight: Annotated[
         float,
+        typer.Option(min=0.0, help="Against flicker in videos; more is calmer and less like the painting."),
+    ] = 0.6,
+    temporal_limit: Annotated[
+        float,
         typer.Option(
-            min=0.0, help="Against flicker in videos; more, as 2, is calmer and less like the painting."
+            min=0.0,
+            help="How hard flicker may pull beside the painting: below 1 it cannot win; inf is no limit.",
         ),
     ] = 0.5,
     model: ModelOption = None,
@@ -118,7 +123,9 @@ def style_tune(
     moments = [moment for path in files for moment in tuning.moments_of(path, frames, size)]
     painting = as_style(load_image(image), bundle.manifest)
     network = tuning.normalised_vgg(vgg, vgg_scales, [painting, *(m.frame for m in moments)])
-    tuner = tuning.Tuner(bundle, network, device, tuning.Tuning(steps, style_weight, temporal_weight))
+    tuner = tuning.Tuner(
+        bundle, network, device, tuning.Tuning(steps, style_weight, temporal_weight, temporal_limit)
+    )
     with progress("tuning", steps, unit="steps/s", quiet=quiet or as_json) as tell:
         tuned = tuner(style.film, moments, painting, tell)
     save_style(target, replace(style, film=tuned.film))
