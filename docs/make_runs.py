@@ -61,6 +61,7 @@ CHANGES: dict[str, TrainConfig] = {
     "no strengths below 1": replace(BASIS, strength_share=0.0),
     "no pairs with themselves": replace(BASIS, identity_share=0.0),
     "all movements alike": replace(BASIS, expressive_weight=1.0),
+    "a term against halos": replace(BASIS, halo_weight=10_000.0),
 }
 
 
