@@ -137,12 +137,13 @@ def main(
     """Measure one system; give --model, or --program and --function."""
     if (model is None) == (program is None):
         raise InvalidArgument("give either --model or --program with --function")
-    how = Tuning(temporal_weight=temporal_weight, temporal_limit=temporal_limit)
-    words = f"temporal weight {temporal_weight:g}, limit {temporal_limit:g}"
+    tuning = None
     distances = Distances(load_vgg(find_vgg(vgg), vgg_scales))
     if model is not None:
         tuner = None
         if tune is not None:
+            how = Tuning(temporal_weight=temporal_weight, temporal_limit=temporal_limit)
+            tuning = f"temporal weight {how.temporal_weight:g}, limit {how.temporal_limit:g}"
             few = [frame for clip in clips for frame in first_frames(clip, size, 1)]
             network = normalised_vgg(vgg, vgg_scales, [*few, *map(load_image, style)])
             tuner = Tuner(open_bundle(model), network, "cpu", how, tune)
@@ -162,7 +163,7 @@ def main(
                     found = measure(sources, run(clip, sources, artwork, value), artwork, distances)
                     row = ClipRow(name, value, clip.stem, path.stem,
                                   **{key: round(figure, 5) for key, figure in found.items()},
-                                  tuning=None if tune is None else words)  # fmt: skip
+                                  tuning=tuning)  # fmt: skip
                     known.append(asdict(row))
                     tell(len(known))
                     with replacing(output) as temporary:
