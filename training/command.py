@@ -61,6 +61,7 @@ class Job:
     save_every: float = 5.0
     save_steps: int | None = None
     device: str = "auto"
+    compiled: bool = False
     quiet: bool = False
 
 
@@ -81,7 +82,7 @@ def train(**options: Any) -> None:
     say(f"losses: {losses}; {len(contents)} photographs, {len(styles)} styles", quiet=quiet)
     workers = default_workers(fabric.device.type) if job.workers is None else job.workers
     trainer = Trainer(config, networks, vgg, contents, styles, fabric, workers=workers,
-                      freeze_generator=job.phase == "encoder")  # fmt: skip
+                      freeze_generator=job.phase == "encoder", compiled=job.compiled)  # fmt: skip
     facts = gather_facts(
         phase=job.phase, config=config.to_dict(), losses=losses, workers=workers,
         processes=fabric.world_size, device=str(fabric.device),

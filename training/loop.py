@@ -72,7 +72,9 @@ class Trainer:
         *,
         workers: int = 0,
         freeze_generator: bool = False,
+        compiled: bool = False,
     ) -> None:
+        """``compiled``: TorchInductor fuses what is between the convolutions, once for each crop size."""
         self.config, self.networks, self.fabric, self.workers = config, networks, fabric, workers
         self.contents, self.styles, self.device = contents, styles, fabric.device
         check(config, networks, vgg, styles, fabric)
@@ -85,10 +87,12 @@ class Trainer:
             parameter_groups(self.trained, config.encoder_rate), lr=config.learning_rate
         )
         stylizer = Stylizer(networks).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.vgg: Vgg19 = vgg.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        paint: Any = torch.compile(stylizer, dynamic=False) if compiled else stylizer
+        self.look: Any = torch.compile(self.vgg, dynamic=False) if compiled else self.vgg
         self.stylizer: Any
         self.optimizer: Any
-        self.stylizer, self.optimizer = fabric.setup(stylizer, optimizer)
-        self.vgg: Vgg19 = vgg.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.stylizer, self.optimizer = fabric.setup(paint, optimizer)
         self.average = {name: value.detach().clone() for name, value in self.trained.items()}
         self.targets = StyleTargets(
             stylizer, self.vgg, len(styles), config.style_views, train_trunk=config.train_trunk
@@ -108,15 +112,16 @@ class Trainer:
         own = torch.tensor([view is None for view in batch.views], device=self.device)
         with torch.no_grad(), self.fabric.autocast():
             targets = self.targets.of(batch.views, batch.styles, self.device)
-            wanted = self.vgg(contents)
+            wanted = self.look(contents)
             grams = {name: gram(wanted[name]) for name in self.style_layers}
-            for row, target in enumerate(targets):
-                for name in grams if target else ():
-                    grams[name][row] = target.grams[name].float()  # type: ignore[union-attr]
+            given = [(row, target) for row, target in enumerate(targets) if target is not None]
+            for name in grams if given else ():
+                matrices = torch.stack([target.grams[name].float() for _, target in given])
+                grams[name][[row for row, _ in given]] = matrices
             style = self.targets.style_input(targets, contents, wanted, batch.strengths)
         stylized, second = self.stylize(contents, batch, style)
         with self.fabric.autocast():
-            taps = self.vgg(stylized)
+            taps = self.look(stylized)
             content = self.vgg.content_layer
             found = {name: gram(taps[name]) for name in self.style_layers}
             distances = style_distance(found, grams, own_size=config.style_own_size)

@@ -228,5 +228,5 @@ def _quiet_worker(_: int) -> None:
 
 
 def default_workers(device: str) -> int:
-    """Decoding processes: up to 8 for a GPU; one beside a CPU that is busy anyway."""
-    return min(8, max(1, (os.cpu_count() or 1) - 1)) if device == "cuda" else 1
+    """Decoding processes: up to 16 for a GPU; one beside a CPU that is busy anyway."""
+    return min(16, max(1, (os.cpu_count() or 1) - 1)) if device == "cuda" else 1

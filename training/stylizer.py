@@ -113,7 +113,8 @@ class StyleTargets:
     ) -> list[StyleTarget | None]:
         """The targets of a batch; ``crops`` (Z, Z, 3) uint8 must hold every view not known yet."""
         if self.known is None:
-            targets = {view: self.make(crop[None], device) for view, crop in crops.items()}
+            made = self.make_all(padded(crops, len(views)), device) if crops else []
+            targets = dict(zip(crops, made, strict=False))
             return [None if view is None else targets[view] for view in views]
         for view, crop in crops.items():
             if view not in self.kept:  # one at a time: a batch's rounding would depend on its company
@@ -134,19 +135,26 @@ class StyleTargets:
             rows[name] = self.blocks[name][len(self.kept)].copy_(matrix)
         return replace(target, grams=rows)
 
-    @torch.no_grad()
     def make(self, crop: Tensor, device: torch.device) -> StyleTarget:
         """(1, Z, Z, 3) uint8 -> its target."""
-        picture = to_tensor(crop, device)
-        taps = self.vgg(picture)
-        grams = {name: gram(taps[name])[0].half() for name in self.vgg.style_layers}
+        (target,) = self.make_all(crop, device)
+        return target
+
+    @torch.no_grad()
+    def make_all(self, crops: Tensor, device: torch.device) -> list[StyleTarget]:
+        """(N, Z, Z, 3) uint8 -> the target of each, in one pass."""
+        pictures = to_tensor(crops, device)
+        taps = self.vgg(pictures)
+        grams = {name: gram(taps[name]).half() for name in self.vgg.style_layers}
+        each = [{name: matrices[row] for name, matrices in grams.items()} for row in range(len(crops))]
         if self.train_trunk:
-            return StyleTarget(grams, picture=picture[0])
+            return [StyleTarget(g, picture=picture) for g, picture in zip(each, pictures, strict=True)]
         if self.stylizer.needs == "features":
-            return StyleTarget(grams, features=taps[FEATURES][0])
+            return [StyleTarget(g, features=f) for g, f in zip(each, taps[FEATURES], strict=True)]
         if self.stylizer.encoder is None:
-            return StyleTarget(grams)
-        return StyleTarget(grams, pooled=self.stylizer.encoder.pooled(picture)[0])
+            return [StyleTarget(g) for g in each]
+        pooled = self.stylizer.encoder.pooled(pictures)
+        return [StyleTarget(g, pooled=summary) for g, summary in zip(each, pooled, strict=True)]
 
     def style_input(
         self,
@@ -166,27 +174,38 @@ class StyleTargets:
             styles = [own[row] if t is None else t.features for row, t in enumerate(targets)]
             return own, styles
         weak = [False] * len(targets) if strengths is None else (strengths < 1).tolist()
+        own = self._own(contents) if any(weak) or None in targets else contents
         full: list[Tensor] = []
-        plain: list[Tensor] = []
-        for target, content, needed in zip(targets, contents, weak, strict=True):
-            mine = self._own(content) if needed or target is None else None
+        for target, mine in zip(targets, own, strict=True):
             wanted = mine if target is None else target.picture if self.train_trunk else target.pooled
             assert wanted is not None
             full.append(wanted)
-            plain.append(wanted if mine is None else mine)
         if strengths is None or not any(weak):
             return torch.stack(full)
-        return Between(torch.stack(plain), torch.stack(full), strengths.to(contents.device))
+        return Between(own, torch.stack(full), strengths.to(contents.device))
 
     @torch.no_grad()
-    def _own(self, content: Tensor) -> Tensor:
-        """A content crop (3, S, S) as a style: the picture shown to the encoder, or its summary."""
-        picture = F.interpolate(content[None], (EMBED_SIZE, EMBED_SIZE), mode="bilinear")[0]
+    def _own(self, contents: Tensor) -> Tensor:
+        """Content crops (N, 3, S, S) as styles: the pictures shown to the encoder, or their summaries.
+
+        All of a batch, though not all are asked for: a shape that changes with every step would have cuDNN
+        look for the fastest algorithms at every step.
+        """
+        pictures = F.interpolate(contents, (EMBED_SIZE, EMBED_SIZE), mode="bilinear")
         if self.train_trunk:
-            return picture
+            return pictures
         assert self.stylizer.encoder is not None
-        pooled: Tensor = self.stylizer.encoder.pooled(picture[None])[0]
+        pooled: Tensor = self.stylizer.encoder.pooled(pictures)
         return pooled
+
+
+def padded(crops: dict[View, Tensor], count: int) -> Tensor:
+    """The crops (Z, Z, 3), and the first again until there are ``count`` or more: (N, Z, Z, 3).
+
+    So that the shape does not change with every step, see ``StyleTargets._own``.
+    """
+    each = list(crops.values())
+    return torch.stack(each + each[:1] * (count - len(each)))
 
 
 @torch.inference_mode()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.fabric import Fabric
 
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.film import look_at
@@ -63,6 +64,46 @@ def test_style_targets_are_kept_in_one_block() -> None:
         fresh = trainer.targets.make(crop, trainer.device)
         for name, matrix in fresh.grams.items():
             torch.testing.assert_close(target.grams[name], matrix, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("injection", ["film", "patch"])
+def test_targets_that_are_not_kept_are_made_together(injection: str) -> None:
+    """The same as one by one, in a batch whose shape does not change."""
+    trainer = make_trainer(replace(with_injection(injection), style_views=1_000_000))
+    assert trainer.targets.known is None
+    views = [View(0, 3), None, View(2, 70_000), View(0, 3)]
+    crops = {
+        view: torch.from_numpy(style_crop(CONFIG, trainer.styles, view, set()))
+        for view in views
+        if view is not None
+    }
+    seen: list[int] = []
+    trainer.vgg.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    found = trainer.targets.of(views, crops, trainer.device)
+    assert seen == [4]
+    assert [target is None for target in found] == [view is None for view in views]
+    for view, target in zip(views, found, strict=True):
+        if view is None or target is None:
+            continue
+        alone = trainer.targets.make(crops[view][None], trainer.device)
+        for name, matrix in alone.grams.items():
+            torch.testing.assert_close(target.grams[name], matrix, rtol=2e-3, atol=1e-4)
+        for one, other in ((target.pooled, alone.pooled), (target.features, alone.features)):
+            if one is None or other is None:
+                assert one is other
+            else:
+                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    assert trainer.targets.of([None], {}, trainer.device) == [None]
+
+
+@pytest.mark.gpu
+def test_compiled_networks_learn_the_same() -> None:
+    config = replace(CONFIG, temporal_weight=1.0, strength_share=0.5)
+    runs = []
+    for compiled in (False, True):
+        fabric = Fabric(accelerator="cuda", devices=1)
+        runs.append(advance(make_trainer(config, fabric, compiled=compiled), 3))
+    assert runs[1] == pytest.approx(runs[0], rel=1e-2)
 
 
 def test_run_reports_and_gives_averaged_weights() -> None:

@@ -53,14 +53,17 @@ def styles(count: int = 3) -> list[StoredImage]:
     return [stored(f"group{i % 2}/s{i}.png", 40 + 30 * i) for i in range(count)]
 
 
-def make_trainer(config: TrainConfig = CONFIG, fabric: Fabric | None = None, *, workers: int = 0) -> Trainer:
+def make_trainer(
+    config: TrainConfig = CONFIG, fabric: Fabric | None = None, *, workers: int = 0, compiled: bool = False
+) -> Trainer:
     """A trainer with random networks; the same one every time."""
     torch.manual_seed(0)
     networks = new_networks(config.network)
     vgg = Vgg19().eval()
     count = 1 if config.network.injection == "johnson" else 3
     fabric = fabric or Fabric(accelerator="cpu", devices=1)
-    return Trainer(config, networks, vgg, contents(), styles(count), fabric, workers=workers)
+    return Trainer(config, networks, vgg, contents(), styles(count), fabric, workers=workers,
+                   compiled=compiled)  # fmt: skip
 
 
 def with_injection(injection: str) -> TrainConfig:
