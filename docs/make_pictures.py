@@ -96,7 +96,7 @@ def sheet(
     with open_generator(bundle_path(model)) as generator:
         rows += [[image, *(stylize_image(image, generator, film) for film in films)] for image in contents]
     whole = grid(rows)
-    save_image(output, resize_short_side(whole, min(whole.shape[0], 1400)))
+    save_image(output, resize_short_side(whole, min(whole.shape[0], 1000)))
 
 
 if __name__ == "__main__":
