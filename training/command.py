@@ -22,7 +22,7 @@ from mst_deploy.training.narrowing import narrowed
 from mst_deploy.training.pretrained import load_trunk_into, loss_network
 from mst_deploy.training.reports import LossIsNoNumber
 from mst_deploy.training.run_folder import gather_facts, open_run
-from mst_deploy.training.running import graceful_stop, make_fabric, reporting
+from mst_deploy.training.running import check_compiler, graceful_stop, make_fabric, reporting
 from mst_deploy.training.samples import default_workers
 from mst_deploy.weights import Networks, load_bundle, load_checkpoint, new_networks, save_checkpoint
 
@@ -69,6 +69,8 @@ def train(**options: Any) -> None:
     """Set a run up as asked, continue it if ``output`` holds it, train, say where the weights are."""
     job = Job(**options)
     fabric = make_fabric(job.device, configure(job).precision)
+    if job.compiled:
+        check_compiler(fabric.device.type)
     quiet = job.quiet or not fabric.is_global_zero
     contents, styles = read_data(job)
     networks = read_start(job)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import shutil
 import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import torch
@@ -73,6 +75,15 @@ def make_fabric(device: str, precision: str) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def check_compiler(device: str) -> None:
+    """Raises BackendError where TorchInductor lacks what it compiles for ``device`` ("cpu", "cuda") with."""
+    names = (os.environ.get("CXX", "g++"), "g++", "clang++", "c++", "cl")
+    if not any(map(shutil.which, names)):
+        raise BackendError("--compile: no C++ compiler found (g++, clang++); install one or train without")
+    if device == "cuda" and find_spec("triton") is None:
+        raise BackendError("--compile: Triton is not installed; pip install triton, or train without")
 
 
 @contextmanager

@@ -62,7 +62,7 @@ SaveStepsOption = Annotated[
 CompileOption = Annotated[
     bool,
     typer.Option(
-        "--compile", help="Compile the networks with TorchInductor first: minutes, then faster steps."
+        "--compile", help="Compile the networks with TorchInductor first: a minute or two, then faster steps."
     ),
 ]
 

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mst_deploy.errors import InputError, InvalidArgument, OutputError
+from mst_deploy.errors import BackendError, InputError, InvalidArgument, OutputError
 from mst_deploy.networks import NetworkConfig
 from mst_deploy.training.command import Job, configure, read_recipe, read_start, train
 from mst_deploy.training.config import RECIPES
@@ -27,6 +27,7 @@ from mst_deploy.training.loop import check
 from mst_deploy.training.narrowing import narrowed
 from mst_deploy.training.reports import LossIsNoNumber
 from mst_deploy.training.run_folder import open_run
+from mst_deploy.training.running import check_compiler
 from mst_deploy.weights import load_checkpoint, new_networks, save_checkpoint
 from tests.conftest import ROOT
 from tests.training.toys import batch_of, make_trainer, write_folders
@@ -284,6 +285,16 @@ def test_narrowed_run_begins_with_the_parts_of_the_wide_one(tmp_path: Path) -> N
     expected = narrowed(wide, NetworkConfig((4, 6, 8), 1, embedding_size=6))
     for name, tensor in expected.state_dict().items():
         torch.testing.assert_close(result.state_dict()[name], tensor, msg=name)
+
+
+def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_compiler("cpu")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(BackendError, match=r"--compile: no C\+\+ compiler found"):
+        train(phase="joint", content=[tmp_path], style=[tmp_path], output=tmp_path / "run", recipe="default",
+              compiled=True, device="cpu", quiet=True)  # fmt: skip
+    assert not (tmp_path / "run").exists()
 
 
 def test_recipe_of_a_finished_run_is_the_same_recipe(tmp_path: Path) -> None:
