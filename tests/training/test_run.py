@@ -288,9 +288,12 @@ def test_narrowed_run_begins_with_the_parts_of_the_wide_one(tmp_path: Path) -> N
 
 
 def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_compiler("cpu")
+    compiler = tmp_path / ("cl.exe" if os.name == "nt" else "c++")
+    compiler.touch(mode=0o700)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
+    check_compiler("cpu")
+    compiler.unlink()
     with pytest.raises(BackendError, match=r"--compile: no C\+\+ compiler found"):
         train(phase="joint", content=[tmp_path], style=[tmp_path], output=tmp_path / "run", recipe="default",
               compiled=True, device="cpu", quiet=True)  # fmt: skip
