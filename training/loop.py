@@ -90,7 +90,7 @@ class Trainer:
         self.vgg: Vgg19 = vgg.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         paint: Any = torch.compile(stylizer, dynamic=False) if compiled else stylizer
         self.look: Any = torch.compile(self.vgg, dynamic=False) if compiled else self.vgg
-        """``vgg`` as the losses call it, always with one shape a stage; style crops have shapes of their own."""
+        """``vgg`` as the losses call it, with one shape a stage; style crops have their own."""
         self.stylizer: Any
         self.optimizer: Any
         self.stylizer, self.optimizer = fabric.setup(paint, optimizer)
