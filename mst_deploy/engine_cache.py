@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mst_deploy.errors import BundleError
-from mst_deploy.files import replacing
+from mst_deploy.files import replacing, user_cache
 
 SUFFIX = ".engine"
 TIMING_SUFFIX = ".timing"
@@ -118,10 +118,8 @@ class Engine:
 
 def cache_folder() -> Path:
     """``MST_ENGINES``, or mst/engines in the user's cache folder."""
-    if named := os.environ.get("MST_ENGINES"):
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(base) if base else Path.home() / ".cache") / "mst" / "engines"
+    named = os.environ.get("MST_ENGINES")
+    return Path(named) if named else user_cache("engines")
 
 
 def store(folder: Path, identity: Identity, plan: bytes, built: dict[str, Any]) -> Engine:

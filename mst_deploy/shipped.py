@@ -1,6 +1,7 @@
-"""The models that come with the package, and the styles that were made for them.
+"""What comes with the package: models, the styles that were made for them, and photographs.
 
 ``models/NAME`` is a bundle, ``styles/NAME`` holds its styles: only the model that made a style can use it.
+``photographs`` are sixteen everyday ones, 256x256, that stand for all others where a style is tuned.
 """
 
 from __future__ import annotations
@@ -72,3 +73,8 @@ def known(model: str) -> str:
     if model not in MODELS:
         raise InvalidArgument(f"there is no shipped model {model!r}; shipped are {', '.join(MODELS)}")
     return model
+
+
+def shipped_photographs() -> list[Path]:
+    """Their files, sorted; ``photographs.csv`` beside them says where they are from."""
+    return sorted((HERE / "photographs").glob("*.jpg"))

@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
-from itertools import islice
+from dataclasses import astuple, dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +27,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mst_deploy.backends.pytorch import choose_device
-from mst_deploy.errors import InputError, InvalidArgument
+from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import replacing
 from mst_deploy.film import Film
-from mst_deploy.images import IMAGE_SUFFIXES, Image, load_image, resize_short_side
+from mst_deploy.images import Image, load_image
 from mst_deploy.manifest import Bundle
+from mst_deploy.moments import Moment, is_blank
 from mst_deploy.networks import Generator
 from mst_deploy.perceptual import CONTENT_LAYER, as_tensor, content_distance, gram_target, style_distance
+from mst_deploy.shipped import shipped_photographs
 from mst_deploy.vgg import Vgg19, calibrate, find_vgg, load_vgg
-from mst_deploy.video.containers import is_sequence
-from mst_deploy.video.info import ReadOptions
 from mst_deploy.video.motion import Flow, estimate_flow, visible
-from mst_deploy.video.reader import VideoReader
-from mst_deploy.video.spans import Span
-from mst_deploy.weights import load_bundle
+from mst_deploy.weights import digest, load_bundle
 
 BETAS = (0.8, 0.95)
 LAST_RATE = 0.2  # of the first
-LEAST_CONTRAST = 2.0  # grey levels, standard deviation; a picture of one colour has no way to a painting
 LEVEL = 1 / 255  # pixels in 0..1
 HALF_A_LEVEL = LEVEL / 2  # in 0..1: what rounding hides
-FRAMES = 3  # of a video, unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -65,25 +60,20 @@ class Tuning:
     temporal_limit: float = 0.5
     """How long the gradient against flicker may be beside that of the distances. Below 1 it cannot turn them
     back, and the picture does not lose the painting; infinity is no limit."""
+    at_once: int = 3
+    """Moments that one step looks at; where there are more, they take turns."""
     rate: float = 0.04
     """First step of every number of the row; it falls to a fifth of this."""
 
     def __post_init__(self) -> None:
+        counts = self.steps, self.at_once
         weights = self.style_weight, self.temporal_weight, self.temporal_limit
-        if self.steps < 1 or not all(weight >= 0 for weight in weights) or not self.rate > 0:
+        if min(counts) < 1 or not all(weight >= 0 for weight in weights) or not self.rate > 0:
             raise InvalidArgument(f"tuning needs steps, weights of 0 or more and a positive rate, got {self}")
 
 
-@dataclass(frozen=True)
-class Moment:
-    """What a style is tuned to: a picture (H, W, 3) uint8 or, of a video, a frame and the one after it."""
-
-    frame: Image
-    following: Image | None = None
-
-    @property
-    def pictures(self) -> tuple[Image, ...]:
-        return (self.frame,) if self.following is None else (self.frame, self.following)
+FOR_ALL = Tuning(steps=24, style_weight=6.0, at_once=4)
+"""For the shipped photographs, which stand for all: every step sees four of them."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +95,15 @@ class Tuned:
     before: Means
     """With the row that was given."""
     after: Means
+
+    def words(self) -> str:
+        """What it gained, in a line for people."""
+        before, after = self.before, self.after
+        told = f"style distance {before.style:.3f} -> {after.style:.3f}, content distance "
+        told += f"{before.content:.3f} -> {after.content:.3f}"
+        if before.flicker:
+            told += f", flicker {before.flicker:.4f} -> {after.flicker:.4f}"
+        return told
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def tune(
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST_RATE, how.steps)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
 
-    def look(learn: bool) -> Means:
+    def look(targets: Sequence[_Target], *, learn: bool) -> Means:
         """Means with the present row; with ``learn`` the gradient is left in it."""
         found = np.zeros(3)
         nearer, calmer = torch.zeros_like(row), torch.zeros_like(row)
@@ -184,9 +183,11 @@ def tune(
     wanted = [parameter.requires_grad for parameter in generator.parameters()]
     generator.requires_grad_(False)
     try:
-        before = None
+        every = len(targets) <= how.at_once
+        before = None if every else look(targets, learn=False)
+        turns = cycle(targets)
         for done in range(1, how.steps + 1):
-            means = look(learn=True)
+            means = look(targets if every else list(islice(turns, how.at_once)), learn=True)
             before = before or means
             optimizer.step()
             schedule.step()
@@ -194,7 +195,7 @@ def tune(
         assert before is not None
         if not torch.isfinite(row).all():
             raise InvalidArgument(f"tuning came to no numbers with {how}; lower the rate or the weights")
-        after = look(learn=False)
+        after = look(targets, learn=False)
     finally:
         for parameter, need in zip(generator.parameters(), wanted, strict=True):
             parameter.requires_grad_(need)
@@ -243,8 +244,8 @@ def _flicker(painted: Tensor, following: Tensor, motion: _Motion) -> Tensor:
 class Tuner:
     """Tunes rows for the generator of one bundle, on one device.
 
-    With a folder, rows are kept there and not made again for the same row, pictures, artwork and settings.
-    Raises BackendError for a device that is not there.
+    With a folder, what was tuned is kept there and not made again for the same row, pictures, artwork,
+    settings, model and VGG. Raises BackendError for a device that is not there.
     """
 
     def __init__(
@@ -256,7 +257,8 @@ class Tuner:
         kept: Path | None = None,
     ) -> None:
         chosen = choose_device(device)
-        self.how, self.kept, self.model_id = how or Tuning(), kept, bundle.manifest.model_id
+        self.how, self.kept = how or Tuning(), kept
+        self.networks = f"{bundle.manifest.model_id} {digest(vgg)}"
         self.vgg = vgg.to(chosen)
         self.generator = load_bundle(bundle).generator.to(chosen)
         if kept is not None:
@@ -269,34 +271,44 @@ class Tuner:
         artwork: Image,
         tell: Callable[[int], None] = lambda done: None,
     ) -> Tuned:
-        """As ``tune``."""
+        """As ``tune``, or read from the folder if it is there."""
+        if self.kept is None:
+            return self._tuned(film, moments, artwork, tell)
+        path = self.kept / f"{self._name(film, moments, artwork)}.npz"
+        if not path.exists():
+            tuned = self._tuned(film, moments, artwork, tell)
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, film=tuned.film, before=astuple(tuned.before), after=astuple(tuned.after))
+        with np.load(path) as found:
+            before, after = Means(*found["before"].tolist()), Means(*found["after"].tolist())
+            return Tuned(np.asarray(found["film"], np.float32), before, after)
+
+    def _tuned(
+        self, film: Film, moments: Sequence[Moment], artwork: Image, tell: Callable[[int], None]
+    ) -> Tuned:
         return tune(self.generator, film, moments, artwork, self.vgg, self.how, tell)
 
-    def row(self, film: Film, moments: Sequence[Moment], artwork: Image) -> Film:
-        """The tuned row alone, (P,) float32; read from the folder if it is there."""
-        if self.kept is None:
-            return self(film, moments, artwork).film
+    def _name(self, film: Film, moments: Sequence[Moment], artwork: Image) -> str:
+        """A digest of all that a tuned row depends on."""
         pictures = [picture for moment in moments for picture in moment.pictures]
         arrays: list[NDArray[Any]] = [film, *pictures, artwork]
         shapes = [array.shape for array in arrays], [len(moment.pictures) for moment in moments]
-        digest = hashlib.sha256(repr((self.model_id, self.how, shapes)).encode())
+        total = hashlib.sha256(repr((self.networks, self.how, shapes)).encode())
         for array in arrays:
-            digest.update(array.tobytes())
-        path = self.kept / f"{digest.hexdigest()[:32]}.npy"
-        if not path.exists():
-            with replacing(path) as temporary, temporary.open("wb") as file:
-                np.save(file, self(film, moments, artwork).film)
-        return np.asarray(np.load(path), np.float32)
+            total.update(array.tobytes())
+        return total.hexdigest()[:32]
 
 
-def normalised_vgg(path: Path | None, scales: Path | None, pictures: Sequence[Image]) -> Vgg19:
-    """VGG-19, normalised by the given factors or else on ``pictures``: what a weight means depends on it.
+def normalised_vgg(path: Path | None, scales: Path | None) -> Vgg19:
+    """VGG-19, normalised by the given factors or else on the shipped photographs.
 
-    ``path`` None takes torchvision's, which is downloaded once. Raises InputError.
+    What a weight means depends on it, and so does what becomes of the picture: to the few pictures at hand
+    many channels hardly respond, and their noise would count for much. ``path`` None takes torchvision's,
+    which is downloaded once. Raises InputError.
     """
     vgg = load_vgg(find_vgg(path), scales)
     if scales is None:
-        calibrate(vgg, map(as_tensor, pictures))
+        calibrate(vgg, map(as_tensor, map(load_image, shipped_photographs())))
     return vgg
 
 
@@ -306,44 +318,3 @@ def has_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of recent versions of PyTorch
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
-
-
-def moments_of(path: Path, count: int, size: int) -> list[Moment]:
-    """A picture, or ``count`` moments evenly spread over a video; the short side is ``size`` at most.
-
-    Moments in which a video shows one colour only, as before it fades in, are left out. Raises InputError
-    for what is neither, and where nothing else is shown.
-    """
-    if path.suffix.lower() in IMAGE_SUFFIXES and not is_sequence(path):
-        found = [Moment(_limited(load_image(path), size))]
-    else:
-        found = [Moment(*(_limited(frame, size) for frame in frames)) for frames in _frames(path, count)]
-    shown = [moment for moment in found if not is_blank(moment)]
-    if not shown:
-        raise InputError(f"{path} shows one colour only where it was looked at; there is nothing to tune to")
-    return shown
-
-
-def is_blank(moment: Moment) -> bool:
-    """Whether a picture is of one colour: nothing to normalise, and gradients that overflow."""
-    return any(float(picture.std(axis=(0, 1)).max()) < LEAST_CONTRAST for picture in moment.pictures)
-
-
-def _limited(picture: Image, size: int) -> Image:
-    return picture if min(picture.shape[:2]) <= size else resize_short_side(picture, size)
-
-
-def _frames(path: Path, count: int) -> list[list[Image]]:
-    """Up to two neighbours each from the middles of ``count`` equal parts of a video."""
-    with VideoReader(path) as reader:
-        info = reader.info
-        first = [frame.image for frame in islice(reader, 2)]
-    found = []
-    for number in range(count):
-        middle = Fraction(2 * number + 1, 2 * count) * info.frames / info.rate  # seconds
-        try:
-            with VideoReader(path, ReadOptions(Span(start=middle))) as reader:
-                found.append([frame.image for frame in islice(reader, 2)])
-        except InputError:
-            break  # the container promised more than there is
-    return [frames for frames in found if frames] or [first]  # the start is known to be readable

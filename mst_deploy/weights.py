@@ -217,3 +217,12 @@ def model_id(networks: Networks) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().half().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def digest(module: nn.Module) -> str:
+    """SHA-256 over a module's tensors rounded to float16, in order of name."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        total.update(name.encode())
+        total.update(tensor.half().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()

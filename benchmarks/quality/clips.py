@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -28,10 +28,11 @@ from mst_deploy.files import replacing
 from mst_deploy.film import look_at
 from mst_deploy.images import Image, centre_crop, load_image, mix, resize_short_side
 from mst_deploy.manifest import open_bundle
+from mst_deploy.moments import FRAMES, moments_of, photographs
 from mst_deploy.perceptual import Distances, as_tensor
 from mst_deploy.pipeline import stylize_image
 from mst_deploy.styling import as_style, encode_film
-from mst_deploy.tuning import FRAMES, Tuner, Tuning, moments_of, normalised_vgg
+from mst_deploy.tuning import FOR_ALL, Tuner, Tuning, normalised_vgg
 from mst_deploy.vgg import find_vgg, load_vgg
 from mst_deploy.video.reader import VideoReader
 
@@ -66,15 +67,15 @@ def first_frames(path: Path, size: int, count: int) -> list[Image]:
         return [resize_short_side(frame.image, size) for frame in islice(reader, count)]
 
 
-def model_frames(bundle: Path, tuner: Tuner | None, size: int) -> Frames:
-    """A bundle as ``mst video`` runs it; with a tuner, after ``mst style tune --for CLIP``."""
+def model_frames(bundle: Path, tuner: Tuner | None, size: int, *, once: bool = False) -> Frames:
+    """A bundle as ``mst video`` runs it; with a tuner, after ``mst style tune --for CLIP``, or ``once``."""
     generator, encoder = open_generator(bundle), open_style_encoder(bundle)
 
     def run(clip: Path, frames: list[Image], artwork: Image, strength: float) -> list[Image]:
         film = encode_film(encoder, artwork)
         if tuner is not None:
-            looked = moments_of(clip, FRAMES, size)
-            film = tuner.row(film, looked, as_style(artwork, encoder.manifest))
+            looked = photographs() if once else moments_of(clip, FRAMES, size)
+            film = tuner(film, looked, as_style(artwork, encoder.manifest)).film
         look = look_at(encode_film(encoder, frames[0]), film, strength)
         return [mix(frame, stylize_image(frame, generator, look.film), look.share) for frame in frames]
 
@@ -127,6 +128,9 @@ def main(
     tune: Annotated[
         Path | None, typer.Option(help="Tune each style to each clip; folder to keep the rows in.")
     ] = None,
+    tune_once: Annotated[
+        bool, typer.Option("--tune-once", help="With --tune: each style once, to the shipped photographs.")
+    ] = False,
     temporal_weight: Annotated[
         float, typer.Option(min=0.0, help="Of flicker when tuning, as in mst style tune.")
     ] = Tuning().temporal_weight,
@@ -142,13 +146,15 @@ def main(
     if model is not None:
         tuner = None
         if tune is not None:
-            how = Tuning(temporal_weight=temporal_weight, temporal_limit=temporal_limit)
+            how = replace(
+                FOR_ALL if tune_once else Tuning(),
+                temporal_weight=temporal_weight,
+                temporal_limit=temporal_limit,
+            )
             tuning = f"temporal weight {how.temporal_weight:g}, limit {how.temporal_limit:g}"
-            few = [frame for clip in clips for frame in first_frames(clip, size, 1)]
-            network = normalised_vgg(vgg, vgg_scales, [*few, *map(load_image, style)])
-            tuner = Tuner(open_bundle(model), network, "cpu", how, tune)
-        name = model.name if tuner is None else f"{model.name}, tuned"
-        run = model_frames(model, tuner, size)
+            tuner = Tuner(open_bundle(model), normalised_vgg(vgg, vgg_scales), "cpu", how, tune)
+        name = model.name if tuner is None else f"{model.name}, tuned{' once' if tune_once else ''}"
+        run = model_frames(model, tuner, size, once=tune_once)
     else:
         assert program is not None
         name, run = function, other_frames(program, function)

@@ -24,9 +24,9 @@ from mst_deploy.console import progress
 from mst_deploy.errors import InputError
 from mst_deploy.files import replacing
 from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_hash_list
-from mst_deploy.images import Image, centre_crop
+from mst_deploy.images import Image
 from mst_deploy.manifest import open_bundle
-from mst_deploy.tuning import Tuner, normalised_vgg
+from mst_deploy.tuning import FOR_ALL, Tuner, Tuning, normalised_vgg
 from mst_deploy.vgg import find_vgg, load_vgg
 from mst_deploy.video.motion import ESTIMATORS
 
@@ -87,17 +87,20 @@ def evaluate_images(
 
 def evaluate_model(
     bundle: Path, wanted: Wanted, output: Path, how: Measuring, *, strength: float, backend: str,
-    tune: Path | None = None,
+    tune: Path | None = None, once: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """Stylise a set with a bundle, then measure it; ``tune`` is a folder for rows tuned to photographs."""
+    """Stylise a set with a bundle, then measure it.
+
+    ``tune`` is a folder for rows tuned to each pair's photograph or, ``once`` for all, to the shipped ones.
+    """
     opened = open_bundle(bundle)
     tuner = None
     if tune is not None:
-        network = normalised_vgg(how.weights.vgg, how.weights.vgg_scales, samples(wanted))
-        tuner = Tuner(opened, network, how.device, kept=tune)
+        network = normalised_vgg(how.weights.vgg, how.weights.vgg_scales)
+        tuner = Tuner(opened, network, how.device, FOR_ALL if once else Tuning(), kept=tune)
     with open_generator(opened, backend, how.device) as generator:
-        model = Model(generator, open_style_encoder(opened, backend, how.device), strength, tuner)
-        name = opened.manifest.name + (", tuned" if tuner else "")
+        model = Model(generator, open_style_encoder(opened, backend, how.device), strength, tuner, once)
+        name = opened.manifest.name + (", tuned" if tuner else "") + (" once" if tuner and once else "")
         name += f" at strength {strength:g}" if strength != 1 else ""
         facts = {"model_id": opened.manifest.model_id, "precision": opened.manifest.precision,
                  "backend": backend, "strength": strength}  # fmt: skip
@@ -131,12 +134,6 @@ def sources(wanted: Wanted) -> tuple[list[StoredImage], list[StoredImage]]:
     only = wanted.held_out is not None
     contents, styles = (load_images(source, kept, keep=only) for source in (wanted.content, wanted.style))
     return contents, styles
-
-
-def samples(wanted: Wanted) -> list[Image]:
-    """A few photographs and artworks of a set, to normalise a network on."""
-    few = [stored for images in sources(wanted) for stored in images[:SAMPLES]]
-    return [centre_crop(stored.decode(), wanted.size) for stored in few]
 
 
 def run_system(

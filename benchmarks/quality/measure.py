@@ -18,7 +18,6 @@ from mst_deploy.benchmarks.quality.metrics import cfsd
 from mst_deploy.benchmarks.quality.nets import (
     ArtInception,
     Lpips,
-    digest,
     fid768,
     fid_trunk,
     load_art_inception,
@@ -33,6 +32,7 @@ from mst_deploy.images import Image, load_image
 from mst_deploy.inception import InceptionTrunk
 from mst_deploy.perceptual import CONTENT_LAYER, as_tensor, content_distance, gram_target, style_distance
 from mst_deploy.vgg import Vgg19, find_vgg, load_vgg
+from mst_deploy.weights import digest
 
 Value = TypeVar("Value")
 

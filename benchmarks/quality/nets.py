@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib import resources
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from mst_deploy.downloads import fetched
 from mst_deploy.errors import InputError
 from mst_deploy.inception import Conv, InceptionTrunk, average3
 from mst_deploy.vgg import Vgg19
-from mst_deploy.weights import fold_batch_norm, load_trunk, read_tensors
+from mst_deploy.weights import digest, fold_batch_norm, load_trunk, read_tensors
 
 ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 ART_INCEPTION_URL = "https://huggingface.co/matthias-wright/art_inception/resolve/main/art_inception.pth"
@@ -61,15 +60,6 @@ def fid768(trunk: InceptionTrunk, images: Tensor) -> Tensor:
     small = F.interpolate(images, (FID_SIZE, FID_SIZE), mode="bilinear", align_corners=False)
     features: Tensor = trunk(small * 2 - 1)
     return features.float().mean(dim=(2, 3))
-
-
-def digest(module: nn.Module) -> str:
-    """SHA-256 over a module's tensors rounded to float16, in order of name."""
-    total = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        total.update(name.encode())
-        total.update(tensor.half().contiguous().numpy().tobytes())
-    return total.hexdigest()
 
 
 class Lpips(nn.Module):

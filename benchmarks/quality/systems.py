@@ -17,9 +17,10 @@ from mst_deploy.errors import InputError
 from mst_deploy.film import Film, look_at
 from mst_deploy.image_sets import StoredImage
 from mst_deploy.images import Image, centre_crop, load_image, save_image
+from mst_deploy.moments import Moment, photographs
 from mst_deploy.pipeline import stylize_image
 from mst_deploy.styling import as_style, encode_film
-from mst_deploy.tuning import Moment, Tuner
+from mst_deploy.tuning import Tuner
 
 
 class System(Protocol):
@@ -36,7 +37,8 @@ class Model:
     encoder: StyleEncoder
     strength: float = 1.0
     tuner: Tuner | None = None
-    """Fits the row to each photograph."""
+    """Fits the row to each photograph, or once to the shipped ones."""
+    once: bool = False
 
     def __post_init__(self) -> None:
         self.films: dict[bytes, Film] = {}
@@ -45,7 +47,8 @@ class Model:
         own = None if self.strength == 1.0 else encode_film(self.encoder, photo)
         film = self._film(artwork)
         if self.tuner is not None:
-            film = self.tuner.row(film, [Moment(photo)], as_style(artwork, self.encoder.manifest))
+            moments = photographs() if self.once else [Moment(photo)]
+            film = self.tuner(film, moments, as_style(artwork, self.encoder.manifest)).film
         return stylize_image(photo, self.generator, look_at(own, film, self.strength))
 
     def _film(self, artwork: Image) -> Film:

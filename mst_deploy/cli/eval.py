@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mst_deploy.errors import InvalidArgument
 from mst_deploy.options import (
     BackendOption,
     DeviceOption,
@@ -106,6 +107,9 @@ def eval_model(
             help="Tune each style to each photograph (see mst style tune); folder to keep the rows in."
         ),
     ] = None,
+    tune_once: Annotated[
+        bool, typer.Option("--tune-once", help="With --tune: each style once, to the shipped photographs.")
+    ] = False,
     backend: BackendOption = "onnxrt",
     metrics: MetricsOption = None,
     vgg: VggOption = None,
@@ -123,6 +127,9 @@ def eval_model(
     """Stylise photographs with a model, then measure the results. A stopped run goes on."""
     from mst_deploy.shipped import find_bundle
 
+    if tune_once and tune is None:
+        raise InvalidArgument("--tune-once says how to tune; give --tune and a folder for the rows too")
+
     command = room("benchmarks.quality")
     how = command.measuring(
         metrics, vgg, vgg_scales, inception, lpips, alexnet, art_inception, artfid_mode, batch, device,
@@ -130,8 +137,9 @@ def eval_model(
     )  # fmt: skip
     wanted = command.Wanted(content, style, held_out, each, size, most)
     found = command.evaluate_model(
-        find_bundle(model), wanted, output, how, strength=strength, backend=backend, tune=tune
-    )
+        find_bundle(model), wanted, output, how, strength=strength, backend=backend, tune=tune,
+        once=tune_once,
+    )  # fmt: skip
     _tell(found, output, as_json, quiet)
 
 

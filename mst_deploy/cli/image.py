@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +16,7 @@ from mst_deploy.cli.job import (
     StrengthsOption,
     StylesOption,
     TimelineOption,
+    TuneOption,
     timeline_of,
 )
 from mst_deploy.errors import InvalidArgument
@@ -26,6 +28,7 @@ from mst_deploy.options import (
     ModelOption,
     QuietOption,
     SizeOption,
+    VggOption,
     free_to_write,
 )
 
@@ -45,6 +48,8 @@ def image(
     mask: MaskOption = None,
     outside: OutsideOption = None,
     timeline: TimelineOption = None,
+    tune: TuneOption = False,
+    vgg: VggOption = None,
     model: ModelOption = None,
     backend: BackendOption = "onnxrt",
     device: DeviceOption = "auto",
@@ -70,18 +75,22 @@ def image(
     ]
     if len(set(targets)) < len(targets):
         raise InvalidArgument("two inputs would be written to the same file; stylise them one by one")
+    gained: dict[str, Any] = {}
     with (
         progress("stylising", len(files), unit="pictures/s", quiet=quiet or as_json) as tell,
         open_mask(looks.mask) as where,
-        Job(looks, model, backend, device) as job,
+        Job(looks, model, backend, device, tune=tune, vgg=vgg) as job,
     ):
         for done, (path, target) in enumerate(zip(files, targets, strict=True), start=1):
+            fitted, facts = job.looks_for(path, tell=partial(tell, done - 1), quiet=quiet or as_json)
+            gained |= {str(target): facts["tuned"]} if facts else {}
             picture = load_image(path)
             picture = resize(picture, *wanted.applied(picture.shape[1], picture.shape[0]))
-            save_image(target, stylize_picture(picture, job.generator, job.looks, where))
+            save_image(target, stylize_picture(picture, job.generator, fitted, where))
             tell(done)
     names = [str(target) for target in targets]
-    answer("\n".join(names), {"outputs": names, **job.facts()}, as_json=as_json, quiet=quiet)
+    facts = {**job.facts(), **({"tuned": gained} if tune else {})}
+    answer("\n".join(names), {"outputs": names, **facts}, as_json=as_json, quiet=quiet)
 
 
 def _target(path: Path, label: str, output: Path | None, *, many: bool) -> Path:

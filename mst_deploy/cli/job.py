@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -10,9 +11,12 @@ import typer
 
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.looks.timeline import StrengthKey, StyleKey, Timeline
+from mst_deploy.options import needing
 
 if TYPE_CHECKING:
+    from mst_deploy.jobs.tuned import LooksTuner
     from mst_deploy.looks.looks import Looks
+    from mst_deploy.video.info import ReadOptions
 
 T = TypeVar("T")
 
@@ -64,6 +68,14 @@ TimelineOption = Annotated[
     Path | None,
     typer.Option("--timeline", help="YAML file that says all of this; see docs/video.md."),
 ]
+TuneOption = Annotated[
+    bool,
+    typer.Option(
+        "--tune",
+        help="Fit the style to each input first: nearer to the painting, less flicker, one to three minutes "
+        "on a CPU. Needs pictures as styles, and VGG-19; see mst style tune.",
+    ),
+]
 
 
 def timeline_of(
@@ -93,7 +105,16 @@ def timeline_of(
 class Job:
     """Model and looks of one command; use it as a context manager."""
 
-    def __init__(self, timeline: Timeline, model: str | None, backend: str, device: str) -> None:
+    def __init__(
+        self,
+        timeline: Timeline,
+        model: str | None,
+        backend: str,
+        device: str,
+        *,
+        tune: bool = False,
+        vgg: Path | None = None,
+    ) -> None:
         from mst_deploy.backends import open_generator, open_style_encoder
         from mst_deploy.looks.looks import read_looks
         from mst_deploy.manifest import open_bundle
@@ -101,10 +122,38 @@ class Job:
 
         bundle = open_bundle(find_bundle(model))
         self.timeline, self.backend = timeline, backend
+        self.tuner: LooksTuner | None = None
+        if tune:
+            tuned = needing("jobs.tuned", "export", "--tune")
+            paintings = tuned.paintings_of(timeline, bundle.manifest)
+            self.tuner = tuned.LooksTuner(bundle, paintings, vgg, device)
+        elif vgg is not None:
+            raise InvalidArgument("--vgg is what --tune looks with; give both or neither")
         self.looks: Looks = read_looks(
             timeline, bundle.manifest, lambda: open_style_encoder(bundle, backend, device)
         )
         self.generator = open_generator(bundle, backend, device)
+
+    def looks_for(
+        self,
+        source: Path,
+        read: ReadOptions | None = None,
+        *,
+        tell: Callable[[str], None] = lambda note: None,
+        quiet: bool = False,
+    ) -> tuple[Looks, dict[str, Any]]:
+        """The looks for one input and, where they were tuned to it, what that gained (also told)."""
+        from mst_deploy.console import say
+
+        if self.tuner is None:
+            return self.looks, {}
+        looks, tuned = self.tuner(self.looks, source, read, tell)
+        for name, gained in tuned.items():
+            say(f"note: {Path(name).name} tuned to {source.name}: {gained.words()}", quiet=quiet)
+        return looks, {
+            "tuned": {name: {"before": asdict(gained.before), "after": asdict(gained.after)}
+                      for name, gained in tuned.items()}
+        }  # fmt: skip
 
     def facts(self) -> dict[str, Any]:
         """What a program wants to know about the job."""

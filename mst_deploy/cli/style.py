@@ -65,19 +65,37 @@ def style_make(
 def style_tune(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Picture of the style.")],
     files: Annotated[
-        list[Path],
-        typer.Option("--for", metavar="FILE", help="Video or picture to be painted; may be repeated."),
-    ],
+        list[Path] | None,
+        typer.Option(
+            "--for",
+            metavar="FILE",
+            help="Video or picture to be painted; may be repeated. Default: everyday photographs, for a "
+            "style that serves every picture.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Style file. Default: IMAGE-FILE.safetensors beside IMAGE."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="Style file. Default: IMAGE-FILE.safetensors, or IMAGE-tuned.safetensors, beside IMAGE.",
+        ),
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Moments of each video that are looked at.")] = 3,
     size: Annotated[int, typer.Option(min=64, help="Short side at which they are looked at, at most.")] = 320,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of gradient descent.")] = 16,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps of gradient descent. Default: 16, or 24 for everyday photographs."),
+    ] = None,
     style_weight: Annotated[
-        float, typer.Option(min=0.0, help="Style against content; more is nearer to the painting.")
-    ] = 4.0,
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Style against content; more is nearer to the painting. Default: 4, or 6 for everyday "
+            "photographs.",
+        ),
+    ] = None,
     temporal_weight: Annotated[
         float,
         typer.Option(min=0.0, help="Against flicker in videos; more is calmer and less like the painting."),
@@ -92,51 +110,55 @@ def style_tune(
     model: ModelOption = None,
     vgg: VggOption = None,
     vgg_scales: Annotated[
-        Path | None, typer.Option(help="Factors that normalise VGG-19. Default: taken from the pictures.")
+        Path | None, typer.Option(help="Factors that normalise VGG-19. Default: taken from photographs.")
     ] = None,
     device: DeviceOption = "auto",
     force: ForceOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit a style to certain videos or pictures. Painting costs what it did.
+    """Fit a style nearer to its painting. Painting with it costs what it did.
 
-    A style read off a painting has to do for all pictures. Gradient descent brings it nearer to the
-    painting for the given ones, in one to three minutes on a CPU. Use the style file with --style.
+    The encoder reads a style off a painting in one look. Gradient descent brings it nearer, for the given
+    videos or pictures or for all, in one to three minutes on a CPU. Use the style file with --style.
     """
     from mst_deploy.backends import open_style_encoder
     from mst_deploy.console import answer, progress
     from mst_deploy.film import STYLE_SUFFIX, save_style
     from mst_deploy.images import load_image
     from mst_deploy.manifest import open_bundle
+    from mst_deploy.moments import moments_of, photographs
     from mst_deploy.shipped import find_bundle
     from mst_deploy.styling import as_style, make_style
 
     if image.suffix == STYLE_SUFFIX:
         raise InvalidArgument(f"{image} holds no picture any more; tune with the image it was made from")
-    name = f"{image.stem}-{files[0].stem}"
+    name = f"{image.stem}-{files[0].stem if files else 'tuned'}"
     _check_suffix(output, STYLE_SUFFIX)
     target = free_to_write(output or image.with_name(name + STYLE_SUFFIX), image, force=force)
     tuning = needing("tuning", "export", "mst style tune")
     bundle = open_bundle(find_bundle(model))
     style = make_style(open_style_encoder(bundle), image, name=target.stem)
-    moments = [moment for path in files for moment in tuning.moments_of(path, frames, size)]
-    painting = as_style(load_image(image), bundle.manifest)
-    network = tuning.normalised_vgg(vgg, vgg_scales, [painting, *(m.frame for m in moments)])
-    tuner = tuning.Tuner(
-        bundle, network, device, tuning.Tuning(steps, style_weight, temporal_weight, temporal_limit)
+    if files:
+        moments = [moment for path in files for moment in moments_of(path, frames, size)]
+        how = tuning.Tuning()
+    else:
+        moments, how = photographs(), tuning.FOR_ALL
+    how = replace(
+        how,
+        steps=how.steps if steps is None else steps,
+        style_weight=how.style_weight if style_weight is None else style_weight,
+        temporal_weight=temporal_weight,
+        temporal_limit=temporal_limit,
     )
-    with progress("tuning", steps, unit="steps/s", quiet=quiet or as_json) as tell:
+    painting = as_style(load_image(image), bundle.manifest)
+    tuner = tuning.Tuner(bundle, tuning.normalised_vgg(vgg, vgg_scales), device, how)
+    with progress("tuning", how.steps, unit="steps/s", quiet=quiet or as_json) as tell:
         tuned = tuner(style.film, moments, painting, tell)
     save_style(target, replace(style, film=tuned.film))
-    before, after = tuned.before, tuned.after
-    told = f"{target}: style distance {before.style:.3f} -> {after.style:.3f}, content distance "
-    told += f"{before.content:.3f} -> {after.content:.3f}"
-    if any(moment.following is not None for moment in moments):
-        told += f", flicker {before.flicker:.4f} -> {after.flicker:.4f}"
     answer(
-        told,
-        {"output": str(target), "before": asdict(before), "after": asdict(after)},
+        f"{target}: {tuned.words()}",
+        {"output": str(target), "before": asdict(tuned.before), "after": asdict(tuned.after)},
         as_json=as_json,
         quiet=quiet,
     )

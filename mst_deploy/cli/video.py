@@ -18,6 +18,7 @@ from mst_deploy.cli.job import (
     StrengthsOption,
     StylesOption,
     TimelineOption,
+    TuneOption,
     timeline_of,
 )
 from mst_deploy.cli.tasks import Failures, Task, find_tasks, tell_more_losses
@@ -30,6 +31,7 @@ from mst_deploy.options import (
     ModelOption,
     QuietOption,
     SizeOption,
+    VggOption,
 )
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ def video(
     mask: MaskOption = None,
     outside: OutsideOption = None,
     timeline: TimelineOption = None,
+    tune: TuneOption = False,
+    vgg: VggOption = None,
     start: Annotated[
         str | None, typer.Option(metavar="TIME", help="Begin here: seconds or [HH:]MM:SS.")
     ] = None,
@@ -129,7 +133,7 @@ def video(
     made: list[dict[str, Any]] = []
     try:
         if tasks:
-            with Job(looks, model, backend, device) as job:
+            with Job(looks, model, backend, device, tune=tune, vgg=vgg) as job:
                 made = _make(tasks, job, options, failures, quiet=quiet or as_json)
     except KeyboardInterrupt as stop:
         say("; ".join(["mst: interrupted", *getattr(stop, "__notes__", ())]))
@@ -158,8 +162,11 @@ def _make(
                 on_note=lambda text: say(f"note: {text}", quiet=quiet),
             )
             with failures.of(task.source):
-                result = stylize_video(task.source, task.target, job.generator, job.looks, options, listener)
-                made.append(_facts(result, job))
+                looks, gained = job.looks_for(
+                    task.source, options.read, tell=partial(tell, before), quiet=quiet
+                )
+                result = stylize_video(task.source, task.target, job.generator, looks, options, listener)
+                made.append({**_facts(result, job), **gained})
                 tell_more_losses(task, result, quiet)
             before += task.frames
     return made
