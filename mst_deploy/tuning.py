@@ -7,8 +7,9 @@ meet the artwork. The networks stay what they are, and painting costs what it di
 
 The distances are those of ``perceptual``, after Gatys et al. 2016 (CVPR). In a video, what moved with the
 picture should look the same one frame later, too: the temporal loss of Ruder et al. 2016 (arXiv 1604.08610)
-as Huang et al. 2017 (CVPR) take it for feed-forward networks, but not squared. The optimiser is Adam
-(Kingma & Ba 2015, arXiv 1412.6980) with short memories, since the steps are few.
+as Huang et al. 2017 (CVPR) take it for feed-forward networks, but not squared. Where a style is tuned for
+all pictures, flat areas are kept even as in training (``halos``). The optimiser is Adam (Kingma & Ba 2015,
+arXiv 1412.6980) with short memories, since the steps are few.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from mst_deploy.backends.pytorch import choose_device
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import replacing
 from mst_deploy.film import Film
+from mst_deploy.halos import halo_loss
 from mst_deploy.images import Image, load_image
 from mst_deploy.manifest import Bundle
 from mst_deploy.moments import Moment, is_blank
@@ -53,6 +55,8 @@ class Tuning:
     steps: int = 16
     style_weight: float = 4.0
     """Of the style distance against the content distance (``perceptual``)."""
+    halo_weight: float = 0.0
+    """Of ``halo_loss``: seams along edges and clouds in flat areas."""
     temporal_weight: float = 0.6
     """Of log(1 + flicker in grey levels), flicker being the warping error: the mean RGB distance between what
     a frame and the next show of the same things. To halve it is worth as much in a noisy clip as in a calm
@@ -67,12 +71,12 @@ class Tuning:
 
     def __post_init__(self) -> None:
         counts = self.steps, self.at_once
-        weights = self.style_weight, self.temporal_weight, self.temporal_limit
+        weights = self.style_weight, self.halo_weight, self.temporal_weight, self.temporal_limit
         if min(counts) < 1 or not all(weight >= 0 for weight in weights) or not self.rate > 0:
             raise InvalidArgument(f"tuning needs steps, weights of 0 or more and a positive rate, got {self}")
 
 
-FOR_ALL = Tuning(steps=24, style_weight=6.0, at_once=4)
+FOR_ALL = Tuning(steps=24, style_weight=6.0, halo_weight=5000.0, at_once=4)
 """For the shipped photographs, which stand for all: every step sees four of them."""
 
 
@@ -169,12 +173,13 @@ def tune(
                 if target.motion is not None:
                     following = generator(target.motion.following, row)
                     flicker = _flicker(painted.float(), following.float(), target.motion)
-                distance = (how.style_weight * style + content) / len(targets)
+                halo = halo_loss(painted, target.picture)[0]
+                distance = how.style_weight * style + content + how.halo_weight * halo
                 unrest = how.temporal_weight * (flicker / LEVEL).log1p() / len(targets)
             if learn and unrest.requires_grad:
                 calmer += torch.autograd.grad(unrest, row, retain_graph=True)[0]
             if learn:
-                nearer += torch.autograd.grad(distance, row)[0]
+                nearer += torch.autograd.grad(distance / len(targets), row)[0]
             found += np.array([style.item(), content.item(), flicker.item()]) / len(targets)
         if learn:
             row.grad = nearer + limited(calmer, how.temporal_limit * nearer.norm().clamp_min(1e-12))

@@ -186,8 +186,8 @@ def normalise(vgg: Vgg19, scales: StateDict) -> None:
 def calibrate(vgg: Vgg19, images: Iterable[Tensor]) -> None:
     """Normalise the network in place so that every channel's mean activation over ``images`` is 1.
 
-    ``images`` are (1, 3, H, W) in 0..1. Channels that hardly ever respond are raised to no more than a
-    hundred times their neighbours' factor: their noise is not worth matching.
+    ``images`` are (1, 3, H, W) in 0..1. Channels that hardly ever respond are raised to no more than ten
+    times their neighbours' factor: their noise is not worth matching, and over few images it is the result.
     """
     sums: dict[str, Tensor] = {name: torch.zeros(WIDTH[name[4]]) for name in vgg.convs}
     count = 0
@@ -200,4 +200,4 @@ def calibrate(vgg: Vgg19, images: Iterable[Tensor]) -> None:
             x = F.relu(vgg.conv(name)(F.pad(x, (1, 1, 1, 1), mode="reflect")))
             sums[name] += x.mean(dim=(0, 2, 3))
     means = {name: total / max(count, 1) for name, total in sums.items()}
-    normalise(vgg, {name: 1 / mean.clamp_min(1e-2 * mean.mean().item()) for name, mean in means.items()})
+    normalise(vgg, {name: 1 / mean.clamp_min(0.1 * mean.mean().item()) for name, mean in means.items()})

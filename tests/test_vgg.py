@@ -18,6 +18,7 @@ from tests.goldens.make_vgg_golden import picture, random_weights
 
 GOLDENS = ROOT / "tests" / "goldens"
 REAL = ROOT.parent / "shared" / "weights" / "vgg19_to_conv4_1_torchvision_input.safetensors"
+SCALES = REAL.with_name("vgg19_normalisation_scales.safetensors")
 DISTILLED = REAL.with_name("vgg19_distilled16x_to_relu5_1.safetensors")
 
 

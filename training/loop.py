@@ -17,6 +17,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from mst_deploy.errors import InvalidArgument
+from mst_deploy.halos import halo_loss
 from mst_deploy.image_sets import StoredImage
 from mst_deploy.images import Image
 from mst_deploy.networks import StyleEncoder
@@ -31,7 +32,7 @@ from mst_deploy.training.encoder_start import (
     imitate,
     whiten,
 )
-from mst_deploy.training.losses import content_loss, halo_loss, pixel_loss, temporal_loss, total_variation
+from mst_deploy.training.losses import content_loss, pixel_loss, temporal_loss, total_variation
 from mst_deploy.training.reports import BadBatch, LossIsNoNumber, Report
 from mst_deploy.training.samples import (
     Batch,

@@ -7,10 +7,9 @@ import math
 import pytest
 import torch
 
+from mst_deploy.halos import HALO_RANGE, halo_loss
 from mst_deploy.training.losses import (
-    HALO_RANGE,
     content_loss,
-    halo_loss,
     pixel_loss,
     temporal_loss,
     total_variation,
