@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from mst_deploy.shipped import MODELS, bundle_path
+from mst_deploy.shipped import MODELS, bundle_path, shipped_photographs
 from tests.conftest import ROOT
 
 ROOMS = ("benchmarks", "engines", "export", "training")
@@ -47,6 +48,17 @@ def test_constraints_pin_every_direct_dependency() -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_a_model_fits_its_budget(model: str) -> None:
     assert sum(path.stat().st_size for path in bundle_path(model).iterdir()) <= 25_000_000
+
+
+def test_photographs_are_packaged_with_their_sources() -> None:
+    package = ROOT / "mst_deploy"
+    patterns = CONFIG["tool"]["setuptools"]["package-data"]["mst_deploy"]
+    packaged = {path for pattern in patterns for path in package.glob(pattern)}
+    assert set((package / "photographs").iterdir()) <= packaged
+    with (package / "photographs" / "photographs.csv").open(encoding="utf-8", newline="") as file:
+        listed = list(csv.DictReader(file))
+    assert [row["file"] for row in listed] == [path.name for path in shipped_photographs()]
+    assert all(row["source_repo"] and row["commit"] and row["licence"] for row in listed)
 
 
 def test_all_models_and_their_styles_are_packaged() -> None:

@@ -22,6 +22,7 @@ from mst_deploy.benchmarks.quality.video import measure_flicker
 from mst_deploy.cli.style import style_tune
 from mst_deploy.errors import BackendError, InputError, InvalidArgument
 from mst_deploy.film import load_style
+from mst_deploy.halos import halo_loss
 from mst_deploy.images import Image, centre_crop, load_image, save_image
 from mst_deploy.manifest import Bundle
 from mst_deploy.moments import FRAMES, SHIFT, SIZE, Moment, moments_of, photographs
@@ -262,6 +263,22 @@ def test_many_moments_take_turns(bundle: Bundle, vgg: Vgg19, monkeypatch: pytest
     assert astuple(turns.before) == pytest.approx(astuple(whole.before), rel=1e-3)
 
 
+def test_the_halo_weight_keeps_flat_areas_even(bundle: Bundle, vgg: Vgg19) -> None:
+    """A dark roof before an even sky; nothing but the term itself, so it must fall."""
+    film, painting = start(bundle)
+    frame = np.full((96, 96, 3), (120, 160, 210), np.uint8)
+    frame[60:, 20:70] = photo(96)[60:, 20:70] // 3
+    generator = load_bundle(bundle).generator
+    how = Tuning(steps=4, style_weight=0.0, halo_weight=1e7)
+    tuned = tune(generator, film, [Moment(frame)], painting, vgg, how)
+    with torch.inference_mode():
+        before, after = (
+            halo_loss(generator(as_tensor(frame), torch.from_numpy(row)[None]), as_tensor(frame)).item()
+            for row in (film, tuned.film)
+        )
+    assert after < 0.7 * before
+
+
 def test_a_gradient_is_shortened_and_never_turned() -> None:
     long, none = torch.tensor([3.0, 4.0]), torch.zeros(2)
     torch.testing.assert_close(limited(long, torch.tensor(2.5)), torch.tensor([1.5, 2.0]))
@@ -327,6 +344,10 @@ def test_the_command_writes_a_style_for_the_model(tmp_path: Path, vgg_file: Path
     assert plain.returncode == 0, plain.stderr
     moved = np.abs(style.film - load_style(tmp_path / "plain.safetensors").film)
     assert moved.max() == pytest.approx(Tuning().rate, rel=0.01)
+    for_all = mst("style", "tune", PAINTING, "--steps", 1, "--model", "lite", "--vgg", vgg_file,
+                  "--device", "cpu", "-o", tmp_path / "all.safetensors")  # fmt: skip
+    assert for_all.returncode == 0, for_all.stderr
+    assert "flicker" in for_all.stdout  # of the photographs' two windows
     painted = mst("video", clip, "--style", output, "--model", "lite", "-o", tmp_path / "painted.mp4", "-q")
     assert painted.returncode == 0, painted.stderr
     twice = mst("style", "tune", PAINTING, "--for", clip, "-o", output, "--vgg", vgg_file)
@@ -346,10 +367,9 @@ def test_the_command_and_the_values_have_the_same_defaults() -> None:
     """They are written twice, because a help text must not import PyTorch."""
     parameters = inspect.signature(style_tune, eval_str=True).parameters
     given = {name: value.default for name, value in parameters.items()}
-    for how in (Tuning(), FOR_ALL):
-        for name in ("temporal_weight", "temporal_limit"):
-            assert given[name] == getattr(how, name), name
-    for name in ("steps", "style_weight"):
+    for name in ("steps", "temporal_limit"):
+        assert given[name] == getattr(Tuning(), name) == getattr(FOR_ALL, name), name
+    for name in ("style_weight", "temporal_weight"):
         (option,) = (part for part in get_args(parameters[name].annotation) if hasattr(part, "help"))
         once, always = getattr(Tuning(), name), getattr(FOR_ALL, name)
         assert f"Default: {once:g}, or {always:g} for everyday photographs" in option.help

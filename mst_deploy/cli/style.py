@@ -84,22 +84,23 @@ def style_tune(
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Moments of each video that are looked at.")] = 3,
     size: Annotated[int, typer.Option(min=64, help="Short side at which they are looked at, at most.")] = 320,
-    steps: Annotated[
-        int | None,
-        typer.Option(min=1, help="Steps of gradient descent. Default: 16, or 24 for everyday photographs."),
-    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of gradient descent.")] = 16,
     style_weight: Annotated[
         float | None,
         typer.Option(
             min=0.0,
-            help="Style against content; more is nearer to the painting. Default: 4, or 6 for everyday "
+            help="Style against content; more is nearer to the painting. Default: 4, or 10 for everyday "
             "photographs.",
         ),
     ] = None,
     temporal_weight: Annotated[
-        float,
-        typer.Option(min=0.0, help="Against flicker in videos; more is calmer and less like the painting."),
-    ] = 0.6,
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Against flicker in videos; more is calmer and less like the painting. Default: 0.6, or 0.3 "
+            "for everyday photographs.",
+        ),
+    ] = None,
     temporal_limit: Annotated[
         float,
         typer.Option(
@@ -146,9 +147,9 @@ def style_tune(
         moments, how = photographs(), tuning.FOR_ALL
     how = replace(
         how,
-        steps=how.steps if steps is None else steps,
+        steps=steps,
         style_weight=how.style_weight if style_weight is None else style_weight,
-        temporal_weight=temporal_weight,
+        temporal_weight=how.temporal_weight if temporal_weight is None else temporal_weight,
         temporal_limit=temporal_limit,
     )
     painting = as_style(load_image(image), bundle.manifest)
