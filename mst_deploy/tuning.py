@@ -76,7 +76,7 @@ class Tuning:
             raise InvalidArgument(f"tuning needs steps, weights of 0 or more and a positive rate, got {self}")
 
 
-FOR_ALL = Tuning(style_weight=10.0, temporal_weight=0.3, halo_weight=8000.0)
+FOR_ALL = Tuning(style_weight=8.0, halo_weight=6000.0)
 """For the shipped photographs, which stand for all. A style can be turned down by the strength, not up."""
 
 

@@ -367,12 +367,11 @@ def test_the_command_and_the_values_have_the_same_defaults() -> None:
     """They are written twice, because a help text must not import PyTorch."""
     parameters = inspect.signature(style_tune, eval_str=True).parameters
     given = {name: value.default for name, value in parameters.items()}
-    for name in ("steps", "temporal_limit"):
+    for name in ("steps", "temporal_weight", "temporal_limit"):
         assert given[name] == getattr(Tuning(), name) == getattr(FOR_ALL, name), name
-    for name in ("style_weight", "temporal_weight"):
-        (option,) = (part for part in get_args(parameters[name].annotation) if hasattr(part, "help"))
-        once, always = getattr(Tuning(), name), getattr(FOR_ALL, name)
-        assert f"Default: {once:g}, or {always:g} for everyday photographs" in option.help
+    (option,) = (part for part in get_args(parameters["style_weight"].annotation) if hasattr(part, "help"))
+    weights = Tuning().style_weight, FOR_ALL.style_weight
+    assert "Default: {:g}, or {:g} for everyday photographs".format(*weights) in option.help
     assert (given["frames"], given["size"]) == (FRAMES, SIZE)
 
 

@@ -132,8 +132,8 @@ def main(
         bool, typer.Option("--tune-once", help="With --tune: each style once, to the shipped photographs.")
     ] = False,
     temporal_weight: Annotated[
-        float | None, typer.Option(min=0.0, help="Of flicker when tuning, as in mst style tune.")
-    ] = None,
+        float, typer.Option(min=0.0, help="Of flicker when tuning, as in mst style tune.")
+    ] = Tuning().temporal_weight,
     temporal_limit: Annotated[
         float, typer.Option(min=0.0, help="Of flicker's gradient when tuning, as in mst style tune.")
     ] = Tuning().temporal_limit,
@@ -146,9 +146,11 @@ def main(
     if model is not None:
         tuner = None
         if tune is not None:
-            how = replace(FOR_ALL if tune_once else Tuning(), temporal_limit=temporal_limit)
-            if temporal_weight is not None:
-                how = replace(how, temporal_weight=temporal_weight)
+            how = replace(
+                FOR_ALL if tune_once else Tuning(),
+                temporal_weight=temporal_weight,
+                temporal_limit=temporal_limit,
+            )
             tuning = f"temporal weight {how.temporal_weight:g}, limit {how.temporal_limit:g}"
             tuner = Tuner(open_bundle(model), normalised_vgg(vgg, vgg_scales), "cpu", how, tune)
         name = model.name if tuner is None else f"{model.name}, tuned{' once' if tune_once else ''}"

@@ -89,18 +89,14 @@ def style_tune(
         float | None,
         typer.Option(
             min=0.0,
-            help="Style against content; more is nearer to the painting. Default: 4, or 10 for everyday "
+            help="Style against content; more is nearer to the painting. Default: 4, or 8 for everyday "
             "photographs.",
         ),
     ] = None,
     temporal_weight: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0,
-            help="Against flicker in videos; more is calmer and less like the painting. Default: 0.6, or 0.3 "
-            "for everyday photographs.",
-        ),
-    ] = None,
+        float,
+        typer.Option(min=0.0, help="Against flicker in videos; more is calmer and less like the painting."),
+    ] = 0.6,
     temporal_limit: Annotated[
         float,
         typer.Option(
@@ -149,7 +145,7 @@ def style_tune(
         how,
         steps=steps,
         style_weight=how.style_weight if style_weight is None else style_weight,
-        temporal_weight=how.temporal_weight if temporal_weight is None else temporal_weight,
+        temporal_weight=temporal_weight,
         temporal_limit=temporal_limit,
     )
     painting = as_style(load_image(image), bundle.manifest)
