@@ -1,4 +1,4 @@
-"""Seams along edges and clouds in flat areas, as one number: for training, tuning and measuring."""
+"""Seams along edges and clouds in flat areas, as one number: for training and tuning."""
 
 from __future__ import annotations
 

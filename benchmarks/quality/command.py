@@ -31,7 +31,6 @@ from mst_deploy.vgg import find_vgg, load_vgg
 from mst_deploy.video.motion import ESTIMATORS
 
 LOG = "rows.jsonl"
-SAMPLES = 8
 TABLE = ("style", "content", "ssim", "cfsd", "palette", "strokes", "lpips", "fid768", "fid", "artfid")
 
 

@@ -17,6 +17,7 @@ from mst_deploy.cli.job import (
     StylesOption,
     TimelineOption,
     TuneOption,
+    TuneVggOption,
     timeline_of,
 )
 from mst_deploy.errors import InvalidArgument
@@ -28,7 +29,6 @@ from mst_deploy.options import (
     ModelOption,
     QuietOption,
     SizeOption,
-    VggOption,
     free_to_write,
 )
 
@@ -49,7 +49,7 @@ def image(
     outside: OutsideOption = None,
     timeline: TimelineOption = None,
     tune: TuneOption = False,
-    vgg: VggOption = None,
+    vgg: TuneVggOption = None,
     model: ModelOption = None,
     backend: BackendOption = "onnxrt",
     device: DeviceOption = "auto",

@@ -76,6 +76,10 @@ TuneOption = Annotated[
         "on a CPU. Needs pictures as styles, and VGG-19; see mst style tune.",
     ),
 ]
+TuneVggOption = Annotated[
+    Path | None,
+    typer.Option("--vgg", help="VGG-19 for --tune: .pth or .safetensors. Default: downloaded once."),
+]
 
 
 def timeline_of(

@@ -19,6 +19,7 @@ from mst_deploy.cli.job import (
     StylesOption,
     TimelineOption,
     TuneOption,
+    TuneVggOption,
     timeline_of,
 )
 from mst_deploy.cli.tasks import Failures, Task, find_tasks, tell_more_losses
@@ -31,7 +32,6 @@ from mst_deploy.options import (
     ModelOption,
     QuietOption,
     SizeOption,
-    VggOption,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def video(
     outside: OutsideOption = None,
     timeline: TimelineOption = None,
     tune: TuneOption = False,
-    vgg: VggOption = None,
+    vgg: TuneVggOption = None,
     start: Annotated[
         str | None, typer.Option(metavar="TIME", help="Begin here: seconds or [HH:]MM:SS.")
     ] = None,
