@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from mst_deploy.errors import InvalidArgument
@@ -35,6 +35,11 @@ class LooksTuner:
     """VGG-19; None for torchvision's, which is downloaded once."""
     device: str = "auto"
 
+    @cached_property
+    def tuner(self) -> Tuner:
+        """Made with the first source: normalising VGG-19 takes seconds."""
+        return Tuner(self.bundle, normalised_vgg(self.vgg, None), self.device, Tuning(), user_cache("tuned"))
+
     def __call__(
         self,
         looks: Looks,
@@ -54,9 +59,9 @@ class LooksTuner:
             )
         moments = moments_of(source, read=read)
         found: dict[str, Tuned] = {}
-        tuner = Tuner(self.bundle, normalised_vgg(self.vgg, None), self.device, Tuning(), user_cache("tuned"))
         for name, painting in self.paintings.items():
-            found[name] = tuner(looks.rows[name], moments, painting, partial(_note, tell, Path(name).stem))
+            note = partial(_note, tell, Path(name).stem)
+            found[name] = self.tuner(looks.rows[name], moments, painting, note)
         rows = {name: tuned.film for name, tuned in found.items()}
         return replace(looks, rows={**looks.rows, **rows}), found
 
