@@ -82,11 +82,11 @@ def image(
         Job(looks, model, backend, device, tune=tune, vgg=vgg) as job,
     ):
         for done, (path, target) in enumerate(zip(files, targets, strict=True), start=1):
-            fitted, facts = job.looks_for(path, tell=partial(tell, done - 1), quiet=quiet or as_json)
-            gained |= {str(target): facts["tuned"]} if facts else {}
+            own_looks, gain = job.looks_for(path, tell=partial(tell, done - 1), quiet=quiet or as_json)
+            gained |= {str(target): gain["tuned"]} if gain else {}
             picture = load_image(path)
             picture = resize(picture, *wanted.applied(picture.shape[1], picture.shape[0]))
-            save_image(target, stylize_picture(picture, job.generator, fitted, where))
+            save_image(target, stylize_picture(picture, job.generator, own_looks, where))
             tell(done)
     names = [str(target) for target in targets]
     facts = {**job.facts(), **({"tuned": gained} if tune else {})}
