@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mst_deploy.backends import open_style_encoder
 from mst_deploy.backends.pytorch import choose_device
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import replacing
@@ -38,12 +40,14 @@ from mst_deploy.moments import Moment, is_blank
 from mst_deploy.networks import Generator
 from mst_deploy.perceptual import CONTENT_LAYER, as_tensor, content_distance, gram_target, style_distance
 from mst_deploy.shipped import shipped_photographs
+from mst_deploy.styling import encode_film
 from mst_deploy.vgg import Vgg19, calibrate, find_vgg, load_vgg
 from mst_deploy.video.motion import Flow, estimate_flow, visible
 from mst_deploy.weights import digest, load_bundle
 
 BETAS = (0.8, 0.95)
 LAST_RATE = 0.2  # of the first
+STRENGTH_POWER = 3.0
 LEVEL = 1 / 255  # pixels in 0..1
 HALF_A_LEVEL = LEVEL / 2  # in 0..1: what rounding hides
 
@@ -66,17 +70,25 @@ class Tuning:
     back, and the picture does not lose the painting; infinity is no limit."""
     at_once: int = 3
     """Moments that one step looks at; where there are more, they take turns."""
+    strengths: tuple[float, ...] = (1.0,)
+    """At which they are painted, in turn (see ``film.with_strength``). A row that was fitted at 1 alone may
+    lie where the way to it leads through worse pictures. Below 1 the style weighs its weight times strength
+    to the power STRENGTH_POWER, as in training."""
     rate: float = 0.04
     """First step of every number of the row; it falls to a fifth of this."""
 
     def __post_init__(self) -> None:
         counts = self.steps, self.at_once
         weights = self.style_weight, self.halo_weight, self.temporal_weight, self.temporal_limit
-        if min(counts) < 1 or not all(weight >= 0 for weight in weights) or not self.rate > 0:
-            raise InvalidArgument(f"tuning needs steps, weights of 0 or more and a positive rate, got {self}")
+        possible = all(0 < strength <= 1 for strength in self.strengths) and self.strengths
+        if min(counts) < 1 or not all(weight >= 0 for weight in weights) or not self.rate > 0 or not possible:
+            raise InvalidArgument(
+                "tuning needs steps, weights of 0 or more, a positive rate and strengths above 0 and up to "
+                f"1, got {self}"
+            )
 
 
-FOR_ALL = Tuning(style_weight=8.0, halo_weight=6000.0)
+FOR_ALL = Tuning(style_weight=8.0, halo_weight=6000.0, strengths=(1.0, 0.9, 0.8))
 """For the shipped photographs, which stand for all. A style can be turned down by the strength, not up."""
 
 
@@ -129,6 +141,8 @@ class _Target:
     content: Tensor
     """Its features at CONTENT_LAYER."""
     motion: _Motion | None
+    own: Tensor | None
+    """(1, P): its own film row, from which strengths below 1 begin."""
 
 
 def tune(
@@ -139,10 +153,12 @@ def tune(
     vgg: Vgg19,
     how: Tuning | None = None,
     tell: Callable[[int], None] = lambda done: None,
+    own: Callable[[Image], Film] | None = None,
 ) -> Tuned:
     """Fit a film row (P,) to moments of any sizes and an artwork (h, w, 3) uint8.
 
     ``generator`` and ``vgg`` are on one device; neither is changed. ``tell`` gets the number of steps done.
+    ``own`` reads a picture's own film row off it; strengths below 1 need it. What is told is of strength 1.
     Raises InvalidArgument without moments, for pictures of one colour, and where weights are too large.
     """
     if not moments:
@@ -150,11 +166,15 @@ def tune(
     if any(map(is_blank, moments)):
         raise InvalidArgument("a picture of one colour cannot be tuned to; give one that shows something")
     how = how or Tuning()
+    turned_down = min(how.strengths) < 1
+    if turned_down and own is None:
+        raise InvalidArgument("tuning at strengths below 1 needs the pictures' own film rows")
     device = vgg.mean.device
     row = torch.from_numpy(film[None].copy()).to(device).requires_grad_(True)  # (1, P)
     with torch.no_grad():
         grams = gram_target(vgg(as_tensor(artwork).to(device)))
-        targets = [_target(moment, vgg, device) for moment in moments]
+        targets = [_target(moment, vgg, device, own if turned_down else None) for moment in moments]
+    strengths = cycle(how.strengths)
     optimizer = torch.optim.Adam([row], lr=how.rate, betas=BETAS)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST_RATE, how.steps)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
@@ -164,17 +184,20 @@ def tune(
         found = np.zeros(3)
         nearer, calmer = torch.zeros_like(row), torch.zeros_like(row)
         for target in targets:  # one by one: a batch of large frames would need much memory
+            strength = next(strengths) if learn else 1.0
             with torch.set_grad_enabled(learn), autocast:
-                painted = generator(target.picture, row)
+                turned = row if target.own is None else torch.lerp(target.own, row, strength)
+                painted = generator(target.picture, turned)
                 taps = vgg(painted)
                 style = style_distance(gram_target(taps), grams)[0]
                 content = content_distance(taps[CONTENT_LAYER], target.content)[0]
                 flicker = torch.zeros_like(style)
                 if target.motion is not None:
-                    following = generator(target.motion.following, row)
+                    following = generator(target.motion.following, turned)
                     flicker = _flicker(painted.float(), following.float(), target.motion)
                 halo = halo_loss(painted, target.picture)[0]
-                distance = how.style_weight * style + content + how.halo_weight * halo
+                weight = how.style_weight * strength**STRENGTH_POWER
+                distance = weight * style + content + how.halo_weight * halo
                 unrest = how.temporal_weight * (flicker / LEVEL).log1p() / len(targets)
             if learn and unrest.requires_grad:
                 calmer += torch.autograd.grad(unrest, row, retain_graph=True)[0]
@@ -189,7 +212,7 @@ def tune(
     generator.requires_grad_(False)
     try:
         every = len(targets) <= how.at_once
-        before = None if every else look(targets, learn=False)
+        before = None if every and not turned_down else look(targets, learn=False)
         turns = cycle(targets)
         for done in range(1, how.steps + 1):
             means = look(targets if every else list(islice(turns, how.at_once)), learn=True)
@@ -213,9 +236,10 @@ def limited(gradient: Tensor, most: Tensor) -> Tensor:
     return gradient * share
 
 
-def _target(moment: Moment, vgg: Vgg19, device: torch.device) -> _Target:
+def _target(moment: Moment, vgg: Vgg19, device: torch.device, own: Callable[[Image], Film] | None) -> _Target:
     picture = as_tensor(moment.frame).to(device)
-    return _Target(picture, vgg(picture)[CONTENT_LAYER], _motion(moment, device))
+    row = None if own is None else torch.from_numpy(own(moment.frame))[None].to(device)
+    return _Target(picture, vgg(picture)[CONTENT_LAYER], _motion(moment, device), row)
 
 
 def _motion(moment: Moment, device: torch.device) -> _Motion | None:
@@ -266,6 +290,7 @@ class Tuner:
         self.networks = f"{bundle.manifest.model_id} {digest(vgg)}"
         self.vgg = vgg.to(chosen)
         self.generator = load_bundle(bundle).generator.to(chosen)
+        self.own = partial(encode_film, open_style_encoder(bundle, device="cpu"))
         if kept is not None:
             kept.mkdir(parents=True, exist_ok=True)
 
@@ -291,7 +316,7 @@ class Tuner:
     def _tuned(
         self, film: Film, moments: Sequence[Moment], artwork: Image, tell: Callable[[int], None]
     ) -> Tuned:
-        return tune(self.generator, film, moments, artwork, self.vgg, self.how, tell)
+        return tune(self.generator, film, moments, artwork, self.vgg, self.how, tell, self.own)
 
     def _name(self, film: Film, moments: Sequence[Moment], artwork: Image) -> str:
         """A digest of all that a tuned row depends on."""

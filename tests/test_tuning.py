@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from dataclasses import astuple, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,7 +22,7 @@ from mst_deploy.backends import open_generator, open_style_encoder
 from mst_deploy.benchmarks.quality.video import measure_flicker
 from mst_deploy.cli.style import style_tune
 from mst_deploy.errors import BackendError, InputError, InvalidArgument
-from mst_deploy.film import load_style
+from mst_deploy.film import load_style, with_strength
 from mst_deploy.halos import halo_loss
 from mst_deploy.images import Image, centre_crop, load_image, save_image
 from mst_deploy.manifest import Bundle
@@ -158,7 +159,7 @@ def test_the_photographs_normalise_about_as_the_factors_that_are_published() -> 
 @pytest.mark.parametrize(
     "wrong",
     [{"steps": 0}, {"at_once": 0}, {"style_weight": -1.0}, {"temporal_weight": -1.0},
-     {"temporal_limit": math.nan}, {"rate": 0.0}],
+     {"temporal_limit": math.nan}, {"rate": 0.0}, {"strengths": ()}, {"strengths": (1.0, 1.1)}],
 )  # fmt: skip
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match="tuning needs"):
@@ -261,6 +262,47 @@ def test_many_moments_take_turns(bundle: Bundle, vgg: Vgg19, monkeypatch: pytest
     assert seen == [48, 52, 56, 60, 64, 48, 52, 56, 60]
     whole = tune(generator, film, moments, painting, vgg, Tuning(steps=1, at_once=5))
     assert astuple(turns.before) == pytest.approx(astuple(whole.before), rel=1e-3)
+
+
+def test_strengths_take_turns_on_the_way_from_the_pictures_own_row(
+    bundle: Bundle, vgg: Vgg19, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Painted with the rows that ``mst`` paints with at those strengths; what is told is of strength 1."""
+    film, painting = start(bundle)
+    own = partial(encode_film, open_style_encoder(bundle, device="cpu"))
+    moments = [still(side) for side in (80, 96, 88)]
+    generator, seen = load_bundle(bundle).generator, list[Any]()
+    paint = generator.forward
+
+    def watched(images: Any, row: Any) -> Any:
+        if row.requires_grad and torch.is_grad_enabled():
+            seen.append(row.detach()[0].numpy().copy())
+        return paint(images, row)
+
+    monkeypatch.setattr(generator, "forward", watched)
+    how = Tuning(steps=1, style_weight=8.0, strengths=(1.0, 0.9, 0.5))
+    tuned = tune(generator, film, moments, painting, vgg, how, own=own)
+    wanted = [with_strength(own(moment.frame), film, strength)
+              for moment, strength in zip(moments, how.strengths, strict=True)]  # fmt: skip
+    np.testing.assert_allclose(seen, wanted, atol=1e-5)
+    plain = tune(generator, film, moments, painting, vgg, replace(how, strengths=(1.0,)))
+    assert astuple(tuned.before) == pytest.approx(astuple(plain.before), rel=1e-3)
+    with pytest.raises(InvalidArgument, match="own film rows"):
+        tune(generator, film, moments, painting, vgg, how)
+
+
+def test_at_a_strength_the_style_weighs_its_cube(bundle: Bundle, vgg: Vgg19) -> None:
+    """Where the row begins as the picture's own, strengths differ in the weight alone, and Adam's first step
+    knows directions only."""
+    film, painting = start(bundle)
+    some = [still(64)]
+    half, weaker, full = (
+        tune(load_bundle(bundle).generator, film, some, painting, vgg,
+             Tuning(steps=1, style_weight=weight, strengths=(strength,)), own=lambda _: film).film - film
+        for weight, strength in ((8.0, 0.5), (1.0, 1.0), (8.0, 1.0))
+    )  # fmt: skip
+    assert np.mean(np.sign(half) == np.sign(weaker)) > 0.98
+    assert np.mean(np.sign(half) == np.sign(full)) < 0.95
 
 
 def test_the_halo_weight_keeps_flat_areas_even(bundle: Bundle, vgg: Vgg19) -> None:
