@@ -21,6 +21,7 @@ from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -301,17 +302,16 @@ class Tuner:
         artwork: Image,
         tell: Callable[[int], None] = lambda done: None,
     ) -> Tuned:
-        """As ``tune``, or read from the folder if it is there."""
+        """As ``tune``, or read from the folder if it is there and can be read."""
         if self.kept is None:
             return self._tuned(film, moments, artwork, tell)
         path = self.kept / f"{self._name(film, moments, artwork)}.npz"
-        if not path.exists():
-            tuned = self._tuned(film, moments, artwork, tell)
+        found = _kept(path)
+        if found is None:
+            found = self._tuned(film, moments, artwork, tell)
             with replacing(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, film=tuned.film, before=astuple(tuned.before), after=astuple(tuned.after))
-        with np.load(path) as found:
-            before, after = Means(*found["before"].tolist()), Means(*found["after"].tolist())
-            return Tuned(np.asarray(found["film"], np.float32), before, after)
+                np.savez(file, film=found.film, before=astuple(found.before), after=astuple(found.after))
+        return found
 
     def _tuned(
         self, film: Film, moments: Sequence[Moment], artwork: Image, tell: Callable[[int], None]
@@ -327,6 +327,16 @@ class Tuner:
         for array in arrays:
             total.update(array.tobytes())
         return total.hexdigest()[:32]
+
+
+def _kept(path: Path) -> Tuned | None:
+    """A row that was kept; None where there is none, or where the file is damaged."""
+    try:
+        with path.open("rb") as file, np.load(file) as found:
+            before, after = Means(*found["before"].tolist()), Means(*found["after"].tolist())
+            return Tuned(np.asarray(found["film"], np.float32), before, after)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
+        return None
 
 
 def normalised_vgg(path: Path | None, scales: Path | None) -> Vgg19:

@@ -367,6 +367,19 @@ def test_kept_rows_are_not_made_again(bundle: Bundle, vgg: Vgg19, tmp_path: Path
             again(film, [still(64)], painting)
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"no zip"]
+)
+def test_a_damaged_row_is_made_again(bundle: Bundle, vgg: Vgg19, tmp_path: Path, damage: Any) -> None:
+    film, painting = start(bundle)
+    tuner = Tuner(bundle, vgg, "cpu", Tuning(steps=1), tmp_path)
+    first = tuner(film, [still(64)], painting)
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(damage(kept.read_bytes()))
+    np.testing.assert_allclose(tuner(film, [still(64)], painting).film, first.film, atol=1e-6)
+    np.testing.assert_array_equal(without_generator(tuner)(film, [still(64)], painting).film, first.film)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_told(bundle: Bundle, vgg: Vgg19) -> None:
     with pytest.raises(BackendError, match="--device cpu"):
