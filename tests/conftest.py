@@ -56,6 +56,18 @@ class IdentityGenerator(FakeGenerator):
         return frames
 
 
+@pytest.fixture(scope="session")
+def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VGG-19 of random weights."""
+    torch, stored = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
+    from mst_deploy.vgg import Vgg19
+
+    path: Path = tmp_path_factory.mktemp("vgg") / "vgg.safetensors"
+    torch.manual_seed(0)
+    stored.save_file(Vgg19().state_dict(), path)
+    return path
+
+
 @pytest.fixture
 def identity(bundle: Bundle) -> IdentityGenerator:
     return IdentityGenerator(bundle)

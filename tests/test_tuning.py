@@ -2,56 +2,36 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 import math
-import os
-import subprocess
-import sys
 from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from mst_deploy.backends import open_generator, open_style_encoder
 from mst_deploy.benchmarks.quality.video import measure_flicker
-from mst_deploy.cli.style import style_tune
 from mst_deploy.errors import BackendError, InputError, InvalidArgument
-from mst_deploy.film import load_style, with_strength
+from mst_deploy.film import with_strength
 from mst_deploy.halos import halo_loss
 from mst_deploy.images import Image, centre_crop, load_image, save_image
 from mst_deploy.manifest import Bundle
-from mst_deploy.moments import FRAMES, SHIFT, SIZE, Moment, moments_of, photographs
+from mst_deploy.moments import Moment, moments_of
 from mst_deploy.perceptual import Distances, as_tensor
 from mst_deploy.pipeline import stylize_image
 from mst_deploy.shipped import shipped_photographs
 from mst_deploy.styling import as_style, encode_film
-from mst_deploy.tuning import FOR_ALL, Tuner, Tuning, limited, normalised_vgg, tune
+from mst_deploy.tuning import Tuner, Tuning, limited, normalised_vgg, tune
 from mst_deploy.vgg import Vgg19, load_vgg
-from mst_deploy.video.info import ReadOptions
-from mst_deploy.video.reader import VideoReader
-from mst_deploy.video.spans import Span
 from mst_deploy.weights import load_bundle
-from tests.clips import NTSC, Clip, picture, write_clip
 from tests.conftest import ROOT
-from tests.test_cli import mst
 from tests.test_vgg import REAL, SCALES
 
 PAINTING = ROOT / "examples" / "paintings" / "great-wave.jpg"
 NEEDS_VGG = pytest.mark.skipif(not REAL.exists(), reason="no pretrained weights beside the checkout")
-
-
-@pytest.fixture(scope="module")
-def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("vgg") / "vgg.safetensors"
-    torch.manual_seed(0)
-    save_file(Vgg19().state_dict(), path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -176,33 +156,6 @@ def test_no_picture_is_refused(bundle: Bundle, vgg: Vgg19, film: Any) -> None:
         tune(load_bundle(bundle).generator, film, [], photo(64), vgg)
 
 
-def test_moments_are_spread_over_the_clip(tmp_path: Path) -> None:
-    """The middles of equal parts, each with the frame that follows; the last frame has none."""
-    clip = write_clip(tmp_path / "clip.mp4", Clip(frames=12))
-    with VideoReader(clip) as reader:
-        frames = [frame.image for frame in reader]
-    found = moments_of(clip, 4, 48)
-    assert len(found) == 4
-    for index, moment in zip((2, 5, 8, 11), found, strict=True):  # 1.5, 4.5, ..: the first frame not before
-        np.testing.assert_array_equal(moment.frame, frames[index])
-        if index == 11:
-            assert moment.following is None
-        else:
-            assert moment.following is not None
-            np.testing.assert_array_equal(moment.following, frames[index + 1])
-    assert [moment.frame.shape for moment in moments_of(clip, 2, 24)] == [(24, 32, 3)] * 2
-
-
-def test_a_picture_is_no_clip_and_is_never_enlarged(tmp_path: Path) -> None:
-    save_image(tmp_path / "small.png", np.ascontiguousarray(picture(40, 30, 1)))
-    (moment,) = moments_of(tmp_path / "small.png", 4, 320)
-    assert moment.frame.shape == (30, 40, 3)
-    assert moment.following is None
-    (tmp_path / "words.txt").write_text("no pictures")
-    with pytest.raises(InputError, match=r"words\.txt"):
-        moments_of(tmp_path / "words.txt", 4, 320)
-
-
 def test_one_colour_is_left_out_or_refused(bundle: Bundle, vgg: Vgg19, tmp_path: Path) -> None:
     """A black frame's gradients overflow on their way through fifteen normalisations: the row became NaN."""
     film, painting = start(bundle)
@@ -231,18 +184,6 @@ def test_flicker_is_the_warping_error_of_the_evaluation(bundle: Bundle, vgg: Vgg
     assert tuned.before.flicker == pytest.approx(flicker.result[0], abs=0.5 / 255)
     difference = (results[0].astype(float) - results[1]) / 255
     assert np.sqrt(np.square(difference).sum(axis=2)).mean() > 3 * flicker.result[0]  # it did move
-
-
-def test_photographs_are_windows_that_moved_a_little() -> None:
-    """Sixteen files of the package; what both windows show is the same."""
-    found = photographs()
-    assert len(found) == len(shipped_photographs()) == 16
-    down, right = SHIFT
-    for moment in found:
-        assert moment.following is not None
-        assert moment.frame.shape == moment.following.shape == (256 - down, 256 - right, 3)
-        np.testing.assert_array_equal(moment.frame[:-down, :-right], moment.following[down:, right:])
-    assert len(photographs(2)) == 2
 
 
 def test_many_moments_take_turns(bundle: Bundle, vgg: Vgg19, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,157 +325,3 @@ def test_a_damaged_row_is_made_again(bundle: Bundle, vgg: Vgg19, tmp_path: Path,
 def test_a_device_that_is_not_there_is_told(bundle: Bundle, vgg: Vgg19) -> None:
     with pytest.raises(BackendError, match="--device cpu"):
         Tuner(bundle, vgg, "cuda")
-
-
-def test_the_command_writes_a_style_for_the_model(tmp_path: Path, vgg_file: Path) -> None:
-    clip = write_clip(tmp_path / "clip.mp4", Clip(width=96, height=64, frames=6))
-    output = tmp_path / "tuned.safetensors"
-    made = mst("style", "tune", PAINTING, "--for", clip, "--steps", 1, "--frames", 2, "--model", "lite",
-               "--vgg", vgg_file, "--device", "cpu", "-o", output, "--json")  # fmt: skip
-    assert made.returncode == 0, made.stderr
-    assert json.loads(made.stdout)["output"] == str(output)
-    style = load_style(output)
-    assert style.name == "tuned"
-    plain = mst("style", "make", PAINTING, "--model", "lite", "-o", tmp_path / "plain.safetensors")
-    assert plain.returncode == 0, plain.stderr
-    moved = np.abs(style.film - load_style(tmp_path / "plain.safetensors").film)
-    assert moved.max() == pytest.approx(Tuning().rate, rel=0.01)
-    for_all = mst("style", "tune", PAINTING, "--steps", 1, "--model", "lite", "--vgg", vgg_file,
-                  "--device", "cpu", "-o", tmp_path / "all.safetensors")  # fmt: skip
-    assert for_all.returncode == 0, for_all.stderr
-    assert "flicker" in for_all.stdout  # of the photographs' two windows
-    painted = mst("video", clip, "--style", output, "--model", "lite", "-o", tmp_path / "painted.mp4", "-q")
-    assert painted.returncode == 0, painted.stderr
-    twice = mst("style", "tune", PAINTING, "--for", clip, "-o", output, "--vgg", vgg_file)
-    assert twice.returncode == 1
-    assert "--force" in twice.stderr
-    from_style = mst("style", "tune", output, "--for", clip)
-    assert from_style.returncode == 1
-    assert "holds no picture any more" in from_style.stderr
-    nothing = mst("style", "tune", PAINTING, "--for", tmp_path / "none.mp4", "--vgg", vgg_file,
-                  "-o", tmp_path / "x.safetensors")  # fmt: skip
-    assert nothing.returncode == 1
-    assert "none.mp4" in nothing.stderr
-    assert not (tmp_path / "x.safetensors").exists()
-
-
-def test_the_command_and_the_values_have_the_same_defaults() -> None:
-    """They are written twice, because a help text must not import PyTorch."""
-    parameters = inspect.signature(style_tune, eval_str=True).parameters
-    given = {name: value.default for name, value in parameters.items()}
-    for name in ("steps", "temporal_weight", "temporal_limit"):
-        assert given[name] == getattr(Tuning(), name) == getattr(FOR_ALL, name), name
-    (option,) = (part for part in get_args(parameters["style_weight"].annotation) if hasattr(part, "help"))
-    weights = Tuning().style_weight, FOR_ALL.style_weight
-    assert "Default: {:g}, or {:g} for everyday photographs".format(*weights) in option.help
-    assert (given["frames"], given["size"]) == (FRAMES, SIZE)
-
-
-def test_models_are_measured_tuned(tmp_path: Path, vgg_file: Path) -> None:
-    for folder, seed in (("photos", 1), ("art", 40)):
-        (tmp_path / folder).mkdir()
-        save_image(tmp_path / folder / "a.png", np.ascontiguousarray(picture(80, 80, seed)))
-    sets = ["--content", tmp_path / "photos", "--style", tmp_path / "art", "--size", 80, "--each", 1]
-    how = ["--vgg", vgg_file, "--metrics", "style", "--device", "cpu"]
-    common = ["eval", "model", "lite", *sets, *how]
-    made = mst(*common, "--tune", tmp_path / "rows", "-o", tmp_path / "tuned", "--json")
-    assert made.returncode == 0, made.stderr
-    assert json.loads(made.stdout)["system"] == "lite, tuned"
-    assert len(list((tmp_path / "rows").iterdir())) == 1
-    alone = mst(*common, "--tune-once", "-o", tmp_path / "alone")
-    assert alone.returncode == 1
-    assert "give --tune and a folder" in alone.stderr
-    weaker = mst(*common, "--tune", tmp_path / "rows", "--strength", 0.7, "-o", tmp_path / "weaker")
-    assert weaker.returncode == 0, weaker.stderr
-    assert len(list((tmp_path / "rows").iterdir())) == 1
-
-
-def test_moments_lie_in_the_part_that_is_painted(tmp_path: Path) -> None:
-    """Frames 4 to 9 are wanted; the middles of their halves are 5.5 and 8.5."""
-    clip = write_clip(tmp_path / "clip.mp4", Clip(frames=12))
-    with VideoReader(clip) as reader:
-        frames = [frame.image for frame in reader]
-    read = ReadOptions(Span(4 / NTSC, 10 / NTSC))
-    found = moments_of(clip, 2, 48, read)
-    for index, moment in zip((6, 9), found, strict=True):  # the first frames not before
-        np.testing.assert_array_equal(moment.frame, frames[index])
-    assert found[0].following is not None
-    assert found[1].following is None  # the part ends there
-
-
-def command_with_cache(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """``mst`` in a process of its own that keeps tuned rows in ``folder``."""
-    return subprocess.run(
-        [sys.executable, "-m", "mst_deploy", *map(str, arguments)], capture_output=True, text=True,
-        timeout=300, check=False, env={**os.environ, "XDG_CACHE_HOME": str(folder)},
-    )  # fmt: skip
-
-
-def test_videos_are_tuned_on_the_way_as_beforehand(tmp_path: Path, vgg_file: Path) -> None:
-    """``mst video --tune`` paints what ``mst style tune`` and ``mst video`` paint, and waits only once."""
-    clip = write_clip(tmp_path / "clip.mp4", Clip(width=96, height=64, frames=3))
-    how = ["--model", "lite", "--device", "cpu"]
-    beforehand = mst("style", "tune", PAINTING, "--for", clip, "--vgg", vgg_file, *how,
-                     "-o", tmp_path / "tuned.safetensors")  # fmt: skip
-    assert beforehand.returncode == 0, beforehand.stderr
-    for style, output in (("tuned.safetensors", "one.mkv"), (PAINTING, "plain.mkv")):
-        done = mst(
-            "video", clip, "--style", tmp_path / style, *how, "--codec", "ffv1", "-o", tmp_path / output
-        )
-        assert done.returncode == 0, done.stderr
-    told = []
-    for output in ("two.mkv", "three.mkv"):
-        done = command_with_cache(
-            tmp_path / "cache", "video", clip, "--style", PAINTING, "--tune", "--vgg", vgg_file, *how,
-            "--codec", "ffv1", "-o", tmp_path / output, "--json",
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        told.append(json.loads(done.stdout)["tuned"][str(PAINTING)])
-        kept = list((tmp_path / "cache" / "mst" / "tuned").iterdir())
-        assert len(kept) == 1
-    assert told[0] == told[1]  # to the last digit: read, not made again
-    one, two, plain = (frames_of(tmp_path / name) for name in ("one.mkv", "two.mkv", "plain.mkv"))
-    assert np.abs(one - two).max() <= 1  # threads may add up in another order
-    assert np.abs(one - plain).mean() > 1
-    np.testing.assert_array_equal(two, frames_of(tmp_path / "three.mkv"))
-
-
-def frames_of(clip: Path) -> Any:
-    """All frames of a video, (N, H, W, 3) float."""
-    with VideoReader(clip) as reader:
-        return np.stack([frame.image for frame in reader]).astype(float)
-
-
-def test_pictures_are_tuned_one_by_one(tmp_path: Path, vgg_file: Path) -> None:
-    names = []
-    for seed in (1, 2):
-        names.append(tmp_path / f"{seed}.png")
-        save_image(names[-1], np.ascontiguousarray(picture(96, 80, seed)))
-    (tmp_path / "out").mkdir()
-    done = command_with_cache(
-        tmp_path / "cache", "image", *names, "--style", PAINTING, "--tune", "--vgg", vgg_file,
-        "--model", "lite", "--device", "cpu", "-o", tmp_path / "out", "--json",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    facts = json.loads(done.stdout)
-    assert list(facts["tuned"]) == facts["outputs"]
-    first, second = (facts["tuned"][output][str(PAINTING)]["before"] for output in facts["outputs"])
-    assert first != second
-    assert len(list((tmp_path / "cache" / "mst" / "tuned").iterdir())) == 2
-
-
-def test_what_cannot_be_tuned_is_told(tmp_path: Path, vgg_file: Path) -> None:
-    clip = write_clip(tmp_path / "clip.mp4", Clip(width=96, height=64, frames=2))
-    common = ["--model", "lite", "--device", "cpu", "-o", tmp_path / "x.mp4"]
-    for style, more, message in (
-        ("udnie", ["--tune"], "needs the picture itself"),
-        (PAINTING, ["--vgg", vgg_file], "give both or neither"),
-    ):
-        done = mst("video", clip, "--style", style, *more, *common)
-        assert done.returncode == 1
-        assert message in done.stderr
-        assert "Traceback" not in done.stderr
-    piped = mst("video", "-", "--style", PAINTING, "--tune", "--vgg", vgg_file, *common)
-    assert piped.returncode == 1
-    assert "a pipe can be read only once" in piped.stderr
-    assert not (tmp_path / "x.mp4").exists()
