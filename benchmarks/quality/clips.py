@@ -31,6 +31,7 @@ from mst_deploy.manifest import open_bundle
 from mst_deploy.moments import FRAMES, moments_of, photographs
 from mst_deploy.perceptual import Distances, as_tensor
 from mst_deploy.pipeline import stylize_image
+from mst_deploy.shipped import find_bundle
 from mst_deploy.styling import as_style, encode_film
 from mst_deploy.tuning import FOR_ALL, Tuner, Tuning, normalised_vgg
 from mst_deploy.vgg import find_vgg, load_vgg
@@ -117,7 +118,7 @@ def main(
     clips: Annotated[list[Path], typer.Argument(help="Videos.")],
     style: Annotated[list[Path], typer.Option(help="Artworks (image files).")],
     output: Annotated[Path, typer.Option("-o", "--output", help="JSON file; rows are added to it.")],
-    model: Annotated[Path | None, typer.Option(help="Bundle to run.")] = None,
+    model: Annotated[str | None, typer.Option(help="Shipped model (base, lite) or bundle to run.")] = None,
     program: Annotated[Path | None, typer.Option(help="Python file of another system.")] = None,
     function: Annotated[str, typer.Option(help="The function in it.")] = "",
     strength: Annotated[str, typer.Option(help="Strengths, separated by commas.")] = "1",
@@ -144,7 +145,7 @@ def main(
     tuning = None
     distances = Distances(load_vgg(find_vgg(vgg), vgg_scales))
     if model is not None:
-        tuner = None
+        tuner, bundle = None, find_bundle(model)
         if tune is not None:
             how = replace(
                 FOR_ALL if tune_once else Tuning(),
@@ -152,9 +153,9 @@ def main(
                 temporal_limit=temporal_limit,
             )
             tuning = f"temporal weight {how.temporal_weight:g}, limit {how.temporal_limit:g}"
-            tuner = Tuner(open_bundle(model), normalised_vgg(vgg, vgg_scales), "cpu", how, tune)
-        name = model.name if tuner is None else f"{model.name}, tuned{' once' if tune_once else ''}"
-        run = model_frames(model, tuner, size, once=tune_once)
+            tuner = Tuner(open_bundle(bundle), normalised_vgg(vgg, vgg_scales), "cpu", how, tune)
+        name = bundle.name if tuner is None else f"{bundle.name}, tuned{' once' if tune_once else ''}"
+        run = model_frames(bundle, tuner, size, once=tune_once)
     else:
         assert program is not None
         name, run = function, other_frames(program, function)
