@@ -48,7 +48,7 @@ from mst_deploy.weights import digest, load_bundle
 
 BETAS = (0.8, 0.95)
 LAST_RATE = 0.2  # of the first
-STRENGTH_POWER = 3.0
+STRENGTH_POWER = 3.0  # of ``Tuning.strengths``; the recipes train with the same
 LEVEL = 1 / 255  # pixels in 0..1
 HALF_A_LEVEL = LEVEL / 2  # in 0..1: what rounding hides
 
@@ -306,7 +306,7 @@ class Tuner:
         if self.kept is None:
             return self._tuned(film, moments, artwork, tell)
         path = self.kept / f"{self._name(film, moments, artwork)}.npz"
-        found = _kept(path)
+        found = _read_row(path)
         if found is None:
             found = self._tuned(film, moments, artwork, tell)
             with replacing(path) as temporary, temporary.open("wb") as file:
@@ -329,7 +329,7 @@ class Tuner:
         return total.hexdigest()[:32]
 
 
-def _kept(path: Path) -> Tuned | None:
+def _read_row(path: Path) -> Tuned | None:
     """A row that was kept; None where there is none, or where the file is damaged."""
     try:
         with path.open("rb") as file, np.load(file) as found:

@@ -65,15 +65,15 @@ def test_shipped_styles_were_tuned(model: str) -> None:
     with open_generator(bundle, device="cpu") as generator:
         for style in load_shipped_styles(model):
             painting = as_style(load_image(PAINTINGS / f"{style.name}.jpg"), bundle.manifest)
-            flickers, wanted = [], []
+            flickers, misses = [], []
             for row in (encode_film(encoder, painting), style.film):
                 results = [stylize_image(picture, generator, row) for picture in moment.pictures]
                 content, distance, _ = distances(moment.frame, painting, results[0])
                 (flicker,) = measure_flicker(zip(moment.pictures, results, strict=True), [1])
                 flickers.append(flicker.result[0])
-                wanted.append(FOR_ALL.style_weight * distance + content)
+                misses.append(FOR_ALL.style_weight * distance + content)
             calmer.append(flickers[1] / flickers[0])
-            further.append(wanted[1] / wanted[0])
+            further.append(misses[1] / misses[0])
     assert max(calmer) < 0.97
     assert np.exp(np.log(further).mean()) < 1.01
 
