@@ -31,6 +31,7 @@ from mst_deploy.pipeline import Planner, Size, check_batch, depth_for, stylize_f
 from mst_deploy.shipped import find_bundle
 from mst_deploy.stages import Line
 from mst_deploy.video.reader import Frame, VideoReader, resized
+from mst_deploy.video.steady import Steadier
 from mst_deploy.video.writer import EncodeOptions, open_writer
 
 Name = str | os.PathLike[str]
@@ -72,29 +73,40 @@ def open_video(path: Name) -> VideoReader:
 
 
 def stylize(
-    clip: VideoReader, model: Model, style: str | Timeline, *, size: str | None = None, batch: int = 1
+    clip: VideoReader,
+    model: Model,
+    style: str | Timeline,
+    *,
+    size: str | None = None,
+    batch: int = 1,
+    steady: bool = False,
 ) -> abc.Generator[Frame, None, None]:
     """Stylised frames of a clip, in order, with the times of their sources.
 
     Decoding runs ahead in threads of its own, which end with the iterator. ``size`` is ``WIDTHxHEIGHT`` or
-    a short side; ``batch`` pictures go into each call of the model. Raises InputError, BundleError,
-    BackendError, InvalidArgument.
+    a short side; ``batch`` pictures go into each call of the model; ``steady`` averages what is painted along
+    the motion, against flicker. Raises InputError, BundleError, BackendError, InvalidArgument.
     """
     looks = model.looks(style)  # now, not with the first frame: a wrong name is told at once
     check_batch(batch)
     info = clip.info
     width, height = (Size.parse(size) if size else Size()).applied(info.width, info.height)
-    return _frames(clip, model, looks, (width, height), batch)
+    return _frames(clip, model, looks, (width, height), batch, Steadier() if steady else None)
 
 
 def _frames(
-    clip: VideoReader, model: Model, looks: Looks, size: tuple[int, int], batch: int
+    clip: VideoReader,
+    model: Model,
+    looks: Looks,
+    size: tuple[int, int],
+    batch: int,
+    steadier: Steadier | None,
 ) -> abc.Generator[Frame, None, None]:
     with open_mask(looks.timeline.mask) as mask:
         planner = Planner(looks, *size, clip.info.time_base, mask)
         with closing(stylize_frames(clip, model.generator, planner, batch=batch)) as painted:
             for item in painted:
-                yield item.shown()
+                yield (item if steadier is None else item.steadied(steadier)).shown()
 
 
 def stylize_still(image: Images, model: Model, style: str | Timeline) -> Images:

@@ -2,7 +2,7 @@
 
 Each name is a stage with a thread of its own, the generator stays in the caller's:
 
-    decode ─> prepare (resize, film row, mask) ─> paint ─> compose (mix, colours, mask) ─> encode
+    decode ─> prepare (resize, film row, mask) ─> paint ─> [steady] ─> compose (mix, colours, mask) ─> encode
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from mst_deploy.looks.looks import FrameLook, Looks
 from mst_deploy.looks.masks import Mask
 from mst_deploy.stages import Line, Meter
 from mst_deploy.video.reader import Frame
+from mst_deploy.video.steady import Steadier
 
 T = TypeVar("T")
 WAITING_BYTES = 64 * 2**20  # pictures between two stages
@@ -78,6 +79,10 @@ class Painted:
     planned: Planned
     pictures: tuple[Images, ...] = field(repr=False)
     """One (H, W, 3) for each film row of the look."""
+
+    def steadied(self, steadier: Steadier) -> Painted:
+        """The same, made steady with the frames that ``steadier`` was given before."""
+        return replace(self, pictures=steadier(self.planned.frame.image, self.pictures))
 
     def shown(self) -> Frame:
         """The frame as the viewer gets it."""

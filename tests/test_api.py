@@ -14,6 +14,8 @@ import pytest
 
 import mst_deploy as mst
 from mst_deploy.errors import InputError, InvalidArgument, OutputError
+from mst_deploy.images import mix
+from mst_deploy.video.steady import Steadier
 from tests.clips import Clip, picture, probe, write_clip
 
 
@@ -59,6 +61,20 @@ def test_a_timeline_does_for_videos_and_pictures(small_clip: Path) -> None:
         image = picture(40, 30, 0)
         np.testing.assert_array_equal(mst.stylize_still(image, model, timeline), image)
         np.testing.assert_array_equal(mst.stylize_still(image, model, "zodiac"), 255 - image)
+
+
+def test_steady_frames(small_clip: Path) -> None:
+    """Averaged as painted (inverted by the fake model), and mixed with the source after that."""
+    half = mst.Timeline((mst.StyleKey("zodiac"),), (mst.StrengthKey(0.25),))
+    with mst.open_model(backend="fake") as model, mst.open_video(small_clip) as clip:
+        found = list(mst.stylize(clip, model, half, steady=True))
+    steadier, changed = Steadier(), 0
+    with mst.open_video(small_clip) as clip:
+        for frame, shown in zip(clip, found, strict=True):
+            (painted,) = steadier(frame.image, [255 - frame.image])
+            np.testing.assert_array_equal(shown.image, mix(frame.image, painted, 0.5))
+            changed += int((painted != 255 - frame.image).any())
+    assert changed == 11
 
 
 def test_whole_files(small_clip: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from mst_deploy.looks.looks import plain_looks
 from mst_deploy.video.hardware import device_opens
 from mst_deploy.video.info import ReadOptions
 from mst_deploy.video.other_streams import OtherStreams
+from mst_deploy.video.steady import REACH
 from mst_deploy.video.writer import EncodeOptions
 from tests.clips import Clip, probe, write_clip
 from tests.conftest import IdentityGenerator
@@ -191,6 +192,34 @@ def test_ctrl_c_keeps_a_file_that_plays(clip: Path, tmp_path: Path, bundle: Any,
     stylize_video(clip, tmp_path / "whole.mp4", Breaking(bundle, RuntimeError(), 99), plain_looks(film), TEN)
     assert everything(output) == everything(tmp_path / "whole.mp4")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "whole.mp4"]
+
+
+@pytest.mark.parametrize("frames_each", [2, 10])
+def test_a_steadied_job_goes_on_as_if_nothing_had_happened(
+    frames_each: int, clip: Path, tmp_path: Path, bundle: Any, film: Any
+) -> None:
+    """Frames before the part that comes next are painted again, for those after them to be averaged with."""
+    steady = replace(TEN, part_frames=frames_each, steady=True)
+    counted: list[int] = []
+    generator = Breaking(bundle, OutputError("no more"), 23)
+    with pytest.raises(OutputError, match="no more"):
+        stylize_video(clip, tmp_path / "out.mp4", generator, plain_looks(film), steady)
+    with pytest.raises(OutputError, match="steady was True, now False"):
+        go_on(clip, tmp_path / "out.mp4", bundle, film, replace(steady, steady=False))
+    generator = Breaking(bundle, RuntimeError(), 99)
+    options, listener = replace(steady, resume=True), Listener(on_frame=counted.append)
+    result = stylize_video(clip, tmp_path / "out.mp4", generator, plain_looks(film), options, listener)
+    done = 23 // frames_each * frames_each
+    assert (result.resumed, result.frames) == (done, 36)
+    assert counted == [done] * REACH + list(range(done + 1, 37))
+    whole = {}
+    for name, each in (("steady", steady), ("plain", replace(steady, steady=False))):
+        generator = Breaking(bundle, RuntimeError(), 99)
+        result = stylize_video(clip, tmp_path / f"{name}.mp4", generator, plain_looks(film), each)
+        assert ("steady" in result.stages) == (name == "steady")
+        whole[name] = everything(tmp_path / f"{name}.mp4")
+    assert everything(tmp_path / "out.mp4") == whole["steady"]
+    assert whole["steady"][1] != whole["plain"][1]
 
 
 def test_ctrl_c_in_the_first_part(clip: Path, tmp_path: Path, bundle: Any, film: Any) -> None:

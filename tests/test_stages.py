@@ -16,6 +16,7 @@ from mst_deploy.jobs.job import JobOptions, Listener, stylize_video
 from mst_deploy.looks.looks import FrameLook, Looks, plain_looks
 from mst_deploy.stages import Line, Meter
 from mst_deploy.video.reader import Frame, VideoReader
+from mst_deploy.video.steady import Steadier
 from mst_deploy.video.writer import VideoWriter
 
 
@@ -188,6 +189,9 @@ STAGES: dict[str, Callable[[pytest.MonkeyPatch, BaseException, int, Any], Any]] 
     "paint": lambda patch, error, at, generator: patch.setattr(
         type(generator), "__call__", failing(error, at, type(generator).__call__)
     ),
+    "steady": lambda patch, error, at, generator: patch.setattr(
+        Steadier, "__call__", failing(error, at, Steadier.__call__)
+    ),
     "compose": lambda patch, error, at, generator: patch.setattr(
         FrameLook, "compose", failing(error, at, FrameLook.compose)
     ),
@@ -221,7 +225,7 @@ def test_an_error_in_any_stage_stops_all_of_them_once(
             tmp_path / "out.mp4",
             identity,
             plain_looks(film),
-            None,
+            JobOptions(steady=stage == "steady"),
             Listener(on_frame=told.append),
         )
     assert caught.value is error

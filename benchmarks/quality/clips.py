@@ -36,6 +36,7 @@ from mst_deploy.styling import as_style, encode_film
 from mst_deploy.tuning import FOR_ALL, Tuner, Tuning, normalised_vgg
 from mst_deploy.vgg import find_vgg, load_vgg
 from mst_deploy.video.reader import VideoReader
+from mst_deploy.video.steady import Steadier
 
 ARTWORK = 256  # side of the artwork as systems see it and as it is compared
 LOOKED_AT = 4  # frames of a clip whose distances are measured
@@ -68,7 +69,18 @@ def first_frames(path: Path, size: int, count: int) -> list[Image]:
         return [resize_short_side(frame.image, size) for frame in islice(reader, count)]
 
 
-def model_frames(bundle: Path, tuner: Tuner | None, size: int, *, once: bool = False) -> Frames:
+def steadied(frames: list[Image], results: list[Image]) -> list[Image]:
+    """As ``mst video --steady`` does it; results may lack some of the right and lower border."""
+    steadier = Steadier()
+    return [
+        steadier(np.ascontiguousarray(frame[: result.shape[0], : result.shape[1]]), [result])[0]
+        for frame, result in zip(frames, results, strict=True)
+    ]
+
+
+def model_frames(
+    bundle: Path, tuner: Tuner | None, size: int, *, once: bool = False, steady: bool = False
+) -> Frames:
     """A bundle as ``mst video`` runs it; with a tuner, after ``mst style tune --for CLIP``, or ``once``."""
     generator, encoder = open_generator(bundle), open_style_encoder(bundle)
 
@@ -78,12 +90,15 @@ def model_frames(bundle: Path, tuner: Tuner | None, size: int, *, once: bool = F
             looked = photographs() if once else moments_of(clip, FRAMES, size)
             film = tuner(film, looked, as_style(artwork, encoder.manifest)).film
         look = look_at(encode_film(encoder, frames[0]), film, strength)
-        return [mix(frame, stylize_image(frame, generator, look.film), look.share) for frame in frames]
+        painted = [stylize_image(frame, generator, look.film) for frame in frames]
+        if steady:
+            painted = steadied(frames, painted)
+        return [mix(frame, picture, look.share) for frame, picture in zip(frames, painted, strict=True)]
 
     return run
 
 
-def other_frames(program: Path, function: str) -> Frames:
+def other_frames(program: Path, function: str, *, steady: bool = False) -> Frames:
     """Somebody else's function (content, style, alpha) -> image, frame by frame."""
     call = load_function(program, function)
 
@@ -95,7 +110,7 @@ def other_frames(program: Path, function: str) -> Frames:
                 made = call(as_tensor(frame[:high, :wide]), as_tensor(artwork), strength).clamp(0, 1)
                 pixels = made.mul(255).round()[0].permute(1, 2, 0).numpy().astype(np.uint8)
                 results.append(pixels)
-        return results
+        return steadied(frames, results) if steady else results
 
     return run
 
@@ -132,6 +147,7 @@ def main(
     tune_once: Annotated[
         bool, typer.Option("--tune-once", help="With --tune: each style once, to the shipped photographs.")
     ] = False,
+    steady: Annotated[bool, typer.Option("--steady", help="As mst video --steady makes them.")] = False,
     temporal_weight: Annotated[
         float, typer.Option(min=0.0, help="Of flicker when tuning, as in mst style tune.")
     ] = Tuning().temporal_weight,
@@ -155,10 +171,11 @@ def main(
             tuning = f"temporal weight {how.temporal_weight:g}, limit {how.temporal_limit:g}"
             tuner = Tuner(open_bundle(bundle), normalised_vgg(vgg, vgg_scales), "cpu", how, tune)
         name = bundle.name if tuner is None else f"{bundle.name}, tuned{' once' if tune_once else ''}"
-        run = model_frames(bundle, tuner, size, once=tune_once)
+        run = model_frames(bundle, tuner, size, once=tune_once, steady=steady)
     else:
         assert program is not None
-        name, run = function, other_frames(program, function)
+        name, run = function, other_frames(program, function, steady=steady)
+    name += ", steady" if steady else ""
     known = json.loads(output.read_text()) if output.exists() else []
     strengths = [float(word) for word in strength.split(",")]
     with progress(name, len(clips) * len(style) * len(strengths), unit="results/s") as tell:

@@ -64,6 +64,14 @@ def video(
     timeline: TimelineOption = None,
     tune: TuneOption = False,
     vgg: TuneVggOption = None,
+    steady: Annotated[
+        bool,
+        typer.Option(
+            "--steady",
+            help="Less flicker: average each painted frame with up to four before it, moved along with the "
+            "picture. Where much moves, strokes get a little softer.",
+        ),
+    ] = False,
     start: Annotated[
         str | None, typer.Option(metavar="TIME", help="Begin here: seconds or [HH:]MM:SS.")
     ] = None,
@@ -121,6 +129,7 @@ def video(
         size=Size.parse(size) if size else Size(),
         encode=EncodeOptions(codec, crf, None if bitrate is None else parse_bitrate(bitrate), hw),
         batch=batch,
+        steady=steady,
         resume=resume,
         force=force,
     )

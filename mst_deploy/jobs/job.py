@@ -21,6 +21,7 @@ from mst_deploy.stages import Line, Meter
 from mst_deploy.video.demuxing import PIPE
 from mst_deploy.video.info import Frame, ReadOptions, VideoInfo, resized
 from mst_deploy.video.reader import VideoReader
+from mst_deploy.video.steady import REACH, Steadier
 from mst_deploy.video.writer import EncodeOptions, encoder_of, try_output
 
 
@@ -33,6 +34,8 @@ class JobOptions:
     encode: EncodeOptions = field(default_factory=EncodeOptions)
     batch: int = 1
     """Pictures in one call of the generator."""
+    steady: bool = False
+    """Average what is painted along the motion, against flicker; see :mod:`video.steady`."""
     part_frames: int = 120
     """Frames of one part of the result: what a crash can cost at most."""
     resume: bool = False
@@ -119,11 +122,12 @@ def stylize_video(
             resumed = out.done
             listener.on_start(target, resumed)
             if not out.painted:
+                again = min(resumed, REACH) if options.steady else 0
                 painted = stylize_frames(
-                    reader, generator, planner, batch=options.batch, skip=resumed, meter=meter
+                    reader, generator, planner, batch=options.batch, skip=resumed - again, meter=meter
                 )
                 with closing(painted):
-                    _write_all(painted, out, meter, listener)
+                    _write_all(painted, out, meter, listener, Steadier() if options.steady else None, again)
                 with meter.working("encode"):
                     out.close_part()
             with meter.working("join"):
@@ -163,8 +167,18 @@ def _tell_of_hardware(decoder: str, encoder: str, options: JobOptions, listener:
         listener.on_note(f"--hw auto: encoding in software ({encoder})")
 
 
-def _write_all(painted: Iterator[Painted], out: Output, meter: Meter, listener: Listener) -> None:
-    """Painting in this thread, composing and encoding behind it."""
+def _write_all(
+    painted: Iterator[Painted],
+    out: Output,
+    meter: Meter,
+    listener: Listener,
+    steadier: Steadier | None,
+    again: int,
+) -> None:
+    """Painting in this thread; steadying, composing and encoding behind it.
+
+    The first ``again`` frames are written already, and only there for the steadier to see.
+    """
 
     def encode(frame: Frame) -> None:
         with meter.working("encode"):
@@ -175,15 +189,26 @@ def _write_all(painted: Iterator[Painted], out: Output, meter: Meter, listener: 
             frame = item.shown()
         to_encoder(frame)
 
-    done = out.done
+    def steady(item: Painted) -> None:
+        nonlocal again
+        assert steadier is not None
+        with meter.working("steady"):
+            item = item.steadied(steadier)
+        if again == 0:
+            hand_on(item)
+        else:
+            again -= 1
+
+    done = out.done - again
     with Line(depth_for(out.source.width, out.source.height)) as behind:
         to_encoder = behind.behind("encode", encode)
         hand_on = behind.behind("compose", compose)
+        take = hand_on if steadier is None else behind.behind("steady", steady)
         try:
             for item in painted:
-                hand_on(item)
+                take(item)
                 done += 1
-                listener.on_frame(done)
+                listener.on_frame(max(done, out.done))
         except KeyboardInterrupt as stop:
             behind.finish()
             kept = out.keep()
@@ -215,6 +240,7 @@ def settings(source: VideoInfo, generator: Generator, looks: Looks, options: Job
         "size": f"{source.width}x{source.height}",
         "coding": repr(options.encode),
         "batch": str(options.batch),
+        "steady": str(options.steady),
         "part": f"{options.part_frames} frames",
         "program": f"mst {__version__}, PyAV {version('av')}",
     }

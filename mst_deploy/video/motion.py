@@ -16,11 +16,17 @@ Mask = NDArray[np.bool_]
 ESTIMATORS = ("dis", "farneback")
 
 
+def targets(flow: Flow) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Column and row, (H, W) each, of where every pixel went."""
+    height, width = flow.shape[:2]
+    columns = np.arange(width, dtype=np.float32)
+    rows = np.arange(height, dtype=np.float32)[:, None]
+    return columns + flow[..., 0], rows + flow[..., 1]
+
+
 def warp(image: Image, flow: Flow) -> NDArray[np.float32]:
     """(H, W, 3) uint8 sampled where each pixel went, bilinear -> (H, W, 3) float32 in 0..255."""
-    height, width = flow.shape[:2]
-    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    moved = cv2.remap(image.astype(np.float32), columns + flow[..., 0], rows + flow[..., 1],
+    moved = cv2.remap(image.astype(np.float32), *targets(flow),
                       cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
     return np.asarray(moved, np.float32)
 
@@ -33,8 +39,7 @@ def visible(flow: Flow, back: Flow | None) -> Mask:
     arXiv 1604.08610, section 3.1).
     """
     height, width = flow.shape[:2]
-    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    x, y = columns + flow[..., 0], rows + flow[..., 1]
+    x, y = targets(flow)
     seen = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     if back is None:
         return np.asarray(seen)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mst_deploy.benchmarks.quality.clips import first_frames, main, measure, other_frames
+from mst_deploy.benchmarks.quality.video import measure_flicker
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.images import save_image
 from mst_deploy.perceptual import Distances
@@ -57,6 +58,20 @@ def test_nothing_changed_is_the_floor_and_flicker_is_above_it(
     weak, strong = found("flickering", 0.3), found("flickering", 1.0)
     assert same["floor"] == weak["floor"] == strong["floor"]
     assert same["warping"] < weak["warping"] < strong["warping"]
+
+
+def test_steadied_is_calmer(program: Path, tmp_path: Path) -> None:
+    """Frames of 65 lines, results of 64, as of systems that need multiples of 8."""
+    clip = write_clip(tmp_path / "clip.mp4", Clip(width=96, height=66, frames=5))
+    frames = [frame[:65] for frame in first_frames(clip, 66, 5)]
+    (plain,), (steady,) = (
+        measure_flicker(zip([frame[:64] for frame in frames], results, strict=True), [1])
+        for results in (
+            other_frames(program, "flickering", steady=steady)(clip, frames, frames[0], 0.2)
+            for steady in (False, True)
+        )
+    )
+    assert steady.means()["result"] < plain.means()["result"]
 
 
 def test_rows_are_added_to_the_file(random_vgg: Path, program: Path, tmp_path: Path) -> None:
