@@ -1,4 +1,4 @@
-"""What averaging along the motion gives where the answer is known: noise, pans, cuts, what was covered."""
+"""What averaging along the motion gives where the answer is known: noise, pans, cuts, uncovered parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ import cv2
 import numpy as np
 import pytest
 
-from mst_deploy.video.steady import LOOKED_AT, PAINT_SCALE, REACH, Steadier, enlarged, squared_distance
+from mst_deploy.video import steady
+from mst_deploy.video.steady import (
+    CONTRAST_FLOOR,
+    LOOKED_AT,
+    PAINT_SCALE,
+    REACH,
+    Steadier,
+    enlarged,
+    squared_distance,
+    with_contrast_of,
+)
 
 NOISE = 6.0  # standard deviation of what is painted differently each time
 COUNT = REACH + 4
@@ -21,8 +31,8 @@ def texture(height: int, width: int, seed: int = 0) -> Any:
     return np.clip(128 + 30 * soft / soft.std(), 40, 215).astype(np.uint8)
 
 
-def noisy(picture: Any, rng: Any) -> Any:
-    return np.clip(picture + rng.normal(0, NOISE, picture.shape), 0, 255).round().astype(np.uint8)
+def noisy(picture: Any, rng: Any, noise: float = NOISE) -> Any:
+    return np.clip(picture + rng.normal(0, noise, picture.shape), 0, 255).round().astype(np.uint8)
 
 
 def pan(step: int, height: int = 96, width: int = 128) -> list[Any]:
@@ -36,28 +46,61 @@ def inner(picture: Any) -> Any:
     return picture[16:-16, 16:-48].astype(np.float64)
 
 
-WEIGHT = np.exp(-6 * NOISE**2 / 255**2 / PAINT_SCALE**2)
-"""Of an earlier picture: with noise of variance v in three channels, the squared distance of two is 6 v."""
+def weight(noise: float) -> float:
+    """Of an earlier picture: with noise of variance v in three channels, the squared distance of two is 6 v."""
+    return float(np.exp(-6 * noise**2 / 255**2 / PAINT_SCALE**2))
 
 
+def share_left(noise: float, past: Any) -> Any:
+    """Of the standard deviation, in a mean of weights 1, w, .., w."""
+    w = weight(noise)
+    return np.sqrt(1 + past * w**2) / (1 + past * w)
+
+
+@pytest.fixture
+def _contrast_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steady, "CONTRAST_FLOOR", 1e9)
+
+
+@pytest.mark.usefixtures("_contrast_is_let_go")
 @pytest.mark.parametrize("step", [0, 3])
 def test_noise_falls_as_that_of_a_weighted_mean_does(step: int) -> None:
-    """At a standstill and in a pan. Variance: the sum of the squared weights over the square of the sum."""
+    """At a standstill and in a pan."""
     steadier, rng = Steadier(), np.random.default_rng(1)
     left = [
         np.std(inner(steadier(frame, [noisy(frame, rng)])[0]) - inner(frame)) / NOISE for frame in pan(step)
     ]
-    past = np.minimum(np.arange(COUNT), REACH)
-    np.testing.assert_allclose(left, np.sqrt(1 + past * WEIGHT**2) / (1 + past * WEIGHT), rtol=0.06)
+    np.testing.assert_allclose(left, share_left(NOISE, np.minimum(np.arange(COUNT), REACH)), rtol=0.06)
 
 
+@pytest.mark.usefixtures("_contrast_is_let_go")
 def test_flicker_falls_faster() -> None:
     """In the difference of two neighbours pictures weigh 1, w - 1, 0, .., 0, -w over the sum of weights."""
-    steadier, rng = Steadier(), np.random.default_rng(2)
+    steadier, rng, w = Steadier(), np.random.default_rng(2), weight(NOISE)
     shown = [steadier(frame, [noisy(frame, rng)])[0].astype(np.float64) for frame in pan(0)]
-    expected = np.sqrt(1 + (1 - WEIGHT) ** 2 + WEIGHT**2) / (1 + REACH * WEIGHT)
+    expected = np.sqrt(1 + (1 - w) ** 2 + w**2) / (1 + REACH * w)
     assert np.std(shown[-1] - shown[-2]) / NOISE == pytest.approx(expected, rel=0.06)
     assert expected < 0.25 * np.sqrt(2)  # a quarter of what two pictures differ by
+
+
+def test_strokes_keep_their_contrast_where_they_do_not_follow_the_picture() -> None:
+    """Strong strokes at other places each time: averaged they would lose half of their contrast."""
+    strokes, steadier, rng = 20.0, Steadier(), np.random.default_rng(8)
+    grey, frame = np.full((96, 128, 3), 128, np.uint8), texture(96, 128)
+    left = share_left(strokes, REACH)
+    gain = np.sqrt((3 * strokes**2 + CONTRAST_FLOOR) / (3 * (left * strokes) ** 2 + CONTRAST_FLOOR))
+    shown = [steadier(frame, [noisy(grey, rng, strokes)])[0].astype(np.float64) for _ in range(COUNT)]
+    assert left < 0.55
+    assert np.std(shown[-1]) / strokes == pytest.approx(left * gain, rel=0.06)
+    assert np.std(shown[-1] - shown[-2]) < 0.8 * np.sqrt(2) * strokes
+
+
+def test_contrast_is_never_taken() -> None:
+    """The average keeps what it has, also where the painting has less; a painting by itself is left alone."""
+    painting = texture(48, 64)
+    np.testing.assert_array_equal(with_contrast_of(painting, painting.astype(np.float32)), painting)
+    flat = np.full_like(painting, 128)
+    np.testing.assert_array_equal(with_contrast_of(flat, painting.astype(np.float32)), painting)
 
 
 def test_what_does_not_change_stays_as_it_is() -> None:
@@ -137,13 +180,14 @@ def test_any_size(height: int, width: int) -> None:
         np.testing.assert_array_equal(steadier(frame, [frame])[0], frame)
 
 
+@pytest.mark.usefixtures("_contrast_is_let_go")
 def test_frames_larger_than_what_is_looked_at() -> None:
     """A pan over twice the size: motion is seen at half of it, noise falls as in a small one."""
     steadier, rng = Steadier(), np.random.default_rng(7)
     for frame in pan(4, 2 * LOOKED_AT, 2 * LOOKED_AT):
         (shown,) = steadier(frame, [noisy(frame, rng)])
-    expected = np.sqrt(1 + REACH * WEIGHT**2) / (1 + REACH * WEIGHT)
-    assert np.std(inner(shown) - inner(frame)) / NOISE == pytest.approx(expected, rel=0.06)
+    left = np.std(inner(shown) - inner(frame)) / NOISE
+    assert left == pytest.approx(share_left(NOISE, REACH), rel=0.06)
 
 
 def test_flow_grows_with_the_picture() -> None:

@@ -5,6 +5,11 @@ scene does not. So earlier painted frames are moved to where their parts are now
 painting both look as they did. Paintings are averaged, never averages: nothing is smeared on from frame to
 frame, and a frame depends on ``REACH`` frames before it and on no others.
 
+Strokes that do not follow the picture lose contrast in an average. They are given it back: deviations from the
+local mean are enlarged until their variance is that of the painting, as in variance-preserving blending of
+textures (Heitz and Neyret 2018, doi:10.1145/3233304, section 2.2), with the variance that is there in place of what
+independent textures would have.
+
 Averaging along the motion is how video is denoised (Dubois and Sabri 1984, doi:10.1109/TCOM.1984.1096143);
 carrying paint along optical flow, and leaving out what was covered, is from Ruder et al. 2016
 (arXiv 1604.08610).
@@ -24,13 +29,17 @@ from mst_deploy.video.motion import Flow, estimate_flow, targets
 
 REACH = 4  # earlier frames that count
 SOURCE_SCALE = 0.05  # RGB distance, colours in 0..1, at which a part of the source counts exp(-1)
-PAINT_SCALE = 0.1  # the same for the painting, which may change a little
+PAINT_SCALE = 0.2  # the same for the painting, which may change more
 WINDOW = 5  # pixels over which squared distances are averaged, at the size that is looked at
 LOOKED_AT = 360  # short side at which motion is estimated and pictures are compared
+CONTRAST_WINDOW = 9  # pixels of the painting over which its contrast is kept
+CONTRAST_FLOOR = 50.0  # levels squared, three channels together: less is canvas and noise, not strokes
 SMALLEST = 16  # short side below which DIS has nothing to go by (it refuses less than 12 pixels)
 
 Map = NDArray[np.float32]
 """(h, w)."""
+Pixels = NDArray[np.float32]
+"""(H, W, 3)."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +120,27 @@ def averages(present: Seen, past: Sequence[Seen]) -> tuple[Image, ...]:
             alike = cv2.resize(alike, now.shape[1::-1], interpolation=cv2.INTER_LINEAR)
             total += alike[..., None] * here
             weight += alike
-    return tuple((total / weight[..., None] + 0.5).astype(np.uint8)
-                 for total, weight in zip(sums, weights, strict=True))  # fmt: skip
+    return tuple(
+        with_contrast_of(picture, total / weight[..., None])
+        for picture, total, weight in zip(present.pictures, sums, weights, strict=True)
+    )
+
+
+def with_contrast_of(painted: Image, averaged: Pixels) -> Image:
+    """The average of a painting and others, (H, W, 3) in 0..255, with the local contrast of the painting."""
+    mean, contrast = local(averaged)
+    _, wanted = local(painted.astype(np.float32))
+    gain = np.sqrt((wanted + CONTRAST_FLOOR) / (contrast + CONTRAST_FLOOR)).clip(1.0, np.sqrt(REACH + 1))
+    restored = mean + gain[..., None] * (averaged - mean)
+    return np.clip(restored + 0.5, 0, 255).astype(np.uint8)
+
+
+def local(pixels: Pixels) -> tuple[Pixels, Map]:
+    """Means (H, W, 3) over a window around each pixel, and the variance of the three channels together (H, W)."""
+    window = (CONTRAST_WINDOW, CONTRAST_WINDOW)
+    mean = np.asarray(cv2.blur(pixels, window), np.float32)
+    squares = cv2.transform(np.square(pixels - mean), np.ones((1, 3)))
+    return mean, np.asarray(cv2.blur(squares, window), np.float32)
 
 
 def moved(picture: Image, flow: Flow) -> Image:
