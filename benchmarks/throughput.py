@@ -96,6 +96,7 @@ def measure(
         "size": f"{size[0]}x{size[1]}",
         "frames": result.frames,
         "batch": options.batch,
+        "steady": options.steady,
         "generator_fps": round(alone, 3),
         "pipeline_fps": round(result.fps, 3),
         "of_generator": round(result.fps / alone, 4),
@@ -111,13 +112,15 @@ def main(
     frames: Annotated[int, typer.Option(help="Frames of the clip.", min=2)] = 250,
     batch: Annotated[int, typer.Option(help="Frames in one call of the model.", min=1)] = 1,
     codec: Annotated[str, typer.Option(help="Codec of the result.")] = "h264",
+    steady: Annotated[bool, typer.Option("--steady", help="As mst video --steady.")] = False,
     model: ModelOption = None,
     backend: BackendOption = "onnxrt",
     device: DeviceOption = "auto",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the JSON here too.")] = None,
 ) -> None:
     """Measure generator, conversions and the whole path at several sizes."""
-    options, started = JobOptions(encode=EncodeOptions(codec), batch=batch), birth_certificate()
+    options = JobOptions(encode=EncodeOptions(codec), batch=batch, steady=steady)
+    started = birth_certificate()
     with (
         others_load() as load,
         open_generator(find_bundle(model), backend, device) as generator,

@@ -47,7 +47,7 @@ def inner(picture: Any) -> Any:
 
 
 def weight(noise: float) -> float:
-    """Of an earlier picture: with noise of variance v in three channels, the squared distance of two is 6 v."""
+    """Of an earlier picture: with noise of variance v in each channel, two are 6 v apart, squared."""
     return float(np.exp(-6 * noise**2 / 255**2 / PAINT_SCALE**2))
 
 

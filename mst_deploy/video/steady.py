@@ -5,10 +5,9 @@ scene does not. So earlier painted frames are moved to where their parts are now
 painting both look as they did. Paintings are averaged, never averages: nothing is smeared on from frame to
 frame, and a frame depends on ``REACH`` frames before it and on no others.
 
-Strokes that do not follow the picture lose contrast in an average. They are given it back: deviations from the
-local mean are enlarged until their variance is that of the painting, as in variance-preserving blending of
-textures (Heitz and Neyret 2018, doi:10.1145/3233304, section 2.2), with the variance that is there in place of what
-independent textures would have.
+Strokes that do not follow the picture lose contrast in an average. They are given it back: deviations from
+the local mean are enlarged until their variance is that of the painting. Textures are blended like that
+(Heitz and Neyret 2018, doi:10.1145/3233304); here the variance of the average is measured, not known.
 
 Averaging along the motion is how video is denoised (Dubois and Sabri 1984, doi:10.1109/TCOM.1984.1096143);
 carrying paint along optical flow, and leaving out what was covered, is from Ruder et al. 2016
@@ -132,11 +131,11 @@ def with_contrast_of(painted: Image, averaged: Pixels) -> Image:
     _, wanted = local(painted.astype(np.float32))
     gain = np.sqrt((wanted + CONTRAST_FLOOR) / (contrast + CONTRAST_FLOOR)).clip(1.0, np.sqrt(REACH + 1))
     restored = mean + gain[..., None] * (averaged - mean)
-    return np.clip(restored + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(restored + 0.5, 0, 255), np.uint8)
 
 
 def local(pixels: Pixels) -> tuple[Pixels, Map]:
-    """Means (H, W, 3) over a window around each pixel, and the variance of the three channels together (H, W)."""
+    """Means (H, W, 3) over a window, and the variance there of the three channels together (H, W)."""
     window = (CONTRAST_WINDOW, CONTRAST_WINDOW)
     mean = np.asarray(cv2.blur(pixels, window), np.float32)
     squares = cv2.transform(np.square(pixels - mean), np.ones((1, 3)))

@@ -43,12 +43,15 @@ def test_clips_are_what_they_should_be(tmp_path: Path) -> None:
     assert len(long.audio) > 0
 
 
-def test_throughput_writes_json_with_shares() -> None:
+@pytest.mark.parametrize("steady", [False, True])
+def test_throughput_writes_json_with_shares(steady: bool) -> None:
     command = ["-m", "mst_deploy.benchmarks.throughput", "--size", "32x16", "--frames", "4"]
+    command += ["--steady"] * steady
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
     (row,) = json.loads(done.stdout)["throughput"]
     assert (row["size"], row["frames"]) == ("32x16", 4)
-    assert set(row["shares"]) == {"decode", "prepare", "paint", "compose", "encode", "join"}
+    stages = {"decode", "prepare", "paint", "compose", "encode", "join"} | ({"steady"} if steady else set())
+    assert (set(row["shares"]), row["steady"]) == (stages, steady)
     assert row["limit"] in row["shares"]
     assert set(row["conversion_ms"]) == {"yuv_to_rgb", "rgb_to_yuv"}
 
