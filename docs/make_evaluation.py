@@ -22,7 +22,7 @@ import matplotlib as mpl
 import numpy as np
 import typer
 
-from mst_deploy.benchmarks.quality.frontier import Point, compare, cost_at
+from mst_deploy.benchmarks.quality.frontier import Point, compare, compare_turned_down, cost_at
 from mst_deploy.benchmarks.quality.sets import PAIRS, ROLES, read_pairs
 from mst_deploy.images import Image, load_image, resize, save_image
 
@@ -111,6 +111,9 @@ def frontier(
     for name, _ in map(named, ours):
         for other, _ in map(named, others):
             table[f"{name} against {other}"] = asdict(compare(curves[name], [c[-1] for c in curves[other]]))
+            if len(means[other]) > 1:  # others can be turned down as well
+                swept = ([curve[1:] for curve in curves[system]] for system in (name, other))
+                table[f"{name} against {other}, both turned down"] = asdict(compare_turned_down(*swept))
     axes.set(xlabel="content distance, relu4_1 (less is better)", yscale="log",
              ylabel="style distance, relu1_1 .. relu4_1 (less is better)")  # fmt: skip
     axes.grid(alpha=0.3, which="both")

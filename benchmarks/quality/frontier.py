@@ -52,11 +52,11 @@ def cost_at(curve: Sequence[Point], style: float) -> float | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One system's curves against another's points, pair by pair."""
+    """One system's curves against another's points or curves, pair by pair."""
 
     pairs: int
     won: int
-    """Pairs in which the curve has less style distance at no more content distance."""
+    """Pairs in which ours has less style distance at no more content distance."""
     ours: float
     """Mean style distance there."""
     theirs: float
@@ -67,3 +67,21 @@ def compare(curves: Sequence[Sequence[Point]], points: Sequence[Point]) -> Compa
     ours = np.array([style_at(curve, point.cost) for curve, point in zip(curves, points, strict=True)])
     theirs = np.array([point.style for point in points])
     return Comparison(len(points), int((ours < theirs).sum()), float(ours.mean()), float(theirs.mean()))
+
+
+def compare_turned_down(ours: Sequence[Sequence[Point]], theirs: Sequence[Sequence[Point]]) -> Comparison:
+    """Both turned down to the content distance of the one that loses less of it at its full style.
+
+    One curve of each for every pair, from the weakest to the full strength, without the source itself. Pairs
+    in which that distance is below the weakest strength of either are left out: nothing was measured there.
+    """
+    found = []
+    for our, their in zip(ours, theirs, strict=True):
+        cost = min(our[-1].cost, their[-1].cost)
+        if cost >= max(our[0].cost, their[0].cost):
+            found.append((style_at(our, cost), style_at(their, cost)))
+    if not found:
+        return Comparison(0, 0, float("nan"), float("nan"))
+    styles = np.array(found)
+    won = int((styles[:, 0] < styles[:, 1]).sum())
+    return Comparison(len(found), won, *map(float, styles.mean(axis=0)))

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from mst_deploy.benchmarks.quality.frontier import Comparison, Point, compare, cost_at, style_at
+from mst_deploy.benchmarks.quality.frontier import (
+    Comparison,
+    Point,
+    compare,
+    compare_turned_down,
+    cost_at,
+    style_at,
+)
 
 CURVE = [Point(0.0, 4.0), Point(0.2, 2.0), Point(0.6, 1.0)]
 
@@ -35,3 +42,20 @@ def test_a_cost_below_the_source_itself_is_refused() -> None:
 def test_pairs_are_counted_where_the_curve_is_strictly_lower() -> None:
     points = [Point(0.4, 1.6), Point(0.4, 1.5), Point(0.4, 1.4)]
     assert compare([CURVE] * 3, points) == Comparison(3, 1, pytest.approx(1.5), pytest.approx(1.5))  # type: ignore[arg-type]
+
+
+def test_both_are_turned_down_to_what_the_tamer_one_loses() -> None:
+    """Theirs goes on to 0.9; at 0.6, where ours ends, it has 1.2, between 1.4 and 0.8."""
+    theirs = [Point(0.3, 2.0), Point(0.5, 1.4), Point(0.8, 0.8), Point(0.9, 0.75)]
+    found = compare_turned_down([CURVE], [theirs])
+    assert found == Comparison(1, 1, pytest.approx(1.0), pytest.approx(1.2))  # type: ignore[arg-type]
+    other_way = compare_turned_down([theirs], [CURVE])
+    assert (other_way.won, other_way.ours, other_way.theirs) == (0, found.theirs, found.ours)
+
+
+def test_where_nothing_was_measured_nothing_is_compared() -> None:
+    """Theirs begins where ours has ended; so does the comparison of points, but not of curves."""
+    beyond = [Point(0.7, 0.9), Point(0.9, 0.5)]
+    found = compare_turned_down([CURVE, CURVE], [beyond, CURVE])
+    assert found == Comparison(1, 0, 1.0, 1.0)
+    assert compare_turned_down([CURVE], [beyond]).pairs == 0
