@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from av.stream import Disposition
 
+from tests.pictures import picture
+
 NTSC = Fraction(30000, 1001)
 
 
@@ -44,16 +46,6 @@ class Clip:
     """Leave negative times as they are: mp4 hides those frames with an edit list, ts shows them."""
     timecode: str = ""
     """Of the first frame; with a ``;`` it counts as drop-frame does."""
-
-
-def picture(width: int, height: int, index: int) -> Any:
-    """A moving gradient with a square: (H, W, 3) uint8."""
-    y, x = np.mgrid[0:height, 0:width]
-    image = np.stack([(x * 3 + index * 5) % 256, (y * 5) % 256, (x + y + index) % 256], axis=-1)
-    side = max(2, min(width, height) // 4)
-    left = index % max(1, width - side)
-    image[2 : 2 + side, left : left + side] = (230, 30, 60)
-    return image.astype(np.uint8)
 
 
 def write_clip(path: Path, clip: Clip) -> Path:

@@ -15,7 +15,6 @@ from mst_deploy.backends.fake import FakeGenerator
 from mst_deploy.backends.onnxrt import gpu_present
 from mst_deploy.manifest import Bundle, open_bundle
 from mst_deploy.shipped import find_bundle
-from tests.clips import Clip, write_clip
 
 ROOT = Path(__file__).parent.parent
 
@@ -81,4 +80,6 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_clip(clip_folder: Path) -> Path:
     """64x48, 12 frames at 29.97 fps, with sound."""
+    from tests.clips import Clip, write_clip  # here, so that tests of engines run where PyAV is not installed
+
     return write_clip(clip_folder / "small.mp4", Clip(frames=12))

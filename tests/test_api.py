@@ -16,7 +16,8 @@ import mst_deploy as mst
 from mst_deploy.errors import InputError, InvalidArgument, OutputError
 from mst_deploy.images import mix
 from mst_deploy.video.steady import Steadier
-from tests.clips import Clip, picture, probe, write_clip
+from tests.clips import Clip, probe, write_clip
+from tests.pictures import picture
 
 
 def test_five_lines(small_clip: Path, tmp_path: Path) -> None:

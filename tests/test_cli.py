@@ -24,8 +24,9 @@ from mst_deploy.manifest import Bundle
 from mst_deploy.options import MODEL_HELP
 from mst_deploy.shipped import MODELS
 from mst_deploy.video.reader import VideoReader
-from tests.clips import Clip, picture, probe, write_clip
+from tests.clips import Clip, probe, write_clip
 from tests.conftest import ROOT
+from tests.pictures import picture
 
 COMMANDS = [[], ["image"], ["video"], ["style"], ["style", "make"], ["style", "list"], ["doctor"],
             ["export"], ["train"], ["train", "joint"], ["bench"], ["bench", "latency"], ["bench", "video"],

@@ -18,7 +18,7 @@ from mst_deploy.images import (
     resize_short_side,
     save_image,
 )
-from tests.clips import picture
+from tests.pictures import picture
 
 
 def test_png_round_trip_is_exact_and_rgb(tmp_path: Path) -> None:

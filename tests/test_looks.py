@@ -20,7 +20,8 @@ from mst_deploy.looks.timeline import StrengthKey, StyleKey, Timeline
 from mst_deploy.manifest import Bundle
 from mst_deploy.pipeline import Planner, batches, stylize_frames, stylize_picture
 from mst_deploy.video.reader import Frame
-from tests.clips import Clip, picture, write_clip
+from tests.clips import Clip, write_clip
+from tests.pictures import picture
 
 LUMA = np.array([0.299, 0.587, 0.114])  # BT.601
 

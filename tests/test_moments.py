@@ -14,7 +14,8 @@ from mst_deploy.shipped import shipped_photographs
 from mst_deploy.video.info import ReadOptions
 from mst_deploy.video.reader import VideoReader
 from mst_deploy.video.spans import Span
-from tests.clips import NTSC, Clip, picture, write_clip
+from tests.clips import NTSC, Clip, write_clip
+from tests.pictures import picture
 
 
 def test_moments_are_spread_over_the_clip(tmp_path: Path) -> None:

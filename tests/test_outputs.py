@@ -24,7 +24,8 @@ from mst_deploy.video.codecs import parse_bitrate
 from mst_deploy.video.reader import ReadOptions, VideoReader
 from mst_deploy.video.spans import Span, parse_time
 from mst_deploy.video.writer import EncodeOptions, VideoWriter, open_writer
-from tests.clips import NTSC, Clip, picture, probe, write_clip, write_film
+from tests.clips import NTSC, Clip, probe, write_clip, write_film
+from tests.pictures import picture
 
 
 def copy(source: Path, output: Path, options: EncodeOptions | None = None, **reading: Any) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ import torch
 
 from mst_deploy.vgg import Vgg19
 from mst_deploy.weights import load_checkpoint
-from tests.clips import Clip, picture, probe, write_clip
+from tests.clips import Clip, probe, write_clip
 from tests.conftest import ROOT
+from tests.pictures import picture
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)

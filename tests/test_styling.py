@@ -26,8 +26,8 @@ from mst_deploy.shipped import MODELS, bundle_path, load_shipped_styles, shipped
 from mst_deploy.styling import as_style, encode_film, find_style, make_style
 from mst_deploy.tuning import FOR_ALL
 from mst_deploy.vgg import load_vgg
-from tests.clips import picture
 from tests.conftest import ROOT
+from tests.pictures import picture
 from tests.test_vgg import REAL, SCALES
 
 PAINTINGS = ROOT / "examples" / "paintings"

@@ -19,8 +19,9 @@ from mst_deploy.images import save_image
 from mst_deploy.moments import FRAMES, SIZE
 from mst_deploy.tuning import FOR_ALL, Tuning
 from mst_deploy.video.reader import VideoReader
-from tests.clips import Clip, picture, write_clip
+from tests.clips import Clip, write_clip
 from tests.conftest import ROOT
+from tests.pictures import picture
 from tests.test_cli import mst
 
 PAINTING = ROOT / "examples" / "paintings" / "great-wave.jpg"

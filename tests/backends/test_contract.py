@@ -15,7 +15,7 @@ from mst_deploy.checking import psnr
 from mst_deploy.errors import BackendError, InvalidArgument
 from mst_deploy.manifest import Bundle
 from mst_deploy.shipped import load_shipped_styles
-from tests.clips import picture
+from tests.pictures import picture
 
 BACKENDS = [("onnxrt", "cpu"), ("pytorch", "cpu"), ("fake", "cpu"),
             ("openvino", "cpu"), ("openvino:bf16", "cpu"),

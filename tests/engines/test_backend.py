@@ -12,9 +12,9 @@ from mst_deploy.backends.trt import TrtGenerator, machine
 from mst_deploy.engine_cache import Identity, ShapeRange, store
 from mst_deploy.errors import BackendError, BundleError, InvalidArgument
 from mst_deploy.manifest import GENERATOR, Bundle
-from tests.clips import picture
 from tests.engines.fake_cuda import FakeCuda
 from tests.engines.fake_tensorrt import Scenario, fake_tensorrt
+from tests.pictures import picture
 
 MAJORS = (8, 10, 11)
 WIDTH, HEIGHT = 64, 48

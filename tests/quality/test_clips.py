@@ -15,7 +15,8 @@ from mst_deploy.errors import InvalidArgument
 from mst_deploy.images import save_image
 from mst_deploy.perceptual import Distances
 from mst_deploy.vgg import load_vgg
-from tests.clips import Clip, picture, write_clip
+from tests.clips import Clip, write_clip
+from tests.pictures import picture
 from tests.quality.test_measure import random_vgg
 
 __all__ = ["random_vgg"]

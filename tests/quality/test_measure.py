@@ -30,8 +30,8 @@ from mst_deploy.manifest import Bundle
 from mst_deploy.perceptual import Distances
 from mst_deploy.vgg import Vgg19, load_vgg
 from mst_deploy.video.reader import VideoReader
-from tests.clips import picture
 from tests.conftest import ROOT
+from tests.pictures import picture
 from tests.test_vgg import REAL
 from tests.training.test_real_weights import INCEPTION
 

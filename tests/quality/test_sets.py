@@ -11,7 +11,7 @@ import pytest
 from mst_deploy.benchmarks.quality.sets import Pair, check, pair_in_order, read_pairs, write_pairs
 from mst_deploy.errors import InputError
 from mst_deploy.images import save_image
-from tests.clips import picture
+from tests.pictures import picture
 
 ROLES = ("content", "style", "stylized")
 

@@ -18,7 +18,7 @@ from mst_deploy.errors import InputError
 from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_hash_list
 from mst_deploy.training.data import group_weights, random_crop, shift_colours
 from mst_deploy.training.samples import Batch, Samples, Share, batches, collate
-from tests.clips import picture
+from tests.pictures import picture
 from tests.training.toys import CONFIG, contents, pixels_of, stored, styles
 
 

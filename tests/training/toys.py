@@ -20,7 +20,7 @@ from mst_deploy.training.loop import Trainer
 from mst_deploy.training.samples import Batch, Samples, Share, batches, collate
 from mst_deploy.vgg import Vgg19
 from mst_deploy.weights import new_networks
-from tests.clips import picture
+from tests.pictures import picture
 
 CONFIG = TrainConfig(
     network=NetworkConfig(widths=(4, 6, 8), residual_blocks=1, embedding_size=6),
