@@ -66,6 +66,9 @@ class TrainConfig:
     content_weight: float = 1.0
     style_layers: tuple[str, ...] | None = None
     """Layers of VGG-19 whose Gram matrices are compared; None for all that the weights hold exactly."""
+    film_layers: tuple[str, ...] | None = None
+    """Beginnings of the names of the layers that the style reaches (``stem``, ``down``, ``blocks``, ``up``);
+    None for all. The others have a scale and a shift that are learnt and alike for every style."""
     style_own_size: bool = True
     """Style distances are relative to each style's own Gram matrices; else to the mean size in the batch."""
     tv_weight: float = 0.5
@@ -141,8 +144,9 @@ class TrainConfig:
             values["network"] = NetworkConfig.from_dict(values["network"])
         if "stages" in values:
             values["stages"] = tuple(Stage(**stage) for stage in values["stages"])
-        if values.get("style_layers") is not None:
-            values["style_layers"] = tuple(values["style_layers"])
+        for name in ("style_layers", "film_layers"):
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
         return cls(**values)
 
 

@@ -44,7 +44,7 @@ from mst_deploy.training.samples import (
     first_readable,
     style_crop,
 )
-from mst_deploy.training.stylizer import Between, StyleTargets, Stylizer, stack, to_tensor
+from mst_deploy.training.stylizer import Between, StyleTargets, Stylizer, confine_film, stack, to_tensor
 from mst_deploy.vgg import Vgg19
 from mst_deploy.weights import Networks
 
@@ -80,6 +80,8 @@ class Trainer:
         self.contents, self.styles, self.device = contents, styles, fabric.device
         check(config, networks, vgg, styles, fabric)
         self.style_layers = config.style_layers or vgg.style_layers
+        if config.film_layers is not None:
+            confine_film(networks, config.film_layers)
         networks.generator.requires_grad_(not freeze_generator).train()
         if networks.encoder is not None:
             networks.encoder.trunk.requires_grad_(config.train_trunk)
@@ -295,6 +297,8 @@ class Trainer:
             imitate(encoder, seen, torch.cat(films))
         if teacher is not None and steps:
             foretell(encoder, seen, grams, steps, torch.cat(films))
+        if teacher is not None and self.config.film_layers is not None:
+            confine_film(self.networks, self.config.film_layers)  # the teacher's rows are not
         self.average = {name: value.detach().clone() for name, value in self.trained.items()}
 
     # --- state --------------------------------------------------------------------------------

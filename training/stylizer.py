@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mst_deploy.errors import InvalidArgument
 from mst_deploy.images import Image
 from mst_deploy.injections import INJECTIONS
 from mst_deploy.injections.patch import FEATURES
@@ -73,6 +74,28 @@ class Stylizer(nn.Module):
         pooled = style if style.dim() == 2 else self.encoder.pooled(style)
         with torch.autocast(pooled.device.type, enabled=False):  # the embedding is float32 when deployed
             return self.encoder.condition_of(self.encoder.embed(pooled.float()))
+
+
+def confine_film(networks: Networks, layers: Sequence[str]) -> None:
+    """Let the style reach only layers whose names begin with one of ``layers``.
+
+    The film rows of the others no longer depend on the embedding: their weights are nothing, and get no
+    gradient. Their biases go on learning. Raises InvalidArgument for a beginning that no name has.
+    """
+    names = [name for name, _ in networks.config.film_layout.layers]
+    for layer in layers:
+        if not any(name.startswith(layer) for name in names):
+            raise InvalidArgument(f"no layer begins with {layer!r}; there are {', '.join(names)}")
+    kept = torch.cat(
+        [
+            torch.full((2 * channels, 1), float(name.startswith(tuple(layers))))
+            for name, channels in networks.config.film_layout.layers
+        ]
+    )
+    weight = networks.film_encoder.film.weight
+    with torch.no_grad():
+        weight.mul_(kept.to(weight.device))
+    weight.register_hook(lambda gradient: gradient * kept.to(gradient.device))  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)

@@ -245,6 +245,28 @@ def test_style_layers_can_be_chosen() -> None:
         make_trainer(replace(CONFIG, style_layers=("relu1_1", "relu5_1")))
 
 
+def test_the_style_reaches_only_the_layers_that_were_named() -> None:
+    """In a run of some steps: the rows of other layers learn, and are those of no style in particular."""
+    config = replace(CONFIG, film_layers=("blocks", "up2"), steps=6, learning_rate=0.01)
+    trainer = make_trainer(config)
+    encoder = trainer.networks.film_encoder
+    trainer.initialise_encoder()
+    advance(trainer, 4)
+    with torch.no_grad():
+        rows = encoder.film_of(torch.randn(5, config.network.embedding_size))
+        before = torch.from_numpy(config.network.film_layout.identity())
+    for (name, _), pair in zip(
+        config.network.film_layout.layers, trainer.networks.generator.split_film(rows), strict=True
+    ):
+        follows = name.startswith(("blocks", "up2"))
+        assert all((part.std(dim=0) > 0).all() == follows for part in pair), name
+    assert not torch.equal(encoder.film.bias, before)
+    with pytest.raises(InvalidArgument, match=r"no layer begins with 'block5'; there are stem\.norm, down1"):
+        make_trainer(replace(CONFIG, film_layers=("stem", "block5")))
+    again = TrainConfig.from_dict(config.to_dict())
+    assert again.film_layers == ("blocks", "up2")
+
+
 def test_full_strength_is_not_looked_up_between_rows() -> None:
     trainer = make_trainer(CONFIG)
     assert (batch_of(trainer).strengths == 1).all()
