@@ -30,7 +30,7 @@ REACH = 4  # earlier frames that count
 SOURCE_SCALE = 0.05  # RGB distance, colours in 0..1, at which a part of the source counts exp(-1)
 PAINT_SCALE = 0.2  # the same for the painting, which may change more
 WINDOW = 5  # pixels over which squared distances are averaged, at the size that is looked at
-LOOKED_AT = 360  # short side at which motion is estimated and pictures are compared
+LOOKED_AT = 288  # short side at which motion is estimated and pictures are compared
 CONTRAST_WINDOW = 9  # pixels of the painting over which its contrast is kept
 CONTRAST_FLOOR = 50.0  # levels squared, three channels together: less is canvas and noise, not strokes
 SMALLEST = 16  # short side below which DIS has nothing to go by (it refuses less than 12 pixels)
@@ -128,18 +128,19 @@ def averages(present: Seen, past: Sequence[Seen]) -> tuple[Image, ...]:
 def with_contrast_of(painted: Image, averaged: Pixels) -> Image:
     """The average of a painting and others, (H, W, 3) in 0..255, with the local contrast of the painting."""
     mean, contrast = local(averaged)
-    _, wanted = local(painted.astype(np.float32))
-    gain = np.sqrt((wanted + CONTRAST_FLOOR) / (contrast + CONTRAST_FLOOR)).clip(1.0, np.sqrt(REACH + 1))
-    restored = mean + gain[..., None] * (averaged - mean)
-    return np.asarray(np.clip(restored + 0.5, 0, 255), np.uint8)
+    _, wanted = local(painted)
+    gain = np.sqrt((wanted + CONTRAST_FLOOR) / (contrast + CONTRAST_FLOOR)).clip(1.0, (REACH + 1) ** 0.5)
+    deviation = cv2.multiply(averaged - mean, cv2.merge([gain, gain, gain]))
+    return np.asarray(cv2.add(mean, deviation, dtype=cv2.CV_8U), np.uint8)  # rounded, and kept in 0..255
 
 
-def local(pixels: Pixels) -> tuple[Pixels, Map]:
+def local(pixels: Image | Pixels) -> tuple[Pixels, Map]:
     """Means (H, W, 3) over a window, and the variance there of the three channels together (H, W)."""
     window = (CONTRAST_WINDOW, CONTRAST_WINDOW)
-    mean = np.asarray(cv2.blur(pixels, window), np.float32)
-    squares = cv2.transform(np.square(pixels - mean), np.ones((1, 3)))
-    return mean, np.asarray(cv2.blur(squares, window), np.float32)
+    mean = cv2.boxFilter(pixels, cv2.CV_32F, window)
+    squares = cv2.sqrBoxFilter(pixels, cv2.CV_32F, window)
+    variance = cv2.transform(squares - cv2.multiply(mean, mean), np.ones((1, 3)))
+    return np.asarray(mean, np.float32), np.maximum(np.asarray(variance, np.float32), 0.0)
 
 
 def moved(picture: Image, flow: Flow) -> Image:
@@ -153,8 +154,9 @@ def enlarged(flow: Flow, picture: Image) -> Flow:
     (height, width), (high, wide) = picture.shape[:2], flow.shape[:2]
     if (height, width) == (high, wide):
         return flow
-    larger = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(larger * np.array([width / wide, height / high], np.float32), np.float32)
+    larger = np.asarray(cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    larger *= np.array([width / wide, height / high], np.float32)
+    return larger
 
 
 def squared_distance(one: Image, other: Image, like: Image) -> Map:
