@@ -76,10 +76,10 @@ class Steadier:
 
         Where the number or the size of the pictures changes, the past is forgotten.
         """
-        present = Seen(looked_at(source), tuple(pictures))
         if not pictures:
             self.past = ()
             return ()
+        present = Seen(looked_at(source), tuple(pictures))
         if self.past and self.past[0].shapes != present.shapes:
             self.past = ()
         if self.past:
