@@ -80,6 +80,6 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_clip(clip_folder: Path) -> Path:
     """64x48, 12 frames at 29.97 fps, with sound."""
-    from tests.clips import Clip, write_clip  # here, so that tests of engines run where PyAV is not installed
+    from tests.clips import Clip, write_clip  # here, so that tests without video do without PyAV
 
     return write_clip(clip_folder / "small.mp4", Clip(frames=12))

@@ -64,9 +64,7 @@ class Comparison:
 
 def compare(curves: Sequence[Sequence[Point]], points: Sequence[Point]) -> Comparison:
     """At the content distance of each point. One curve for every point, in the same order."""
-    ours = np.array([style_at(curve, point.cost) for curve, point in zip(curves, points, strict=True)])
-    theirs = np.array([point.style for point in points])
-    return Comparison(len(points), int((ours < theirs).sum()), float(ours.mean()), float(theirs.mean()))
+    return counted([(style_at(curve, p.cost), p.style) for curve, p in zip(curves, points, strict=True)])
 
 
 def compare_turned_down(ours: Sequence[Sequence[Point]], theirs: Sequence[Sequence[Point]]) -> Comparison:
@@ -80,8 +78,12 @@ def compare_turned_down(ours: Sequence[Sequence[Point]], theirs: Sequence[Sequen
         cost = min(our[-1].cost, their[-1].cost)
         if cost >= max(our[0].cost, their[0].cost):
             found.append((style_at(our, cost), style_at(their, cost)))
-    if not found:
+    return counted(found)
+
+
+def counted(styles: Sequence[tuple[float, float]]) -> Comparison:
+    """Pairs of style distances, ours and theirs, as a comparison; its means are NaN where there are none."""
+    if not styles:
         return Comparison(0, 0, float("nan"), float("nan"))
-    styles = np.array(found)
-    won = int((styles[:, 0] < styles[:, 1]).sum())
-    return Comparison(len(found), won, *map(float, styles.mean(axis=0)))
+    ours, theirs = np.array(styles).T
+    return Comparison(len(styles), int((ours < theirs).sum()), float(ours.mean()), float(theirs.mean()))

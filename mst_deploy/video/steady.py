@@ -83,7 +83,7 @@ class Steadier:
         if self.past and self.past[0].shapes != present.shapes:
             self.past = ()
         if self.past:
-            step = motion(present.source, self.past[0].source)
+            step = motion_between(present.source, self.past[0].source)
             self.past = tuple(seen.one_frame_later(step) for seen in self.past)
         steadied = averages(present, self.past)
         self.past = (present, *self.past)[:REACH]
@@ -95,7 +95,7 @@ def looked_at(source: Image) -> Image:
     return resize_short_side(source, LOOKED_AT) if min(source.shape[:2]) > LOOKED_AT else source
 
 
-def motion(now: Image, before: Image) -> Flow:
+def motion_between(now: Image, before: Image) -> Flow:
     """(h, w, 2) from a frame to the one before it; none in very small ones."""
     if min(now.shape[:2]) < SMALLEST:
         return np.zeros((*now.shape[:2], 2), np.float32)
