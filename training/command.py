@@ -1,9 +1,11 @@
-"""``mst train``: classify, joint, encoder."""
+"""``mst train``: classify, joint, encoder, retouch."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,19 @@ from mst_deploy.training.loop import Trainer
 from mst_deploy.training.narrowing import narrowed
 from mst_deploy.training.pretrained import load_trunk_into, loss_network
 from mst_deploy.training.reports import LossIsNoNumber
+from mst_deploy.training.retouch import Retoucher
 from mst_deploy.training.run_folder import gather_facts, open_run
 from mst_deploy.training.running import check_compiler, graceful_stop, make_fabric, reporting
 from mst_deploy.training.samples import default_workers
 from mst_deploy.weights import Networks, load_bundle, load_checkpoint, new_networks, save_checkpoint
 
 __all__ = ["classify", "train"]
+
+PHASES: dict[str, Callable[..., Trainer]] = {
+    "joint": Trainer,
+    "encoder": partial(Trainer, frozen="generator"),
+    "retouch": Retoucher,
+}
 
 
 @dataclass(frozen=True)
@@ -83,8 +92,9 @@ def train(**options: Any) -> None:
     losses = vgg.describe(config.style_layers)
     say(f"losses: {losses}; {len(contents)} photographs, {len(styles)} styles", quiet=quiet)
     workers = default_workers(fabric.device.type) if job.workers is None else job.workers
-    trainer = Trainer(config, networks, vgg, contents, styles, fabric, workers=workers,
-                      freeze_generator=job.phase == "encoder", compiled=job.compiled)  # fmt: skip
+    trainer = PHASES[job.phase](
+        config, networks, vgg, contents, styles, fabric, workers=workers, compiled=job.compiled
+    )
     facts = gather_facts(
         phase=job.phase, config=config.to_dict(), losses=losses, workers=workers,
         processes=fabric.world_size, device=str(fabric.device),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,11 +17,10 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.halos import halo_loss
 from mst_deploy.image_sets import StoredImage
 from mst_deploy.images import Image
 from mst_deploy.networks import StyleEncoder
-from mst_deploy.perceptual import gram, style_distance
+from mst_deploy.perceptual import gram
 from mst_deploy.training.config import Stage, TrainConfig
 from mst_deploy.training.data import random_crop
 from mst_deploy.training.encoder_start import (
@@ -32,7 +31,7 @@ from mst_deploy.training.encoder_start import (
     imitate,
     whiten,
 )
-from mst_deploy.training.losses import content_loss, pixel_loss, temporal_loss, total_variation
+from mst_deploy.training.objective import Found, Wanted, loss_terms
 from mst_deploy.training.reports import BadBatch, LossIsNoNumber, Report
 from mst_deploy.training.samples import (
     Batch,
@@ -72,19 +71,23 @@ class Trainer:
         fabric: Fabric,
         *,
         workers: int = 0,
-        freeze_generator: bool = False,
+        frozen: Literal["generator", "encoder"] | None = None,
         compiled: bool = False,
     ) -> None:
-        """``compiled``: TorchInductor fuses what is between the convolutions, once for each crop size."""
+        """``frozen``: the part that does not learn.
+
+        ``compiled``: TorchInductor fuses what is between the convolutions, once for each crop size.
+        """
         self.config, self.networks, self.fabric, self.workers = config, networks, fabric, workers
         self.contents, self.styles, self.device = contents, styles, fabric.device
         check(config, networks, vgg, styles, fabric)
         self.style_layers = config.style_layers or vgg.style_layers
         if config.film_layers is not None:
             confine_film(networks, config.film_layers)
-        networks.generator.requires_grad_(not freeze_generator).train()
+        networks.generator.requires_grad_(frozen != "generator").train()
         if networks.encoder is not None:
-            networks.encoder.trunk.requires_grad_(config.train_trunk)
+            networks.encoder.requires_grad_(frozen != "encoder")
+            networks.encoder.trunk.requires_grad_(config.train_trunk and frozen != "encoder")
         self.trained = {name: p for name, p in networks.state_parameters().items() if p.requires_grad}
         optimizer = torch.optim.Adam(
             parameter_groups(self.trained, config.encoder_rate), lr=config.learning_rate
@@ -111,42 +114,30 @@ class Trainer:
 
     def losses(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
         """The terms of one batch, unweighted means, and their weighted sum as ``total``."""
-        config = self.config
+        wanted = self.wanted(batch)
+        stylized, second = self.stylize(wanted.contents, batch, wanted.style)
+        with self.fabric.autocast():
+            taps = self.look(stylized)
+            found = {name: gram(taps[name]) for name in self.style_layers}
+        features = taps[self.vgg.content_layer]
+        return loss_terms(Found(stylized, features, found, second), wanted, batch.shifts, self.config, stage)
+
+    @torch.no_grad()
+    def wanted(self, batch: Batch) -> Wanted:
+        """The photographs' content in the artworks' style."""
         contents = to_tensor(batch.contents, self.device)
         own = torch.tensor([view is None for view in batch.views], device=self.device)
-        with torch.no_grad(), self.fabric.autocast():
+        with self.fabric.autocast():
             targets = self.targets.of(batch.views, batch.styles, self.device)
-            wanted = self.look(contents)
-            grams = {name: gram(wanted[name]) for name in self.style_layers}
+            taps = self.look(contents)
+            grams = {name: gram(taps[name]) for name in self.style_layers}
             given = [(row, target) for row, target in enumerate(targets) if target is not None]
             for name in grams if given else ():
                 matrices = torch.stack([target.grams[name].float() for _, target in given])
                 grams[name][[row for row, _ in given]] = matrices
-            style = self.targets.style_input(targets, contents, wanted, batch.strengths)
-        stylized, second = self.stylize(contents, batch, style)
-        with self.fabric.autocast():
-            taps = self.look(stylized)
-            content = self.vgg.content_layer
-            found = {name: gram(taps[name]) for name in self.style_layers}
-            distances = style_distance(found, grams, own_size=config.style_own_size)
-            terms = {
-                "content": content_loss(taps[content], wanted[content]).mean(),
-                "style": (distances * batch.strengths.to(self.device) ** config.strength_power).mean(),
-            }
-        terms["tv"] = total_variation(stylized).mean()
-        terms["halo"] = halo_loss(stylized, contents).mean()
-        terms["identity"] = (pixel_loss(stylized, contents) * own).mean()
-        terms["total"] = (
-            config.content_weight * terms["content"]
-            + stage.style_weight * terms["style"]
-            + config.tv_weight * terms["tv"]
-            + config.halo_weight * terms["halo"]
-            + config.identity_weight * terms["identity"]
-        )
-        if second is not None:
-            terms["temporal"] = temporal_loss(stylized, second, batch.shifts).mean()
-            terms["total"] = terms["total"] + config.temporal_weight * terms["temporal"]
-        return terms
+            style = self.targets.style_input(targets, contents, taps, batch.strengths)
+        shares = batch.strengths.to(self.device) ** self.config.strength_power
+        return Wanted(contents, style, taps[self.vgg.content_layer], grams, shares, contents, own)
 
     def stylize(self, contents: Tensor, batch: Batch, style: Any) -> tuple[Tensor, Tensor | None]:
         """Results float32 for the batch and, with the temporal term, for its second windows.

@@ -121,6 +121,8 @@ class StyleTargets:
 
     def __init__(self, stylizer: Stylizer, vgg: Vgg19, styles: int, views: int, *, train_trunk: bool) -> None:
         self.stylizer, self.vgg, self.train_trunk = stylizer, vgg, train_trunk
+        self.with_grams = True
+        """Whether targets have Gram matrices; off where only what the generator is given is asked for."""
         self.kept: dict[View, StyleTarget] = {}
         self.most = styles * views
         self.blocks: dict[str, Tensor] = {}
@@ -167,8 +169,9 @@ class StyleTargets:
     def make_all(self, crops: Tensor, device: torch.device) -> list[StyleTarget]:
         """(N, Z, Z, 3) uint8 -> the target of each, in one pass."""
         pictures = to_tensor(crops, device)
-        taps = self.vgg(pictures)
-        grams = {name: gram(taps[name]).half() for name in self.vgg.style_layers}
+        taps = self.vgg(pictures) if self.with_grams or self.stylizer.needs == "features" else {}
+        layers = self.vgg.style_layers if self.with_grams else ()
+        grams = {name: gram(taps[name]).half() for name in layers}
         each = [{name: matrices[row] for name, matrices in grams.items()} for row in range(len(crops))]
         if self.train_trunk:
             return [StyleTarget(g, picture=picture) for g, picture in zip(each, pictures, strict=True)]

@@ -31,7 +31,19 @@ from mst_deploy.vgg import find_vgg, load_vgg
 from mst_deploy.video.motion import ESTIMATORS
 
 LOG = "rows.jsonl"
-TABLE = ("style", "content", "ssim", "cfsd", "palette", "strokes", "lpips", "fid768", "fid", "artfid")
+TABLE = (
+    "style",
+    "content",
+    "ssim",
+    "cfsd",
+    "palette",
+    "strokes",
+    "fringes",
+    "lpips",
+    "fid768",
+    "fid",
+    "artfid",
+)
 
 
 @dataclass(frozen=True)

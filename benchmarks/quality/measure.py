@@ -26,7 +26,7 @@ from mst_deploy.benchmarks.quality.nets import (
 )
 from mst_deploy.benchmarks.quality.rows import Row, key_of, read_log, to_line
 from mst_deploy.benchmarks.quality.sets import Pair
-from mst_deploy.benchmarks.quality.statistics import Vector, palette, strokes
+from mst_deploy.benchmarks.quality.statistics import Vector, fringe_level, palette, strokes
 from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.images import Image, load_image
 from mst_deploy.inception import InceptionTrunk
@@ -57,6 +57,7 @@ METRICS = {
     "cfsd": Metric("CFSD", "lower", "self-similarity of relu3_1 against the photograph's (StyleID)"),
     "palette": Metric("palette", "lower", "distance of CIELAB means and spreads to the artwork's"),
     "strokes": Metric("strokes", "lower", "mean difference of log10 detail in four octaves to the artwork's"),
+    "fringes": Metric("fringes", "lower", "light and coloured lines along edges, grey levels of 255"),
     "lpips": Metric("LPIPS", "lower", "LPIPS (AlexNet) to the photograph"),
     "lpips_gray": Metric("LPIPS grey", "lower", "LPIPS (AlexNet) to the photograph, both without colour"),
 }
@@ -214,6 +215,7 @@ class Observer:
             "cfsd": lambda: cfsd(_known(photo.structure), relu3_1(self.nets.vgg, result)),
             "palette": lambda: float(np.linalg.norm(palette(picture) - art.statistics[0])),
             "strokes": lambda: float(np.abs(strokes(picture) - art.statistics[1])[:4].mean()),
+            "fringes": lambda: fringe_level(result, photo.image),
             "lpips": lambda: float(_known(self.nets.lpips)(photo.image, result)),
             "lpips_gray": lambda: float(_known(self.nets.lpips)(_grey(photo.image), _grey(result))),
         }

@@ -1,6 +1,6 @@
-"""Numbers for what goes wrong with many styles in one network: averaging, and the seams of patch matching.
+"""Numbers for what goes wrong: styles averaged in one network, lines along edges, seams of patch matching.
 
-Pictures are (H, W, 3) uint8 RGB.
+Pictures are (H, W, 3) uint8 RGB unless said otherwise.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from mst_deploy.halos import fringes
 from mst_deploy.images import Image
 
 Vector = NDArray[np.float64]
@@ -46,6 +48,16 @@ def strokes(image: Image) -> Vector:
     total = (xx + yy).sum()
     coherence = np.sqrt((xx - yy) ** 2 + 4 * xy**2).sum() / total if total > 0 else 0.0
     return np.array([*energies, coherence], np.float64)
+
+
+def fringe_level(result: Tensor, photograph: Tensor) -> float:
+    """Root of the mean square of ``halos.fringes`` of pictures (1, 3, H, W) in 0..1, in grey levels of 255.
+
+    0 where no edge of the photograph has a flat area beside it.
+    """
+    sizes, weights = fringes(result, photograph)
+    weight = weights.sum()
+    return 255 * float(((weights * sizes.square()).sum() / weight).sqrt()) if weight > 0 else 0.0
 
 
 def kept_spread(outputs: Sequence[Vector], styles: Sequence[Vector]) -> float:

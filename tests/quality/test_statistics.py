@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from mst_deploy.benchmarks.quality.statistics import kept_spread, palette, seam_contrast, seams, strokes
+from mst_deploy.benchmarks.quality.statistics import (
+    fringe_level,
+    kept_spread,
+    palette,
+    seam_contrast,
+    seams,
+    strokes,
+)
+from mst_deploy.halos import FRINGES
 
 
 def test_palette_of_plain_colours() -> None:
@@ -26,6 +35,16 @@ def test_strokes_tell_size_and_direction() -> None:
     assert strokes(coarse)[4] == pytest.approx(1, abs=1e-3)
     assert strokes(noise)[4] < 0.5
     assert strokes(np.full((64, 64, 3), 9, np.uint8))[4] == 0
+
+
+def test_a_light_line_beside_an_edge_has_its_own_height_as_level() -> None:
+    photograph = torch.full((1, 3, 96, 96), 0.6)
+    photograph[..., :48] = 0.15
+    painted = photograph.clone()
+    painted[..., 48 - 1 - FRINGES[1] : 48 + 1 + FRINGES[1]] += 20 / 255  # on both sides of it
+    assert fringe_level(painted, photograph) == pytest.approx(20, abs=0.1)
+    assert fringe_level(1 - photograph, photograph) == pytest.approx(0, abs=1e-3)
+    assert fringe_level(torch.rand(1, 3, 96, 96), torch.full((1, 3, 96, 96), 0.5)) == 0
 
 
 def test_kept_spread_is_one_for_copies_and_zero_for_one_picture() -> None:

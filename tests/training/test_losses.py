@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from mst_deploy.halos import HALO_RANGE, halo_loss
+from mst_deploy.halos import FRINGES, HALO_RANGE, LUMA, SEEN, fringe_loss, fringes, halo_loss
 from mst_deploy.training.losses import (
     content_loss,
     pixel_loss,
@@ -77,3 +77,64 @@ def test_a_seam_along_an_edge_is_seen_and_strokes_and_edges_are_not() -> None:
     for harmless in (content, fine, other):
         assert halo_loss(harmless, content).item() < 1e-3 * seen
     assert halo_loss(torch.zeros(2, 3, 7, 7), torch.zeros(2, 3, 7, 7)).tolist() == [0.0, 0.0]
+
+
+FIGURE, WALL = 0.15, 0.6
+
+
+def before_a_wall() -> torch.Tensor:
+    """(1, 3, 96, 96): a dark figure in the left half."""
+    content = torch.full((1, 3, 96, 96), WALL)
+    content[..., :48] = FIGURE
+    return content
+
+
+def with_fringe(content: torch.Tensor, *colour: float) -> torch.Tensor:
+    """``colour`` added on the wall as far as a fringe reaches: an edge pixel and all that a glow reaches."""
+    fringed = content.clone()
+    fringed[..., 48 : 48 + FRINGES[1] + 1] += torch.tensor(colour)[:, None, None]
+    return fringed
+
+
+@pytest.mark.parametrize(
+    ("colour", "size"),
+    [
+        ((0.1, 0.1, 0.1), 0.1),
+        ((0.0, 0.0, 0.1), 0.1 / 3**0.5),
+        # A red that is taken away darkens; what is left of it, with the same luma everywhere, is a tint.
+        ((-0.1, 0.0, 0.0), (((LUMA[0] - 1) ** 2 + 2 * LUMA[0] ** 2) / 300) ** 0.5),
+        ((-0.1, -0.1, -0.1), 0.0),
+        ((0.0, 0.0, 0.0), 0.0),
+    ],
+)
+def test_a_fringe_has_the_size_of_what_is_lighter_or_of_another_colour(
+    colour: tuple[float, float, float], size: float
+) -> None:
+    content = before_a_wall()
+    for painted in (content, 1 - content):  # the edge's own colours do not matter
+        sizes, weights = fringes(with_fringe(painted, *colour), content)
+        assert sizes[weights > 0].max().item() == pytest.approx(size, abs=2e-3)
+    found = fringe_loss(with_fringe(content, *colour), content).item()
+    assert (found > 0) == (size > SEEN)
+
+
+def test_fringe_loss_is_the_mean_square_of_what_is_seen() -> None:
+    content = before_a_wall()
+    sizes, weights = fringes(with_fringe(content, 0.1, 0.1, 0.1), content)
+    wall = weights * (sizes > 0.05)
+    expected = wall.sum(dim=1).mean().item() * (0.1 - SEEN) ** 2
+    found = fringe_loss(with_fringe(content, 0.1, 0.1, 0.1), content).item()
+    assert found == pytest.approx(expected, rel=0.01)
+    # All columns with an edge pixel or near one, on both sides, once as a line and once as a glow, of 48.
+    assert weights.sum(dim=1).max().item() <= sum(2 * (1 + reach) for reach in FRINGES) / 48
+
+
+def test_strokes_shades_and_small_pictures_have_no_fringe() -> None:
+    content = before_a_wall()
+    strokes = content + 0.1 * (torch.arange(96) % 4 - 1.5).sign()[None, None, :, None]
+    shade = content + 0.02 * torch.linspace(0, 1, 96)[None, None, None]
+    for harmless in (strokes, shade):
+        assert fringe_loss(harmless, content).tolist() == [0.0]
+    assert fringe_loss(with_fringe(content, 0.1, 0.1, 0.1)[..., :31], content[..., :31]).tolist() == [0.0]
+    with_one = torch.cat([content, with_fringe(content, 0.1, 0.1, 0.1)])
+    assert fringe_loss(with_one, torch.cat([content, content])).gt(0).tolist() == [False, True]

@@ -152,7 +152,7 @@ def test_encoder_phase_leaves_the_generator_alone() -> None:
     joint = make_trainer()
     config = replace(CONFIG, train_trunk=True)
     trainer = Trainer(config, joint.networks, joint.vgg, joint.contents, joint.styles, joint.fabric,
-                      freeze_generator=True)  # fmt: skip
+                      frozen="generator")  # fmt: skip
     generator = {k: v.clone() for k, v in trainer.networks.generator.state_dict().items()}
     encoder = {k: v.detach().clone() for k, v in trainer.trained.items()}
     assert all(name.startswith("encoder.") for name in encoder)
