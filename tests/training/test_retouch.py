@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from lightning.fabric import Fabric
+from typer.testing import CliRunner
 
+from mst_deploy.cli import app
 from mst_deploy.halos import fringe_loss
 from mst_deploy.image_sets import StoredImage
 from mst_deploy.training.config import Stage, TrainConfig
 from mst_deploy.training.retouch import Retoucher
 from mst_deploy.vgg import Vgg19
-from mst_deploy.weights import new_networks
-from tests.training.toys import CONFIG, batch_of, contents, styles
+from mst_deploy.weights import load_checkpoint, new_networks, save_checkpoint
+from tests.training.toys import CONFIG, batch_of, contents, styles, write_folders
 
 STILL = replace(CONFIG, tv_weight=0.0, halo_weight=0.0)
 """No term against any fault."""
@@ -95,3 +98,22 @@ def test_continued_run_is_still_held_to_what_was_painted_at_first() -> None:
     advance(second, 2)
     for name, value in whole.trained.items():
         torch.testing.assert_close(second.trained[name], value, rtol=0, atol=0)
+
+
+def test_command_retouches_the_generator_alone(tmp_path: Path) -> None:
+    data = write_folders(tmp_path)
+    networks = new_networks(CONFIG.network)
+    save_checkpoint(tmp_path / "start.safetensors", networks)
+    outcome = CliRunner().invoke(
+        app,
+        ["train", "retouch", "--start", str(tmp_path / "start.safetensors"), *data, "--steps", "2",
+         "--workers", "0", "-q", "-o", str(tmp_path / "run")],
+    )  # fmt: skip
+    assert outcome.exit_code == 0, outcome.output
+    before, after = networks.state_dict(), load_checkpoint(tmp_path / "run/weights.safetensors").state_dict()
+    changed = {name for name, value in before.items() if not torch.equal(after[name], value)}
+    assert changed
+    assert all(name.startswith("generator.") for name in changed)
+    outcome = CliRunner().invoke(app, ["train", "retouch", *data])
+    assert outcome.exit_code == 2
+    assert "--start" in outcome.output
