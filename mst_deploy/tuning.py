@@ -8,8 +8,8 @@ meet the artwork. The networks stay what they are, and painting costs what it di
 The distances are those of ``perceptual``, after Gatys et al. 2016 (CVPR). In a video, what moved with the
 picture should look the same one frame later, too: the temporal loss of Ruder et al. 2016 (arXiv 1604.08610)
 as Huang et al. 2017 (CVPR) take it for feed-forward networks, but not squared. Where a style is tuned for
-all pictures, flat areas are kept even as in training (``halos``). The optimiser is Adam (Kingma & Ba 2015,
-arXiv 1412.6980) with short memories, since the steps are few.
+all pictures, flat areas are kept even and edges clean as in training (``halos``). The optimiser is Adam
+(Kingma & Ba 2015, arXiv 1412.6980) with short memories, since the steps are few.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from mst_deploy.backends.pytorch import choose_device
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import replacing
 from mst_deploy.film import Film
-from mst_deploy.halos import halo_loss
+from mst_deploy.halos import fringe_loss, halo_loss
 from mst_deploy.images import Image, load_image
 from mst_deploy.manifest import Bundle
 from mst_deploy.moments import Moment, is_blank
@@ -62,6 +62,8 @@ class Tuning:
     """Of the style distance against the content distance (``perceptual``)."""
     halo_weight: float = 0.0
     """Of ``halo_loss``: seams along edges and clouds in flat areas."""
+    fringe_weight: float = 0.0
+    """Of ``fringe_loss``: light and coloured lines along edges."""
     temporal_weight: float = 0.6
     """Of log(1 + flicker in grey levels), flicker being the warping error: the mean RGB distance between what
     a frame and the next show of the same things. To halve it is worth as much in a noisy clip as in a calm
@@ -80,7 +82,8 @@ class Tuning:
 
     def __post_init__(self) -> None:
         counts = self.steps, self.at_once
-        weights = self.style_weight, self.halo_weight, self.temporal_weight, self.temporal_limit
+        weights = (self.style_weight, self.halo_weight, self.fringe_weight, self.temporal_weight,
+                   self.temporal_limit)  # fmt: skip
         possible = all(0 < strength <= 1 for strength in self.strengths) and self.strengths
         if min(counts) < 1 or not all(weight >= 0 for weight in weights) or not self.rate > 0 or not possible:
             raise InvalidArgument(
@@ -196,9 +199,11 @@ def tune(
                 if target.motion is not None:
                     following = generator(target.motion.following, turned)
                     flicker = _flicker(painted.float(), following.float(), target.motion)
-                halo = halo_loss(painted, target.picture)[0]
-                weight = how.style_weight * strength**STRENGTH_POWER
-                distance = weight * style + content + how.halo_weight * halo
+                distance = how.style_weight * strength**STRENGTH_POWER * style + content
+                if how.halo_weight:
+                    distance = distance + how.halo_weight * halo_loss(painted, target.picture)[0]
+                if how.fringe_weight:
+                    distance = distance + how.fringe_weight * fringe_loss(painted, target.picture)[0]
                 unrest = how.temporal_weight * (flicker / LEVEL).log1p() / len(targets)
             if learn and unrest.requires_grad:
                 calmer += torch.autograd.grad(unrest, row, retain_graph=True)[0]

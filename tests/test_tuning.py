@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from mst_deploy.backends import open_generator, open_style_encoder
 from mst_deploy.benchmarks.quality.video import measure_flicker
 from mst_deploy.errors import BackendError, InputError, InvalidArgument
 from mst_deploy.film import with_strength
-from mst_deploy.halos import halo_loss
+from mst_deploy.halos import fringe_loss, halo_loss
 from mst_deploy.images import Image, centre_crop, load_image, save_image
 from mst_deploy.manifest import Bundle
 from mst_deploy.moments import Moment, moments_of
@@ -246,17 +247,28 @@ def test_at_a_strength_the_style_weighs_its_cube(bundle: Bundle, vgg: Vgg19) -> 
     assert np.mean(np.sign(half) == np.sign(full)) < 0.95
 
 
-def test_the_halo_weight_keeps_flat_areas_even(bundle: Bundle, vgg: Vgg19) -> None:
+@pytest.mark.parametrize(
+    ("loss", "how"),
+    [
+        (halo_loss, Tuning(steps=4, style_weight=0.0, halo_weight=1e7)),
+        (fringe_loss, Tuning(steps=4, style_weight=0.0, fringe_weight=1e6)),
+    ],
+)
+def test_terms_against_faults_lessen_them(
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    how: Tuning,
+    bundle: Bundle,
+    vgg: Vgg19,
+) -> None:
     """A dark roof before an even sky; nothing but the term itself, so it must fall."""
     film, painting = start(bundle)
     frame = np.full((96, 96, 3), (120, 160, 210), np.uint8)
     frame[60:, 20:70] = photo(96)[60:, 20:70] // 3
     generator = load_bundle(bundle).generator
-    how = Tuning(steps=4, style_weight=0.0, halo_weight=1e7)
     tuned = tune(generator, film, [Moment(frame)], painting, vgg, how)
     with torch.inference_mode():
         before, after = (
-            halo_loss(generator(as_tensor(frame), torch.from_numpy(row)[None]), as_tensor(frame)).item()
+            loss(generator(as_tensor(frame), torch.from_numpy(row)[None]), as_tensor(frame)).item()
             for row in (film, tuned.film)
         )
     assert after < 0.7 * before

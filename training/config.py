@@ -198,9 +198,9 @@ RETOUCH = TrainConfig(
     ema_decay=0.998,
     content_weight=0.15,
     tv_weight=0.0,
-    halo_weight=3_000.0,
+    halo_weight=1_500.0,
     fringe_weight=2_500.0,
-    temporal_weight=100.0,
+    temporal_weight=0.0,
     identity_weight=0.5,
     style_views=4,
 )
