@@ -7,9 +7,9 @@ meet the artwork. The networks stay what they are, and painting costs what it di
 
 The distances are those of ``perceptual``, after Gatys et al. 2016 (CVPR). In a video, what moved with the
 picture should look the same one frame later, too: the temporal loss of Ruder et al. 2016 (arXiv 1604.08610)
-as Huang et al. 2017 (CVPR) take it for feed-forward networks, but not squared. Where a style is tuned for
-all pictures, flat areas are kept even and edges clean as in training (``halos``). The optimiser is Adam
-(Kingma & Ba 2015, arXiv 1412.6980) with short memories, since the steps are few.
+as Huang et al. 2017 (CVPR) take it for feed-forward networks, but not squared. Flat areas are kept even and
+edges clean, as in training (``halos``). The optimiser is Adam (Kingma & Ba 2015, arXiv 1412.6980) with short
+memories, since the steps are few.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class Tuning:
     steps: int = 16
     style_weight: float = 4.0
     """Of the style distance against the content distance (``perceptual``)."""
-    halo_weight: float = 0.0
+    halo_weight: float = 1_500.0
     """Of ``halo_loss``: seams along edges and clouds in flat areas."""
-    fringe_weight: float = 0.0
+    fringe_weight: float = 1_000.0
     """Of ``fringe_loss``: light and coloured lines along edges."""
     temporal_weight: float = 0.6
     """Of log(1 + flicker in grey levels), flicker being the warping error: the mean RGB distance between what
@@ -92,7 +92,7 @@ class Tuning:
             )
 
 
-FOR_ALL = Tuning(style_weight=8.0, halo_weight=6000.0, strengths=(1.0, 0.9, 0.8))
+FOR_ALL = Tuning(style_weight=8.0, halo_weight=6_000.0, fringe_weight=4_000.0, strengths=(1.0, 0.9, 0.8))
 """For the shipped photographs, which stand for all. A style can be turned down by the strength, not up."""
 
 

@@ -39,6 +39,7 @@ TABLE = (
     "palette",
     "strokes",
     "fringes",
+    "uneven",
     "lpips",
     "fid768",
     "fid",

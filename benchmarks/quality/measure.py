@@ -28,6 +28,7 @@ from mst_deploy.benchmarks.quality.rows import Row, key_of, read_log, to_line
 from mst_deploy.benchmarks.quality.sets import Pair
 from mst_deploy.benchmarks.quality.statistics import Vector, fringe_level, palette, strokes
 from mst_deploy.errors import InputError, InvalidArgument
+from mst_deploy.halos import halo_loss
 from mst_deploy.images import Image, load_image
 from mst_deploy.inception import InceptionTrunk
 from mst_deploy.perceptual import CONTENT_LAYER, as_tensor, content_distance, gram_target, style_distance
@@ -58,6 +59,7 @@ METRICS = {
     "palette": Metric("palette", "lower", "distance of CIELAB means and spreads to the artwork's"),
     "strokes": Metric("strokes", "lower", "mean difference of log10 detail in four octaves to the artwork's"),
     "fringes": Metric("fringes", "lower", "light and coloured lines along edges, grey levels of 255"),
+    "uneven": Metric("uneven", "lower", "seams and clouds where the photograph is flat, mean square, 1e-6"),
     "lpips": Metric("LPIPS", "lower", "LPIPS (AlexNet) to the photograph"),
     "lpips_gray": Metric("LPIPS grey", "lower", "LPIPS (AlexNet) to the photograph, both without colour"),
 }
@@ -216,6 +218,7 @@ class Observer:
             "palette": lambda: float(np.linalg.norm(palette(picture) - art.statistics[0])),
             "strokes": lambda: float(np.abs(strokes(picture) - art.statistics[1])[:4].mean()),
             "fringes": lambda: fringe_level(result, photo.image),
+            "uneven": lambda: 1e6 * float(halo_loss(result, photo.image)),
             "lpips": lambda: float(_known(self.nets.lpips)(photo.image, result)),
             "lpips_gray": lambda: float(_known(self.nets.lpips)(_grey(photo.image), _grey(result))),
         }

@@ -102,6 +102,7 @@ def test_figures_order_results_as_they_should(bundle: Bundle, tmp_path: Path) ->
     assert of["art"].values["palette"] == of["art"].values["strokes"] == 0
     assert of["result"].values["palette"] < of["photo"].values["palette"]
     assert of["photo"].values["fringes"] == pytest.approx(0, abs=1e-2)
+    assert of["photo"].values["uneven"] < of["art"].values["uneven"]
     assert of["blurred"].values["strokes"] > of["result"].values["strokes"]
     content, style, photo_style = Distances(load_vgg(REAL, SCALES))(photo, art, result)
     assert of["result"].values["style"] == pytest.approx(style, rel=1e-4)
