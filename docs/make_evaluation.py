@@ -45,9 +45,16 @@ def keep(name: str, figures: Any) -> None:
     file.write_text(json.dumps({**known, name: figures}, indent=1) + "\n")
 
 
+def written(file: Path) -> Path:
+    """The file of a report, if it is there."""
+    if not file.exists():
+        raise typer.BadParameter(f"no {file.name} in {file.parent}: not a report, or not measured to the end")
+    return file
+
+
 def rows_of(report: Path) -> list[dict[str, str]]:
     """The measured pairs of a report, in the order of the set."""
-    with (report / "rows.csv").open(newline="") as file:
+    with written(report / "rows.csv").open(newline="") as file:
         return sorted(csv.DictReader(file), key=lambda row: (row["content_file"], row["style_file"]))
 
 
@@ -72,7 +79,7 @@ def collect(reports: Annotated[list[str], typer.Argument(help="NAME=REPORT: fold
     known = json.loads(file.read_text())
     names = []
     for name, (folder,) in map(named, reports):
-        facts = json.loads((folder / "report.json").read_text())
+        facts = json.loads(written(folder / "report.json").read_text())
         known[name] = {key: facts[key] for key in KEPT if key in facts}
         names.append(name)
     file.write_text(json.dumps(known, indent=1) + "\n")
