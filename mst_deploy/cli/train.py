@@ -164,69 +164,45 @@ def train_joint(
     )  # fmt: skip
 
 
-@train_app.command("encoder")
-def train_encoder(
-    start: Annotated[str, typer.Option(help="Checkpoint or bundle whose generator is kept as it is.")],
-    content: ContentOption,
-    style: ArtOption,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path("runs/encoder"),
-    recipe: Annotated[str, typer.Option(help="encoder, or a .json file.")] = "encoder",
-    vgg: VggOption = None,
-    vgg_scales: VggScalesOption = None,
-    vgg_distilled: VggDistilledOption = None,
-    held_out: HeldOutOption = None,
-    minutes: MinutesOption = None,
-    steps: StepsOption = None,
-    learning_rate: RateOption = None,
-    precision: PrecisionOption = None,
-    batch_scale: BatchScaleOption = 1.0,
-    seed: SeedOption = None,
-    workers: WorkersOption = None,
-    save_every: SaveEveryOption = 5.0,
-    save_steps: SaveStepsOption = None,
-    device: DeviceOption = "auto",
-    compiled: CompileOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Second phase: the generator is frozen, the whole style encoder is fine-tuned."""
-    room("training").train(
-        phase="encoder", content=content, style=style, output=output, recipe=recipe, start=start,
-        vgg=vgg, vgg_scales=vgg_scales, vgg_distilled=vgg_distilled, held_out=held_out, minutes=minutes,
-        steps=steps, learning_rate=learning_rate, precision=precision, batch_scale=batch_scale, seed=seed,
-        workers=workers, save_every=save_every, save_steps=save_steps, device=device, compiled=compiled,
-        quiet=quiet,
-    )  # fmt: skip
+def add_later_phase(phase: str, text: str) -> None:
+    """A command that goes on from a finished model; its recipe and the folder of its runs have its name."""
+
+    @train_app.command(phase, help=text)
+    def train_on(
+        start: Annotated[str, typer.Option(help="Checkpoint or bundle to go on from.")],
+        content: ContentOption,
+        style: ArtOption,
+        output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path("runs")
+        / phase,
+        recipe: Annotated[str, typer.Option(help="Name of a recipe, or a .json file.")] = phase,
+        vgg: VggOption = None,
+        vgg_scales: VggScalesOption = None,
+        vgg_distilled: VggDistilledOption = None,
+        held_out: HeldOutOption = None,
+        minutes: MinutesOption = None,
+        steps: StepsOption = None,
+        learning_rate: RateOption = None,
+        precision: PrecisionOption = None,
+        batch_scale: BatchScaleOption = 1.0,
+        seed: SeedOption = None,
+        workers: WorkersOption = None,
+        save_every: SaveEveryOption = 5.0,
+        save_steps: SaveStepsOption = None,
+        device: DeviceOption = "auto",
+        compiled: CompileOption = False,
+        quiet: QuietOption = False,
+    ) -> None:
+        room("training").train(
+            phase=phase, content=content, style=style, output=output, recipe=recipe, start=start,
+            vgg=vgg, vgg_scales=vgg_scales, vgg_distilled=vgg_distilled, held_out=held_out, minutes=minutes,
+            steps=steps, learning_rate=learning_rate, precision=precision, batch_scale=batch_scale,
+            seed=seed, workers=workers, save_every=save_every, save_steps=save_steps, device=device,
+            compiled=compiled, quiet=quiet,
+        )  # fmt: skip
 
 
-@train_app.command("retouch")
-def train_retouch(
-    start: Annotated[str, typer.Option(help="Checkpoint or bundle whose generator is retouched.")],
-    content: ContentOption,
-    style: ArtOption,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path("runs/retouch"),
-    recipe: Annotated[str, typer.Option(help="retouch, or a .json file.")] = "retouch",
-    vgg: VggOption = None,
-    vgg_scales: VggScalesOption = None,
-    vgg_distilled: VggDistilledOption = None,
-    held_out: HeldOutOption = None,
-    minutes: MinutesOption = None,
-    steps: StepsOption = None,
-    learning_rate: RateOption = None,
-    precision: PrecisionOption = None,
-    batch_scale: BatchScaleOption = 1.0,
-    seed: SeedOption = None,
-    workers: WorkersOption = None,
-    save_every: SaveEveryOption = 5.0,
-    save_steps: SaveStepsOption = None,
-    device: DeviceOption = "auto",
-    compiled: CompileOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Last phase: the generator unlearns light and coloured lines along edges and keeps all else."""
-    room("training").train(
-        phase="retouch", content=content, style=style, output=output, recipe=recipe, start=start,
-        vgg=vgg, vgg_scales=vgg_scales, vgg_distilled=vgg_distilled, held_out=held_out, minutes=minutes,
-        steps=steps, learning_rate=learning_rate, precision=precision, batch_scale=batch_scale, seed=seed,
-        workers=workers, save_every=save_every, save_steps=save_steps, device=device, compiled=compiled,
-        quiet=quiet,
-    )  # fmt: skip
+add_later_phase("encoder", "Second phase: the generator is frozen, the whole style encoder is fine-tuned.")
+add_later_phase(
+    "retouch",
+    "Last phase: the generator unlearns light and coloured lines along edges and keeps all else.",
+)
