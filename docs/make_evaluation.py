@@ -52,10 +52,14 @@ def written(file: Path) -> Path:
     return file
 
 
+def pair_of(row: dict[str, str]) -> tuple[str, str]:
+    return row["content_file"], row["style_file"]
+
+
 def rows_of(report: Path) -> list[dict[str, str]]:
     """The measured pairs of a report, in the order of the set."""
     with written(report / "rows.csv").open(newline="") as file:
-        return sorted(csv.DictReader(file), key=lambda row: (row["content_file"], row["style_file"]))
+        return sorted(csv.DictReader(file), key=pair_of)
 
 
 def point(row: dict[str, str]) -> Point:
@@ -99,14 +103,20 @@ def collect(reports: Annotated[list[str], typer.Argument(help="NAME=REPORT: fold
 def frontier(
     ours: Annotated[list[str], typer.Option(help="NAME=REPORT,REPORT,... by rising strength.")],
     others: Annotated[list[str], typer.Option(help="The same for other systems.")],
+    only: Annotated[
+        Path | None, typer.Option(help="Report of a part of the set: compare on its pairs, and draw nothing.")
+    ] = None,
 ) -> None:
     """Style distance at equal content distance: a table, and every system's curve of means."""
+    wanted = None if only is None else set(map(pair_of, rows_of(only)))
     figure, axes = plt.subplots(figsize=(8, 5.5), constrained_layout=True)
     curves: dict[str, list[list[Point]]] = {}
     means: dict[str, list[dict[str, float]]] = {}
     for text, mark in [*((text, "o-") for text in ours), *((text, "s--") for text in others)]:
         name, reports = named(text)
-        rows = [rows_of(report) for report in reports]
+        rows = [
+            [row for row in rows_of(report) if wanted is None or pair_of(row) in wanted] for report in reports
+        ]
         curves[name] = [
             [Point(0.0, float(pair[0]["photo_style"])), *(point(row) for row in pair)]
             for pair in zip(*rows, strict=True)
@@ -121,13 +131,15 @@ def frontier(
             if len(means[other]) > 1:  # others can be turned down as well
                 swept = ([curve[1:] for curve in curves[system]] for system in (name, other))
                 table[f"{name} against {other}, both turned down"] = asdict(compare_turned_down(*swept))
-    axes.set(xlabel="content distance, relu4_1 (less is better)", yscale="log",
-             ylabel="style distance, relu1_1 .. relu4_1 (less is better)")  # fmt: skip
-    axes.grid(alpha=0.3, which="both")
-    axes.legend()
-    figure.savefig(HERE / "evaluation_frontier.png", dpi=110)
-    keep("means by strength", means)
-    keep("style at equal content", table)
+    if wanted is None:
+        axes.set(xlabel="content distance, relu4_1 (less is better)", yscale="log",
+                 ylabel="style distance, relu1_1 .. relu4_1 (less is better)")  # fmt: skip
+        axes.grid(alpha=0.3, which="both")
+        axes.legend()
+        figure.savefig(HERE / "evaluation_frontier.png", dpi=110)
+    where = "" if wanted is None else f", {len(wanted)} pairs"
+    keep(f"means by strength{where}", means)
+    keep(f"style at equal content{where}", table)
     print("| | pairs won | style, ours | style, theirs |\n|---|---|---|---|")
     for versus, found in table.items():
         print(
