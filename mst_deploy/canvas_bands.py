@@ -51,10 +51,10 @@ class CanvasBands(nn.Module):
             smoother = F.conv2d(smooth, self.spline, padding=2 * step, dilation=step)
             bands.append(smooth - smoother)
             smooth = smoother
-        split: Tensor = torch.cat(bands, dim=1) * self.gains
-        return split
+        return torch.cat(bands, dim=1) * self.gains
 
 
 def white(canvas: Tensor, dtype: torch.dtype) -> Tensor:
     """(N, H, W, 1) uint8 uniform noise -> (N, 1, H, W) of mean 0 and variance 1."""
-    return (canvas.permute(0, 3, 1, 2).to(dtype) - WHITE_MEAN) / WHITE_DEVIATION
+    noise: Tensor = (canvas.permute(0, 3, 1, 2).to(dtype) - WHITE_MEAN) / WHITE_DEVIATION
+    return noise
