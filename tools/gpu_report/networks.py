@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from mst_deploy.graphs import GeneratorGraph
 from mst_deploy.networks import FilmNorm, Generator
 from mst_deploy.weights import load_bundle
-from tools.gpu_report.inputs import Inputs, input_names, opened
+from tools.gpu_report.inputs import Inputs, films_of, input_names, make_inputs, opened
 
 CUDA: Any = torch.cuda  # parts of it have no types
 
@@ -121,7 +122,22 @@ NORMS: dict[str, Norm] = {"two_moments": two_moments, "one_pass": one_pass}
 """Other formulas of the same norm."""
 
 
-def reference(model: str, device: str, inputs: Inputs) -> Any:
-    """What the generator gives in float32 without TF32: (N, H, W, 3) uint8."""
+@lru_cache(maxsize=8)
+def reference(model: str, size: tuple[int, int], device: str) -> Tensor:
+    """What the generator gives for the usual inputs in float32 without TF32: (1, H, W, 3) uint8, kept."""
+    return exact(model, device, make_inputs(names_of(model), size, films_of(opened(model))[0]))
+
+
+def exact(model: str, device: str, inputs: Inputs) -> Tensor:
+    """What the generator gives in float32 without TF32: (N, H, W, 3) uint8 on the device."""
     with switches(tf32=False, benchmark=False):
-        return caller(generator(model, device), on_device(inputs, device))().cpu().numpy()
+        return caller(generator(model, device), on_device(inputs, device))()
+
+
+def difference(wanted: Tensor, found: Tensor) -> dict[str, Any]:
+    """PSNR in dB (100 where they are equal), the largest difference in levels, and the range of ``found``."""
+    apart = (wanted.to(found.device).short() - found.short()).abs()
+    error = float(apart.double().square().mean())
+    ratio = 100.0 if error == 0 else 10 * math.log10(255.0**2 / error)
+    return {"psnr_db": round(ratio, 2), "largest_difference": int(apart.max()),
+            "range": [int(found.min()), int(found.max())]}  # fmt: skip

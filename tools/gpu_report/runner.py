@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from mst_deploy.benchmarks.machine import birth_certificate, gpu
@@ -39,7 +40,7 @@ def run(settings: Settings, steps: Sequence[str], seconds: float, commit: str | 
     }  # fmt: skip
     # Steps are forked off a server that has imported PyTorch once: where disks are slow, importing it takes
     # longer than most measurements. The server itself never touches the GPU.
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     context: Any = multiprocessing.get_context(FORK)
     if FORK == "forkserver":
         context.set_forkserver_preload(["tools.gpu_report.preloaded"])
@@ -68,17 +69,22 @@ def _one(context: Any, step: str, settings: Settings, limit: float, report: dict
     process = context.Process(
         target=child, args=(step, settings, limit - GRACE, str(found), str(log), before)
     )
-    process.start()
+    # Starting waits for the server, which imports PyTorch first: nobody knows how long that takes.
+    starting = Thread(target=process.start, daemon=True)
+    starting.start()
     print(f"{step}: at most {limit:.0f} s", file=sys.stderr, flush=True)
-    while process.exitcode is None and time.monotonic() < began + limit:
+    starting.join(limit)
+    while not starting.is_alive() and process.exitcode is None and time.monotonic() < began + limit:
         process.join(TICK)
         if settings.cuda and time.monotonic() > looked + CLOCKS:
             looked = time.monotonic()
             report["clocks"].append({"step": step, **(gpu() or {})})
             _gather(entry, found)
             write_json(folder / "report.json", report)
-    code = process.exitcode
-    _end(process)
+    code = None
+    if not starting.is_alive():
+        code = process.exitcode
+        _end(process)
     _gather(entry, found)
     entry["seconds"] = round(time.monotonic() - began, 1)
     if code is None:

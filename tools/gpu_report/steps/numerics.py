@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import cv2
@@ -11,20 +11,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mst_deploy.checking import psnr
 from mst_deploy.images import load_image
 from mst_deploy.shipped import shipped_photographs
-from tools.gpu_report.inputs import Inputs, films_of, make_inputs, opened, photo_like
+from tools.gpu_report.inputs import films_of, make_inputs, opened, photo_like
 from tools.gpu_report.networks import (
     NORMS,
     caller,
+    difference,
+    exact,
     generator,
     names_of,
     norms,
     on_device,
-    reference,
     switches,
-)
+)  # fmt: skip
 from tools.gpu_report.plan import Settings
 from tools.gpu_report.record import Record
 
@@ -66,27 +66,26 @@ def pictures(size: tuple[int, int]) -> dict[str, Picture]:
 def compared(settings: Settings, model: str, size: tuple[int, int], picture: Picture) -> dict[str, Any]:
     """Variant -> PSNR and largest difference to float32."""
     inputs = make_inputs(names_of(model), size, films_of(opened(model))[0], picture)
-    wanted = reference(model, settings.device, inputs)
+    wanted = exact(model, settings.device, inputs)
+    tensors = on_device(inputs, settings.device)
     found: dict[str, Any] = {}
     cases = [("fp16", torch.float16, ""), ("fp32 with TF32", torch.float32, "")]
     cases += [(f"fp16, {name}", torch.float16, name) for name in NORMS]
     cases += [("fp32, two_moments", torch.float32, "two_moments"), ("bf16", torch.bfloat16, "")]
     for name, dtype, norm in cases:
-        found[name] = difference(wanted, painted(settings, model, inputs, dtype, norm))
+        found[name] = difference(wanted, painted(settings, model, tensors, dtype, norm))
     return found
 
 
-def painted(settings: Settings, model: str, inputs: Inputs, dtype: torch.dtype, norm: str) -> Picture:
+def painted(
+    settings: Settings, model: str, tensors: dict[str, torch.Tensor], dtype: torch.dtype, norm: str
+) -> torch.Tensor:
     """(1, H, W, 3) in another type, with another formula of the norm."""
-    exact = norm != "" and dtype is torch.float32  # what the formula alone does
-    with switches(tf32=not exact, benchmark=False), norms(NORMS[norm]) if norm else nullcontext():
-        graph = generator(model, settings.device, dtype, channels_last=dtype is not torch.float32)
-        stylized = caller(graph, on_device(inputs, settings.device))()
-    return np.asarray(stylized.cpu().numpy(), np.uint8)
+    alone = norm != "" and dtype is torch.float32  # what the formula does, and nothing else
+    with switches(tf32=not alone, benchmark=False), norms(NORMS[norm]) if norm else nullcontext():
+        return caller(_kept(model, settings.device, dtype), tensors)()
 
 
-def difference(wanted: Picture, found: Picture) -> dict[str, Any]:
-    """PSNR in dB, the largest difference in levels, and the range of what was found."""
-    apart = np.abs(wanted.astype(np.int16) - found.astype(np.int16))
-    return {"psnr_db": round(psnr(wanted, found), 2), "largest": int(apart.max()),
-            "range": [int(found.min()), int(found.max())]}  # fmt: skip
+@lru_cache(maxsize=8)
+def _kept(model: str, device: str, dtype: torch.dtype) -> torch.nn.Module:
+    return generator(model, device, dtype, channels_last=dtype is not torch.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -12,11 +12,10 @@ import numpy as np
 import onnx
 import torch
 
-from mst_deploy.checking import psnr
 from mst_deploy.cpu_graph import film_into_norm
 from mst_deploy.rewrites import fold_small_constants, to_float32, upsample_into_conv
 from tools.gpu_report.inputs import Inputs, films_of, make_inputs, opened
-from tools.gpu_report.networks import names_of, reference
+from tools.gpu_report.networks import difference, names_of, reference
 from tools.gpu_report.plan import Settings
 from tools.gpu_report.record import Record
 from tools.gpu_report.timing import Budget, wall_times
@@ -127,7 +126,7 @@ def measured(
 
     times = wall_times(bound, Budget(seconds), lambda: None)
     found: dict[str, Any] = {"bound_ms": times.pop("call_ms"), **times}
-    found["psnr_db"] = round(psnr(wanted_picture(model, size, settings.device), result.numpy()), 2)
+    found |= difference(reference(model, size, settings.device), torch.from_numpy(result.numpy()))
     if "enable_cuda_graph" not in variant.options:  # a captured graph takes bound buffers only
         arrays = wall_times(lambda: session.run([output.name], inputs), Budget(seconds), lambda: None)
         found["end_to_end"] = arrays["call_ms"]
@@ -162,12 +161,3 @@ def open_session(library: Any, settings: Settings, model: str, inputs: Inputs, v
     if session.get_providers()[0] != provider:
         raise RuntimeError(f"asked for {provider}, got {session.get_providers()[0]}")
     return session
-
-
-@lru_cache(maxsize=8)
-def wanted_picture(model: str, size: tuple[int, int], device: str) -> Any:
-    """What float32 gives in PyTorch: (1, H, W, 3) uint8."""
-    wanted = reference(model, device, make_inputs(names_of(model), size, films_of(opened(model))[0]))
-    if device == "cuda":
-        torch.cuda.empty_cache()
-    return wanted

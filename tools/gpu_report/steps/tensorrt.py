@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from importlib import import_module
 from typing import Any
 
-import numpy as np
 import torch
 
 from mst_deploy.backends import trt_versions
 from mst_deploy.backends.trt import collecting_logger
-from mst_deploy.checking import psnr
 from mst_deploy.engine_cache import ShapeRange
 from mst_deploy.engines.build import BuildOptions, build_plan, parse, profile_for
 from mst_deploy.engines.graph import for_tensorrt
 from tools.gpu_report.inputs import films_of, make_inputs, opened
-from tools.gpu_report.networks import names_of, on_device, reference
+from tools.gpu_report.networks import difference, names_of, on_device, reference
 from tools.gpu_report.plan import Settings
 from tools.gpu_report.record import Record, reason
 from tools.gpu_report.timing import Budget, device_times, wall_times
@@ -143,9 +141,8 @@ def run(trt: Any, engine: Any, settings: Settings, model: str, size: tuple[int, 
         enqueue()
         torch.cuda.synchronize()
         found["first_frame_s"] = round(time.monotonic() - began, 3)
-        result = stylized.cpu().numpy()
-        found["psnr_db"] = round(psnr(wanted_picture(model, size), result), 2)
-        found["range"] = [int(result.min()), int(result.max())]
+        result = stylized.clone()
+        found |= difference(reference(model, size, "cuda"), result)
         found["device_memory_mib"] = round(trt_versions.device_memory(trt, engine) / 2**20, 1)
         found |= device_times(enqueue, Budget(EACH), "cuda")
         found["end_to_end"] = end_to_end(enqueue, inputs["frames"], tensors["frames"], stylized)
@@ -154,7 +151,7 @@ def run(trt: Any, engine: Any, settings: Settings, model: str, size: tuple[int, 
             with torch.cuda.graph(captured, stream=stream):
                 enqueue()
             found["replayed"] = device_times(captured.replay, Budget(EACH), "cuda")["device_ms"]
-            found["replayed_is_the_same"] = bool(np.array_equal(stylized.cpu().numpy(), result))
+            found["replayed_is_the_same"] = bool(torch.equal(stylized, result))
         except Exception as error:
             found["replayed"] = reason(error)
     return found
@@ -171,12 +168,6 @@ def end_to_end(enqueue: Callable[[], None], frames: Any, target: Any, stylized: 
         back.copy_(stylized, non_blocking=True)
 
     return wall_times(call, Budget(EACH), torch.cuda.synchronize)["call_ms"]  # type: ignore[no-any-return]
-
-
-@lru_cache(maxsize=8)
-def wanted_picture(model: str, size: tuple[int, int]) -> Any:
-    """What float32 gives in PyTorch: (1, H, W, 3) uint8."""
-    return reference(model, "cuda", make_inputs(names_of(model), size, films_of(opened(model))[0]))
 
 
 def _fixed(size: tuple[int, int]) -> ShapeRange:

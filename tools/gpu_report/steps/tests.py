@@ -34,7 +34,10 @@ def tested(settings: Settings, path: Path, seconds: float) -> dict[str, Any]:
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "--tb=short",
                f"--junitxml={report}", str(path)]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    }
     if settings.cuda:
         environment["MST_REQUIRE_GPU"] = "1"
     done = subprocess.run(

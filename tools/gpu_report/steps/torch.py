@@ -6,17 +6,17 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from mst_deploy.checking import psnr
 from tools.gpu_report.inputs import Inputs, films_of, make_inputs, opened
 from tools.gpu_report.networks import (
     NORMS,
     caller,
+    difference,
     generator,
     names_of,
     norms,
@@ -143,13 +143,13 @@ def measured(settings: Settings, model: str, size: tuple[int, int], variant: Var
         tensors = on_device(inputs, device)
         began = time.perf_counter()
         first = caller(graph, tensors)()
-        result = first.cpu().numpy()
+        result = first.clone()
         if variant.compiled:
             found["compiling_s"] = round(time.perf_counter() - began, 1)
         if variant.replay:
             work, written = replayed(graph, tensors)
             work()
-            result = written.cpu().numpy()
+            result = written.clone()
         else:
             work, written = caller(graph, tensors), first  # type: ignore[assignment]
         if variant.pipelined:
@@ -157,17 +157,10 @@ def measured(settings: Settings, model: str, size: tuple[int, int], variant: Var
         else:
             found |= device_times(work, Budget(seconds), device)
         found["end_to_end"] = end_to_end(work, tensors, inputs, written, seconds, settings, variant)
-    wanted = wanted_picture(model, size, device)
-    found["psnr_db"] = round(psnr(wanted, result), 2)
+    found |= difference(reference(model, size, device), result)
     if settings.cuda:
         found["peak_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
     return found
-
-
-@lru_cache(maxsize=8)
-def wanted_picture(model: str, size: tuple[int, int], device: str) -> Any:
-    """What float32 gives, computed once: (1, H, W, 3) uint8."""
-    return reference(model, device, make_inputs(names_of(model), size, films_of(opened(model))[0]))
 
 
 def end_to_end(
