@@ -102,7 +102,7 @@ def copies(settings: Settings) -> dict[str, float]:
     target = torch.zeros_like(source)
     found = {"within": 2 * count / _best(lambda: target.copy_(source), settings)}
     if settings.cuda:
-        host = torch.zeros(2**26, dtype=torch.uint8, pin_memory=True)
+        host = torch.zeros(2**26, dtype=torch.uint8).pin_memory()
         part = target[: 2**26]
         found["to_device"] = 2**26 / _best(lambda: part.copy_(host, non_blocking=True), settings)
         found["from_device"] = 2**26 / _best(lambda: host.copy_(part, non_blocking=True), settings)

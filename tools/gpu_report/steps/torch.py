@@ -172,7 +172,8 @@ def end_to_end(
     source = {name: torch.from_numpy(array) for name, array in inputs.items() if name != "film"}
     if pinned:
         source = {name: tensor.pin_memory() for name, tensor in source.items()}
-    target = torch.empty(written.shape, dtype=written.dtype, pin_memory=pinned)
+    target = torch.empty(written.shape, dtype=written.dtype)
+    target = target.pin_memory() if pinned else target
 
     def call() -> None:
         with torch.inference_mode():
