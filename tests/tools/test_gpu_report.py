@@ -21,7 +21,7 @@ pytest.importorskip("torch")
 
 from mst_deploy.errors import InvalidArgument
 from tests.conftest import ROOT
-from tools.gpu_report import runner
+from tools.gpu_report import plan, runner
 from tools.gpu_report.inputs import films_of, input_names, make_inputs, opened
 from tools.gpu_report.plan import LEAST, SHARES, SIZES, Settings, chosen_steps, limit_of
 from tools.gpu_report.record import Record
@@ -47,7 +47,7 @@ def without_av(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_everything_is_rehearsed_on_a_cpu_without_pyav(tmp_path: Path) -> None:
     done = without_av("-m", "tools.gpu_report", "--device", "cpu", "--size", "48x32", "--models", "lite",
-                      "--minutes", "0.9", "-o", "out", "--commit", "1234", cwd=tmp_path)  # fmt: skip
+                      "--minutes", "1.5", "-o", "out", "--commit", "1234", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["finished"]
@@ -93,6 +93,19 @@ def test_the_time_is_shared_out_and_never_exceeded() -> None:
     assert all(a[1] <= b[1] + 1e-9 for a, b in pairwise(by_share))
     assert limit_of("machine", steps, 2 * LEAST) == LEAST
     assert limit_of("machine", steps, LEAST / 2) == LEAST / 2
+
+
+def test_what_is_not_installed_gets_next_to_no_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(plan, "find_spec", lambda name: None)
+    shares = plan.shares_of(Settings("cuda", SIZES, ("base",), str(tmp_path)))
+    assert (shares["onnxruntime"], shares["tensorrt"]) == (LEAST, LEAST)
+    assert limit_of("torch", list(SHARES), 300, shares) > limit_of("torch", list(SHARES), 300)
+    library = tmp_path / "capi" / "libonnxruntime_providers_cuda.so"
+    library.parent.mkdir()
+    library.touch()
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(plan, "find_spec", lambda name: spec)
+    assert plan.shares_of(Settings("cuda", SIZES, ("base",), str(tmp_path))) == SHARES
 
 
 def test_steps_are_chosen_in_their_own_order() -> None:

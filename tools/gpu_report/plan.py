@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 from mst_deploy.errors import InvalidArgument
 
@@ -53,10 +55,27 @@ def chosen_steps(text: str | None) -> tuple[str, ...]:
     return tuple(name for name in SHARES if name in names)
 
 
-def limit_of(step: str, to_come: Sequence[str], left: float) -> float:
+def shares_of(settings: Settings) -> dict[str, float]:
+    """``SHARES``, with next to nothing for what is not installed: it only has to say so."""
+    shares = dict[str, float](SHARES)
+    if settings.cuda and not has_cuda_provider():
+        shares["onnxruntime"] = LEAST
+    if not any(find_spec(name) for name in ("tensorrt", "tensorrt_bindings", "tensorrt_rtx")):
+        shares["tensorrt"] = LEAST
+    return shares
+
+
+def has_cuda_provider() -> bool:
+    """Whether the ONNX Runtime that is installed has the library of its CUDA provider; nothing is loaded."""
+    found = find_spec("onnxruntime")
+    folders = [] if found is None else found.submodule_search_locations or []
+    return any(list(Path(folder).glob("capi/*onnxruntime_providers_cuda*")) for folder in folders)
+
+
+def limit_of(step: str, to_come: Sequence[str], left: float, shares: Mapping[str, float] = SHARES) -> float:
     """Seconds for a step: its share of the time that is left, among the steps ``to_come`` (itself included).
 
     No less than ``LEAST`` while there is as much.
     """
-    share = left * SHARES[step] / sum(SHARES[name] for name in to_come)
+    share = left * shares[step] / sum(shares[name] for name in to_come)
     return min(left, max(LEAST, share))

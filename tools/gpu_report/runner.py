@@ -18,7 +18,7 @@ from typing import Any
 
 from mst_deploy.benchmarks.machine import birth_certificate, gpu
 from tools.gpu_report import STARTED
-from tools.gpu_report.plan import LEAST, Settings, limit_of
+from tools.gpu_report.plan import LEAST, Settings, limit_of, shares_of
 from tools.gpu_report.record import Record, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,8 +45,9 @@ def run(settings: Settings, steps: Sequence[str], seconds: float, commit: str | 
     if FORK == "forkserver":
         context.set_forkserver_preload(["tools.gpu_report.preloaded"])
     _one(context, "imports", settings, IMPORTING * seconds, report)
+    shares = shares_of(settings)
     for index, step in enumerate(steps):
-        limit = limit_of(step, steps[index:], ends - time.monotonic())
+        limit = limit_of(step, steps[index:], ends - time.monotonic(), shares)
         if limit < LEAST:
             left = max(0.0, ends - time.monotonic())
             report["steps"][step] = {"state": "skipped", "reason": f"only {left:.1f} s of the time were left"}
