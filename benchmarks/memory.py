@@ -52,7 +52,9 @@ def one_job(source: Path, output: Path) -> dict[str, Any]:
     """Run a job here -> frames, seconds, peak resident memory in MiB."""
     started = time.perf_counter()
     with open_generator(find_bundle(), "fake") as generator:
-        result = stylize_video(source, output, generator, plain_looks(generator.manifest.layout.identity()))
+        result = stylize_video(
+            source, output, generator, plain_looks(generator.manifest.layout.identity(), generator.manifest)
+        )
     return {
         "frames": result.frames,
         "seconds": round(time.perf_counter() - started, 1),

@@ -86,7 +86,7 @@ def measure(
     generator: Generator, size: tuple[int, int], count: int, options: JobOptions, clip: Path
 ) -> dict[str, Any]:
     """All figures of one size; ``clip`` has ``count`` frames of it."""
-    looks = plain_looks(generator.manifest.layout.identity())
+    looks = plain_looks(generator.manifest.layout.identity(), generator.manifest)
     alone = frames_per_second(generator, size, count, options.batch)
     with progress(f"{size[0]}x{size[1]}", count) as tell:
         output = clip.with_name(f"out-{clip.name}")

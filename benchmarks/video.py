@@ -82,7 +82,7 @@ class Case:
             self.call()
         self.alone.append((time.perf_counter() - started) / ALONE / self.options.batch)
         output = folder / f"out{default_suffix(self.info)}"
-        looks = plain_looks(self.generator.manifest.layout.identity())
+        looks = plain_looks(self.generator.manifest.layout.identity(), self.generator.manifest)
         self.results.append(stylize_video(self.request.clip, output, self.generator, looks, self.options))
         output.unlink()
 

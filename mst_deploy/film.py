@@ -122,6 +122,7 @@ def with_strength(content: Film, style: Film, strength: float) -> Film:
 
 
 STYLE_FORMAT = "mst-style-1"
+STROKE_DEFAULTS = ("strokes", "stroke_size")
 STYLE_SUFFIX = ".safetensors"
 
 
@@ -138,6 +139,9 @@ class Style:
     """Hash of the image file the row was made from."""
     credit: dict[str, str] = field(default_factory=dict)
     """Title, artist, year, source of the work, as far as known."""
+    strokes: float = 1.0
+    """How much canvas the style is painted with by default; see ``canvas_gains``."""
+    stroke_size: float = 1.0
 
     def __post_init__(self) -> None:
         if self.film.ndim != 1 or self.film.dtype != np.float32:
@@ -146,6 +150,11 @@ class Style:
             )
         if not np.isfinite(self.film).all():
             raise InvalidArgument(f"the film row of style {self.name!r} has values that are not numbers")
+        if not (0.0 <= self.strokes <= 2.0 and 0.5 <= self.stroke_size <= 3.0):
+            raise InvalidArgument(
+                f"style {self.name!r}: strokes go from 0 to 2 and a stroke size from 0.5 to 3, got "
+                f"{self.strokes:g} and {self.stroke_size:g}"
+            )
 
 
 def save_style(path: Path, style: Style) -> None:
@@ -157,6 +166,9 @@ def save_style(path: Path, style: Style) -> None:
         "source_sha256": style.source_sha256,
         "credit": json.dumps(style.credit, ensure_ascii=False, sort_keys=True),
     }
+    for name in STROKE_DEFAULTS:
+        if getattr(style, name) != 1.0:  # absent means 1, so that older programs read the file
+            metadata[name] = repr(getattr(style, name))
     with replacing(path) as temporary:
         save_file({"film": style.film}, temporary, metadata)
 
@@ -177,6 +189,7 @@ def load_style(path: Path) -> Style:
             model_id=metadata["model_id"],
             source_sha256=metadata["source_sha256"],
             credit=json.loads(metadata["credit"]),
+            **{name: float(metadata.get(name, 1.0)) for name in STROKE_DEFAULTS},
         )
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise BundleError(f"{path} is not a readable style file ({error}); make it again") from error

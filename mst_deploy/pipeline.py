@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from mst_deploy.backends import Films, Generator, Images
+from mst_deploy.canvas import Canvas, MovingCanvas, still_canvas
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.film import Film, Look
 from mst_deploy.images import pad_to_minimum, resize
@@ -29,6 +30,8 @@ if TYPE_CHECKING:  # pictures and sizes need no PyAV
     from mst_deploy.video.steady import Steadier
 
 T = TypeVar("T")
+Request = tuple[Images, Film, Canvas | None]
+"""A picture (H, W, 3), the film row (P,) it is painted with, and its canvas (H, W, 1)."""
 WAITING_BYTES = 64 * 2**20  # pictures between two stages
 
 
@@ -72,6 +75,8 @@ class Planned:
 
     frame: Frame
     look: FrameLook = field(repr=False)
+    canvas: Canvas | None = field(default=None, repr=False)
+    """(H, W, 1); None for a model without a canvas."""
 
 
 @dataclass(frozen=True)
@@ -92,26 +97,35 @@ class Painted:
         return replace(frame, image=self.planned.look.compose(frame.image, self.pictures))
 
 
-def stylize_image(image: Images, generator: Generator, look: Look | Film) -> Images:
+def stylize_image(
+    image: Images, generator: Generator, look: Look | Film, canvas: Canvas | None = None
+) -> Images:
     """(H, W, 3) uint8 -> the same shape and type. Pictures below the minimum are padded and cropped.
 
     ``look`` is a film row (P,) for a picture painted all over, or a row with its share of the result.
+    ``canvas`` (H, W, 1) uint8 is that of a still if left out.
     """
     plain = look if isinstance(look, Look) else Look(look)
-    return _painted(image, FrameLook(plain), generator)
+    if canvas is None and generator.manifest.canvas_bands:
+        canvas = still_canvas(*image.shape[:2])
+    return _painted(image, FrameLook(plain), generator, canvas)
 
 
 def stylize_picture(image: Images, generator: Generator, looks: Looks, mask: Mask | None = None) -> Images:
     """One picture (H, W, 3) uint8 with everything that a timeline says of its beginning."""
     height, width = image.shape[:2]
     still = mask.at(Fraction(0), width, height) if mask else None
-    return _painted(image, looks.begun(image).at(Fraction(0), still), generator)
+    canvas = still_canvas(height, width, looks.timeline.seed) if looks.has_canvas else None
+    return _painted(image, looks.begun(image).at(Fraction(0), still), generator, canvas)
 
 
-def _painted(image: Images, look: FrameLook, generator: Generator) -> Images:
+def _painted(image: Images, look: FrameLook, generator: Generator, canvas: Canvas | None) -> Images:
     height, width = image.shape[:2]
-    batch = np.ascontiguousarray(pad_to_minimum(image, generator.manifest.min_size)[None])
-    return look.compose(image, [generator(batch, film[None])[0, :height, :width] for film in look.films])
+    least = generator.manifest.min_size
+    batch = np.ascontiguousarray(pad_to_minimum(image, least)[None])
+    noise = None if canvas is None else pad_to_minimum(canvas, least)[None]
+    painted = [generator(batch, film[None], noise)[0, :height, :width] for film in look.films]
+    return look.compose(image, painted)
 
 
 def depth_for(width: int, height: int) -> int:
@@ -127,14 +141,21 @@ class Planner:
     ) -> None:
         self.looks, self.width, self.height, self.base, self.mask = looks, width, height, base, mask
         self.start: int | None = None
+        self.canvas = MovingCanvas(height, width, looks.timeline.seed) if looks.has_canvas else None
 
     def plan(self, frames: Iterable[Frame], skip: int, meter: Meter) -> Iterator[Planned]:
-        """What becomes of each frame after the first ``skip``; the very first one is looked at anyway."""
+        """What becomes of each frame after the first ``skip``.
+
+        The very first one is looked at anyway; the canvas is moved along all of them, so that it is the same.
+        """
         for index, frame in enumerate(frames):
-            if 0 < index < skip:
+            if 0 < index < skip and self.canvas is None:
                 continue
             with meter.working("prepare"):
                 planned = self(frame)
+            if self.canvas is not None:
+                with meter.working("canvas"):
+                    planned = replace(planned, canvas=self.canvas(planned.frame.image))
             if index >= skip:
                 yield planned
 
@@ -164,11 +185,14 @@ def paint(planned: Iterable[Planned], generator: Generator, batch: int, meter: M
 def _through(group: Iterator[Planned], generator: Generator, batch: int, meter: Meter) -> Iterator[Painted]:
     under_way: deque[tuple[Planned, list[Images]]] = deque()
 
-    def requests() -> Iterator[tuple[Images, Film]]:
+    least = generator.manifest.min_size
+
+    def requests() -> Iterator[Request]:
         for plan in meter.each("paint", group, sign=-1):  # waiting happens inside the painting
             under_way.append((plan, []))
-            image = pad_to_minimum(plan.frame.image, generator.manifest.min_size)
-            yield from ((image, film) for film in plan.look.films)
+            image = pad_to_minimum(plan.frame.image, least)
+            canvas = None if plan.canvas is None else pad_to_minimum(plan.canvas, least)
+            yield from ((image, film, canvas) for film in plan.look.films)
 
     results = generator.stream(map(_stacked, batches(requests(), batch)))
     for stylized in meter.each("paint", results):
@@ -189,12 +213,13 @@ def batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
         yield chunk + [chunk[-1]] * (size - len(chunk))
 
 
-def _stacked(requests: Sequence[tuple[Images, Film]]) -> tuple[Images, Films]:
-    """One batch: (N, H, W, 3) and (N, P)."""
-    images, films = zip(*requests, strict=True)
+def _stacked(requests: Sequence[Request]) -> tuple[Images, Films, Canvas | None]:
+    """One batch: (N, H, W, 3), (N, P) and, with a canvas, (N, H, W, 1)."""
+    images, films, canvases = zip(*requests, strict=True)
+    canvas = None if canvases[0] is None else np.stack(canvases)
     if len(images) == 1:
-        return np.ascontiguousarray(images[0][None]), films[0][None]
-    return np.stack(images), np.stack(films)
+        return np.ascontiguousarray(images[0][None]), films[0][None], canvas
+    return np.stack(images), np.stack(films), canvas
 
 
 def stylize_frames(

@@ -31,10 +31,12 @@ from torch import Tensor
 
 from mst_deploy.backends import open_style_encoder
 from mst_deploy.backends.pytorch import choose_device
+from mst_deploy.canvas import Canvas, MovingCanvas
+from mst_deploy.canvas_bands import white
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import replacing
-from mst_deploy.film import Film
-from mst_deploy.halos import fringe_loss, halo_loss
+from mst_deploy.film import Film, FilmLayout
+from mst_deploy.halos import HALO_CELLS, fringe_loss, halo_loss
 from mst_deploy.images import Image, load_image
 from mst_deploy.manifest import Bundle
 from mst_deploy.moments import Moment, is_blank
@@ -47,6 +49,7 @@ from mst_deploy.video.motion import Flow, estimate_flow, visible
 from mst_deploy.weights import digest, load_bundle
 
 BETAS = (0.8, 0.95)
+CANVAS_CELLS = (32,)  # pixels: larger than the strokes that a canvas is painted into
 LAST_RATE = 0.2  # of the first
 STRENGTH_POWER = 3.0  # of ``Tuning.strengths``; the recipes train with the same
 LEVEL = 1 / 255  # pixels in 0..1
@@ -132,6 +135,8 @@ class _Motion:
 
     following: Tensor
     """(1, 3, H, W) in 0..1."""
+    canvas: Tensor | None
+    """Of the following frame, see ``_Target.canvas``."""
     grid: Tensor
     """(1, H, W, 2): where each pixel went, as ``grid_sample`` takes it."""
     seen: Tensor
@@ -147,6 +152,8 @@ class _Target:
     motion: _Motion | None
     own: Tensor | None
     """(1, P): its own film row, from which strengths below 1 begin."""
+    canvas: Tensor | None
+    """(1, 1, H, W): white noise for a generator that paints from a canvas."""
 
 
 def tune(
@@ -174,10 +181,14 @@ def tune(
     if turned_down and own is None:
         raise InvalidArgument("tuning at strengths below 1 needs the pictures' own film rows")
     device = vgg.mean.device
-    row = torch.from_numpy(film[None].copy()).to(device).requires_grad_(True)  # (1, P)
+    layout = generator.layout
+    whole = torch.from_numpy(film[None].copy()).to(device)  # (1, P)
+    gains = whole[:, layout.norm_size :]  # of the canvas: they are chosen, not tuned
+    row = whole[:, : layout.norm_size].clone().requires_grad_(True)
+    cells = CANVAS_CELLS if layout.canvas_bands else HALO_CELLS
     with torch.no_grad():
         grams = gram_target(vgg(as_tensor(artwork).to(device)))
-        targets = [_target(moment, vgg, device, own if turned_down else None) for moment in moments]
+        targets = [_target(moment, vgg, layout, own if turned_down else None) for moment in moments]
     strengths = cycle(how.strengths)
     optimizer = torch.optim.Adam([row], lr=how.rate, betas=BETAS)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST_RATE, how.steps)
@@ -190,18 +201,19 @@ def tune(
         for target in targets:  # one by one: a batch of large frames would need much memory
             strength = next(strengths) if learn else 1.0
             with torch.set_grad_enabled(learn), autocast:
-                turned = row if target.own is None else torch.lerp(target.own, row, strength)
-                painted = generator(target.picture, turned)
+                full = torch.cat([row, gains], dim=1)
+                turned = full if target.own is None else torch.lerp(target.own, full, strength)
+                painted = generator(target.picture, turned, target.canvas)
                 taps = vgg(painted)
                 style = style_distance(gram_target(taps), grams)[0]
                 content = content_distance(taps[CONTENT_LAYER], target.content)[0]
                 flicker = torch.zeros_like(style)
                 if target.motion is not None:
-                    following = generator(target.motion.following, turned)
+                    following = generator(target.motion.following, turned, target.motion.canvas)
                     flicker = _flicker(painted.float(), following.float(), target.motion)
                 distance = how.style_weight * strength**STRENGTH_POWER * style + content
                 if how.halo_weight:
-                    distance = distance + how.halo_weight * halo_loss(painted, target.picture)[0]
+                    distance = distance + how.halo_weight * halo_loss(painted, target.picture, cells)[0]
                 if how.fringe_weight:
                     distance = distance + how.fringe_weight * fringe_loss(painted, target.picture)[0]
                 unrest = how.temporal_weight * (flicker / LEVEL).log1p() / len(targets)
@@ -233,7 +245,7 @@ def tune(
     finally:
         for parameter, need in zip(generator.parameters(), wanted, strict=True):
             parameter.requires_grad_(need)
-    return Tuned(row.detach()[0].cpu().numpy(), before, after)
+    return Tuned(torch.cat([row.detach(), gains], dim=1)[0].cpu().numpy(), before, after)
 
 
 def limited(gradient: Tensor, most: Tensor) -> Tensor:
@@ -242,19 +254,30 @@ def limited(gradient: Tensor, most: Tensor) -> Tensor:
     return gradient * share
 
 
-def _target(moment: Moment, vgg: Vgg19, device: torch.device, own: Callable[[Image], Film] | None) -> _Target:
+def _target(moment: Moment, vgg: Vgg19, layout: FilmLayout, own: Callable[[Image], Film] | None) -> _Target:
+    device = vgg.mean.device
     picture = as_tensor(moment.frame).to(device)
-    row = None if own is None else torch.from_numpy(own(moment.frame))[None].to(device)
-    return _Target(picture, vgg(picture)[CONTENT_LAYER], _motion(moment, device), row)
+    row = None
+    if own is not None:
+        row = torch.from_numpy(layout.without_canvas(own(moment.frame)))[None].to(device)
+    moving = MovingCanvas(*moment.frame.shape[:2]) if layout.canvas_bands else None
+    canvas = None if moving is None else _noise(moving(moment.frame), device)
+    motion = _motion(moment, moving, device)
+    return _Target(picture, vgg(picture)[CONTENT_LAYER], motion, row, canvas)
 
 
-def _motion(moment: Moment, device: torch.device) -> _Motion | None:
+def _noise(canvas: Canvas, device: torch.device) -> Tensor:
+    return white(torch.from_numpy(canvas)[None].to(device), torch.float32)
+
+
+def _motion(moment: Moment, moving: MovingCanvas | None, device: torch.device) -> _Motion | None:
     if moment.following is None:
         return None
     flow = estimate_flow(moment.frame, moment.following, "dis")
     seen = visible(flow, estimate_flow(moment.following, moment.frame, "dis"))
     return _Motion(
         as_tensor(moment.following).to(device),
+        None if moving is None else _noise(moving(moment.following), device),
         _grid(flow).to(device),
         torch.from_numpy(seen)[None, None].to(device, torch.float32),
     )

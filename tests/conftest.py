@@ -50,7 +50,7 @@ def film(bundle: Bundle) -> Any:
 class IdentityGenerator(FakeGenerator):
     """Gives every frame back unchanged: what differs in the output came from the video path."""
 
-    def __call__(self, frames: Any, films: Any) -> Any:
+    def __call__(self, frames: Any, films: Any, canvas: Any = None) -> Any:
         super().__call__(frames, films)
         return frames
 

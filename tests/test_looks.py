@@ -116,7 +116,7 @@ class Counting(FakeGenerator):
         super().__init__(bundle)
         self.sizes: list[int] = []
 
-    def __call__(self, images: Any, films: Any) -> Any:
+    def __call__(self, images: Any, films: Any, canvas: Any = None) -> Any:
         super().__call__(images, films)
         self.sizes.append(len(images))
         return images + films[:, :1, None, None].astype(np.uint8)

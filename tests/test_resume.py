@@ -42,7 +42,7 @@ from mst_deploy.manifest import open_bundle
 from mst_deploy.shipped import find_bundle
 
 class Slow(FakeGenerator):
-    def __call__(self, frames, films):
+    def __call__(self, frames, films, canvas=None):
         time.sleep(0.004)
         return super().__call__(frames, films)
 
@@ -151,7 +151,7 @@ class Breaking(IdentityGenerator):
         super().__init__(bundle)
         self.error, self.left = error, at
 
-    def __call__(self, frames: Any, films: Any) -> Any:
+    def __call__(self, frames: Any, films: Any, canvas: Any = None) -> Any:
         self.left -= 1
         if self.left < 0:
             raise self.error

@@ -272,7 +272,7 @@ class Failing(Closing):
     def __init__(self, inner: Any) -> None:
         self.inner, self.manifest, self.calls = inner, inner.manifest, 0
 
-    def __call__(self, frames: Any, films: Any) -> Any:
+    def __call__(self, frames: Any, films: Any, canvas: Any = None) -> Any:
         self.calls += 1
         if self.calls == 3:
             raise RuntimeError("broken on purpose")

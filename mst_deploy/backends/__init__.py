@@ -200,7 +200,8 @@ def check_call(manifest: Manifest, frames: Images, films: Films, canvas: Canvas 
         raise InvalidArgument(f"the model {manifest.name} paints without a canvas; leave the canvas out")
     if canvas.dtype != np.uint8 or canvas.shape != (*frames.shape[:3], 1):
         raise InvalidArgument(
-            f"a canvas must be {(*frames.shape[:3], 1)} uint8 like its frames, got {canvas.shape} {canvas.dtype}"
+            f"a canvas must be {(*frames.shape[:3], 1)} uint8 like its frames, got {canvas.shape} "
+            f"{canvas.dtype}"
         )
 
 

@@ -276,8 +276,8 @@ class TrtGenerator(Closing):
             wanted = {*TENSORS, CANVAS} if self.manifest.canvas_bands else {*TENSORS}
             if names != wanted:
                 raise BackendError(
-                    f"{engine.path} has the tensors {sorted(names)}, expected {sorted(wanted)}; build it again "
-                    "with mst build --force"
+                    f"{engine.path} has the tensors {sorted(names)}, expected {sorted(wanted)}; build it "
+                    "again with mst build --force"
                 )
             self.engines[engine.path] = pair
         return self.engines[engine.path][1]

@@ -13,7 +13,10 @@ from mst_deploy.cli.job import (
     MaskOption,
     OutsideOption,
     PreserveOption,
+    SeedOption,
     StrengthsOption,
+    StrokeSizeOption,
+    StrokesOption,
     StylesOption,
     TimelineOption,
     TuneOption,
@@ -44,6 +47,9 @@ def image(
     ] = None,
     size: SizeOption = None,
     strength: StrengthsOption = None,
+    strokes: StrokesOption = None,
+    stroke_size: StrokeSizeOption = None,
+    seed: SeedOption = None,
     preserve_color: PreserveOption = False,
     mask: MaskOption = None,
     outside: OutsideOption = None,
@@ -64,9 +70,9 @@ def image(
     from mst_deploy.looks.masks import open_mask
     from mst_deploy.pipeline import Size, stylize_picture
 
-    looks = timeline_of(style, strength, preserve_color, mask, outside, timeline)
+    looks = timeline_of(style, strength, preserve_color, mask, outside, timeline, strokes, stroke_size, seed)
     if looks.changes:
-        raise InvalidArgument("a picture has no time: give styles and strength without @TIME")
+        raise InvalidArgument("a picture has no time: give styles, strength and strokes without @TIME")
     wanted = Size.parse(size) if size else Size()
     files = expand(inputs, IMAGE_SUFFIXES)
     targets = [

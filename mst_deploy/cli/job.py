@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.looks.timeline import StrengthKey, StyleKey, Timeline
+from mst_deploy.looks.timeline import StrengthKey, StrokeSizeKey, StrokesKey, StyleKey, Timeline
 from mst_deploy.options import needing
 
 if TYPE_CHECKING:
@@ -55,6 +55,33 @@ StrengthsOption = Annotated[
         show_default=False,
     ),
 ]
+StrokesOption = Annotated[
+    list[StrokesKey] | None,
+    typer.Option(
+        "--strokes",
+        metavar="NUMBER[@TIME]",
+        parser=parsed_by(StrokesKey.parse),
+        help="How strongly flat areas (skies, walls, roads) are painted: 0 is the clean look, 1 the default, "
+        "2 the most. Repeat it with times to change it.",
+        show_default=False,
+    ),
+]
+StrokeSizeOption = Annotated[
+    list[StrokeSizeKey] | None,
+    typer.Option(
+        "--stroke-size",
+        metavar="NUMBER[@TIME]",
+        parser=parsed_by(StrokeSizeKey.parse),
+        help="Size of these strokes, 0.5 to 3; 1 is the default. Repeat it with times to change it.",
+        show_default=False,
+    ),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(
+        "--seed", min=0, help="Another number paints other strokes. Default: 0.", show_default=False
+    ),
+]
 PreserveOption = Annotated[
     bool,
     typer.Option("--preserve-color", help="Keep the colours of the source; the style gives the luminance."),
@@ -89,17 +116,28 @@ def timeline_of(
     mask: Path | None,
     outside: str | None,
     file: Path | None,
+    strokes: list[StrokesKey] | None = None,
+    stroke_size: list[StrokeSizeKey] | None = None,
+    seed: int | None = None,
 ) -> Timeline:
     """The timeline that the options describe. Raises InvalidArgument, InputError for a YAML file."""
     if file is None:
         if not styles:
             raise typer.BadParameter("name a style, or a YAML file with --timeline", param_hint="--style")
-        keys = tuple(strength or (StrengthKey(1.0),))
-        return Timeline(tuple(styles), keys, preserve_color, mask, outside)
-    if styles or strength or preserve_color or mask or outside:
+        return Timeline(
+            styles=tuple(styles),
+            strength=tuple(strength or (StrengthKey(1.0),)),
+            strokes=tuple(strokes or (StrokesKey(1.0),)),
+            stroke_size=tuple(stroke_size or (StrokeSizeKey(1.0),)),
+            seed=seed or 0,
+            preserve_color=preserve_color,
+            mask=mask,
+            outside=outside,
+        )
+    if styles or strength or preserve_color or mask or outside or strokes or stroke_size or seed is not None:
         raise InvalidArgument(
-            f"{file} says which styles are wanted, how and where; leave out --style, --strength, "
-            "--preserve-color, --mask and --outside"
+            f"{file} says which styles are wanted, how and where; leave out --style, --strength, --strokes, "
+            "--stroke-size, --seed, --preserve-color, --mask and --outside"
         )
     from mst_deploy.looks.timeline_file import load_timeline
 

@@ -33,6 +33,12 @@ def style_make(
         Path | None,
         typer.Option("-o", "--output", help="Style file to write (.safetensors); one image only."),
     ] = None,
+    strokes: Annotated[
+        float | None, typer.Option(min=0, max=2, help="Strokes that the style has by default: 0 to 2.")
+    ] = None,
+    stroke_size: Annotated[
+        float | None, typer.Option(min=0.5, max=3, help="Their size by default: 0.5 to 3.")
+    ] = None,
     model: ModelOption = None,
     backend: BackendOption = "onnxrt",
     device: DeviceOption = "auto",
@@ -54,8 +60,21 @@ def style_make(
     targets = [free_to_write(output or path.with_suffix(STYLE_SUFFIX), path, force=force) for path in images]
     with progress("reading styles", len(images), unit="styles/s", quiet=quiet or as_json) as tell:
         encoder = open_style_encoder(open_bundle(find_bundle(model)), backend, device)
+        chosen = strokes is not None or stroke_size is not None
+        if chosen and not encoder.manifest.canvas_bands:
+            raise InvalidArgument(
+                f"the model {encoder.manifest.name} paints without a canvas; leave out --strokes and "
+                "--stroke-size"
+            )
         for done, (path, target) in enumerate(zip(images, targets, strict=True), start=1):
-            save_style(target, make_style(encoder, path, name=target.stem))
+            style = make_style(encoder, path, name=target.stem)
+            if chosen:
+                style = replace(
+                    style,
+                    strokes=1.0 if strokes is None else strokes,
+                    stroke_size=1.0 if stroke_size is None else stroke_size,
+                )
+            save_style(target, style)
             tell(done)
     names = [str(target) for target in targets]
     answer("\n".join(names), {"outputs": names}, as_json=as_json, quiet=quiet)

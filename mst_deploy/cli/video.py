@@ -15,7 +15,10 @@ from mst_deploy.cli.job import (
     MaskOption,
     OutsideOption,
     PreserveOption,
+    SeedOption,
     StrengthsOption,
+    StrokeSizeOption,
+    StrokesOption,
     StylesOption,
     TimelineOption,
     TuneOption,
@@ -58,6 +61,9 @@ def video(
     ] = None,
     size: SizeOption = None,
     strength: StrengthsOption = None,
+    strokes: StrokesOption = None,
+    stroke_size: StrokeSizeOption = None,
+    seed: SeedOption = None,
     preserve_color: PreserveOption = False,
     mask: MaskOption = None,
     outside: OutsideOption = None,
@@ -123,7 +129,7 @@ def video(
     from mst_deploy.video.info import ReadOptions
     from mst_deploy.video.spans import Span
 
-    looks = timeline_of(style, strength, preserve_color, mask, outside, timeline)
+    looks = timeline_of(style, strength, preserve_color, mask, outside, timeline, strokes, stroke_size, seed)
     options = JobOptions(
         read=ReadOptions(Span.parse(start, end, every), sdr, hw, parse_rate(rate)),
         size=Size.parse(size) if size else Size(),

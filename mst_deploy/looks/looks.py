@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mst_deploy.backends import Images, StyleEncoder
-from mst_deploy.film import Film, Look, blend, look_at
+from mst_deploy.errors import InvalidArgument
+from mst_deploy.film import Film, FilmLayout, Look, Style, blend, canvas_gains, look_at
 from mst_deploy.images import masked, mix, with_colours_of
 from mst_deploy.looks.timeline import StyleKey, Timeline
 from mst_deploy.manifest import Manifest
@@ -59,22 +60,43 @@ class Looks:
     """Reads the film row off a picture; needed where the strength is below 1."""
     own: Film | None = field(default=None, repr=False)
     """Film row of the content."""
+    layout: FilmLayout | None = None
+    """Of a model that paints from a canvas; None for one that does not."""
+    defaults: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Strokes and stroke size of styles that are painted with others than 1 and 1."""
+
+    @property
+    def has_canvas(self) -> bool:
+        return self.layout is not None
 
     def begun(self, first: Images) -> Looks:
         """The same for a certain picture (H, W, 3), or for the video that begins with it."""
         if self.timeline.always_full or self.read is None:
             return self
-        return replace(self, own=self.read(first))
+        own = self.read(first)
+        return replace(self, own=own if self.layout is None else self.layout.without_canvas(own))
+
+    def row(self, name: str, time: Fraction) -> Film:
+        """The film row of a style at a moment: its own, with the gains of the strokes that are wanted."""
+        if self.layout is None:
+            return self.rows[name]
+        strokes, size = self.defaults.get(name, (1.0, 1.0))
+        gains = canvas_gains(
+            self.layout.canvas_bands,
+            strokes * self.timeline.strokes_at(time),
+            size * self.timeline.stroke_size_at(time),
+        )
+        return self.layout.with_gains(self.rows[name], gains)
 
     def at(self, time: Fraction, mask: NDArray[np.uint8] | None = None) -> FrameLook:
         """The look at a moment (seconds from the first frame). Raises InvalidArgument before begun()."""
         timeline = self.timeline
         strength = timeline.strength_at(time)
         weights = timeline.weights_at(time)
-        row = blend([self.rows[name] for name in weights], list(weights.values()))
+        row = blend([self.row(name, time) for name in weights], list(weights.values()))
         outside = None
         if timeline.outside is not None:
-            outside = look_at(self.own, self.rows[timeline.outside], strength)
+            outside = look_at(self.own, self.row(timeline.outside, time), strength)
         return FrameLook(look_at(self.own, row, strength), outside, timeline.preserve_color, mask)
 
 
@@ -83,6 +105,11 @@ def read_looks(timeline: Timeline, manifest: Manifest, encoder: Callable[[], Sty
 
     Raises InputError and BundleError for a style that cannot be used, before any frame is touched.
     """
+    if timeline.needs_canvas and not manifest.canvas_bands:
+        raise InvalidArgument(
+            f"the model {manifest.name} paints without a canvas, so it has no strokes, stroke size or seed "
+            "to choose; leave them out, or choose a model with a canvas"
+        )
     found = {name: find_style(name, manifest) for name in timeline.names}
     opened: list[StyleEncoder] = []
 
@@ -95,11 +122,21 @@ def read_looks(timeline: Timeline, manifest: Manifest, encoder: Callable[[], Sty
         name: make_style(ready(), style).film if isinstance(style, Path) else style.film
         for name, style in found.items()
     }
-    if timeline.always_full:
-        return Looks(timeline, rows)
-    return Looks(timeline, rows, partial(encode_film, ready()))
+    looks = Looks(
+        timeline,
+        rows,
+        layout=manifest.layout if manifest.canvas_bands else None,
+        defaults={
+            name: (style.strokes, style.stroke_size)
+            for name, style in found.items()
+            if isinstance(style, Style)
+        },
+    )
+    return looks if timeline.always_full else replace(looks, read=partial(encode_film, ready()))
 
 
-def plain_looks(film: Film) -> Looks:
-    """One film row (P,) at full strength all the time."""
-    return Looks(Timeline((StyleKey("style"),)), {"style": film})
+def plain_looks(film: Film, manifest: Manifest | None = None) -> Looks:
+    """One film row (P,) at full strength all the time; the manifest tells whether there is a canvas."""
+    bands = 0 if manifest is None else manifest.canvas_bands
+    layout = manifest.layout if manifest is not None and bands else None
+    return Looks(Timeline((StyleKey("style"),)), {"style": film}, layout=layout)

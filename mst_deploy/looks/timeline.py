@@ -81,12 +81,64 @@ class StrengthKey:
 
 
 @dataclass(frozen=True)
+class StrokesKey:
+    """How much canvas is painted into flat areas at a moment: 0 is the clean look, 1 as trained."""
+
+    strokes: float
+    time: Fraction = Fraction(0)
+    """Seconds."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.strokes <= 2.0:
+            raise InvalidArgument(f"strokes must be between 0 and 2, got {self.strokes:g}")
+        _refuse_negative(self.time)
+
+    @classmethod
+    def parse(cls, text: str) -> StrokesKey:
+        """``NUMBER[@TIME]``: ``0.6``, ``0@0``, ``1@00:05``."""
+        value, moment = _split_time(text)
+        if not NUMBER.fullmatch(value):
+            raise InvalidArgument(
+                f"cannot use {text!r} for strokes: give a number from 0 to 2, with @TIME if it changes"
+            )
+        return cls(float(value), moment)
+
+
+@dataclass(frozen=True)
+class StrokeSizeKey:
+    """The size of the strokes at a moment: 1 as trained, 2 twice as large."""
+
+    size: float
+    time: Fraction = Fraction(0)
+    """Seconds."""
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.size <= 3.0:
+            raise InvalidArgument(f"a stroke size must be between 0.5 and 3, got {self.size:g}")
+        _refuse_negative(self.time)
+
+    @classmethod
+    def parse(cls, text: str) -> StrokeSizeKey:
+        """``NUMBER[@TIME]``: ``1.5``, ``1@0``, ``3@00:05``."""
+        value, moment = _split_time(text)
+        if not NUMBER.fullmatch(value):
+            raise InvalidArgument(
+                f"cannot use {text!r} as a stroke size: give a number from 0.5 to 3, with @TIME if it changes"
+            )
+        return cls(float(value), moment)
+
+
+@dataclass(frozen=True)
 class Timeline:
     """How every frame of a video, or one picture, shall look."""
 
     styles: tuple[StyleKey, ...]
     """At least one; in any order."""
     strength: tuple[StrengthKey, ...] = (StrengthKey(1.0),)
+    strokes: tuple[StrokesKey, ...] = (StrokesKey(1.0),)
+    stroke_size: tuple[StrokeSizeKey, ...] = (StrokeSizeKey(1.0),)
+    seed: int = 0
+    """Of the canvas; another seed paints other strokes."""
     preserve_color: bool = False
     """Keep the colours of the source; only the luminance is the style's."""
     mask: Path | None = None
@@ -99,8 +151,14 @@ class Timeline:
             raise InvalidArgument("no style was given; name at least one")
         if not self.strength:
             raise InvalidArgument("no strength was given; leave it out for the full style")
+        if not self.strokes or not self.stroke_size:
+            raise InvalidArgument("no strokes or stroke size was given; leave them out for 1")
+        if not 0 <= self.seed < 2**63:
+            raise InvalidArgument(f"a seed must be a whole number from 0 up, got {self.seed}")
         _refuse_doubles([(key.time, f"style {key.style!r}") for key in self.styles])
         _refuse_doubles([(key.time, "strength") for key in self.strength])
+        _refuse_doubles([(key.time, "strokes") for key in self.strokes])
+        _refuse_doubles([(key.time, "stroke size") for key in self.stroke_size])
         if self.outside is not None and self.mask is None:
             raise InvalidArgument("a style outside the mask needs a mask; give --mask too")
 
@@ -119,8 +177,17 @@ class Timeline:
     @property
     def changes(self) -> bool:
         """Whether time matters."""
-        moments = ({key.time for key in self.styles}, {key.time for key in self.strength})
-        return any(len(times) > 1 for times in moments)
+        keys = (self.styles, self.strength, self.strokes, self.stroke_size)
+        return any(len({key.time for key in each}) > 1 for each in keys)
+
+    @property
+    def needs_canvas(self) -> bool:
+        """Whether something was chosen that only a model with a canvas can do."""
+        return (
+            any(key.strokes != 1.0 for key in self.strokes)
+            or any(key.size != 1.0 for key in self.stroke_size)
+            or self.seed != 0
+        )
 
     @property
     def always_full(self) -> bool:
@@ -142,9 +209,22 @@ class Timeline:
 
     def strength_at(self, time: Fraction) -> float:
         """Strength at a moment (seconds), 0..1."""
-        keys = sorted(self.strength, key=lambda key: key.time)
-        before, after, share = between([key.time for key in keys], time)
-        return (1.0 - share) * keys[before].strength + share * keys[after].strength
+        return interpolated([(key.time, key.strength) for key in self.strength], time)
+
+    def strokes_at(self, time: Fraction) -> float:
+        """Amount of strokes at a moment (seconds), 0..2."""
+        return interpolated([(key.time, key.strokes) for key in self.strokes], time)
+
+    def stroke_size_at(self, time: Fraction) -> float:
+        """Size of the strokes at a moment (seconds), 0.5..3."""
+        return interpolated([(key.time, key.size) for key in self.stroke_size], time)
+
+
+def interpolated(keys: list[tuple[Fraction, float]], time: Fraction) -> float:
+    """The value at a moment between keys of (time, value), in any order."""
+    ordered = sorted(keys)
+    before, after, share = between([moment for moment, _ in ordered], time)
+    return (1.0 - share) * ordered[before][1] + share * ordered[after][1]
 
 
 def between(times: list[Fraction], time: Fraction) -> tuple[int, int, float]:

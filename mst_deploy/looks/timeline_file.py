@@ -6,6 +6,11 @@
     strength:
       - {value: 0, at: 0}
       - {value: 1, at: 5}
+    strokes:
+      - {value: 0, at: 0}
+      - {value: 1, at: 5}
+    stroke_size: 1.5
+    seed: 7
     preserve_color: true
     mask: person.png
     outside: the-scream
@@ -24,10 +29,12 @@ from typing import Any
 import yaml
 
 from mst_deploy.errors import InputError, InvalidArgument
-from mst_deploy.looks.timeline import StrengthKey, StyleKey, Timeline
+from mst_deploy.looks.timeline import StrengthKey, StrokeSizeKey, StrokesKey, StyleKey, Timeline
 from mst_deploy.video.spans import parse_time
 
-ENTRIES = {"styles", "strength", "preserve_color", "mask", "outside"}
+ENTRIES = {
+    "styles", "strength", "strokes", "stroke_size", "seed", "preserve_color", "mask", "outside"
+}  # fmt: skip
 
 
 def load_timeline(path: Path) -> Timeline:
@@ -53,7 +60,15 @@ def read_timeline(values: Any, folder: Path = Path()) -> Timeline:
     preserve = entries.get("preserve_color", False)
     if not isinstance(preserve, bool):
         raise InvalidArgument(f"preserve_color must be true or false, got {preserve!r}")
+    seed = entries.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise InvalidArgument(f"seed must be a whole number, got {seed!r}")
+    strokes = [_value(entry, "strokes") for entry in _listed(entries.get("strokes", 1.0))]
+    sizes = [_value(entry, "stroke_size") for entry in _listed(entries.get("stroke_size", 1.0))]
     return Timeline(
+        strokes=tuple(StrokesKey(*each) for each in strokes),
+        stroke_size=tuple(StrokeSizeKey(*each) for each in sizes),
+        seed=seed,
         styles=tuple(_style(entry, folder) for entry in _listed(entries["styles"])),
         strength=tuple(_strength(entry) for entry in _listed(entries.get("strength", 1.0))),
         preserve_color=preserve,
@@ -71,10 +86,15 @@ def _style(entry: Any, folder: Path) -> StyleKey:
 
 
 def _strength(entry: Any) -> StrengthKey:
+    return StrengthKey(*_value(entry, "strength"))
+
+
+def _value(entry: Any, name: str) -> tuple[float, Fraction]:
+    """A number, or {value, at} -> the number and its time."""
     if not isinstance(entry, dict):
         entry = {"value": entry}
-    entry = _mapping(entry, {"value", "at"}, "an entry of strength")
-    return StrengthKey(_number(entry.get("value"), "the value of strength"), _time(entry.get("at", 0)))
+    entry = _mapping(entry, {"value", "at"}, f"an entry of {name}")
+    return _number(entry.get("value"), f"the value of {name}"), _time(entry.get("at", 0))
 
 
 def _beside(name: str, folder: Path) -> str:

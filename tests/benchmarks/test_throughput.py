@@ -14,6 +14,7 @@ from mst_deploy.backends import Films, Images
 from mst_deploy.backends.fake import FakeGenerator
 from mst_deploy.benchmarks.memory import make_clip as make_long_clip
 from mst_deploy.benchmarks.throughput import frames_per_second, make_clip
+from mst_deploy.canvas import Canvas
 from mst_deploy.manifest import Bundle
 from tests.clips import probe
 
@@ -25,7 +26,7 @@ def test_the_generator_alone_is_timed_after_its_warm_up(
     calls: list[int] = []
 
     class Counting(FakeGenerator):
-        def __call__(self, frames: Images, films: Films) -> Images:
+        def __call__(self, frames: Images, films: Films, canvas: Canvas | None = None) -> Images:
             calls.append(len(frames))
             return super().__call__(frames, films)
 
