@@ -27,16 +27,52 @@ class FilmLayout:
     """Names and channel counts of the conditioned layers."""
 
     layers: tuple[tuple[str, int], ...]
+    canvas_bands: int = 0
+    """How many gains of canvas bands follow the gammas and betas; see ``canvas_gains``."""
+
+    @property
+    def norm_size(self) -> int:
+        """How many gammas and betas there are: one of each for every channel of every layer."""
+        return 2 * sum(channels for _, channels in self.layers)
 
     @property
     def size(self) -> int:
-        """P: one gamma and one beta for every channel of every layer."""
-        return 2 * sum(channels for _, channels in self.layers)
+        """P: all gammas and betas, then the gains of the canvas bands."""
+        return self.norm_size + self.canvas_bands
 
     def identity(self) -> Film:
-        """The row with gamma = 1 and beta = 0 everywhere: plain instance normalisation."""
+        """The row with gamma = 1 and beta = 0 everywhere and no canvas: plain instance normalisation."""
         parts = [np.concatenate([np.ones(channels), np.zeros(channels)]) for _, channels in self.layers]
-        return np.concatenate(parts).astype(np.float32)
+        return np.concatenate([*parts, np.zeros(self.canvas_bands)]).astype(np.float32)
+
+    def with_gains(self, film: Film, gains: NDArray[np.float32]) -> Film:
+        """The row (P,) with other gains (K,) of its canvas bands; itself for a model without a canvas."""
+        if not self.canvas_bands:
+            return film
+        return np.concatenate([film[: self.norm_size], gains]).astype(np.float32)
+
+    def without_canvas(self, film: Film) -> Film:
+        """The row (P,) with no canvas: what a picture's own row is, since a photograph has no strokes."""
+        return self.with_gains(film, np.zeros(self.canvas_bands, np.float32))
+
+
+OCTAVES = 3
+"""How many neighboring bands of the canvas are heard at a time."""
+
+
+def canvas_gains(bands: int, strokes: float = 1.0, size: float = 1.0) -> NDArray[np.float32]:
+    """Gains of the canvas bands -> (bands,) float32, of Euclidean length ``strokes``.
+
+    A window of OCTAVES octaves begins log2(size) octaves above the finest band; between whole octaves the
+    bands at both of its ends fade. So ``size`` 2 means strokes twice as large. Raises InvalidArgument.
+    """
+    if not (strokes >= 0 and np.isfinite(strokes)):
+        raise InvalidArgument(f"strokes must be 0 or more, got {strokes}")
+    if not 0.25 <= size <= 2.0**bands:
+        raise InvalidArgument(f"a stroke size must be between 0.25 and {2**bands}, got {size}")
+    band, first = np.arange(bands), np.log2(size)
+    window = np.clip(np.minimum(band - first + 1, first + OCTAVES - band), 0, 1)
+    return np.asarray(strokes * window / np.linalg.norm(window), np.float32)
 
 
 def blend(rows: list[Film], weights: list[float]) -> Film:

@@ -10,21 +10,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mst_deploy.canvas_bands import white
 from mst_deploy.networks import Generator, StyleEncoder
 
 KEPT_FP32 = ("InstanceNormalization", "FiLM scale and shift", "global pooling", "embedding", "film")
 
 
 class GeneratorGraph(nn.Module):
-    """frames (N, H, W, 3) uint8 RGB, film (N, P) float32 -> stylized (N, H, W, 3) uint8 RGB."""
+    """frames (N, H, W, 3) uint8 RGB, film (N, P) float32 -> stylized (N, H, W, 3) uint8 RGB.
+
+    A generator with a canvas takes a third input: canvas (N, H, W, 1) uint8, white noise.
+    """
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.generator = generator
 
-    def forward(self, frames: Tensor, film: Tensor) -> Tensor:
-        pixels = frames.permute(0, 3, 1, 2).to(self.generator.head.weight.dtype) / 255
-        stylized: Tensor = self.generator(pixels, film)  # (N, 3, H, W) in 0..1
+    def forward(self, frames: Tensor, film: Tensor, canvas: Tensor | None = None) -> Tensor:
+        dtype = self.generator.head.weight.dtype
+        pixels = frames.permute(0, 3, 1, 2).to(dtype) / 255
+        noise = None if canvas is None else white(canvas, dtype)
+        stylized: Tensor = self.generator(pixels, film, noise)  # (N, 3, H, W) in 0..1
         return (stylized * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 

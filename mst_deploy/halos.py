@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,7 +23,7 @@ SEEN = 6 / 255  # a fringe that differs less is not seen among strokes
 LUMA = (0.299, 0.587, 0.114)  # of ITU-R BT.601
 
 
-def halo_loss(images: Tensor, contents: Tensor) -> Tensor:
+def halo_loss(images: Tensor, contents: Tensor, cells: Sequence[int] = HALO_CELLS) -> Tensor:
     """Mean squared unevenness of what is flat in the picture: (N, 3, H, W) twice, in 0..1 -> (N,).
 
     A light seam along the edge of a dark sky, and clouds in a blue one, are slow changes that the content
@@ -29,7 +31,7 @@ def halo_loss(images: Tensor, contents: Tensor) -> Tensor:
     be alike where the content's pixels hardly differ over both. 0 for pictures smaller than two cells.
     """
     losses = []
-    for cell in (cell for cell in HALO_CELLS if cell <= min(images.shape[2:])):
+    for cell in (cell for cell in cells if cell <= min(images.shape[2:])):
         means = F.avg_pool2d(images.float(), cell)
         highest = F.max_pool2d(contents.float(), cell)
         lowest = -F.max_pool2d(-contents.float(), cell)

@@ -56,7 +56,12 @@ class Manifest:
 
     @property
     def layout(self) -> FilmLayout:
-        return FilmLayout(self.film_layers)
+        return FilmLayout(self.film_layers, self.canvas_bands)
+
+    @property
+    def canvas_bands(self) -> int:
+        """Bands of the canvas, the third input of the generator; 0 for a model that takes none."""
+        return int(self.network.get("canvas_bands", 0))
 
     @property
     def film_size(self) -> int:

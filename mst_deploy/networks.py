@@ -24,8 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mst_deploy.canvas_bands import CanvasBands
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.film import FilmLayout
+from mst_deploy.film import FilmLayout, canvas_gains
 from mst_deploy.inception import STAGES, InceptionTrunk
 from mst_deploy.injections import INJECTIONS, Injection, Places
 
@@ -55,6 +56,8 @@ class NetworkConfig:
     """How every convolution of the generator sees past the border: reflect, edge or zero."""
     injection: str = "film"
     """How the style enters the generator: a name of ``injections.INJECTIONS``."""
+    canvas_bands: int = 0
+    """Octaves of the noise canvas that the generator paints strokes from; 0 for a generator without one."""
 
     def __post_init__(self) -> None:
         if len(self.widths) != 3 or min(self.widths) < 1:
@@ -75,6 +78,11 @@ class NetworkConfig:
             raise InvalidArgument(
                 f"unknown injection {self.injection!r}; choose one of {', '.join(INJECTIONS)}"
             )
+        if self.canvas_bands < 0 or (self.canvas_bands and self.injection != "film"):
+            raise InvalidArgument(
+                f"{self.canvas_bands} canvas bands with the injection {self.injection!r}: only film models "
+                "take a canvas; set canvas_bands to 0"
+            )
 
     @property
     def film_layout(self) -> FilmLayout:
@@ -93,7 +101,8 @@ class NetworkConfig:
                 *trunk,
                 ("up1.norm", half),
                 ("up2.norm", full),
-            )
+            ),
+            self.canvas_bands,
         )
 
     @property
@@ -107,7 +116,10 @@ class NetworkConfig:
         return INJECTIONS[self.injection].NEEDS in ("film", "embedding")
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        values = asdict(self)
+        if not self.canvas_bands:  # so that models from before the canvas keep their identity
+            del values["canvas_bands"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:
@@ -157,8 +169,10 @@ class ConvNorm(nn.Module):
         self.conv = PaddedConv(inputs, outputs, kernel, stride=stride, padding=padding, bias=False)
         self.norm = FilmNorm()
 
-    def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        y: Tensor = self.norm(self.conv(x), gamma, beta)
+    def forward(self, x: Tensor, gamma: Tensor, beta: Tensor, added: Tensor | None = None) -> Tensor:
+        """``added`` is a map of the result's shape that joins before the normalization."""
+        y: Tensor = self.conv(x)
+        y = self.norm(y if added is None else y + added, gamma, beta)
         return y
 
 
@@ -201,18 +215,25 @@ class Generator(nn.Module):
         self.up2 = ConvNorm(half, full, 3, padding=padding)
         self.head = PaddedConv(full, 3, 9, padding=padding, bias=True)
         self.injection: Injection = INJECTIONS[config.injection](config.places)
+        if config.canvas_bands:
+            self.bands = CanvasBands(config.canvas_bands)
+            self.canvas = PaddedConv(config.canvas_bands, half, 3, padding=padding, bias=False)
+            nn.init.normal_(self.canvas.weight, std=float(self.down1.conv.weight.detach().std()))
 
-    def forward(self, images: Tensor, condition: Any) -> Tensor:
+    def forward(self, images: Tensor, condition: Any, canvas: Tensor | None = None) -> Tensor:
         """images (N, 3, H, W) in 0..1 and what the injection needs -> (N, 3, H, W) in 0..1.
 
-        The condition is a film row (N, P) float32 for ``film``; for others see ``injections``.
+        The condition is a film row (N, P) float32 for ``film``; for others see ``injections``. ``canvas``
+        (N, 1, H, W) is white noise of mean 0 and variance 1, for a generator with ``canvas_bands``.
         """
         height, width = images.shape[2:]
         condition = self.injection.prepare(condition)
-        layers = iter(self.split_film(self.injection.rows(condition)))
+        rows = self.injection.rows(condition)
+        layers = iter(self.split_film(rows))
         x = images * 2 - 1  # (N, 3, H, W), -1..1 keeps activations at O(1)
         x = F.relu(self.stem(x, *next(layers)))  # (N, 32, H, W)
-        x = F.relu(self.down1(x, *next(layers)))  # (N, 64, ceil(H/2), ceil(W/2))
+        strokes = self._strokes(canvas, rows)
+        x = F.relu(self.down1(x, *next(layers), strokes))  # (N, 64, ceil(H/2), ceil(W/2))
         x = F.relu(self.down2(x, *next(layers)))  # (N, 128, ceil(H/4), ceil(W/4))
         for index, block in enumerate(self.blocks):
             enter = partial(self._enter, index, condition)
@@ -221,6 +242,20 @@ class Generator(nn.Module):
         x = F.relu(self.up2(double(x), *next(layers)))  # (N, 32, H rounded up to 4, W likewise)
         x = x[:, :, :height, :width]
         return torch.sigmoid(self.head(x))  # (N, 3, H, W)
+
+    def _strokes(self, canvas: Tensor | None, rows: Tensor) -> Tensor | None:
+        """What the canvas adds to the first map of half resolution, (N, 64, ceil(H/2), ceil(W/2)).
+
+        The last values of a film row are the gains of the bands.
+        """
+        if not self.config.canvas_bands:
+            return None
+        if canvas is None:
+            raise InvalidArgument("this generator paints from a canvas; give one (N, 1, H, W)")
+        bands: Tensor = self.bands(canvas)
+        gains = rows[:, self.layout.norm_size :, None, None].to(bands.dtype)
+        joined: Tensor = self.canvas(bands * gains)
+        return joined
 
     def _enter(self, block: int, condition: Any, x: Tensor, conv: int) -> Tensor:
         return self.injection.enter(x, block, conv, condition)
@@ -248,6 +283,7 @@ class StyleEncoder(nn.Module):
 
     centre: Tensor
     spread: Tensor
+    gains: Tensor
     MIN_SIZE = 75
     """The smallest side Inception-v3 takes (its valid convolutions and three stride-2 stages)."""
 
@@ -272,10 +308,13 @@ class StyleEncoder(nn.Module):
             nn.init.zeros_(self.correct.weight)
         if config.injection != "film":
             return
-        self.film = nn.Linear(config.embedding_size, self.layout.size)
+        self.film = nn.Linear(config.embedding_size, self.layout.norm_size)
         nn.init.normal_(self.film.weight, std=0.02)
         with torch.no_grad():
-            self.film.bias.copy_(torch.from_numpy(self.layout.identity()))
+            self.film.bias.copy_(torch.from_numpy(self.layout.identity()[: self.layout.norm_size]))
+        if config.canvas_bands:
+            gains = torch.from_numpy(canvas_gains(config.canvas_bands))
+            self.register_buffer("gains", gains, persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images (N, 3, H, W) in 0..1 -> embedding (N, d), film (N, P), both float32."""
@@ -315,8 +354,14 @@ class StyleEncoder(nn.Module):
         return self.film_of(embedding) if self.config.injection == "film" else embedding
 
     def film_of(self, embedding: Tensor) -> Tensor:
-        """(N, d) -> (N, P): gamma and beta of every layer; gamma is 1 + a linear map of z."""
-        return linear32(self.film, embedding)
+        """(N, d) -> (N, P): gamma and beta of every layer, and the canvas gains of strokes as they are.
+
+        gamma is 1 + a linear map of z; the gains do not depend on it.
+        """
+        film = linear32(self.film, embedding)
+        if not self.config.canvas_bands:
+            return film
+        return torch.cat([film, self.gains.float().expand(len(film), -1)], dim=1)
 
 
 def linear32(layer: nn.Linear, x: Tensor) -> Tensor:

@@ -27,7 +27,14 @@ from mst_deploy.training.retouch import Retoucher
 from mst_deploy.training.run_folder import gather_facts, open_run
 from mst_deploy.training.running import check_compiler, graceful_stop, make_fabric, reporting
 from mst_deploy.training.samples import default_workers
-from mst_deploy.weights import Networks, load_bundle, load_checkpoint, new_networks, save_checkpoint
+from mst_deploy.weights import (
+    Networks,
+    build_networks,
+    load_bundle,
+    load_checkpoint,
+    new_networks,
+    save_checkpoint,
+)
 
 __all__ = ["classify", "train"]
 
@@ -183,7 +190,8 @@ def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
 def choose_network(job: Job, network: NetworkConfig) -> NetworkConfig:
     """The recipe's network with the options that were given in its place."""
     if job.injection:
-        network = replace(network, injection=job.injection)
+        bands = network.canvas_bands if job.injection == "film" else 0
+        network = replace(network, injection=job.injection, canvas_bands=bands)
     if job.statistics and job.statistics != network.statistics:
         hidden = DECK.network.hidden_size if job.statistics == "mean" else NetworkConfig.hidden_size
         network = replace(network, statistics=job.statistics, hidden_size=hidden)
@@ -214,13 +222,25 @@ def read_data(job: Job) -> tuple[list[StoredImage], list[StoredImage]]:
 def read_start(job: Job) -> Networks | None:
     """The networks that the run goes on from; None where it begins with random ones."""
     if job.narrow is None:
-        return read_model(job.start)
+        found, wanted = read_model(job.start), read_recipe(job.recipe).network
+        if found is not None and wanted.canvas_bands and not found.config.canvas_bands:
+            found = with_canvas(found, wanted.canvas_bands)
+        return found
     if job.start or job.generator:
         raise InvalidArgument(f"--narrow cannot be had with {'--start' if job.start else '--generator'}")
     wide, wanted = open_weights(job.narrow), read_recipe(job.recipe).network
     config = replace(wide.config, widths=wanted.widths, residual_blocks=wanted.residual_blocks,
                      padding=wanted.padding)  # fmt: skip
     return narrowed(wide, config)
+
+
+def with_canvas(networks: Networks, bands: int) -> Networks:
+    """The same film model with a canvas of so many bands, which it has to learn to paint from."""
+    fresh = new_networks(replace(networks.config, canvas_bands=bands))
+    state = {**fresh.state_dict(), **networks.state_dict()}
+    down = state["generator.down1.conv.weight"]
+    state["generator.canvas.weight"] = torch.randn_like(state["generator.canvas.weight"]) * down.std()
+    return build_networks(fresh.config, state, networks.training, Path("the model with a canvas"))
 
 
 def read_model(given: str | Path | None) -> Networks | None:

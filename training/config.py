@@ -22,9 +22,9 @@ class Stage:
 
 
 DEFAULT_STAGES = (
-    Stage(until=0.45, crop=128, batch=4, style_weight=15.0),
-    Stage(until=0.85, crop=192, batch=3, style_weight=15.0),
-    Stage(until=1.0, crop=256, batch=2, style_weight=15.0),
+    Stage(until=0.45, crop=128, batch=4, style_weight=28.0),
+    Stage(until=0.85, crop=192, batch=3, style_weight=28.0),
+    Stage(until=1.0, crop=256, batch=2, style_weight=28.0),
 )
 
 # Movements whose pictures are recognised by strokes and colour. They are drawn more often, because
@@ -38,6 +38,9 @@ EXPRESSIVE = (
 )  # fmt: skip
 
 
+CANVAS_BANDS = 5
+"""Octaves of the canvas: strokes from 1 to 32 pixels wide."""
+
 PRECISIONS = ("bf16", "fp16", "fp32")
 SCHEDULES = ("cosine", "constant")
 
@@ -46,7 +49,7 @@ SCHEDULES = ("cosine", "constant")
 class TrainConfig:
     """A whole run. Its length is ``minutes`` of wall time if given, else ``epochs``, else ``steps``."""
 
-    network: NetworkConfig = field(default_factory=NetworkConfig)
+    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(canvas_bands=CANVAS_BANDS))
     stages: tuple[Stage, ...] = DEFAULT_STAGES
     steps: int = 20_000
     epochs: float | None = None
@@ -64,18 +67,28 @@ class TrainConfig:
     ema_decay: float = 0.999
     """Of the running average of the weights that is saved as the result; 0 saves the last weights."""
     content_weight: float = 1.0
+    flat_content: float = 0.15
+    """Least weight of the content distance, where the photograph is flat and strokes are to be painted; 1
+    weighs all of it alike."""
     style_layers: tuple[str, ...] | None = None
     """Layers of VGG-19 whose Gram matrices are compared; None for all that the weights hold exactly."""
     film_layers: tuple[str, ...] | None = None
     """Beginnings of the names of the layers that the style reaches (``stem``, ``down``, ``blocks``, ``up``);
     None for all. The others have a scale and a shift that are learnt and alike for every style."""
+    style_scales: int = 2
+    """At how many scales, each half of the one before, Gram matrices are compared. The coarser ones see
+    strokes that are long beside the features of VGG-19."""
+    palette_weight: float = 30.0
+    """Of the distance between the colors of the result and the whole artwork's (``palette_distance``)."""
     style_own_size: bool = True
     """Style distances are relative to each style's own Gram matrices; else to the mean size in the batch."""
-    tv_weight: float = 0.5
-    halo_weight: float = 10_000.0
+    tv_weight: float = 0.0
+    halo_cells: tuple[int, ...] = (32,)
+    """Sides of the cells, in pixels, whose means ``halo_weight`` keeps even: larger than a stroke."""
+    halo_weight: float = 2_000.0
     """Of slow changes where the picture is flat: seams along edges, clouds in a clear sky. They are faint, so
     their squares are small."""
-    fringe_weight: float = 0.0
+    fringe_weight: float = 600.0
     """Of light and coloured lines along edges."""
     temporal_weight: float = 150.0
     """Of the flicker under small shifts and noise; above 0 each step stylises a second window."""
@@ -93,11 +106,24 @@ class TrainConfig:
     strength_power: float = 3.0
     """There the style weighs its weight times strength to this power: less style for more content."""
     style_size: int = 256
-    """Side of the style crop in pixels."""
-    style_zoom: float = 1.8
-    """Style images are resized to a short side of style_size times 1..style_zoom before the crop."""
-    style_views: int = 8
-    """Different crops of each style image; their targets are computed once and kept in memory."""
+    """Side of the style crops in pixels."""
+    style_zoom: float = 1.3
+    """Style images are resized to a short side of style_size times 1..style_zoom before the crop that the
+    style encoder sees."""
+    stroke_zoom: float = 1.5
+    """The crop whose Gram matrices are wanted is taken at style_size times this and the stroke size."""
+    stroke_sizes: tuple[float, float] = (0.6, 2.0)
+    """Stroke sizes, of which one is drawn for each view: 1 every second time, else any in this range. The
+    gains of the canvas bands follow (``film.canvas_gains``), so that they become a control."""
+    strokes_share: float = 0.25
+    """Share of samples with another amount of canvas than 1, between none and 1.3."""
+    flatness_ranks: int = 3
+    """How many photographs and how many parts of an artwork a sample is drawn from. Both are ordered by
+    detail, and those of the same rank are paired: flat photographs learn from the calm parts of the artwork.
+    Low ranks are drawn more often. 1 for pairs as they come."""
+    style_views: int = 6
+    """Different crops of each style image, shared by the flatness ranks; their targets are computed once and
+    kept in memory, if they are few."""
     colour_shift_share: float = 0.5
     """Share of the style views that are shown in another palette."""
     content_zoom: float = 1.7
@@ -135,6 +161,10 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @property
+    def has_canvas(self) -> bool:
+        return self.network.canvas_bands > 0
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
         """What to_dict gave. Raises InvalidArgument for names it does not know."""
@@ -146,7 +176,7 @@ class TrainConfig:
             values["network"] = NetworkConfig.from_dict(values["network"])
         if "stages" in values:
             values["stages"] = tuple(Stage(**stage) for stage in values["stages"])
-        for name in ("style_layers", "film_layers"):
+        for name in ("style_layers", "film_layers", "halo_cells", "stroke_sizes"):
             if values.get(name) is not None:
                 values[name] = tuple(values[name])
         return cls(**values)
@@ -168,7 +198,15 @@ DECK = TrainConfig(
     strength_share=0.0,
     colour_shift_share=0.0,
     expressive_weight=1.0,
+    tv_weight=0.5,
+    flat_content=1.0,
+    style_scales=1,
+    palette_weight=0.0,
+    fringe_weight=0.0,
     style_zoom=1.0,
+    stroke_zoom=1.0,
+    stroke_sizes=(1.0, 1.0),
+    flatness_ranks=1,
     foretell_steps=0,
     halo_weight=0.0,
     temporal_weight=0.0,
@@ -187,7 +225,7 @@ ENCODER = TrainConfig(
 )
 """The second phase: the generator is frozen, the whole style encoder follows it at a small step."""
 
-LITE = TrainConfig(network=NetworkConfig(widths=(16, 32, 64), residual_blocks=4))
+LITE = TrainConfig(network=NetworkConfig(widths=(16, 32, 64), residual_blocks=4, canvas_bands=CANVAS_BANDS))
 """The default recipe for a generator with a quarter of the multiply-adds; best begun with ``--narrow``."""
 
 RETOUCH = TrainConfig(
@@ -197,7 +235,8 @@ RETOUCH = TrainConfig(
     warmup_steps=20,
     ema_decay=0.998,
     content_weight=0.15,
-    tv_weight=0.0,
+    flat_content=1.0,
+    palette_weight=0.0,
     halo_weight=1_500.0,
     fringe_weight=2_500.0,
     temporal_weight=0.0,

@@ -26,11 +26,29 @@ def group_weights(
 
 def random_crop(image: Image, size: int, zoom: float, rng: np.random.Generator) -> Image:
     """A (size, size, 3) crop, mirrored half of the time, of the image at size * 1..zoom short side."""
-    image = resize_short_side(image, round(size * rng.uniform(1.0, zoom)))
+    crop = cut(image, size, rng.uniform(1.0, zoom), rng)
+    return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
+
+
+def cut(image: Image, size: int, zoom: float | None, rng: np.random.Generator) -> Image:
+    """A (size, size, 3) crop of the image at a short side of size * zoom; as it is if ``zoom`` is None."""
+    if zoom is not None:
+        image = resize_short_side(image, round(size * zoom))
     top = rng.integers(image.shape[0] - size + 1)
     left = rng.integers(image.shape[1] - size + 1)
-    crop = image[top : top + size, left : left + size]
-    return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
+    return np.ascontiguousarray(image[top : top + size, left : left + size])
+
+
+def detail(image: Image) -> float:
+    """How busy a picture (H, W, 3) is: the mean over pixels of the deviation of lightness around each."""
+    light = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    mean, square = cv2.blur(light, (15, 15)), cv2.blur(light * light, (15, 15))
+    return float(np.sqrt(np.clip(square - mean * mean, 0, None)).mean())
+
+
+def by_detail(images: Sequence[Image]) -> list[Image]:
+    """The pictures, the flattest first."""
+    return sorted(images, key=detail)
 
 
 def shift_colours(image: Image, rng: np.random.Generator) -> Image:

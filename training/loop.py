@@ -20,7 +20,6 @@ from mst_deploy.errors import InvalidArgument
 from mst_deploy.image_sets import StoredImage
 from mst_deploy.images import Image
 from mst_deploy.networks import StyleEncoder
-from mst_deploy.perceptual import gram
 from mst_deploy.training.config import Stage, TrainConfig
 from mst_deploy.training.data import random_crop
 from mst_deploy.training.encoder_start import (
@@ -41,9 +40,19 @@ from mst_deploy.training.samples import (
     batches,
     collate,
     first_readable,
-    style_crop,
+    style_crops,
 )
-from mst_deploy.training.stylizer import Between, StyleTargets, Stylizer, confine_film, stack, to_tensor
+from mst_deploy.training.stylizer import (
+    Between,
+    StyleTargets,
+    Stylizer,
+    confine_film,
+    fixed_canvas,
+    grams_at,
+    stack,
+    to_noise,
+    to_tensor,
+)
 from mst_deploy.vgg import Vgg19
 from mst_deploy.weights import Networks
 
@@ -102,8 +111,9 @@ class Trainer:
         self.stylizer, self.optimizer = fabric.setup(paint, optimizer)
         self.average = {name: value.detach().clone() for name, value in self.trained.items()}
         self.targets = StyleTargets(
-            stylizer, self.vgg, len(styles), config.style_views, train_trunk=config.train_trunk
-        )
+            stylizer, self.vgg, len(styles), config.style_views,
+            train_trunk=config.train_trunk, scales=config.style_scales,
+        )  # fmt: skip
         self.step, self.seen, self.seconds = 0, 0, 0.0
         self.skipped: set[str] = set()
         self.waited = 0.0
@@ -118,36 +128,60 @@ class Trainer:
         stylized, second = self.stylize(wanted.contents, batch, wanted.style)
         with self.fabric.autocast():
             taps = self.look(stylized)
-            found = {name: gram(taps[name]) for name in self.style_layers}
+            found = self.grams(stylized, taps)
         features = taps[self.vgg.content_layer]
         return loss_terms(Found(stylized, features, found, second), wanted, batch.shifts, self.config, stage)
+
+    def grams(self, pictures: Tensor, taps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Gram matrices of pictures (N, 3, S, S), whose features are ``taps``, at all scales."""
+        return grams_at(self.config.style_scales, self.vgg, pictures, taps, self.style_layers)
 
     @torch.no_grad()
     def wanted(self, batch: Batch) -> Wanted:
         """The photographs' content in the artworks' style."""
+        config = self.config
         contents = to_tensor(batch.contents, self.device)
         own = torch.tensor([view is None for view in batch.views], device=self.device)
         with self.fabric.autocast():
             targets = self.targets.of(batch.views, batch.styles, self.device)
             taps = self.look(contents)
-            grams = {name: gram(taps[name]) for name in self.style_layers}
+            grams = self.grams(contents, taps)
             given = [(row, target) for row, target in enumerate(targets) if target is not None]
             for name in grams if given else ():
                 matrices = torch.stack([target.grams[name].float() for _, target in given])
                 grams[name][[row for row, _ in given]] = matrices
             style = self.targets.style_input(targets, contents, taps, batch.strengths)
-        shares = batch.strengths.to(self.device) ** self.config.strength_power
-        return Wanted(contents, style, taps[self.vgg.content_layer], grams, shares, contents, own)
+        palettes = None
+        if config.palette_weight and given:  # a photograph that is to stay itself counts for nothing
+            colors = [given[0][1].palette if target is None else target.palette for target in targets]
+            palettes = torch.stack([color for color in colors if color is not None])
+        strengths, strokes = batch.strengths.to(self.device), batch.strokes.to(self.device)
+        shares = strengths**config.strength_power
+        flat = torch.ones_like(shares)
+        if (
+            config.has_canvas
+        ):  # with fewer strokes the style has less to show, and the photograph counts for more
+            shares = shares * (1 + strokes.clamp_max(1)) / 2
+            flat = 1 - (1 - config.flat_content) * strokes.clamp_max(1) * strengths
+            shares = torch.where(own, torch.ones_like(shares), shares)
+        content = taps[self.vgg.content_layer]
+        return Wanted(contents, style, content, grams, shares, palettes, flat, contents, own)
 
     def stylize(self, contents: Tensor, batch: Batch, style: Any) -> tuple[Tensor, Tensor | None]:
         """Results float32 for the batch and, with the temporal term, for its second windows.
 
         Both go through the network in one pass: gradients are exchanged between processes once.
         """
+        canvas = to_noise(batch.canvas, self.device)
+        gains = None if canvas is None else batch.gains.to(self.device)
         if batch.moved is None:
-            return self.stylizer(contents, style).float(), None
+            return self.stylizer(contents, style, canvas, gains).float(), None
         both = torch.cat([contents, to_tensor(batch.moved, self.device)])
-        results = self.stylizer(both, twice(style)).float()
+        if canvas is not None and gains is not None:
+            moved = to_noise(batch.moved_canvas, self.device)
+            assert moved is not None
+            canvas, gains = torch.cat([canvas, moved]), torch.cat([gains, gains])
+        results = self.stylizer(both, twice(style), canvas, gains).float()
         return results[: len(contents)], results[len(contents) :]
 
     def learning_rate(self, progress: float) -> float:
@@ -270,14 +304,14 @@ class Trainer:
         numbers = range(self.config.style_views if self.config.foretell_steps else 1)
         summaries, entries, films = [], [], []
         for view in (View(index, number) for number in numbers for index in styles):
-            crop = stack([style_crop(self.config, self.styles, view, self.skipped)])
-            picture = to_tensor(crop, self.device)
+            crop = stack([style_crops(self.config, self.styles, view, self.skipped)])
+            picture = to_tensor(crop[:, 0], self.device)
             (target,) = self.targets.of([view], {view: crop[0]}, self.device)
             assert target is not None
             summaries.append(encoder.pooled(picture) if target.pooled is None else target.pooled[None])
-            entries.append(gram_entries(target.grams))
+            entries.append(gram_entries({name: target.grams[name] for name in self.vgg.style_layers}))
             if teacher is not None:
-                films.append(teacher(picture)[1])
+                films.append(teacher(picture)[1][:, : encoder.layout.norm_size])
         seen, steps = torch.cat(summaries), self.config.foretell_steps
         whiten(encoder, seen)
         grams = gram_coordinates(torch.stack(entries))
@@ -364,17 +398,20 @@ class Trainer:
         rows, columns = min(rows, len(self.contents)), min(columns, len(self.styles))
         chosen = rng.choice(len(self.styles), columns, replace=False)
         views = [View(int(index), 0) for index in chosen]
-        crops = [style_crop(self.config, self.styles, view, set()) for view in views]
+        crops = [style_crops(self.config, self.styles, view, set())[0] for view in views]
         small = [random_crop(crop, size, 1.0, np.random.default_rng(0)) for crop in crops]
         sheet = [np.concatenate([np.full_like(small[0], 255), *small], axis=1)]
         for index in rng.choice(len(self.contents), rows, replace=False):
             photo = first_readable(self.contents, int(index), set())
             content = random_crop(photo, size, 1.2, rng)
             batch = to_tensor(stack([content] * columns), self.device)
+            canvas = None
+            if self.config.has_canvas:
+                canvas = fixed_canvas(size, size, self.device).expand(columns, -1, -1, -1)
             with self.fabric.autocast():
                 targets = [self.targets.make(stack([crop]), self.device) for crop in crops]
                 style = self.targets.style_input(targets, batch, self.vgg(batch))
-                stylized = self.networks.generator(batch, self.stylizer.module.condition(style))
+                stylized = self.networks.generator(batch, self.stylizer.module.condition(style), canvas)
             pixels = (stylized.float() * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
             sheet.append(np.concatenate([content, *pixels], axis=1))
         return np.concatenate(sheet, axis=0)

@@ -9,12 +9,54 @@ their number.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+CONTRAST = 0.04  # of lightness in 0..1: cells that deviate as much are content in full
+CELL = 8  # pixels
+DIRECTIONS, QUANTILES = 16, 64  # of the palette
 
-def content_loss(features: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference per image: (N, C, H, W) twice -> (N,)."""
-    return (features.float() - target.float()).square().mean(dim=(1, 2, 3))
+
+def content_loss(features: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean squared difference per image: (N, C, H, W) twice, and weights (N, 1, H, W) if any -> (N,)."""
+    squares = (features.float() - target.float()).square()
+    return (squares if weights is None else squares * weights).mean(dim=(1, 2, 3))
+
+
+def contrast_weights(contents: Tensor, least: Tensor, size: tuple[int, int]) -> Tensor:
+    """What the content counts for: (N, 3, H, W) in 0..1, ``least`` (N,) -> (N, 1, h, w), ``least`` .. 1.
+
+    By the deviation of lightness in cells of CELL pixels beside CONTRAST, smoothed over 3 x 3 cells.
+    """
+    light = contents.float().mean(dim=1, keepdim=True)
+    variance = F.avg_pool2d(light.square(), CELL) - F.avg_pool2d(light, CELL).square()
+    weights = (variance.clamp_min(0).sqrt() / CONTRAST).clamp_max(1)
+    weights = torch.maximum(weights, least.to(weights)[:, None, None, None])
+    weights = F.avg_pool2d(F.pad(weights, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    return F.interpolate(weights, size, mode="bilinear", align_corners=False)
+
+
+def palette(images: Tensor) -> Tensor:
+    """Quantiles of the colors along fixed directions: (N, 3, H, W) in 0..1 -> (N, DIRECTIONS, QUANTILES).
+
+    Colors are those of 2 x 2 pixels; the directions are spread evenly over half of the sphere (a Fibonacci
+    lattice), so their quantiles tell the whole distribution, rare colors included.
+    """
+    steps = torch.arange(DIRECTIONS, device=images.device, dtype=torch.float32) + 0.5
+    height, angle = steps / DIRECTIONS, steps * (torch.pi * (3 - 5**0.5))
+    radius = (1 - height.square()).sqrt()
+    directions = torch.stack([radius * angle.cos(), radius * angle.sin(), height])  # (3, D)
+    colors = F.avg_pool2d(images.float(), 2).flatten(2)  # (N, 3, P)
+    ordered = torch.einsum("ncp,cd->ndp", colors, directions).sort(dim=2).values
+    return F.adaptive_avg_pool1d(ordered, QUANTILES)
+
+
+def palette_distance(found: Tensor, wanted: Tensor) -> Tensor:
+    """Sliced Wasserstein distance, squared: palettes (N, D, Q) twice -> (N,).
+
+    Bonneel et al. 2015 (J. Math. Imaging Vis. 51) give it for colors, Heitz et al. 2021 (CVPR) for textures.
+    """
+    return (found - wanted).square().mean(dim=(1, 2))
 
 
 def total_variation(images: Tensor) -> Tensor:

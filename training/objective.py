@@ -11,7 +11,15 @@ from torch import Tensor
 from mst_deploy.halos import fringe_loss, halo_loss
 from mst_deploy.perceptual import style_distance
 from mst_deploy.training.config import Stage, TrainConfig
-from mst_deploy.training.losses import content_loss, pixel_loss, temporal_loss, total_variation
+from mst_deploy.training.losses import (
+    content_loss,
+    contrast_weights,
+    palette,
+    palette_distance,
+    pixel_loss,
+    temporal_loss,
+    total_variation,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,10 @@ class Wanted:
     """Style layer -> (N, C, C)."""
     shares: Tensor
     """(N,): what each sample's style distance counts for."""
+    palettes: Tensor | None
+    """(N, DIRECTIONS, QUANTILES) of the artworks; None where colors are not compared."""
+    flat_weights: Tensor
+    """(N,): least weight of the content where the photograph is flat."""
     pixels: Tensor
     """(N, 3, S, S) in 0..1."""
     same: Tensor
@@ -54,11 +66,15 @@ def loss_terms(
     ``shifts`` (N, 2) say where the second windows lie, see ``temporal_loss``.
     """
     distances = style_distance(found.grams, wanted.grams, own_size=config.style_own_size)
+    size = (wanted.features.shape[2], wanted.features.shape[3])
+    weights_of = None if config.flat_content == 1 else contrast_weights(
+        wanted.contents, wanted.flat_weights, size
+    )  # fmt: skip
     terms = {
-        "content": content_loss(found.features, wanted.features).mean(),
+        "content": content_loss(found.features, wanted.features, weights_of).mean(),
         "style": (distances * wanted.shares).mean(),
         "tv": total_variation(found.pictures).mean(),
-        "halo": halo_loss(found.pictures, wanted.contents).mean(),
+        "halo": halo_loss(found.pictures, wanted.contents, config.halo_cells).mean(),
         "identity": (pixel_loss(found.pictures, wanted.pixels) * wanted.same).mean(),
     }
     weights = {
@@ -68,6 +84,10 @@ def loss_terms(
         "halo": config.halo_weight,
         "identity": config.identity_weight,
     }
+    if config.palette_weight and wanted.palettes is not None:
+        shares = wanted.shares * (1 - wanted.same.to(wanted.shares))
+        terms["palette"] = (palette_distance(palette(found.pictures), wanted.palettes) * shares).mean()
+        weights["palette"] = config.palette_weight
     if config.fringe_weight:
         terms["fringe"] = fringe_loss(found.pictures, wanted.contents).mean()
         weights["fringe"] = config.fringe_weight

@@ -11,13 +11,13 @@ import copy
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from mst_deploy.perceptual import gram
 from mst_deploy.training.config import TrainConfig
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.objective import Wanted
 from mst_deploy.training.samples import Batch
-from mst_deploy.training.stylizer import to_tensor
+from mst_deploy.training.stylizer import to_noise, to_tensor
 from mst_deploy.weights import Networks
 
 
@@ -43,8 +43,20 @@ class Retoucher(Trainer):
             targets = self.targets.of(batch.views, batch.styles, self.device)
             taps = self.look(contents) if self.stylizer.module.needs == "features" else {}
             style = self.targets.style_input(targets, contents, taps, batch.strengths)
-            painted = self.before(contents, self.stylizer.module.condition(style)).float()
+            painted = self.painted_before(contents, batch, style)
             taps = self.look(painted)
-            grams = {name: gram(taps[name]) for name in self.style_layers}
+            grams = self.grams(painted, taps)
         ones = torch.ones(len(contents), device=self.device)
-        return Wanted(contents, style, taps[self.vgg.content_layer], grams, ones, painted, ones)
+        return Wanted(contents, style, taps[self.vgg.content_layer], grams, ones, None, ones, painted, ones)
+
+    def painted_before(self, contents: Tensor, batch: Batch, style: Any) -> Tensor:
+        """Results of the first weights for a batch, (N, 3, S, S) float32."""
+        condition = self.stylizer.module.condition(style)
+        canvas = to_noise(batch.canvas, self.device)
+        if canvas is None:
+            painted: Tensor = self.before(contents, condition).float()
+            return painted
+        gains = batch.gains.to(condition)
+        condition = torch.cat([condition[:, : -gains.shape[1]], gains], dim=1)
+        painted = self.before(contents, condition, canvas).float()
+        return painted

@@ -22,13 +22,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mst_deploy.errors import InputError
+from mst_deploy.film import canvas_gains
 from mst_deploy.image_sets import StoredImage
-from mst_deploy.images import Image
+from mst_deploy.images import Image, resize_short_side
 from mst_deploy.training.config import EXPRESSIVE, Stage, TrainConfig
-from mst_deploy.training.data import group_weights, random_crop, shift_colours
+from mst_deploy.training.data import by_detail, cut, group_weights, random_crop, shift_colours
 
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 LEAST_STRENGTH = 0.5  # below it the source is mixed in, see film.look_at
+MOST_STROKES = 1.3
 TRIES = 20  # other images tried in the place of one that cannot be read
 
 
@@ -46,6 +48,23 @@ class View(NamedTuple):
 
     image: int
     number: int
+    """Modulo the flatness ranks it is the rank, see ``TrainConfig.flatness_ranks``."""
+
+
+class Sample(NamedTuple):
+    """What one sample gives to a batch, see ``Batch``."""
+
+    content: Image
+    moved: Image | None
+    shift: tuple[int, int]
+    view: View | None
+    strength: float
+    style: Image | None
+    strokes: float
+    gains: np.ndarray[tuple[int], np.dtype[np.float32]]
+    canvas: Image | None
+    moved_canvas: Image | None
+    skipped: set[str]
 
 
 @dataclass(frozen=True)
@@ -63,7 +82,15 @@ class Batch:
     strengths: Tensor
     """(N,) float32: how far each goes from the photograph's own film row (0) to the style's (1)."""
     styles: dict[View, Tensor]
-    """(Z, Z, 3): the style crops whose targets the trainer has not kept yet."""
+    """(2, Z, Z, 3): the style crops whose targets the trainer has not kept yet; see ``style_crops``."""
+    strokes: Tensor
+    """(N,) float32: how much canvas each is given, 1 as a rule."""
+    gains: Tensor
+    """(N, K) float32: gains of the canvas bands."""
+    canvas: Tensor | None
+    """(N, S, S, 1): white noise; None for a generator without a canvas."""
+    moved_canvas: Tensor | None
+    """The same that the second windows lie on."""
     skipped: frozenset[str]
     """Names of files that could not be used, with the reason."""
 
@@ -72,12 +99,13 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """Called by the loader for CUDA, where copies from pinned memory overlap with kernels."""
-        moved = None if self.moved is None else self.moved.pin_memory()
-        return replace(self, contents=self.contents.pin_memory(), moved=moved)
+        pinned = {name: value.pin_memory() for name in ("contents", "moved", "canvas", "moved_canvas")
+                  if (value := getattr(self, name)) is not None}  # fmt: skip
+        return replace(self, **pinned)
 
 
 class Samples(Dataset[Any]):
-    """Sample n of a stage as (content, moved, shift, view, strength, style crop, skipped)."""
+    """Sample n of a stage."""
 
     def __init__(
         self,
@@ -100,23 +128,48 @@ class Samples(Dataset[Any]):
         except InputError as error:
             return error
 
-    def make(self, number: int) -> tuple[Any, ...]:
-        config = self.config
+    def make(self, number: int) -> Sample:
+        config, ranks = self.config, self.config.flatness_ranks
         rng = np.random.default_rng((config.seed, 1, number))
         skipped: set[str] = set()
-        photo = first_readable(self.contents, self._photo(number), skipped)
         margin = config.temporal_shift if config.temporal_weight else 0
-        wide = random_crop(photo, self.stage.crop + margin, config.content_zoom, rng)
-        content, moved, shift = windows(wide, self.stage.crop, config, rng)
-        if rng.random() < config.identity_share:
-            return content, moved, shift, None, 1.0, None, skipped
-        view = View(int(rng.choice(len(self.styles), p=self.odds)), int(rng.integers(config.style_views)))
+        side = self.stage.crop + margin
+        candidates = [
+            random_crop(
+                first_readable(self.contents, self._photo(number * ranks + place), skipped),
+                side, config.content_zoom, rng,
+            )
+            for place in range(ranks)
+        ]  # fmt: skip
+        rank = int(rng.choice(ranks, p=rank_odds(ranks)))
+        wide = by_detail(candidates)[rank]
+        places = rng.integers(0, margin + 1, (2, 2)).tolist()
+        content, moved, shift = windows(wide, self.stage.crop, places)
+        if moved is not None:
+            moved = noisy(moved, config.temporal_noise, rng)
+        canvas = moved_canvas = None
+        if config.has_canvas:
+            noise = rng.integers(0, 256, (side, side, 1), np.uint8)
+            canvas, moved_canvas, _ = windows(noise, self.stage.crop, places)
+        bands = config.network.canvas_bands
+        if rng.random() < config.identity_share:  # a photograph has no strokes
+            gains = np.zeros(bands, np.float32)
+            return Sample(content, moved, shift, None, 1.0, None, 0.0, gains, canvas, moved_canvas, skipped)
+        turn = int(rng.integers(max(1, config.style_views // ranks)))
+        view = View(int(rng.choice(len(self.styles), p=self.odds)), turn * ranks + rank)
         style = None
         if self.known is None or not self.known[view]:
-            style = style_crop(config, self.styles, view, skipped)
+            style = style_crops(config, self.styles, view, skipped)
         weak = config.strength_share > 0 and rng.random() < config.strength_share
         strength = float(rng.uniform(LEAST_STRENGTH, 1.0)) if weak else 1.0
-        return content, moved, shift, view, strength, style, skipped
+        other = config.has_canvas and rng.random() < config.strokes_share
+        strokes = float(rng.uniform(0.0, MOST_STROKES)) if other else 1.0
+        gains = np.zeros(0, np.float32)
+        if config.has_canvas:  # the content's own film row has none, so they fall with the strength
+            gains = strength * canvas_gains(bands, strokes, stroke_size(config, view))
+        return Sample(
+            content, moved, shift, view, strength, style, strokes, gains, canvas, moved_canvas, skipped
+        )
 
     def _photo(self, number: int) -> int:
         """Every photograph once per pass, in an order of its own each time."""
@@ -145,28 +198,58 @@ def first_readable(images: Sequence[StoredImage], first: int, skipped: set[str])
     )
 
 
-def style_crop(config: TrainConfig, styles: Sequence[StoredImage], view: View, skipped: set[str]) -> Image:
-    """The crop of a style view; view 0 always keeps its colours."""
-    rng = np.random.default_rng((config.seed, view.image, view.number))
+def rank_odds(ranks: int) -> list[float]:
+    """How often each flatness rank is drawn: linearly less often the busier it is."""
+    total = ranks * (ranks + 1) / 2
+    return [(ranks - rank) / total for rank in range(ranks)]
+
+
+def stroke_size(config: TrainConfig, view: View) -> float:
+    """The stroke size of a view: 1 every second time, else log-uniform over ``stroke_sizes``."""
+    rng = np.random.default_rng((config.seed, 3, view.image, view.number))
+    low, high = np.log(config.stroke_sizes)
+    return 1.0 if rng.random() < 0.5 else float(np.exp(rng.uniform(low, high)))
+
+
+def style_crops(config: TrainConfig, styles: Sequence[StoredImage], view: View, skipped: set[str]) -> Image:
+    """Two crops (2, Z, Z, 3) of a style view: what the style encoder sees, and what is to be met.
+
+    The first shows most of the artwork. The second is one of ``flatness_ranks`` parts, at the size of the
+    view's strokes. View 0 always keeps its colors.
+    """
+    ranks = config.flatness_ranks
+    turn, rank = divmod(view.number, ranks)
+    rng = np.random.default_rng((config.seed, view.image, turn))
     picture = first_readable(styles, view.image, skipped)
-    crop = random_crop(picture, config.style_size, config.style_zoom, rng)
-    if rng.random() < config.colour_shift_share and view.number > 0:
-        crop = shift_colours(crop, rng)
-    return crop
+    if rng.random() < config.colour_shift_share and turn > 0:
+        picture = shift_colours(picture, rng)
+    if rng.random() < 0.5:  # both crops alike: strokes have a direction
+        picture = np.ascontiguousarray(picture[:, ::-1])
+    shown = cut(picture, config.style_size, rng.uniform(1.0, config.style_zoom), rng)
+    if config.stroke_zoom == 1.0 and ranks == 1 and config.stroke_sizes == (1.0, 1.0):
+        return np.stack([shown, shown])
+    zoom = max(1.0, config.stroke_zoom * stroke_size(config, view))
+    near = resize_short_side(picture, round(config.style_size * zoom))
+    parts = [cut(near, config.style_size, None, rng) for _ in range(ranks)]
+    return np.stack([shown, by_detail(parts)[rank]])
 
 
 def windows(
-    wide: Image, size: int, config: TrainConfig, rng: np.random.Generator
+    wide: Image, size: int, places: Sequence[Sequence[int]]
 ) -> tuple[Image, Image | None, tuple[int, int]]:
-    """Two windows of ``size`` into one crop, the second with noise, and the way from one to the other."""
-    margin = wide.shape[0] - size
-    if margin == 0:
+    """Two windows of ``size`` into one crop at (top, left) each, and the way from one to the other."""
+    if wide.shape[0] == size:
         return wide, None, (0, 0)
-    (top, left), (low, right) = rng.integers(0, margin + 1, (2, 2)).tolist()
-    noise = rng.normal(0, config.temporal_noise, (size, size, 3))
-    second = wide[low : low + size, right : right + size] + noise
-    moved = np.clip(np.rint(second), 0, 255).astype(np.uint8)
-    return wide[top : top + size, left : left + size], moved, (low - top, right - left)
+    (top, left), (low, right) = places
+    first = wide[top : top + size, left : left + size]
+    second = wide[low : low + size, right : right + size]
+    return first, second, (low - top, right - left)
+
+
+def noisy(image: Image, deviation: float, rng: np.random.Generator) -> Image:
+    """The picture with Gaussian noise, in gray levels."""
+    noise = rng.standard_normal(image.shape, np.float32) * np.float32(deviation)
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
 
 
 def collate(samples: list[Any]) -> Batch | InputError:
@@ -174,17 +257,30 @@ def collate(samples: list[Any]) -> Batch | InputError:
     for sample in samples:
         if isinstance(sample, InputError):
             return sample
-    contents, moved, shifts, views, strengths, crops, skipped = zip(*samples, strict=True)
-    styles = {v: torch.from_numpy(c) for v, c in zip(views, crops, strict=True) if c is not None}
+    made: list[Sample] = samples
     return Batch(
-        torch.from_numpy(np.stack(contents)),
-        None if moved[0] is None else torch.from_numpy(np.stack(moved)),
-        torch.tensor(shifts),
-        list(views),
-        torch.tensor(strengths),
-        styles,
-        frozenset().union(*skipped),
+        contents=torch.from_numpy(np.stack([sample.content for sample in made])),
+        moved=_stacked([sample.moved for sample in made]),
+        shifts=torch.tensor([sample.shift for sample in made]),
+        views=[sample.view for sample in made],
+        strengths=torch.tensor([sample.strength for sample in made]),
+        styles={
+            sample.view: torch.from_numpy(sample.style)
+            for sample in made
+            if sample.view is not None and sample.style is not None
+        },
+        strokes=torch.tensor([sample.strokes for sample in made]),
+        gains=torch.from_numpy(np.stack([sample.gains for sample in made])),
+        canvas=_stacked([sample.canvas for sample in made]),
+        moved_canvas=_stacked([sample.moved_canvas for sample in made]),
+        skipped=frozenset().union(*(sample.skipped for sample in made)),
     )
+
+
+def _stacked(images: Sequence[Image | None]) -> Tensor | None:
+    """(N, ...) of pictures of one size; None where there are none."""
+    there = [image for image in images if image is not None]
+    return torch.from_numpy(np.stack(there)) if there else None
 
 
 def batches(

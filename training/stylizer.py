@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -11,11 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mst_deploy.canvas_bands import white
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.images import Image
 from mst_deploy.injections import INJECTIONS
 from mst_deploy.injections.patch import FEATURES
 from mst_deploy.perceptual import gram
+from mst_deploy.training.losses import palette
 from mst_deploy.training.samples import View
 from mst_deploy.vgg import Vgg19
 from mst_deploy.weights import Networks
@@ -27,6 +29,17 @@ KEPT_BYTES = 4 << 30  # most memory for style targets
 def to_tensor(images: Tensor, device: torch.device) -> Tensor:
     """(N, H, W, 3) uint8 RGB -> (N, 3, H, W) float32 0..1, channels last in memory."""
     return images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
+
+
+def to_noise(canvas: Tensor | None, device: torch.device) -> Tensor | None:
+    """(N, H, W, 1) uint8 -> (N, 1, H, W) float32 of unit variance; None stays None."""
+    return None if canvas is None else white(canvas.to(device, non_blocking=True), torch.float32)
+
+
+def fixed_canvas(height: int, width: int, device: torch.device) -> Tensor:
+    """Always the same white noise of a size: (1, 1, H, W) float32."""
+    noise = np.random.default_rng(0).integers(0, 256, (1, height, width, 1), np.uint8)
+    return white(torch.from_numpy(noise).to(device), torch.float32)
 
 
 def stack(images: Sequence[Image]) -> Tensor:
@@ -54,9 +67,20 @@ class Stylizer(nn.Module):
         self.encoder = networks.encoder
         self.needs = INJECTIONS[networks.config.injection].NEEDS
 
-    def forward(self, contents: Tensor, style: Any) -> Tensor:
-        """contents (N, 3, S, S) in 0..1 and a style (see condition) -> (N, 3, S, S) in 0..1."""
-        stylized: Tensor = self.generator(contents, self.condition(style))
+    def forward(
+        self, contents: Tensor, style: Any, canvas: Tensor | None = None, gains: Tensor | None = None
+    ) -> Tensor:
+        """contents (N, 3, S, S) in 0..1 and a style (see condition) -> (N, 3, S, S) in 0..1.
+
+        With a canvas: white noise (N, 1, S, S) and the gains of its bands (N, K).
+        """
+        condition = self.condition(style)
+        if canvas is None:
+            stylized: Tensor = self.generator(contents, condition)
+            return stylized
+        if gains is not None:
+            condition = torch.cat([condition[:, : -gains.shape[1]], gains.to(condition)], dim=1)
+        stylized = self.generator(contents, condition, canvas)
         return stylized
 
     def condition(self, style: Any) -> Any:
@@ -110,6 +134,8 @@ class StyleTarget:
     """(256, h, w), where the injection matches patches."""
     picture: Tensor | None = None
     """(3, Z, Z) in 0..1, where the trunk learns."""
+    palette: Tensor | None = None
+    """(DIRECTIONS, QUANTILES) float32, see ``losses.palette``."""
 
 
 class StyleTargets:
@@ -119,14 +145,17 @@ class StyleTargets:
     then and every batch brings its style crops with it.
     """
 
-    def __init__(self, stylizer: Stylizer, vgg: Vgg19, styles: int, views: int, *, train_trunk: bool) -> None:
-        self.stylizer, self.vgg, self.train_trunk = stylizer, vgg, train_trunk
+    def __init__(
+        self, stylizer: Stylizer, vgg: Vgg19, styles: int, views: int, *, train_trunk: bool, scales: int = 1
+    ) -> None:
+        """``scales``: at how many their Gram matrices are taken, see ``grams_at``."""
+        self.stylizer, self.vgg, self.train_trunk, self.scales = stylizer, vgg, train_trunk, scales
         self.with_grams = True
         """Whether targets have Gram matrices; off where only what the generator is given is asked for."""
         self.kept: dict[View, StyleTarget] = {}
         self.most = styles * views
         self.blocks: dict[str, Tensor] = {}
-        size = styles * views * sum(2 * channels**2 for channels in (64, 128, 256, 512))
+        size = scales * styles * views * sum(2 * channels**2 for channels in (64, 128, 256, 512))
         keeps = size <= KEPT_BYTES and not train_trunk and stylizer.needs != "features"
         self.known = torch.zeros(styles, views, dtype=torch.bool) if keeps else None
         if self.known is not None:
@@ -136,7 +165,7 @@ class StyleTargets:
     def of(
         self, views: Sequence[View | None], crops: dict[View, Tensor], device: torch.device
     ) -> list[StyleTarget | None]:
-        """The targets of a batch; ``crops`` (Z, Z, 3) uint8 must hold every view not known yet."""
+        """The targets of a batch; ``crops`` (2, Z, Z, 3) uint8 must hold every view not known yet."""
         if self.known is None:
             made = self.make_all(padded(crops, len(views)), device) if crops else []
             targets = dict(zip(crops, made, strict=False))
@@ -161,26 +190,34 @@ class StyleTargets:
         return replace(target, grams=rows)
 
     def make(self, crop: Tensor, device: torch.device) -> StyleTarget:
-        """(1, Z, Z, 3) uint8 -> its target."""
+        """(1, Z, Z, 3) or (1, 2, Z, Z, 3) uint8 -> its target."""
         (target,) = self.make_all(crop, device)
         return target
 
     @torch.no_grad()
     def make_all(self, crops: Tensor, device: torch.device) -> list[StyleTarget]:
-        """(N, Z, Z, 3) uint8 -> the target of each, in one pass."""
-        pictures = to_tensor(crops, device)
-        taps = self.vgg(pictures) if self.with_grams or self.stylizer.needs == "features" else {}
-        layers = self.vgg.style_layers if self.with_grams else ()
-        grams = {name: gram(taps[name]).half() for name in layers}
-        each = [{name: matrices[row] for name, matrices in grams.items()} for row in range(len(crops))]
+        """Crops (N, 2, Z, Z, 3) uint8, see ``samples.style_crops`` -> the target of each, in one pass.
+
+        (N, Z, Z, 3) where what is seen and what is to be met are the same.
+        """
+        shown, met = (crops, crops) if crops.dim() == 4 else (crops[:, 0], crops[:, 1])
+        pictures, strokes = to_tensor(shown, device), to_tensor(met, device)
+        taps = self.vgg(strokes) if self.with_grams or self.stylizer.needs == "features" else {}
+        grams = grams_at(self.scales, self.vgg, strokes, taps) if self.with_grams else {}
+        palettes = palette(pictures) if self.with_grams else None
+        colors = [None if palettes is None else palettes[row] for row in range(len(crops))]
+        each = [
+            StyleTarget({name: matrices[row].half() for name, matrices in grams.items()}, palette=color)
+            for row, color in enumerate(colors)
+        ]
         if self.train_trunk:
-            return [StyleTarget(g, picture=picture) for g, picture in zip(each, pictures, strict=True)]
+            return [replace(t, picture=picture) for t, picture in zip(each, pictures, strict=True)]
         if self.stylizer.needs == "features":
-            return [StyleTarget(g, features=f) for g, f in zip(each, taps[FEATURES], strict=True)]
+            return [replace(t, features=f) for t, f in zip(each, taps[FEATURES], strict=True)]
         if self.stylizer.encoder is None:
-            return [StyleTarget(g) for g in each]
+            return each
         pooled = self.stylizer.encoder.pooled(pictures)
-        return [StyleTarget(g, pooled=summary) for g, summary in zip(each, pooled, strict=True)]
+        return [replace(t, pooled=summary) for t, summary in zip(each, pooled, strict=True)]
 
     def style_input(
         self,
@@ -225,8 +262,23 @@ class StyleTargets:
         return pooled
 
 
+def grams_at(
+    scales: int, vgg: Vgg19, pictures: Tensor, taps: Mapping[str, Tensor], layers: Sequence[str] | None = None
+) -> dict[str, Tensor]:
+    """Gram matrices of pictures (N, 3, H, W) in 0..1 at several scales, each half of the one before.
+
+    ``taps`` are their features at full size. -> layer, or layer@2, layer@4 ... -> (N, C, C).
+    """
+    layers = vgg.style_layers if layers is None else layers
+    grams = {name: gram(taps[name]) for name in layers}
+    for scale in (2**power for power in range(1, scales)):
+        smaller = vgg(F.avg_pool2d(pictures, scale))
+        grams |= {f"{name}@{scale}": gram(smaller[name]) for name in layers}
+    return grams
+
+
 def padded(crops: dict[View, Tensor], count: int) -> Tensor:
-    """The crops (Z, Z, 3), and the first again until there are ``count`` or more: (N, Z, Z, 3).
+    """The crops (2, Z, Z, 3), and the first again until there are ``count`` or more: (N, 2, Z, Z, 3).
 
     So that the shape does not change with every step, see ``StyleTargets._own``.
     """
@@ -244,7 +296,10 @@ def stylize_pictures(stylizer: Stylizer, vgg: Vgg19, photos: Sequence[Image], ar
     for photo in photos:
         content = to_tensor(stack([photo]), device)
         taps = vgg(content) if stylizer.needs == "features" else {}
-        stylized = stylizer(content, targets.style_input([target], content, taps))
+        canvas = None
+        if stylizer.generator.config.canvas_bands:
+            canvas = fixed_canvas(photo.shape[0], photo.shape[1], device)
+        stylized = stylizer(content, targets.style_input([target], content, taps), canvas)
         pixels = (stylized[0].float() * 255).round().clamp(0, 255).byte().permute(1, 2, 0)
         results.append(np.asarray(pixels.cpu().numpy(), np.uint8))
     return results

@@ -18,7 +18,7 @@ from mst_deploy.perceptual import gram, style_distance
 from mst_deploy.training.config import DECK, Stage, TrainConfig
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.reports import LossIsNoNumber, Report
-from mst_deploy.training.samples import View, style_crop
+from mst_deploy.training.samples import View, style_crops
 from mst_deploy.training.stylizer import stack, to_tensor
 from tests.training.toys import CONFIG, batch_of, make_trainer, with_injection
 
@@ -60,7 +60,7 @@ def test_style_targets_are_kept_in_one_block() -> None:
     assert len(kept) == 3 * CONFIG.style_views
     assert len({t.grams["relu1_1"].untyped_storage().data_ptr() for t in kept.values()}) == 1
     for view, target in kept.items():
-        crop = stack([style_crop(CONFIG, trainer.styles, view, set())])
+        crop = stack([style_crops(CONFIG, trainer.styles, view, set())])
         fresh = trainer.targets.make(crop, trainer.device)
         for name, matrix in fresh.grams.items():
             torch.testing.assert_close(target.grams[name], matrix, rtol=0, atol=0)
@@ -73,7 +73,7 @@ def test_targets_that_are_not_kept_are_made_together(injection: str) -> None:
     assert trainer.targets.known is None
     views = [View(0, 3), None, View(2, 70_000), View(0, 3)]
     crops = {
-        view: torch.from_numpy(style_crop(CONFIG, trainer.styles, view, set()))
+        view: torch.from_numpy(style_crops(CONFIG, trainer.styles, view, set()))
         for view in views
         if view is not None
     }
@@ -182,7 +182,7 @@ def test_projection_starts_centred() -> None:
     trainer.initialise_encoder()
     encoder = trainer.networks.encoder
     assert encoder is not None
-    crops = [stack([style_crop(CONFIG, trainer.styles, View(i, 0), set())]) for i in range(3)]
+    crops = [stack([style_crops(CONFIG, trainer.styles, View(i, 0), set())]) for i in range(3)]
     pooled = [trainer.targets.make(crop, trainer.device).pooled for crop in crops]
     rows = torch.stack([p for p in pooled if p is not None])
     projected = encoder.project((rows - encoder.centre) / encoder.spread)
