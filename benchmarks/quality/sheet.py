@@ -163,8 +163,9 @@ def write_sheets(
     with replacing(folder) as temporary:
         temporary.mkdir()
         for done, sheet in enumerate(sheets, start=1):
-            pictures = (artworks[sheet.pair], results[sheet.a][sheet.pair], results[sheet.b][sheet.pair])
-            save_image(temporary / f"{sheet.sheet}.png", draw(*map(load_image, pictures), size))
+            artwork = load_image(artworks[sheet.pair])
+            a, b = (load_image(results[system][sheet.pair]) for system in (sheet.a, sheet.b))
+            save_image(temporary / f"{sheet.sheet}.png", draw(artwork, a, b, size))
             tell(done)
         with (temporary / FORM).open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([COLUMNS, *((s.sheet, "", "", "") for s in sheets)])
@@ -259,8 +260,15 @@ def table(counted: Mapping[tuple[str, str], Mapping[str, Votes]]) -> str:
     for (first, second), questions in counted.items():
         for question, votes in questions.items():
             found = wilson(votes.first, votes.decided)
-            cells = [f"{first} against {second}", question, f"{votes.first} : {votes.second}", f"{votes.equal}"]
-            cells += [f"{found.share:.0%}", f"{found.low:.0%} .. {found.high:.0%}"] if votes.decided else ["", ""]
+            cells = [
+                f"{first} against {second}",
+                question,
+                f"{votes.first} : {votes.second}",
+                f"{votes.equal}",
+            ]
+            cells += (
+                [f"{found.share:.0%}", f"{found.low:.0%} .. {found.high:.0%}"] if votes.decided else ["", ""]
+            )
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
