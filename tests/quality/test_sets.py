@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mst_deploy.benchmarks.quality.sets import Pair, check, pair_in_order, read_pairs, write_pairs
+from mst_deploy.benchmarks.quality.sets import Pair, check, identity, pair_in_order, read_pairs, write_pairs
 from mst_deploy.errors import InputError
 from mst_deploy.images import save_image
 from tests.pictures import picture
@@ -42,6 +43,24 @@ def test_one_photograph_with_many_artworks(folders: list[Path], tmp_path: Path) 
     first, second = read_pairs(tmp_path / "p.csv", *folders)
     assert first == Pair(folders[0] / "2.png", folders[1] / "0.png", folders[2] / "0.png", "cubism")
     assert second.group == ""
+
+
+def test_artworks_as_people_see_them(folders: list[Path], tmp_path: Path) -> None:
+    """They stand in the list, and sets with others cannot be compared."""
+    plain = pair_in_order(*folders)
+    seen = tmp_path / "artwork"
+    seen.mkdir()
+    for index in range(3):
+        save_image(seen / f"{index}.png", picture(64, 64, index))
+    pairs = [replace(pair, artwork=seen / pair.style.name) for pair in plain]
+    assert [pair.seen for pair in plain] == [pair.style for pair in plain]
+    assert [pair.seen for pair in pairs] == [pair.artwork for pair in pairs]
+    write_pairs(tmp_path / "pairs.csv", pairs)
+    assert read_pairs(tmp_path / "pairs.csv", *folders) == pairs
+    assert identity(pairs) != identity(plain)
+    (seen / "1.png").unlink()
+    with pytest.raises(InputError, match=r"line 3: there is no picture .*artwork.1\.png"):
+        read_pairs(tmp_path / "pairs.csv", *folders)
 
 
 def test_unequal_counts(folders: list[Path]) -> None:
