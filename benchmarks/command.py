@@ -7,22 +7,23 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mst_deploy.backends import load_backend, split_precision
 from mst_deploy.benchmarks import compare, reports
-from mst_deploy.benchmarks import video as tables
 from mst_deploy.benchmarks.arithmetic import Work, count
 from mst_deploy.benchmarks.ceilings import measure_ceilings
 from mst_deploy.benchmarks.cold import cold_start, middle
 from mst_deploy.benchmarks.harness import Plan, Times, checked
 from mst_deploy.benchmarks.latency import ENCODER, GENERATOR, Case, measure_cases
 from mst_deploy.benchmarks.machine import birth_certificate, others_load, refuse_busy
-from mst_deploy.benchmarks.video import VideoRequest, info_of, measure_video
 from mst_deploy.console import progress
 from mst_deploy.errors import InvalidArgument, MissingDependency
 from mst_deploy.manifest import open_bundle
 from mst_deploy.pipeline import Size
+
+if TYPE_CHECKING:
+    from mst_deploy.benchmarks.video import VideoRequest
 
 COLD_STARTS = 3
 
@@ -70,6 +71,8 @@ def latency(request: Request, plan: Plan, *, quiet: bool = False) -> dict[str, A
 
 def video(request: VideoRequest, plan: Plan, *, quiet: bool = False) -> dict[str, Any]:
     """Measure whole jobs; the report. Raises NoisyMachine, and what opening clip and models raises."""
+    from mst_deploy.benchmarks.video import info_of, measure_video  # here: only videos need PyAV
+
     info_of(request)
     ready(request.backends, plan)
     with others_load() as load, progress("runs", plan.most, unit="runs/s", quiet=quiet) as tell:
@@ -147,6 +150,8 @@ def told(report: dict[str, Any]) -> tuple[Sequence[str], list[list[str]], list[s
     """Head and lines of the table of a report of latency or video, and what does not go into columns."""
     rows = report["rows"]
     if "clip" in report:
+        from mst_deploy.benchmarks import video as tables
+
         return tables.HEAD, [tables.cells(row, report) for row in rows], [tables.stages(row) for row in rows]
     more = [*reports.steps(rows), *reports.starts(rows)]
     return reports.HEAD, [reports.cells(row, report) for row in rows], more

@@ -45,9 +45,10 @@ class MissingDependency(BackendError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         self.package, self.extra = package, extra
+        wanted = f"'mst-deploy[{extra}]'" if extra else "mst-deploy"
         super().__init__(
             f"{purpose} needs the package {package!r}, which is not installed; "
-            f"install it with: pip install 'mst-deploy[{extra}]'"
+            f"install it with: pip install {wanted}"
         )
 
 

@@ -92,6 +92,7 @@ def sides(contents: Tensor) -> tuple[Tensor, Tensor]:
 
     By reach and grey level. A pixel between two levels belongs to both, in parts that add up to 1.
     """
+    contents = contents.contiguous()  # pooling one channel of a map with channels last is slow on a GPU
     span = (F.max_pool2d(contents, 3, 1, 1) + F.max_pool2d(-contents, 3, 1, 1)).amax(dim=1, keepdim=True)
     edge = (span > EDGE).to(contents.dtype)
     within = {reach: _within(edge, reach) for reach in (*FRINGES, *AWAY)}
@@ -105,8 +106,9 @@ def sides(contents: Tensor) -> tuple[Tensor, Tensor]:
 
 def _within(marks: Tensor, reach: int) -> Tensor:
     """1 where a mark lies in the square of ``reach`` pixels each way, else 0; rows first, then columns."""
-    rows = F.max_pool2d(marks, (2 * reach + 1, 1), 1, (reach, 0))
-    return F.max_pool2d(rows, (1, 2 * reach + 1), 1, (0, reach))
+    plane = marks[:, 0]  # (N, H, W): as channels of one image, whatever the memory format
+    rows = F.max_pool2d(plane, (2 * reach + 1, 1), 1, (reach, 0))
+    return F.max_pool2d(rows, (1, 2 * reach + 1), 1, (0, reach))[:, None]
 
 
 def _means(marks: Tensor, shares: Tensor, pictures: Tensor) -> Tensor:

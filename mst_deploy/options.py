@@ -20,6 +20,8 @@ SizeOption = Annotated[
     str | None,
     typer.Option(help="Result size: WIDTHxHEIGHT, or one number for the short side. Default: as the input."),
 ]
+CORE = ("av",)
+"""Packages that come with the program itself, and that parts of it can do without: PyAV, for videos."""
 MODEL_HELP = "Model: base, lite, or a folder made by mst export. Default: base."
 ModelOption = Annotated[str | None, typer.Option(metavar="MODEL", help=MODEL_HELP)]
 ModelArgument = Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
@@ -59,7 +61,8 @@ def room(name: str) -> Any:
     """The command module of a room; its missing packages become a message with the line that helps."""
     extra = {"export": "export", "training": "train", "benchmarks.quality": "eval",
              "engines": "tensorrt", "benchmarks": "plots"}[name]  # fmt: skip
-    return needing(f"{name}.command", extra, f"mst {extra}")
+    purpose = {"training": "train", "benchmarks.quality": "eval", "engines": "build", "benchmarks": "bench"}
+    return needing(f"{name}.command", extra, f"mst {purpose.get(name, name)}")
 
 
 def needing(module: str, extra: str, purpose: str) -> Any:
@@ -70,4 +73,4 @@ def needing(module: str, extra: str, purpose: str) -> Any:
         missing = (error.name or "").partition(".")[0]
         if missing in ("", "mst_deploy"):
             raise
-        raise MissingDependency(missing, extra, purpose) from error
+        raise MissingDependency(missing, "" if missing in CORE else extra, purpose) from error

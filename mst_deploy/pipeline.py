@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import groupby, islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -23,8 +23,10 @@ from mst_deploy.images import pad_to_minimum, resize
 from mst_deploy.looks.looks import FrameLook, Looks
 from mst_deploy.looks.masks import Mask
 from mst_deploy.stages import Line, Meter
-from mst_deploy.video.reader import Frame
-from mst_deploy.video.steady import Steadier
+
+if TYPE_CHECKING:  # pictures and sizes need no PyAV
+    from mst_deploy.video.reader import Frame
+    from mst_deploy.video.steady import Steadier
 
 T = TypeVar("T")
 WAITING_BYTES = 64 * 2**20  # pictures between two stages

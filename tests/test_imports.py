@@ -35,6 +35,22 @@ def without_training_stack(code: str, cwd: Path) -> subprocess.CompletedProcess[
     )
 
 
+def without_pyav(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    only = BLOCKER.replace(BLOCKER.partition("ABSENT = ")[2].partition("\n")[0], '{"av"}')
+    return subprocess.run(
+        [sys.executable, "-c", only + code], capture_output=True, text=True, cwd=cwd, check=False
+    )
+
+
+def mst(*arguments: object) -> str:
+    """The program as ``mst ARGUMENTS``."""
+    return f"""
+sys.argv = ["mst", *{[str(argument) for argument in arguments]!r}]
+from mst_deploy.cli import main
+main()
+"""
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_imports(module: str) -> None:
     if module == "mst_deploy.backends.cuda":  # its packages need a CUDA toolkit to install
@@ -76,4 +92,37 @@ main()
     done = without_training_stack(code, tmp_path)
     assert done.returncode == 1
     assert f"pip install 'mst-deploy[{extra}]'" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["benchmarks.command", "engines.command", "export.command", "training.command", "pipeline", "looks.looks",
+     "backends.pytorch", "backends.onnxrt", "backends.trt", "weights", "graphs", "checking"],
+)  # fmt: skip
+def test_what_reads_no_video_imports_without_pyav(module: str, tmp_path: Path) -> None:
+    done = without_pyav(f"import mst_deploy.{module}", tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_benchmarks_and_pictures_work_without_pyav(tmp_path: Path) -> None:
+    easy = ("--size", "48x32", "--seconds", "1", "--least", "2", "--within", "0.5", "--load", "1")
+    code = mst("bench", "latency", "--backend", "fake", *easy, "--no-cold", "--no-ceilings", "-o", "a.json")
+    done = without_pyav(code, tmp_path)
+    if "too busy" not in done.stderr:
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "a.json").exists()
+    painting = ROOT / "examples" / "paintings" / "zodiac.jpg"
+    done = without_pyav(mst("image", painting, "-s", "zodiac", "--size", "32", "-o", "out.png"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize("command", [("video",), ("bench", "video")])
+def test_videos_without_pyav_say_what_to_install(command: tuple[str, ...], tmp_path: Path) -> None:
+    arguments = ("a.mp4", "-s", "zodiac") if command == ("video",) else ("a.mp4",)
+    done = without_pyav(mst(*command, *arguments), tmp_path)
+    assert done.returncode == 1
+    assert "pip install mst-deploy" in done.stderr
+    assert "'av'" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

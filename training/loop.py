@@ -105,7 +105,7 @@ class Trainer:
         self.vgg: Vgg19 = vgg.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         paint: Any = torch.compile(stylizer, dynamic=False) if compiled else stylizer
         self.look: Any = torch.compile(self.vgg, dynamic=False) if compiled else self.vgg
-        """``vgg`` as the losses call it, with one shape a stage; style crops have their own."""
+        """``vgg`` as the losses call it, with one shape a scale and stage; style crops have their own."""
         self.stylizer: Any
         self.optimizer: Any
         self.stylizer, self.optimizer = fabric.setup(paint, optimizer)
@@ -134,7 +134,7 @@ class Trainer:
 
     def grams(self, pictures: Tensor, taps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Gram matrices of pictures (N, 3, S, S), whose features are ``taps``, at all scales."""
-        return grams_at(self.config.style_scales, self.vgg, pictures, taps, self.style_layers)
+        return grams_at(self.config.style_scales, self.look, pictures, taps, self.style_layers)
 
     @torch.no_grad()
     def wanted(self, batch: Batch) -> Wanted:

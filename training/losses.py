@@ -48,7 +48,9 @@ def palette(images: Tensor) -> Tensor:
     directions = torch.stack([radius * angle.cos(), radius * angle.sin(), height])  # (3, D)
     colors = F.avg_pool2d(images.float(), 2).flatten(2)  # (N, 3, P)
     ordered = torch.einsum("ncp,cd->ndp", colors, directions).sort(dim=2).values
-    return F.adaptive_avg_pool1d(ordered, QUANTILES)
+    per_quantile = -(-ordered.shape[2] // QUANTILES)
+    ordered = F.interpolate(ordered, size=QUANTILES * per_quantile, mode="nearest")
+    return ordered.reshape(*ordered.shape[:2], QUANTILES, per_quantile).mean(dim=3)
 
 
 def palette_distance(found: Tensor, wanted: Tensor) -> Tensor:

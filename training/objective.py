@@ -65,17 +65,19 @@ def loss_terms(
 
     ``shifts`` (N, 2) say where the second windows lie, see ``temporal_loss``.
     """
+    contents = wanted.contents.contiguous()  # pooling few channels that come last is slow on a GPU
+    pictures = found.pictures.contiguous()
     distances = style_distance(found.grams, wanted.grams, own_size=config.style_own_size)
     size = (wanted.features.shape[2], wanted.features.shape[3])
     weights_of = None if config.flat_content == 1 else contrast_weights(
-        wanted.contents, wanted.flat_weights, size
+        contents, wanted.flat_weights, size
     )  # fmt: skip
     terms = {
         "content": content_loss(found.features, wanted.features, weights_of).mean(),
         "style": (distances * wanted.shares).mean(),
-        "tv": total_variation(found.pictures).mean(),
-        "halo": halo_loss(found.pictures, wanted.contents, config.halo_cells).mean(),
-        "identity": (pixel_loss(found.pictures, wanted.pixels) * wanted.same).mean(),
+        "tv": total_variation(pictures).mean(),
+        "halo": halo_loss(pictures, contents, config.halo_cells).mean(),
+        "identity": (pixel_loss(pictures, wanted.pixels) * wanted.same).mean(),
     }
     weights = {
         "content": config.content_weight,
@@ -86,13 +88,13 @@ def loss_terms(
     }
     if config.palette_weight and wanted.palettes is not None:
         shares = wanted.shares * (1 - wanted.same.to(wanted.shares))
-        terms["palette"] = (palette_distance(palette(found.pictures), wanted.palettes) * shares).mean()
+        terms["palette"] = (palette_distance(palette(pictures), wanted.palettes) * shares).mean()
         weights["palette"] = config.palette_weight
     if config.fringe_weight:
-        terms["fringe"] = fringe_loss(found.pictures, wanted.contents).mean()
+        terms["fringe"] = fringe_loss(pictures, contents).mean()
         weights["fringe"] = config.fringe_weight
     if found.second is not None:
-        terms["temporal"] = temporal_loss(found.pictures, found.second, shifts).mean()
+        terms["temporal"] = temporal_loss(pictures, found.second, shifts).mean()
         weights["temporal"] = config.temporal_weight
     total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     return {**terms, "total": total}

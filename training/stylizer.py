@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -203,7 +203,8 @@ class StyleTargets:
         shown, met = (crops, crops) if crops.dim() == 4 else (crops[:, 0], crops[:, 1])
         pictures, strokes = to_tensor(shown, device), to_tensor(met, device)
         taps = self.vgg(strokes) if self.with_grams or self.stylizer.needs == "features" else {}
-        grams = grams_at(self.scales, self.vgg, strokes, taps) if self.with_grams else {}
+        layers = self.vgg.style_layers
+        grams = grams_at(self.scales, self.vgg, strokes, taps, layers) if self.with_grams else {}
         palettes = palette(pictures) if self.with_grams else None
         colors = [None if palettes is None else palettes[row] for row in range(len(crops))]
         each = [
@@ -263,13 +264,16 @@ class StyleTargets:
 
 
 def grams_at(
-    scales: int, vgg: Vgg19, pictures: Tensor, taps: Mapping[str, Tensor], layers: Sequence[str] | None = None
+    scales: int,
+    vgg: Callable[[Tensor], Mapping[str, Tensor]],
+    pictures: Tensor,
+    taps: Mapping[str, Tensor],
+    layers: Sequence[str],
 ) -> dict[str, Tensor]:
     """Gram matrices of pictures (N, 3, H, W) in 0..1 at several scales, each half of the one before.
 
     ``taps`` are their features at full size. -> layer, or layer@2, layer@4 ... -> (N, C, C).
     """
-    layers = vgg.style_layers if layers is None else layers
     grams = {name: gram(taps[name]) for name in layers}
     for scale in (2**power for power in range(1, scales)):
         smaller = vgg(F.avg_pool2d(pictures, scale))

@@ -20,8 +20,9 @@ from mst_deploy.cli.image import image
 from mst_deploy.cli.style import style_app
 from mst_deploy.cli.train import train_app
 from mst_deploy.cli.video import video
-from mst_deploy.errors import MstError, error_line
+from mst_deploy.errors import MissingDependency, MstError, error_line
 from mst_deploy.options import (
+    CORE,
     MODEL_HELP,
     ForceOption,
     JsonOption,
@@ -108,4 +109,10 @@ def main() -> None:
         app()
     except MstError as error:
         print(f"mst: {error_line(error)}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in CORE:
+            raise
+        print(f"mst: {MissingDependency(missing, '', 'this command')}", file=sys.stderr)
         raise SystemExit(1) from None

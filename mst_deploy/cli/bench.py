@@ -124,15 +124,14 @@ def video(
     for path in filter(None, (output, markdown)):
         free_to_write(path, clip, force=force)
     from mst_deploy.benchmarks.harness import Plan
+    from mst_deploy.benchmarks.video import VideoRequest
     from mst_deploy.jobs.job import JobOptions
     from mst_deploy.video.codecs import EncodeOptions
     from mst_deploy.video.info import ReadOptions
     from mst_deploy.video.spans import Span
 
     job = JobOptions(read=ReadOptions(Span.parse(start, end, None)), encode=EncodeOptions(codec), batch=batch)
-    request = command.VideoRequest(
-        clip, _bundles(models), backends or ["onnxrt"], device, sizes or (), job, ceilings
-    )
+    request = VideoRequest(clip, _bundles(models), backends or ["onnxrt"], device, sizes or (), job, ceilings)
     plan = Plan(confidence=confidence, precision=within, least=runs, most=runs, load=load)
     report = command.video(request, plan, quiet=quiet or as_json)
     _deliver(report, output, markdown, [], as_json=as_json, quiet=quiet)

@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mst_deploy.images import IMAGE_SUFFIXES, Image, load_image, resize, to_grey
-from mst_deploy.video.reader import VideoReader
+
+if TYPE_CHECKING:
+    from mst_deploy.video.reader import VideoReader
 
 Weights = NDArray[np.uint8]
 """(H, W): 255 where the style is."""
@@ -71,6 +73,8 @@ def open_mask(path: Path | None) -> Iterator[Mask | None]:
     elif path.suffix.lower() in IMAGE_SUFFIXES:
         yield StillMask(load_image(path))
     else:
+        from mst_deploy.video.reader import VideoReader  # here, because a still mask needs no PyAV
+
         with VideoReader(path) as reader:
             yield MovingMask(reader)
 

@@ -1,0 +1,81 @@
+"""Which steps there are, in which order, and how much of the time each may take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from mst_deploy.errors import InvalidArgument
+
+DEVICES = ("cuda", "cpu")
+SIZES = ((1920, 1080), (1280, 720), (3840, 2160))
+"""Width and height; the most important first."""
+SHARES = {
+    "machine": 20, "torch": 130, "numerics": 15, "onnxruntime": 60, "profile": 20, "tensorrt": 25,
+    "memory": 20, "tests": 15,
+}  # fmt: skip
+"""The steps in order of value, and how the time is shared out between those that are still to come."""
+LEAST = 5.0
+"""Seconds; a step with less is not begun."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every step is told."""
+
+    device: str
+    sizes: tuple[tuple[int, int], ...]
+    models: tuple[str, ...]
+    output: str
+
+    @property
+    def cuda(self) -> bool:
+        return self.device == "cuda"
+
+    def seconds(self, wanted: float) -> float:
+        """How long to measure, or how much time a measurement needs: next to nothing in a rehearsal."""
+        return wanted if self.cuda else min(wanted, 0.03)
+
+    @property
+    def main_size(self) -> tuple[int, int]:
+        """The size for what is measured at one size only."""
+        return self.sizes[0]
+
+
+def chosen_steps(text: str | None) -> tuple[str, ...]:
+    """``machine,torch`` -> names in the order of ``SHARES``; all for None. Raises InvalidArgument."""
+    if text is None:
+        return tuple(SHARES)
+    names = [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in SHARES]
+    if unknown:
+        raise InvalidArgument(f"unknown step {unknown[0]!r}; choose among {', '.join(SHARES)}")
+    return tuple(name for name in SHARES if name in names)
+
+
+def shares_of(settings: Settings) -> dict[str, float]:
+    """``SHARES``, with next to nothing for what is not installed: it only has to say so."""
+    shares = dict[str, float](SHARES)
+    if settings.cuda and not has_cuda_provider():
+        shares["onnxruntime"] = LEAST
+    if not any(find_spec(name) for name in ("tensorrt", "tensorrt_bindings", "tensorrt_rtx")):
+        shares["tensorrt"] = LEAST
+    return shares
+
+
+def has_cuda_provider() -> bool:
+    """Whether the ONNX Runtime that is installed has the library of its CUDA provider; nothing is loaded."""
+    found = find_spec("onnxruntime")
+    folders = [] if found is None else found.submodule_search_locations or []
+    return any(list(Path(folder).glob("capi/*onnxruntime_providers_cuda*")) for folder in folders)
+
+
+def limit_of(step: str, to_come: Sequence[str], left: float, shares: Mapping[str, float] = SHARES) -> float:
+    """Seconds for a step: its share of the time that is left, among the steps ``to_come`` (itself included).
+
+    No less than ``LEAST`` while there is as much.
+    """
+    share = left * shares[step] / sum(shares[name] for name in to_come)
+    return min(left, max(LEAST, share))

@@ -1,0 +1,37 @@
+"""A report in lines for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FIGURES = ("device_ms", "bound_ms", "call_ms", "end_to_end", "replayed")
+PLAIN = ("psnr_db", "frame_ms", "kernels_ms_a_frame", "by_kind_ms", "sums_ms", "compiling_s",
+         "build_s", "change_ms", "share_of_roofline", "share_of_product_rate",
+         "allocated_mib", "reserved_mib", "validity", "last_line", "skipped", "error", "failed")  # fmt: skip
+NAMES = ("model", "size", "flavor", "target", "picture", "what", "frames", "file")
+
+
+def told(report: dict[str, Any]) -> str:
+    """One line for each step and each row: medians of times, and what else matters."""
+    lines = []
+    for step, entry in report["steps"].items():
+        lines.append(f"{step}: {entry['state']} in {entry.get('seconds', 0)} s {entry.get('reason', '')}")
+        lines += [f"  {told_row(row)}" for row in entry.get("rows", ())]
+    return "\n".join(lines)
+
+
+def told_row(row: dict[str, Any]) -> str:
+    """``base 1920x1080 fp16: device_ms 4.1, psnr_db 60.2``."""
+    names = [_named(row[name]) for name in NAMES if name in row]
+    times = [f"{name} {row[name]['p50']:.3f}" for name in FIGURES
+             if isinstance(row.get(name), dict) and "p50" in row[name]]  # fmt: skip
+    others = [f"{name} {row[name]}" for name in PLAIN if name in row]
+    pairs = [f"{name} {value['psnr_db']}" for name, value in row.items()
+             if isinstance(value, dict) and "psnr_db" in value]  # fmt: skip
+    return f"{' '.join(names)}: {', '.join([*times, *others, *pairs])}"
+
+
+def _named(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "x".join(map(str, value))
+    return str(value)
