@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mst_deploy.benchmarks.quality import others
 from mst_deploy.benchmarks.quality.sets import Pair, check, identity, pair_in_order, read_pairs, write_pairs
 from mst_deploy.errors import InputError
-from mst_deploy.images import save_image
+from mst_deploy.images import load_image, save_image
 from tests.pictures import picture
 
 ROLES = ("content", "style", "stylized")
@@ -135,3 +136,19 @@ def test_every_file_is_listed_once_whatever_its_suffix_looks_like(tmp_path: Path
     pairs = pair_in_order(tmp_path, tmp_path, tmp_path)
     assert [pair.name for pair in pairs] == ["a.JPG", "b.jpg"]
     assert np.unique([pair.name for pair in pairs]).size == 2
+
+
+def test_somebody_elses_program_keeps_what_belongs_to_a_pair(folders: list[Path], tmp_path: Path) -> None:
+    """Group and artwork stay, so that its report can be compared with that of the set."""
+    pairs = [replace(pair, group="g", artwork=pair.style) for pair in pair_in_order(*folders)]
+    folders[1].rename(tmp_path / "artwork")
+    shutil.copytree(tmp_path / "artwork", folders[1])
+    write_pairs(tmp_path / "pairs.csv", pairs)
+    program = tmp_path / "theirs.py"
+    program.write_text("def theirs(content, style, alpha):\n    return 1 - content\n")
+    others.main(program, "theirs", tmp_path, tmp_path / "negatives")
+    made = read_pairs(tmp_path / "negatives.csv", folders[0], folders[1], tmp_path / "negatives")
+    assert identity(made) == identity(read_pairs(tmp_path / "pairs.csv", *folders))
+    assert [pair.group for pair in made] == ["g"] * 3
+    for pair in made:
+        np.testing.assert_array_equal(load_image(pair.stylized), 255 - load_image(pair.content))
