@@ -20,6 +20,7 @@ import onnx
 from onnx import NodeProto, helper, numpy_helper
 
 from mst_deploy.errors import BundleError
+from mst_deploy.manifest import Manifest
 
 Shape = tuple[int, ...]
 FREE = ("Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity", "Shape", "Constant")
@@ -68,6 +69,14 @@ class Work:
             )
         order = sorted(sums, key=lambda kind: -sums[kind]["bytes"])
         return {kind: (sums[kind]["adds"], sums[kind]["bytes"]) for kind in order}
+
+
+def input_shapes(manifest: Manifest, pixels: Shape) -> dict[str, Shape]:
+    """Shapes of a generator's inputs by name, for frames of the shape ``pixels`` (N, H, W, 3)."""
+    shapes = {"frames": pixels, "film": (pixels[0], manifest.film_size)}
+    if manifest.canvas_bands:
+        shapes["canvas"] = (*pixels[:3], 1)
+    return shapes
 
 
 def count(graph: Path | onnx.ModelProto, inputs: dict[str, Shape]) -> Work:

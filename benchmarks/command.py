@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mst_deploy.backends import load_backend, split_precision
 from mst_deploy.benchmarks import compare, reports
-from mst_deploy.benchmarks.arithmetic import Work, count
+from mst_deploy.benchmarks.arithmetic import Work, count, input_shapes
 from mst_deploy.benchmarks.ceilings import measure_ceilings
 from mst_deploy.benchmarks.cold import cold_start, middle
 from mst_deploy.benchmarks.harness import Plan, Times, checked
@@ -180,4 +180,4 @@ def work_of(model: Path, size: str, batch: int) -> Work:
     if wanted.width is None or wanted.height is None:
         raise InvalidArgument(f"give the size as WIDTHxHEIGHT, not {size!r}")
     pixels = (batch, wanted.height, wanted.width, 3)
-    return count(bundle.generator, {"frames": pixels, "film": (batch, bundle.manifest.film_size)})
+    return count(bundle.generator, input_shapes(bundle.manifest, pixels))

@@ -13,7 +13,7 @@ import numpy as np
 
 from mst_deploy.backends import Generator, Staged, check_call, open_generator, open_style_encoder
 from mst_deploy.benchmarks.arithmetic import Work as GraphWork
-from mst_deploy.benchmarks.arithmetic import count
+from mst_deploy.benchmarks.arithmetic import count, input_shapes
 from mst_deploy.benchmarks.harness import Plan, Work, measure
 from mst_deploy.manifest import Bundle, Manifest, open_bundle
 
@@ -118,8 +118,7 @@ def work_of(case: Case, bundle: Bundle) -> dict[str, int]:
 
 def work_of_generator(bundle: Bundle, pixels: tuple[int, ...]) -> dict[str, int]:
     """Multiply-adds and bytes for frames of the shape ``pixels``, (N, H, W, 3)."""
-    film = (pixels[0], bundle.manifest.film_size)
-    return _sums(count(bundle.generator, {"frames": pixels, "film": film}))
+    return _sums(count(bundle.generator, input_shapes(bundle.manifest, pixels)))
 
 
 def _sums(found: GraphWork) -> dict[str, int]:

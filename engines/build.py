@@ -74,7 +74,7 @@ def build_plan(
     config = builder.create_builder_config()
     set_options(trt, config, options)
     trt_versions.set_precision(trt, network, config, precision)
-    config.add_optimization_profile(profile_for(builder, shapes, film_size))
+    config.add_optimization_profile(profile_for(builder, shapes, film_size, canvas=has_canvas(network)))
     cache = config.create_timing_cache(timings)
     config.set_timing_cache(cache, ignore_mismatch=False)
     with stopping(trt, config, tell) as stopped:
@@ -118,12 +118,19 @@ def set_options(trt: Any, config: Any, options: BuildOptions) -> None:
         config.set_flag(flag)
 
 
-def profile_for(builder: Any, shapes: ShapeRange, film_size: int) -> Any:
-    """The optimization profile of a range of frames and their film rows."""
+def has_canvas(network: Any) -> bool:
+    """Whether a parsed generator paints from a canvas."""
+    return any(network.get_input(index).name == "canvas" for index in range(network.num_inputs))
+
+
+def profile_for(builder: Any, shapes: ShapeRange, film_size: int, *, canvas: bool) -> Any:
+    """The optimization profile of a range of frames, their film rows and, if there is one, the canvas."""
     profile = builder.create_optimization_profile()
     ends = (shapes.smallest, shapes.typical, shapes.largest)
     profile.set_shape("frames", *((*shape, 3) for shape in ends))
     profile.set_shape("film", *((shape[0], film_size) for shape in ends))
+    if canvas:
+        profile.set_shape("canvas", *((*shape, 1) for shape in ends))
     return profile
 
 

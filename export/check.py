@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mst_deploy.backends import Films, Images
+from mst_deploy.backends import Films, Images, model_inputs
 from mst_deploy.backends.onnxrt import open_session
 from mst_deploy.checking import psnr, run_as_written, run_in_float32, sample_picture
 from mst_deploy.errors import VerificationError
@@ -87,7 +87,8 @@ def check_encoder(networks: Networks, bundle: Bundle, style: Images) -> tuple[Fi
 def compare(networks: Networks, bundle: Bundle, frames: Images, films: Films) -> dict[str, Any]:
     """One record: exported graph against PyTorch on the same frames."""
     graph = GeneratorGraph(networks.generator)
-    wanted = graph(torch.from_numpy(frames), torch.from_numpy(films)).numpy()
+    inputs = model_inputs(bundle.manifest, frames, films)
+    wanted = graph(**{name: torch.from_numpy(value) for name, value in inputs.items()}).numpy()
     found = run_on_cpu(bundle, frames, films)
     return {
         "size": f"{frames.shape[2]}x{frames.shape[1]}",

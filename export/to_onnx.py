@@ -78,11 +78,17 @@ def write_graphs(networks: Networks, folder: Path, precision: str, opset: int) -
     encoder = copy.deepcopy(networks.film_encoder).to(ENCODER_PRECISIONS[precision])
     film = torch.from_numpy(networks.config.film_layout.identity()).repeat(2, 1)  # (2, P)
     pictures = ("N", "H", "W", 3)
+    axes = {0: "N", 1: "H", 2: "W"}
+    inputs = {"frames": torch.zeros(2, 64, 96, 3, dtype=torch.uint8), "film": film}
+    dynamic: tuple[dict[int, str], ...] = (axes, {0: "N"})
+    if networks.config.canvas_bands:
+        inputs["canvas"] = torch.zeros(2, 64, 96, 1, dtype=torch.uint8)
+        dynamic = (*dynamic, axes)
     trace(
         GeneratorGraph(copy.deepcopy(networks.generator).to(dtype)),
-        {"frames": torch.zeros(2, 64, 96, 3, dtype=torch.uint8), "film": film},
+        inputs,
         {"stylized": pictures},
-        ({0: "N", 1: "H", 2: "W"}, {0: "N"}),
+        dynamic,
         folder / GENERATOR,
         opset,
     )

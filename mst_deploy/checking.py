@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from mst_deploy.backends import Films, Images
 from mst_deploy.backends.onnxrt import open_session
+from mst_deploy.canvas import Canvas, still_canvas
 from mst_deploy.images import Image
 from mst_deploy.rewrites import to_float32
 
@@ -37,10 +39,21 @@ def sample_picture(height: int, width: int, seed: int) -> Image:
     return np.clip(127.5 + 127.5 * picture, 0, 255).astype(np.uint8)  # type: ignore[no-any-return]
 
 
+def canvas_like(frames: Images) -> Canvas:
+    """The canvas of a still for each of (N, H, W, 3) frames: (N, H, W, 1) uint8."""
+    return np.repeat(still_canvas(frames.shape[1], frames.shape[2])[None], len(frames), axis=0)
+
+
 def run_as_written(graph: Path, frames: Images, films: Films) -> Images:
-    """What ONNX Runtime computes on the CPU from a generator's graph as it is: (N, H, W, 3) uint8."""
+    """What ONNX Runtime computes on the CPU from a generator's graph as it is: (N, H, W, 3) uint8.
+
+    A graph with a canvas gets that of a still.
+    """
     session, _ = open_session(graph, "cpu")
-    (stylized,) = session.run(["stylized"], {"frames": frames, "film": films})
+    inputs: dict[str, NDArray[Any]] = {"frames": frames, "film": films}
+    if any(value.name == "canvas" for value in session.get_inputs()):
+        inputs["canvas"] = canvas_like(frames)
+    (stylized,) = session.run(["stylized"], inputs)
     return np.asarray(stylized, np.uint8)
 
 

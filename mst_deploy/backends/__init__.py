@@ -1,4 +1,4 @@
-"""Runtimes behind one contract: uint8 frames and float32 film rows in, uint8 frames out.
+"""Runtimes behind one contract: uint8 frames, a uint8 canvas and float32 film rows in, uint8 frames out.
 
 ``open_model`` chooses the module; only that module imports the framework. A model owns its device and
 is a context manager.
@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from mst_deploy.canvas import Canvas, still_canvas
 from mst_deploy.errors import InvalidArgument, MissingDependency
 from mst_deploy.manifest import Bundle, Manifest, open_bundle
 
@@ -21,7 +22,7 @@ Images = NDArray[np.uint8]
 """(N, H, W, 3) RGB."""
 Films = NDArray[np.float32]
 """(N, P): one film row per image."""
-Batch = tuple[Images, Films]
+Batch = tuple[Images, Films] | tuple[Images, Films, Canvas | None]
 """What one call of a generator takes."""
 
 BACKENDS = {
@@ -45,8 +46,12 @@ class Generator(Protocol):
     device: str
     """Where it really runs: cpu or cuda."""
 
-    def __call__(self, frames: Images, films: Films) -> Images:
-        """frames (N, H, W, 3) uint8, films (N, P) float32 -> (N, H, W, 3) uint8."""
+    def __call__(self, frames: Images, films: Films, canvas: Canvas | None = None) -> Images:
+        """frames (N, H, W, 3) uint8, films (N, P) float32 -> (N, H, W, 3) uint8.
+
+        ``canvas`` (N, H, W, 1) uint8 is for models that paint from one; without it they get that of a still
+        with seed 0.
+        """
         ...
 
     def stream(self, batches: Iterable[Batch]) -> Iterator[Images]:
@@ -67,8 +72,8 @@ class Closing:
 
     def stream(self, batches: Iterable[Batch]) -> Iterator[Images]:
         """One call for each batch."""
-        for frames, films in batches:
-            yield cast(Generator, self)(frames, films)
+        for batch in batches:
+            yield cast(Generator, self)(*batch)
 
     def close(self) -> None:
         """Nothing to free unless a backend says otherwise."""
@@ -85,7 +90,7 @@ class Staged(Closing):
 
     manifest: Manifest
 
-    def prepare(self, frames: Images, films: Films) -> Any:
+    def prepare(self, frames: Images, films: Films, canvas: Canvas | None = None) -> Any:
         """What the runtime takes, on the device it computes on if there is a way to tell."""
         raise NotImplementedError
 
@@ -97,9 +102,8 @@ class Staged(Closing):
         """What the runtime gave as an array of the caller's own."""
         raise NotImplementedError
 
-    def __call__(self, frames: Images, films: Films) -> Images:
-        check_call(self.manifest, frames, films)
-        return self.finish(self.compute(self.prepare(frames, films)))
+    def __call__(self, frames: Images, films: Films, canvas: Canvas | None = None) -> Images:
+        return self.finish(self.compute(self.prepare(frames, films, canvas)))
 
 
 class StyleEncoder(Protocol):
@@ -161,7 +165,23 @@ def split_precision(backend: str) -> tuple[str, dict[str, str]]:
     return name, {"precision": precision}
 
 
-def check_call(manifest: Manifest, frames: Images, films: Films) -> None:
+def model_inputs(
+    manifest: Manifest, frames: Images, films: Films, canvas: Canvas | None = None
+) -> dict[str, NDArray[Any]]:
+    """The inputs of a generator's graph by name, contiguous. Raises InvalidArgument, see ``check_call``."""
+    check_call(manifest, frames, films, canvas)
+    inputs: dict[str, NDArray[Any]] = {
+        "frames": np.ascontiguousarray(frames), "film": np.ascontiguousarray(films)
+    }  # fmt: skip
+    if manifest.canvas_bands:
+        if canvas is None:
+            height, width = frames.shape[1:3]
+            canvas = np.repeat(still_canvas(height, width)[None], len(frames), axis=0)
+        inputs["canvas"] = np.ascontiguousarray(canvas)
+    return inputs
+
+
+def check_call(manifest: Manifest, frames: Images, films: Films, canvas: Canvas | None = None) -> None:
     """Refuse what the contract does not allow, with the shapes found. Raises InvalidArgument."""
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
         raise InvalidArgument(f"frames must be (N, H, W, 3) uint8, got {frames.shape} {frames.dtype}")
@@ -173,6 +193,14 @@ def check_call(manifest: Manifest, frames: Images, films: Films) -> None:
         raise InvalidArgument(
             f"frames must be at least {manifest.min_size} pixels on each side, "
             f"got {frames.shape[2]}x{frames.shape[1]}"
+        )
+    if canvas is None:
+        return
+    if not manifest.canvas_bands:
+        raise InvalidArgument(f"the model {manifest.name} paints without a canvas; leave the canvas out")
+    if canvas.dtype != np.uint8 or canvas.shape != (*frames.shape[:3], 1):
+        raise InvalidArgument(
+            f"a canvas must be {(*frames.shape[:3], 1)} uint8 like its frames, got {canvas.shape} {canvas.dtype}"
         )
 
 

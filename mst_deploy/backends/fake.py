@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mst_deploy.backends import Closing, Films, Images, check_call
+from mst_deploy.canvas import Canvas
 from mst_deploy.manifest import Bundle
 
 
@@ -20,8 +21,8 @@ class FakeGenerator(Closing):
     def __init__(self, bundle: Bundle) -> None:
         self.manifest = bundle.manifest
 
-    def __call__(self, frames: Images, films: Films) -> Images:
-        check_call(self.manifest, frames, films)
+    def __call__(self, frames: Images, films: Films, canvas: Canvas | None = None) -> Images:
+        check_call(self.manifest, frames, films, canvas)
         return 255 - frames
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from mst_deploy.backends import Films, Images, Staged
+from mst_deploy.backends import Films, Images, Staged, model_inputs
+from mst_deploy.canvas import Canvas
 from mst_deploy.cpu_graph import for_cpu
 from mst_deploy.errors import BackendError, BundleError
 from mst_deploy.manifest import Bundle
@@ -31,8 +32,8 @@ class OnnxGenerator(Staged):
             )
         self.session, self.device = open_fast_session(bundle.generator, device)
 
-    def prepare(self, frames: Images, films: Films) -> dict[str, NDArray[Any]]:
-        return {"frames": np.ascontiguousarray(frames), "film": films}
+    def prepare(self, frames: Images, films: Films, canvas: Canvas | None = None) -> dict[str, NDArray[Any]]:
+        return model_inputs(self.manifest, frames, films, canvas)
 
     def compute(self, prepared: dict[str, NDArray[Any]]) -> Any:
         """On CUDA this includes the copies to the device and back."""

@@ -14,7 +14,8 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from mst_deploy.backends import Films, Images, Staged
+from mst_deploy.backends import Films, Images, Staged, model_inputs
+from mst_deploy.canvas import Canvas
 from mst_deploy.errors import BackendError, BundleError
 from mst_deploy.manifest import Bundle
 
@@ -66,8 +67,8 @@ class OpenVinoGenerator(Staged):
         self.manifest = bundle.manifest
         self.compiled = Compiled(bundle.generator, precision)
 
-    def prepare(self, frames: Images, films: Films) -> dict[str, NDArray[Any]]:
-        return {"frames": np.ascontiguousarray(frames), "film": np.ascontiguousarray(films)}
+    def prepare(self, frames: Images, films: Films, canvas: Canvas | None = None) -> dict[str, NDArray[Any]]:
+        return model_inputs(self.manifest, frames, films, canvas)
 
     def compute(self, prepared: dict[str, NDArray[Any]]) -> Any:
         return self.compiled(prepared)["stylized"]

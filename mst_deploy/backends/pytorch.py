@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mst_deploy.backends import Films, Images, Staged
+from mst_deploy.backends import Films, Images, Staged, model_inputs
+from mst_deploy.canvas import Canvas
 from mst_deploy.errors import BackendError
 from mst_deploy.graphs import GeneratorGraph, StyleEncoderGraph
 from mst_deploy.manifest import Bundle
@@ -25,13 +26,13 @@ class TorchGenerator(Staged):
         self.device = choose_device(device)
         self.graph = GeneratorGraph(load_bundle(bundle).generator).to(self.device).eval()
 
-    def prepare(self, frames: Images, films: Films) -> tuple[Tensor, Tensor]:
-        batch = torch.tensor(np.ascontiguousarray(frames), device=self.device)
-        return batch, torch.tensor(films, device=self.device)
+    def prepare(self, frames: Images, films: Films, canvas: Canvas | None = None) -> dict[str, Tensor]:
+        inputs = model_inputs(self.manifest, frames, films, canvas)
+        return {name: torch.tensor(value, device=self.device) for name, value in inputs.items()}
 
     @torch.inference_mode()
-    def compute(self, prepared: tuple[Tensor, Tensor]) -> Tensor:
-        stylized: Tensor = self.graph(*prepared)
+    def compute(self, prepared: dict[str, Tensor]) -> Tensor:
+        stylized: Tensor = self.graph(**prepared)
         if self.device == "cuda":
             torch.cuda.synchronize()  # or its time would be counted as that of the copy
         return stylized

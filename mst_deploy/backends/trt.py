@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mst_deploy.backends import Batch, Closing, Films, Images, check_call, load_backend, trt_versions
+from mst_deploy.backends import Batch, Closing, Films, Images, load_backend, model_inputs, trt_versions
+from mst_deploy.canvas import Canvas
 from mst_deploy.engine_cache import Engine, Machine, Shape, cache_folder, fitting, listed, why_not
 from mst_deploy.errors import BackendError, InvalidArgument, MissingDependency
 from mst_deploy.manifest import GENERATOR, Bundle
 
 SLOTS = 2
 TENSORS = ("frames", "film", "stylized")
+CANVAS = "canvas"
+"""The fourth tensor of a model that paints from a canvas."""
 VERSION_COMPATIBLE = "version-compatible"
 STRIPPED = "stripped"
 
@@ -77,6 +80,9 @@ class Slot:
 
     frames: Any
     stylized: Any
+    canvas: Any
+    """None for a model without a canvas; so is ``host_canvas``."""
+    host_canvas: NDArray[np.uint8] | None
     host_frames: NDArray[np.uint8]
     host_stylized: NDArray[np.uint8]
     arrived: Any
@@ -90,8 +96,9 @@ class Session:
     """One engine at one frame shape. Every method must be called inside ``cuda.current()``."""
 
     def __init__(
-        self, trt: Any, cuda: Any, engine: Any, shape: Shape, film_size: int, *, graphs: bool
-    ) -> None:
+        self, trt: Any, cuda: Any, engine: Any, shape: Shape, film_size: int, *, graphs: bool,
+        canvas: bool = False,
+    ) -> None:  # fmt: skip
         self.cuda, self.shape, self.graphs = cuda, shape, graphs
         batch, height, width = shape
         self.context = engine.create_execution_context()
@@ -102,13 +109,16 @@ class Session:
                 "--size, or close other programs"
             )
         pixels = (batch, height, width, 3)
-        for name, dims in (("frames", pixels), ("film", (batch, film_size))):
+        noise = (batch, height, width, 1)
+        inputs: list[tuple[str, tuple[int, ...]]] = [("frames", pixels), ("film", (batch, film_size))]
+        for name, dims in inputs + [(CANVAS, noise)] * canvas:
             if not self.context.set_input_shape(name, dims):
                 raise BackendError(f"the engine does not take {name} of shape {dims}; build one that does")
         self.streams = [cuda.stream() for _ in range(3)]  # in, compute, out
         count = batch * height * width * 3
         self.slots = [
-            Slot(cuda.allocate(count), cuda.allocate(count), cuda.pinned(pixels, np.uint8),
+            Slot(cuda.allocate(count), cuda.allocate(count), cuda.allocate(count // 3) if canvas else None,
+                 cuda.pinned(noise, np.uint8) if canvas else None, cuda.pinned(pixels, np.uint8),
                  cuda.pinned(pixels, np.uint8), cuda.event(), cuda.event(), cuda.event())
             for _ in range(SLOTS)
         ]  # fmt: skip
@@ -131,12 +141,15 @@ class Session:
         self.cuda.to_device(self.film, self.host_film, compute)
         self.film_known = True
 
-    def submit(self, index: int, frames: Images) -> None:
-        """Start stylising frames (N, H, W, 3) in slot ``index``, whose last result must have been taken."""
+    def submit(self, index: int, frames: Images, canvas: Canvas | None = None) -> None:
+        """Start stylizing frames (N, H, W, 3) in slot ``index``, whose last result must have been taken."""
         slot = self.slots[index]
         copy_in, compute, copy_out = self.streams
         np.copyto(slot.host_frames, frames)
         self.cuda.to_device(slot.frames, slot.host_frames, copy_in)
+        if canvas is not None and slot.host_canvas is not None:
+            np.copyto(slot.host_canvas, canvas)
+            self.cuda.to_device(slot.canvas, slot.host_canvas, copy_in)
         slot.arrived.record(copy_in)
         compute.wait_for_event(slot.arrived)
         self.run(slot, compute)
@@ -152,6 +165,8 @@ class Session:
             return
         self.set_address("frames", slot.frames)
         self.set_address("stylized", slot.stylized)
+        if slot.canvas is not None:
+            self.set_address(CANVAS, slot.canvas)
         if self.graphs and slot.runs > 0:
             with self.cuda.capturing(stream, slot.graph):
                 self.enqueue(stream)
@@ -197,20 +212,21 @@ class TrtGenerator(Closing):
         self.engines: dict[Path, tuple[Any, Any]] = {}
         self.sessions: dict[Shape, Session] = {}
 
-    def __call__(self, frames: Images, films: Films) -> Images:
-        (stylized,) = self.stream([(frames, films)])
+    def __call__(self, frames: Images, films: Films, canvas: Canvas | None = None) -> Images:
+        (stylized,) = self.stream([(frames, films, canvas)])
         return stylized
 
     def stream(self, batches: Iterable[Batch]) -> Iterator[Images]:
         """Stylised batches in order; copies of one overlap the kernels of the other."""
         waiting: tuple[Session, int] | None = None
         turn = 0
-        for frames, films in batches:
-            check_call(self.manifest, frames, films)
+        for batch in batches:
+            inputs = model_inputs(self.manifest, *batch)
+            frames, films = inputs["frames"], inputs["film"]
             with self.cuda.current():
                 session = self.session((len(frames), frames.shape[1], frames.shape[2]))
                 session.set_film(films)
-                session.submit(turn % SLOTS, frames)
+                session.submit(turn % SLOTS, frames, inputs.get(CANVAS))
                 done = None if waiting is None else waiting[0].take(waiting[1])
             waiting, turn = (session, turn % SLOTS), turn + 1
             if done is not None:
@@ -225,7 +241,10 @@ class TrtGenerator(Closing):
         if shape not in self.sessions:
             engine = self.opened(self.engine_for(shape))
             size = self.manifest.film_size
-            self.sessions[shape] = Session(self.trt, self.cuda, engine, shape, size, graphs=self.graphs)
+            self.sessions[shape] = Session(
+                self.trt, self.cuda, engine, shape, size,
+                graphs=self.graphs, canvas=bool(self.manifest.canvas_bands),
+            )  # fmt: skip
         return self.sessions[shape]
 
     def engine_for(self, shape: Shape) -> Engine:
@@ -254,8 +273,12 @@ class TrtGenerator(Closing):
         if engine.path not in self.engines:
             pair = deserialize(self.trt, self.logger, engine, self.graph)
             names = {pair[1].get_tensor_name(index) for index in range(pair[1].num_io_tensors)}
-            if names != set(TENSORS):
-                raise BackendError(f"{engine.path} has the tensors {sorted(names)}, expected {TENSORS}")
+            wanted = {*TENSORS, CANVAS} if self.manifest.canvas_bands else {*TENSORS}
+            if names != wanted:
+                raise BackendError(
+                    f"{engine.path} has the tensors {sorted(names)}, expected {sorted(wanted)}; build it again "
+                    "with mst build --force"
+                )
             self.engines[engine.path] = pair
         return self.engines[engine.path][1]
 

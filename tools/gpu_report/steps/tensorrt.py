@@ -84,7 +84,11 @@ def portable(trt: Any, settings: Settings, model: str, target: str | None) -> di
     if target is not None:
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, target), 0)
-    config.add_optimization_profile(profile_for(builder, _fixed(size), bundle.manifest.film_size))
+    config.add_optimization_profile(
+        profile_for(
+            builder, _fixed(size), bundle.manifest.film_size, canvas=bool(bundle.manifest.canvas_bands)
+        )
+    )
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise RuntimeError(f"no plan: {logger.lines[-LINES:]}")

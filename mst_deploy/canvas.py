@@ -1,0 +1,28 @@
+"""The noise that strokes are painted from: one fixed picture of white noise, of which frames are given parts."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Canvas = NDArray[np.uint8]
+"""(H, W, 1), or (N, H, W, 1): uniform integers 0..255."""
+TILE = 2048
+"""Side of the noise in pixels; beyond it the noise repeats."""
+
+
+@lru_cache(maxsize=4)
+def noise_tile(seed: int) -> NDArray[np.uint8]:
+    """White noise (TILE, TILE), the same for a seed. Read-only."""
+    tile = np.random.default_rng(seed).integers(0, 256, (TILE, TILE), np.uint8)
+    tile.flags.writeable = False
+    return tile
+
+
+def still_canvas(height: int, width: int, seed: int = 0) -> Canvas:
+    """The canvas (H, W, 1) of a still; smaller ones are the upper left corner of larger ones."""
+    tile = noise_tile(seed)
+    rows, columns = np.arange(height) % TILE, np.arange(width) % TILE
+    return np.ascontiguousarray(tile[rows[:, None], columns[None], None])
