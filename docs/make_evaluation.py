@@ -89,13 +89,17 @@ def collect(reports: Annotated[list[str], typer.Argument(help="NAME=REPORT: fold
     file.write_text(json.dumps(known, indent=1) + "\n")
     means = {name: known[name]["summary"]["means"] for name in names}
     print(f"| | {' | '.join(names)} |\n" + "|---" * (len(names) + 1) + "|")
-    for figure in means[names[0]]:
+    for figure in dict.fromkeys(figure for own in means.values() for figure in own):
         cells = [
             f"{m[figure]['mean']:.3f} ({m[figure]['low']:.3f} .. {m[figure]['high']:.3f})"
             if figure in m
             else ""
             for m in means.values()
         ]
+        print(f"| {figure} | {' | '.join(cells)} |")
+    wholes = {name: known[name]["summary"]["whole_set"] for name in names}
+    for figure in dict.fromkeys(figure for whole in wholes.values() for figure in whole):
+        cells = [f"{whole[figure]:.3f}" if figure in whole else "" for whole in wholes.values()]
         print(f"| {figure} | {' | '.join(cells)} |")
 
 

@@ -14,9 +14,17 @@ import torch
 
 from mst_deploy import __version__
 from mst_deploy.backends import open_generator, open_style_encoder
-from mst_deploy.benchmarks.quality import report
+from mst_deploy.benchmarks.quality import report, sheet
 from mst_deploy.benchmarks.quality.gatys import optimise
-from mst_deploy.benchmarks.quality.measure import BASIC, METRICS, Observer, Weights, measure_all, open_nets
+from mst_deploy.benchmarks.quality.measure import (
+    BASIC,
+    LPIPS_METRICS,
+    METRICS,
+    Observer,
+    Weights,
+    measure_all,
+    open_nets,
+)
 from mst_deploy.benchmarks.quality.sets import PAIRS, Pair, check, identity, pair_in_order, read_pairs
 from mst_deploy.benchmarks.quality.systems import Model, System, make_set, pair_up, photograph_itself
 from mst_deploy.benchmarks.quality.video import measure_flicker, read_both, read_flows
@@ -24,8 +32,9 @@ from mst_deploy.console import progress
 from mst_deploy.errors import InputError
 from mst_deploy.files import replacing
 from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_hash_list
-from mst_deploy.images import Image
-from mst_deploy.manifest import open_bundle
+from mst_deploy.images import IMAGE_SUFFIXES, Image, load_image, save_image
+from mst_deploy.manifest import MANIFEST, open_bundle
+from mst_deploy.shipped import find_bundle
 from mst_deploy.tuning import FOR_ALL, Tuner, Tuning, normalised_vgg
 from mst_deploy.vgg import find_vgg, load_vgg
 from mst_deploy.video.motion import ESTIMATORS
@@ -40,6 +49,10 @@ TABLE = (
     "strokes",
     "fringes",
     "uneven",
+    "uneven32_ratio",
+    "painted",
+    "overpainted",
+    "inception_median",
     "lpips",
     "fid768",
     "fid",
@@ -57,6 +70,15 @@ class Measuring:
     lpips: bool = False
     mode: str = "art_fid"
     batch: int = 1
+    device: str = "auto"
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Running:
+    """What runs a model."""
+
+    backend: str = "onnxrt"
     device: str = "auto"
     quiet: bool = False
 
@@ -173,9 +195,11 @@ def measured(
     report.check_mode(how.mode, len(pairs))
     device = chosen_device(how.device)
     art, alexnet = how.weights.art_inception, how.weights.alexnet
-    lpips = how.lpips or art is not None or alexnet is not None or bool(set(how.metrics or ()) - set(BASIC))
+    asked = set(how.metrics or ())
+    lpips = how.lpips or art is not None or alexnet is not None or bool(asked & set(LPIPS_METRICS))
     nets = open_nets(how.weights, lpips=lpips, device=device)
-    metrics = list(how.metrics or (name for name in METRICS if name in BASIC or lpips))
+    able = {*BASIC, *(LPIPS_METRICS if lpips else ()), *(["inception"] if nets.fid is not None else ())}
+    metrics = list(how.metrics or (name for name in METRICS if name in able))
     if art is not None and "lpips" not in metrics:  # half of ArtFID
         metrics.append("lpips")
     output.mkdir(parents=True, exist_ok=True)
@@ -234,6 +258,108 @@ def compare(reports: Sequence[Path], group: str | None) -> str:
         read.append(found)
     text = report.table(read, TABLE)
     return text if group is None else f"{text}\n\n{report.group_table(read, group)}"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Which pictures are compared by people, and how."""
+
+    content: Path
+    style: Path
+    pairs: Path | None = None
+    seed: int = 0
+    size: int = 640
+    each: bool = False
+
+
+def make_sheets(
+    systems: Sequence[str], shown: Shown, output: Path, key: Path | None, how: Running
+) -> dict[str, Any]:
+    """Sheets of systems for people who do not know which is which; models are painted first.
+
+    ``systems`` are NAME=FOLDER of results, shipped models, or NAME=BUNDLE. Raises InputError.
+    """
+    named = [_named(text) for text in systems]
+    compared = sheet.matches([name for name, _ in named], each=shown.each)
+    key = key or output.with_name(f"{output.name}-key.json")
+    for path in (output, key):
+        if path.exists():
+            raise InputError(f"{path} is there already; choose another with -o or --key")
+    listed = _listed(shown, [path for _, path in named if not is_bundle(path)])
+    names = sheet.pair_names(listed)
+    files: dict[str, dict[str, Path]] = {}
+    for name, path in named:
+        folder = path
+        if is_bundle(path):
+            folder = output.with_name(f"{output.name}-results") / name
+            _paint(path, listed, names, folder, name, how)
+        files[name] = {pair: _result(folder, pair) for pair in names}
+    artworks = {name: pair.seen for name, pair in zip(names, listed, strict=True)}
+    with progress("drawing", len(compared) * len(names), unit="sheets/s", quiet=how.quiet) as tell:
+        made = sheet.write_sheets(output, key, artworks, files, compared, seed=shown.seed,
+                                  size=shown.size, tell=tell)  # fmt: skip
+    return {"sheets": len(made), "folder": str(output), "form": str(output / sheet.FORM), "key": str(key),
+            "seed": shown.seed, "compared": [list(names) for names in compared]}  # fmt: skip
+
+
+def count_answers(forms: Sequence[Path], key: Path) -> tuple[str, dict[str, Any]]:
+    """Votes of filled forms as text and as figures. Raises InputError."""
+    sheets = sheet.read_key(key)
+    filled = [sheet.read_form(form, sheets) for form in forms]
+    counted = sheet.count(filled, sheets)
+    remarks = sheet.complaints(filled, sheets)
+    text = "\n".join([sheet.table(counted), *(["", *remarks] if remarks else [])])
+    return text, {"forms": len(forms), "votes": sheet.as_json(counted), "complaints": remarks}
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a folder holds a model and not results."""
+    return (path / MANIFEST).is_file()
+
+
+def _named(text: str) -> tuple[str, Path]:
+    """NAME=FOLDER, or what find_bundle knows -> (NAME, folder)."""
+    name, equals, path = text.partition("=")
+    if equals:
+        if not name or not Path(path).is_dir():
+            raise InputError(f"cannot use {text!r}: give NAME=FOLDER, a folder of results or of a model")
+        return name, Path(path)
+    bundle = find_bundle(text)
+    if not is_bundle(bundle):
+        raise InputError(f"{bundle} is no model; give results as NAME=FOLDER")
+    return bundle.name, bundle
+
+
+def _listed(shown: Shown, results: Sequence[Path]) -> list[Pair]:
+    """The pairs of a file, or of two folders in order of names; results are looked for by their name."""
+    if shown.pairs is not None:
+        return read_pairs(shown.pairs, shown.content, shown.style, None)
+    return pair_in_order(shown.content, shown.style, results[0] if results else shown.content)
+
+
+def _result(folder: Path, pair: str) -> Path:
+    """A system's result for a pair: whatever kind of picture has that name."""
+    found = [path for suffix in IMAGE_SUFFIXES if (path := folder / f"{pair}{suffix}").is_file()]
+    return found[0] if found else folder / f"{pair}.png"
+
+
+def _paint(
+    bundle: Path, pairs: Sequence[Pair], names: Sequence[str], folder: Path, name: str, how: Running
+) -> None:
+    """Results of a model; those that are there are kept."""
+    opened = open_bundle(bundle)
+    folder.mkdir(parents=True, exist_ok=True)
+    _same_run(folder / "made_with.json", {"model_id": opened.manifest.model_id, "backend": how.backend})
+    with (
+        open_generator(opened, how.backend, how.device) as generator,
+        progress(name, len(pairs), unit="pictures/s", quiet=how.quiet) as tell,
+    ):
+        model = Model(generator, open_style_encoder(opened, how.backend, how.device))
+        for done, (pair, own) in enumerate(zip(pairs, names, strict=True), start=1):
+            target = folder / f"{own}.png"
+            if not target.exists():
+                save_image(target, model(load_image(pair.content), load_image(pair.style)))
+            tell(done)
 
 
 def chosen_device(name: str) -> torch.device:

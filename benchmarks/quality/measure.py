@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from mst_deploy.benchmarks.quality import painted
 from mst_deploy.benchmarks.quality.metrics import cfsd
 from mst_deploy.benchmarks.quality.nets import (
     ArtInception,
@@ -23,6 +25,7 @@ from mst_deploy.benchmarks.quality.nets import (
     load_art_inception,
     load_lpips,
     relu3_1,
+    stage_covariances,
 )
 from mst_deploy.benchmarks.quality.rows import Row, key_of, read_log, to_line
 from mst_deploy.benchmarks.quality.sets import Pair
@@ -37,7 +40,7 @@ from mst_deploy.weights import digest
 
 Value = TypeVar("Value")
 
-FORMAT = 1
+FORMAT = 2
 KEPT_STYLES, KEPT_CONTENTS = 256, 2  # 1.4 MB of Gram matrices; 90 MB of features at 512x512
 
 
@@ -60,11 +63,28 @@ METRICS = {
     "strokes": Metric("strokes", "lower", "mean difference of log10 detail in four octaves to the artwork's"),
     "fringes": Metric("fringes", "lower", "light and coloured lines along edges, grey levels of 255"),
     "uneven": Metric("uneven", "lower", "seams and clouds where the photograph is flat, mean square, 1e-6"),
+    "uneven32": Metric("uneven 32", "lower", "the same of cells of 32 pixels, larger than strokes, 1e-6"),
+    "painted": Metric(
+        "painted",
+        "higher",
+        "share of the photograph's flat pixels that is painted; artworks that are not flat",
+    ),
+    "overpainted": Metric(
+        "overpainted",
+        "lower",
+        "the same of flat artworks, less their own share: above 0 is more than they have",
+    ),
+    "inception": Metric(
+        "Inception style", "lower", "covariance distance to the artwork, relative, Inception-v3 2b, 4a, 5d"
+    ),
     "lpips": Metric("LPIPS", "lower", "LPIPS (AlexNet) to the photograph"),
     "lpips_gray": Metric("LPIPS grey", "lower", "LPIPS (AlexNet) to the photograph, both without colour"),
 }
 """Of single pairs. fid768, fid and artfid are of whole sets: see ``report``."""
-BASIC = tuple(name for name in METRICS if not name.startswith("lpips"))
+LPIPS_METRICS = ("lpips", "lpips_gray")
+BASIC = tuple(name for name in METRICS if name not in ("inception", *LPIPS_METRICS))
+"""Those that VGG-19 alone allows."""
+CELLS = (32,)  # pixels, of ``uneven32``
 
 
 @dataclass(frozen=True)
@@ -159,6 +179,17 @@ class StyleSide:
 
 
 @dataclass(frozen=True)
+class ArtworkSide:
+    """What is known of an artwork as people see it beside a result."""
+
+    picture: Image
+    flat: bool
+    own_share: float
+    """Of its flat pixels that are painted."""
+    covariances: dict[str, Tensor] | None
+
+
+@dataclass(frozen=True)
 class ContentSide:
     """What is known of a photograph."""
 
@@ -166,6 +197,7 @@ class ContentSide:
     content: Tensor
     grams: dict[str, Tensor]
     structure: Tensor | None
+    uneven32: float
 
 
 class Observer:
@@ -174,8 +206,11 @@ class Observer:
     def __init__(self, nets: Nets, metrics: Sequence[str], device: torch.device) -> None:
         if unknown := [name for name in metrics if name not in METRICS]:
             raise InvalidArgument(f"unknown metric {unknown[0]!r}; choose of {', '.join(METRICS)}")
+        if "inception" in metrics and nets.fid is None:
+            raise InvalidArgument("the metric inception needs FID's Inception; give it with --inception FILE")
         self.nets, self.metrics, self.device = nets, tuple(metrics), device
         self.style = Kept(self._style_side, KEPT_STYLES)
+        self.artwork = Kept(self._artwork_side, KEPT_STYLES)
         self.content = Kept(self._content_side, KEPT_CONTENTS)
 
     def identity(self) -> dict[str, Any]:
@@ -199,17 +234,22 @@ class Observer:
             features |= {f"{name}_style": row for name, row in self.style(pair.style).features.items()}
             size = (images[index].shape[1], images[index].shape[0])
             names = (pair.content.name, pair.style.name, pair.stylized.name, pair.group)
-            made.append(Row(*names, size, values, photo_style, features))
+            uneven = self.content(pair.content).uneven32
+            made.append(Row(*names, size, values, photo_style, features, uneven))
         return made
 
     def _values(
         self, pair: Pair, picture: Image, result: Tensor, taps: dict[str, Tensor]
     ) -> tuple[dict[str, float], float]:
         """All wanted figures of one result (1, 3, H, W) with its VGG features, and the photo's style."""
-        art, photo = self.style(pair.style), self.content(pair.content)
+        art, seen, photo = self.style(pair.style), self.artwork(pair.seen), self.content(pair.content)
         if photo.image.shape != result.shape:
             raise InputError(f"{pair.stylized} and its photograph {pair.content} differ in size")
         grams = gram_target(taps)
+
+        def share() -> float:
+            return painted.painted_share(load_image(pair.content), picture, seen.picture)
+
         makers: dict[str, Callable[[], float]] = {
             "style": lambda: float(style_distance(grams, art.grams)),
             "content": lambda: float(content_distance(taps[CONTENT_LAYER], photo.content)),
@@ -219,6 +259,12 @@ class Observer:
             "strokes": lambda: float(np.abs(strokes(picture) - art.statistics[1])[:4].mean()),
             "fringes": lambda: fringe_level(result, photo.image),
             "uneven": lambda: 1e6 * float(halo_loss(result, photo.image)),
+            "uneven32": lambda: _uneven32(result, photo.image),
+            "painted": lambda: math.nan if seen.flat else share(),
+            "overpainted": lambda: share() - seen.own_share if seen.flat else math.nan,
+            "inception": lambda: float(
+                style_distance(stage_covariances(_known(self.nets.fid), result), _known(seen.covariances))
+            ),
             "lpips": lambda: float(_known(self.nets.lpips)(photo.image, result)),
             "lpips_gray": lambda: float(_known(self.nets.lpips)(_grey(photo.image), _grey(result))),
         }
@@ -238,16 +284,30 @@ class Observer:
         features = {name: rows[0] for name, rows in self._pooled(image).items()}
         return StyleSide(gram_target(self.nets.vgg(image)), (palette(picture), strokes(picture)), features)
 
+    def _artwork_side(self, path: Path) -> ArtworkSide:
+        picture = painted.shown(load_image(path))
+        covariances = None
+        if "inception" in self.metrics:
+            image = as_tensor(picture).to(self.device)
+            covariances = stage_covariances(_known(self.nets.fid), image)
+        own = painted.own_painted_share(picture)
+        return ArtworkSide(picture, painted.is_flat(picture), own, covariances)
+
     def _content_side(self, path: Path) -> ContentSide:
         image = as_tensor(load_image(path)).to(self.device)
         taps = self.nets.vgg(image)
         structure = relu3_1(self.nets.vgg, image) if "cfsd" in self.metrics else None
-        return ContentSide(image, taps[CONTENT_LAYER], gram_target(taps), structure)
+        uneven = _uneven32(image, image)
+        return ContentSide(image, taps[CONTENT_LAYER], gram_target(taps), structure, uneven)
 
 
 def _known(value: Value | None) -> Value:
     assert value is not None
     return value
+
+
+def _uneven32(result: Tensor, photo: Tensor) -> float:
+    return 1e6 * float(halo_loss(result, photo, CELLS))
 
 
 def _ssim(result: Tensor, photo: Tensor) -> Tensor:

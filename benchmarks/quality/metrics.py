@@ -106,6 +106,13 @@ def cfsd(content: Tensor, stylized: Tensor) -> float:
     return total
 
 
+def covariance(features: Tensor) -> Tensor:
+    """Centered Gram matrices: (N, C, H, W) -> (N, C, C), channel covariances over positions, float32."""
+    flat = features.float().flatten(2)
+    centered = flat - flat.mean(dim=2, keepdim=True)
+    return torch.bmm(centered, centered.transpose(1, 2)) / flat.shape[2]
+
+
 def bootstrap_interval(values: Sequence[float], *, draws: int = 2000, seed: int = 0) -> Interval:
     """Mean with its 95 % percentile interval over ``draws`` resamples of the values (Efron 1979)."""
     array = np.asarray(values, np.float64)

@@ -1,7 +1,7 @@
 """The networks that look at pictures when they are measured, with weights from files.
 
 * VGG-19 (Gram, content; zero-padded for CFSD)
-* the Inception-v3 of FID up to Mixed_6e (``fid768``)
+* the Inception-v3 of FID up to Mixed_6e (``fid768``), and its first stages (``inception``)
 * AlexNet with the learned weights of LPIPS (Zhang et al. 2018, arXiv 1801.03924)
 * the Inception-v3 trained on art that ArtFID is defined with (Wright & Ommer 2022, arXiv 2207.12280)
 """
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mst_deploy.benchmarks.quality.metrics import covariance
 from mst_deploy.downloads import fetched
 from mst_deploy.errors import InputError
 from mst_deploy.inception import Conv, InceptionTrunk, average3
@@ -27,6 +28,7 @@ FID_TRUNK = "6a1ce305314a"
 """Beginning of the digest of the Inception that FID uses, its weights rounded to float16 (digest())."""
 
 FID_SIZE = 299
+COVARIANCE_STAGES = ("Conv2d_2b_3x3", "Conv2d_4a_3x3", "Mixed_5d")
 CFSD_LAYER = "conv3_1"
 
 
@@ -60,6 +62,16 @@ def fid768(trunk: InceptionTrunk, images: Tensor) -> Tensor:
     small = F.interpolate(images, (FID_SIZE, FID_SIZE), mode="bilinear", align_corners=False)
     features: Tensor = trunk(small * 2 - 1)
     return features.float().mean(dim=(2, 3))
+
+
+def stage_covariances(trunk: InceptionTrunk, images: Tensor) -> dict[str, Tensor]:
+    """(N, 3, H, W) in 0..1, at their own size -> covariances of three stages of Inception-v3, (N, C, C) each.
+
+    Conv2d_2b, Conv2d_4a and Mixed_5d: 64, 192 and 288 channels. Centered Gram matrices tell strokes from
+    brightness: the mean of a channel is no texture.
+    """
+    stages = zip(COVARIANCE_STAGES, trunk.stages(images * 2 - 1), strict=False)
+    return {name: covariance(features) for name, features in stages}
 
 
 class Lpips(nn.Module):

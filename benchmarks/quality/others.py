@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,7 +58,7 @@ def main(
                 content, style = (as_tensor(load_image(path)) for path in (pair.content, pair.style))
                 pixels = call(content, style, alpha).clamp(0, 1).mul(255).round()[0].permute(1, 2, 0)
                 save_image(target, np.asarray(pixels.numpy(), np.uint8))
-            made.append(type(pair)(pair.content, pair.style, target, pair.group))
+            made.append(replace(pair, stylized=target))
             tell(done)
     listed = output.with_name(f"{output.name}.csv")
     write_pairs(listed, made)

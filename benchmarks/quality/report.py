@@ -47,25 +47,45 @@ def summarise(rows: Sequence[Row], mode: str = "art_fid") -> dict[str, Any]:
     Raises InputError when ``mode`` needs more pairs than there are.
     """
     names = list(rows[0].values)
+    means = {name: mean_of([row.values[name] for row in rows]) for name in names}
     summary: dict[str, Any] = {
         "pairs": len(rows),
         "sizes": sorted({f"{row.size[0]}x{row.size[1]}" for row in rows}),
-        "means": {name: asdict(bootstrap_interval([row.values[name] for row in rows])) for name in names},
+        "means": {name: mean for name, mean in means.items() if mean is not None},
         "photo_style": float(np.mean([row.photo_style for row in rows])),
         "whole_set": whole_set(rows, mode),
         "groups": {},
     }
     for group in sorted({row.group for row in rows} - {""}):
         own = [row for row in rows if row.group == group]
-        means = {name: float(np.mean([row.values[name] for row in own])) for name in names}
-        summary["groups"][group] = {"pairs": len(own), **means}
+        measured = {name: _measured([row.values[name] for row in own]) for name in names}
+        of_group = {name: float(np.mean(values)) for name, values in measured.items() if values}
+        summary["groups"][group] = {"pairs": len(own), **of_group}
     return dict(rounded(summary))
 
 
+def mean_of(values: Sequence[float]) -> dict[str, float] | None:
+    """Mean and interval; ``pairs`` as well where not all have the figure (NaN), None where none has."""
+    measured = _measured(values)
+    if not measured:
+        return None
+    found = asdict(bootstrap_interval(measured))
+    return found if len(measured) == len(values) else {**found, "pairs": len(measured)}
+
+
 def whole_set(rows: Sequence[Row], mode: str) -> dict[str, float]:
-    """fid768, and with the networks for them fid and artfid. Artworks count once for every pair."""
+    """fid768, and with the networks for them fid and artfid. Artworks count once for every pair.
+
+    inception_median, which a few odd pairs do not move, and uneven32_ratio: by how much results are less
+    even than their photographs, mean by mean (left out where all photographs are even).
+    """
     check_mode(mode, len(rows))
     found: dict[str, float] = {}
+    if "inception" in rows[0].values:
+        found["inception_median"] = float(np.median([row.values["inception"] for row in rows]))
+    floor = sum(row.photo_uneven32 for row in rows)
+    if "uneven32" in rows[0].values and floor > 0:
+        found["uneven32_ratio"] = sum(row.values["uneven32"] for row in rows) / floor
     if len(rows) >= LEAST_FOR_FRECHET and "fid768" in rows[0].features:
         found["fid768"] = frechet_of(*_features(rows, "fid768"))
     if "fid" in rows[0].features:
@@ -106,6 +126,8 @@ def missing(summary: dict[str, Any]) -> list[str]:
             f"fid768: {summary['pairs']} pairs for 768 features: biased high, only to be compared with "
             "sets of the same size"
         )
+    if "inception" not in summary["means"]:
+        notes.append(f"Inception style: download {INCEPTION_URL} and give it with --inception FILE")
     if "lpips" not in summary["means"]:
         notes.append("LPIPS: not asked for; --lpips (fetches AlexNet, 233 MB) or --alexnet FILE")
     if "artfid" not in summary["whole_set"]:
@@ -147,6 +169,8 @@ def markdown(facts: dict[str, Any]) -> str:
     for name, found in summary["means"].items():
         metric = METRICS[name]
         interval = f"{found['low']:.4g} .. {found['high']:.4g}"
+        if "pairs" in found:
+            interval += f" ({found['pairs']} pairs)"
         lines.append(
             f"| {metric.title} | {found['mean']:.4g} | {interval} | {metric.better} | {metric.meaning} |"
         )
@@ -157,7 +181,7 @@ def markdown(facts: dict[str, Any]) -> str:
         names = list(summary["means"])
         lines += ["", f"| group | pairs | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
         for group, found in summary["groups"].items():
-            cells = " | ".join(f"{found[name]:.4g}" for name in names)
+            cells = " | ".join(f"{found[name]:.4g}" if name in found else "" for name in names)
             lines.append(f"| {group} | {found['pairs']} | {cells} |")
     lines += ["", *(f"- {note}" for note in facts["missing"]), "", f"`{facts['command']}`", ""]
     return "\n".join(lines)
@@ -181,7 +205,8 @@ def page(facts: dict[str, Any], rows: Sequence[Row], pairs: Sequence[Pair]) -> s
     """
     names = list(rows[0].values)
     key = "style" if "style" in names else names[0]
-    order = sorted(range(len(rows)), key=lambda index: rows[index].values[key])
+    having = [index for index, row in enumerate(rows) if not math.isnan(row.values[key])]
+    order = sorted(having, key=lambda index: rows[index].values[key])
     parts = [
         f"<!doctype html><meta charset=utf-8><title>{html.escape(facts['system'])}</title>",
         "<style>body{font:15px sans-serif;margin:2em;max-width:1000px}td,th{padding:3px 9px;text-align:left}"
@@ -195,7 +220,8 @@ def page(facts: dict[str, Any], rows: Sequence[Row], pairs: Sequence[Pair]) -> s
         for index in chosen:
             pair, row = pairs[index], rows[index]
             shown = "".join(_inline(load_image(p)) for p in (pair.content, pair.style, pair.stylized))
-            figures = ", ".join(f"{name} {value:.3g}" for name, value in row.values.items())
+            known = {name: value for name, value in row.values.items() if not math.isnan(value)}
+            figures = ", ".join(f"{name} {value:.3g}" for name, value in known.items())
             parts.append(
                 f"<figure>{shown}<figcaption>{html.escape(row.stylized)}: {figures}</figcaption></figure>"
             )
@@ -214,7 +240,7 @@ def table(reports: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
                 f"{report['system']} and {reports[0]['system']} cannot be compared: they were measured with "
                 "other networks or on other pairs"
             )
-    columns = [name for name in names if name in _figures(reports[0])]
+    columns = [name for name in names if any(name in _figures(report) for report in reports)]
     lines = [f"| system | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for report in reports:
         found = _figures(report)
@@ -248,6 +274,10 @@ def rounded(value: Any) -> Any:
 def _figures(report: dict[str, Any]) -> dict[str, float]:
     means = {name: found["mean"] for name, found in report["summary"]["means"].items()}
     return {**means, **report["summary"]["whole_set"]}
+
+
+def _measured(values: Sequence[float]) -> list[float]:
+    return [value for value in values if not math.isnan(value)]
 
 
 def _features(rows: Sequence[Row], name: str) -> tuple[Any, Any]:

@@ -36,11 +36,14 @@ class Row:
     """Style distance of the photograph itself."""
     features: dict[str, NDArray[np.float32]] = field(repr=False, default_factory=dict)
     """Pooled features of result and artwork: fid768, fid768_style, fid, fid_style."""
+    photo_uneven32: float = 0.0
+    """``uneven32`` of the photograph itself."""
 
 
 def key_of(pair: Pair) -> str:
-    """A pair by what its three files hold."""
-    hashes = [_hash(path, path.stat().st_mtime_ns) for path in (pair.content, pair.style, pair.stylized)]
+    """A pair by what its files hold."""
+    files = [pair.content, pair.style, pair.stylized, *([pair.artwork] if pair.artwork else [])]
+    hashes = [_hash(path, path.stat().st_mtime_ns) for path in files]
     return hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:24]
 
 

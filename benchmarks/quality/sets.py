@@ -1,8 +1,10 @@
 """Which photograph, artwork and result belong together, and whether the set can be measured.
 
 A set is three folders and a CSV file with the columns ``content,style,stylized`` (names inside the
-folders) and, if wanted, ``group`` (a movement, say) and ``content_sha256``, ``style_sha256``,
-``stylized_sha256``. Without the file, names are paired in lexicographic order, as ArtFID's authors do.
+folders) and, if wanted, ``group`` (a movement, say), ``artwork`` (the same artwork as people see it beside
+a result, at 512 pixels, in a folder ``artwork`` beside that of the artworks) and ``content_sha256``,
+``style_sha256``, ``stylized_sha256``. Without the file, names are paired in lexicographic order, as ArtFID's
+authors do.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from mst_deploy.image_sets import MIN_SIDE
 from mst_deploy.images import IMAGE_SUFFIXES
 
 ROLES = ("content", "style", "stylized")
+ARTWORKS = "artwork"
+"""Column and folder of the artworks that do not change with the size of the results."""
 PAIRS = "pairs.csv"
 
 
@@ -33,6 +37,12 @@ class Pair:
     style: Path
     stylized: Path
     group: str = ""
+    artwork: Path | None = None
+    """The artwork as people see it beside the result; None where only ``style`` is there."""
+
+    @property
+    def seen(self) -> Path:
+        return self.artwork or self.style
 
     @property
     def name(self) -> str:
@@ -53,8 +63,11 @@ def pair_in_order(content: Path, style: Path, stylized: Path) -> list[Pair]:
     return [Pair(*row) for row in zip(*listed, strict=True)]
 
 
-def read_pairs(path: Path, content: Path, style: Path, stylized: Path) -> list[Pair]:
-    """The pairs of a CSV file, their files checked, and their hashes where it has them. Raises InputError."""
+def read_pairs(path: Path, content: Path, style: Path, stylized: Path | None) -> list[Pair]:
+    """The pairs of a CSV file, their files checked, and their hashes where it has them. Raises InputError.
+
+    Without a folder ``stylized`` results are named, but need not exist.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -68,12 +81,14 @@ def read_pairs(path: Path, content: Path, style: Path, stylized: Path) -> list[P
         )
     if not rows:
         raise InputError(f"{path} lists no pairs")
-    folders = {"content": content, "style": style, "stylized": stylized}
+    folders = {"content": content, "style": style, "stylized": stylized or Path()}
     known: dict[Path, str] = {}
     pairs = []
     for number, row in enumerate(rows, start=2):
         files = {role: folders[role] / (row[role] or "") for role in ROLES}
         for role, picture in files.items():
+            if role == "stylized" and stylized is None:
+                continue
             if not picture.is_file():
                 raise InputError(f"{path}, line {number}: there is no {role} picture {picture}")
             if wanted := row.get(f"{role}_sha256"):
@@ -83,7 +98,10 @@ def read_pairs(path: Path, content: Path, style: Path, stylized: Path) -> list[P
                         f"{path}, line {number}: {picture} is not the picture the list was made with "
                         f"(SHA-256 {known[picture][:12]}..., listed {wanted[:12]}...)"
                     )
-        pairs.append(Pair(**files, group=row.get("group") or ""))
+        artwork = style.parent / ARTWORKS / row[ARTWORKS] if row.get(ARTWORKS) else None
+        if artwork is not None and not artwork.is_file():
+            raise InputError(f"{path}, line {number}: there is no picture {artwork}")
+        pairs.append(Pair(**files, group=row.get("group") or "", artwork=artwork))
     return pairs
 
 
@@ -92,10 +110,11 @@ def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
     known = {file: sha256_of(file) for pair in pairs for file in (pair.content, pair.style, pair.stylized)}
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*ROLES, "group", *(f"{role}_sha256" for role in ROLES)])
+        writer.writerow([*ROLES, "group", ARTWORKS, *(f"{role}_sha256" for role in ROLES)])
         for pair in pairs:
             files = [pair.content, pair.style, pair.stylized]
-            writer.writerow([*(f.name for f in files), pair.group, *(known[f] for f in files)])
+            artwork = pair.artwork.name if pair.artwork else ""
+            writer.writerow([*(f.name for f in files), pair.group, artwork, *(known[f] for f in files)])
 
 
 def check(pairs: Sequence[Pair], *, one_size: bool = False) -> None:
@@ -134,9 +153,14 @@ def check(pairs: Sequence[Pair], *, one_size: bool = False) -> None:
 
 def identity(pairs: Sequence[Pair]) -> str:
     """12 digits that two sets share when they pair the same photographs with the same artworks."""
-    known = {file: sha256_of(file) for pair in pairs for file in (pair.content, pair.style)}
-    lines = sorted(f"{known[pair.content]} {known[pair.style]}" for pair in pairs)
+    known = {file: sha256_of(file) for pair in pairs for file in _given(pair)}
+    lines = sorted(" ".join(known[file] for file in _given(pair)) for pair in pairs)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def _given(pair: Pair) -> list[Path]:
+    """What a result is made of and compared with."""
+    return [pair.content, pair.style, *([pair.artwork] if pair.artwork else [])]
 
 
 def size_of(path: Path) -> tuple[int, int]:

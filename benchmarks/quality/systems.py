@@ -1,7 +1,7 @@
 """Results to measure: a set of photographs and artworks through something that stylises.
 
-What is made is a set on disk (``sets``): ``content/``, ``style/``, ``stylized/`` and ``pairs.csv``, so that
-others can measure the very same pictures. Results that are there already are kept.
+What is made is a set on disk (``sets``): ``content/``, ``style/``, ``artwork/``, ``stylized/`` and
+``pairs.csv``, so that others can measure the very same pictures. Results that are there already are kept.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from mst_deploy.backends import Generator, StyleEncoder
-from mst_deploy.benchmarks.quality.sets import PAIRS, Pair, write_pairs
+from mst_deploy.benchmarks.quality.painted import ARTWORK_SIDE
+from mst_deploy.benchmarks.quality.sets import ARTWORKS, PAIRS, Pair, write_pairs
 from mst_deploy.errors import InputError
 from mst_deploy.film import Film, look_at
 from mst_deploy.image_sets import StoredImage
@@ -90,9 +91,10 @@ def make_set(
 ) -> list[Pair]:
     """Stylise every (photograph, artwork) at size x size centre crops into a set on disk.
 
-    The artwork is shown to the system as the same crop it is compared with. Raises InputError.
+    The artwork is shown to the system as the same crop it is compared with; ``artwork/`` has that crop at
+    512x512, whatever the size. Raises InputError.
     """
-    for role in ("content", "style", "stylized"):
+    for role in ("content", "style", ARTWORKS, "stylized"):
         (folder / role).mkdir(parents=True, exist_ok=True)
     pairs = []
     for done, (content, style) in enumerate(wanted, start=1):
@@ -101,6 +103,7 @@ def make_set(
             _stored(style, folder / "style", size),
             folder / "stylized" / f"{_label(content)}--{_label(style)}.png",
             style.group,
+            _stored(style, folder / ARTWORKS, ARTWORK_SIDE),
         )
         if not pair.stylized.exists():
             save_image(pair.stylized, system(load_image(pair.content), load_image(pair.style)))

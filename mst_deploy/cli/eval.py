@@ -45,7 +45,9 @@ MetricsOption = Annotated[
 VggScalesOption = Annotated[
     Path | None, typer.Option(help="Factors that normalise VGG-19. Default: not normalised.")
 ]
-InceptionOption = Annotated[Path | None, typer.Option(help="FID's Inception (2015-12-05): measure fid768.")]
+InceptionOption = Annotated[
+    Path | None, typer.Option(help="FID's Inception (2015-12-05): measure fid768 and the style by Inception.")
+]
 LpipsOption = Annotated[bool, typer.Option("--lpips", help="Measure LPIPS; fetches AlexNet once (233 MB).")]
 AlexnetOption = Annotated[Path | None, typer.Option(help="torchvision's AlexNet, for LPIPS.")]
 ArtInceptionOption = Annotated[
@@ -154,13 +156,14 @@ def eval_photographs(
     size: SideOption = 512,
     vgg: VggOption = None,
     vgg_scales: VggScalesOption = None,
+    inception: InceptionOption = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """The floor: measure the photographs themselves as if they were results."""
     command = room("benchmarks.quality")
-    how = command.measuring(None, vgg, vgg_scales, device=device, quiet=quiet or as_json)
+    how = command.measuring(None, vgg, vgg_scales, inception, device=device, quiet=quiet or as_json)
     wanted = command.Wanted(content, style, held_out, each, size, most)
     _tell(command.evaluate_photographs(wanted, output, how), output, as_json, quiet)
 
@@ -178,13 +181,14 @@ def eval_gatys(
     steps: Annotated[int, typer.Option(min=1, help="L-BFGS steps for every picture.")] = 200,
     vgg: VggOption = None,
     vgg_scales: VggScalesOption = None,
+    inception: InceptionOption = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """The ceiling: optimise every picture on the measured distances themselves (slow), then measure."""
     command = room("benchmarks.quality")
-    how = command.measuring(None, vgg, vgg_scales, device=device, quiet=quiet or as_json)
+    how = command.measuring(None, vgg, vgg_scales, inception, device=device, quiet=quiet or as_json)
     wanted = command.Wanted(content, style, held_out, each, size, most)
     found = command.evaluate_gatys(wanted, output, how, style_weight=style_weight, steps=steps)
     _tell(found, output, as_json, quiet)
@@ -233,6 +237,62 @@ def eval_compare(
 ) -> None:
     """One table of several reports, if they can be compared."""
     print(room("benchmarks.quality").compare(reports, group))
+
+
+@eval_app.command("sheet")
+def eval_sheet(
+    more: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FORM]...", help="Further forms for --answers.")
+    ] = None,
+    content: Annotated[Path | None, typer.Option(help="Folder of the photographs.")] = None,
+    style: Annotated[Path | None, typer.Option(help="Folder of the artworks.")] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="CSV file with the columns content,style,stylized. Default: in order of names."),
+    ] = None,
+    system: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FOLDER of results or of a model, or base or lite; two at least."),
+    ] = None,
+    each: Annotated[
+        bool, typer.Option("--each", help="Compare each with each. Default: the first with every other.")
+    ] = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the sheets.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="File that tells which is which. Default: OUTPUT-key.json.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Order of the sheets, and which is A.")] = 0,
+    size: Annotated[int, typer.Option(min=256, help="Longer side of a result, pixels at least.")] = 640,
+    answers: Annotated[
+        list[Path] | None, typer.Option(help="Filled form: count the votes; may be repeated.")
+    ] = None,
+    backend: BackendOption = "onnxrt",
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Blind comparison by people: sheets without names and a form; with --answers and --key the votes."""
+    from mst_deploy.console import answer
+
+    command = room("benchmarks.quality")
+    if answers:
+        if key is None:
+            raise InvalidArgument("votes need the key that was written with the sheets; give it with --key")
+        text, votes = command.count_answers([*answers, *(more or [])], key)
+        answer(text, votes, as_json=as_json, quiet=quiet)
+        return
+    if more:
+        raise InvalidArgument(f"cannot use {more[0]}: forms are given with --answers")
+    if content is None or style is None or output is None:
+        raise InvalidArgument("sheets need --content, --style, --system (twice) and -o; votes need --answers")
+    made = command.make_sheets(
+        system or [], command.Shown(content, style, pairs, seed, size, each), output, key,
+        command.Running(backend, device, quiet or as_json),
+    )  # fmt: skip
+    text = (
+        f"{made['sheets']} sheets in {made['folder']}, form {made['form']}; keep the key apart: {made['key']}"
+    )
+    answer(text, made, as_json=as_json, quiet=quiet)
 
 
 def _tell(found: dict[str, Any], output: Path, as_json: bool, quiet: bool) -> None:

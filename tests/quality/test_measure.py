@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +134,9 @@ def test_stopped_run_goes_on(random_vgg: Path, tmp_path: Path) -> None:
     assert observer.measured == 1
     together = measure_all(pairs, Observer(nets, BASIC, CPU), None, lambda done: None, batch=3)
     for row, same, batched in zip(whole, again, together, strict=True):
-        assert row.values == same.values
-        assert row.values == pytest.approx(batched.values, rel=1e-3, abs=1e-4)
+        assert row.values == pytest.approx(same.values, rel=0, abs=0, nan_ok=True)
+        assert row.values == pytest.approx(batched.values, rel=1e-3, abs=1e-4, nan_ok=True)
+        assert row.photo_uneven32 == same.photo_uneven32
         for name, features in row.features.items():
             np.testing.assert_array_equal(features, same.features[name])
     assert report.summarise(whole) == report.summarise(again)
@@ -158,6 +161,62 @@ def test_figures_of_whole_sets() -> None:
     """Features shifted by 1 in 8 dimensions: distance 8, ArtFID 1.5 * 9."""
     found = report.summarise(rows_of(60, shift=1.0))["whole_set"]
     assert found == pytest.approx({"fid768": 8, "fid": 8, "artfid": 13.5})
+
+
+def with_values(row: Row, **values: float) -> Row:
+    return replace(row, values={**row.values, **values}, group="a" if values["painted"] > 0.5 else "b")
+
+
+def test_figures_that_not_every_pair_has() -> None:
+    """Means and groups are of the pairs that have it; what none has is not there; nothing becomes NaN."""
+    nan = math.nan
+    figures = [(0.8, 1, 1), (nan, 2, 2), (0.6, 3, 3), (nan, 10, 6)]
+    rows = [
+        with_values(row, painted=share, overpainted=nan, inception=distance, uneven32=uneven)
+        for row, (share, distance, uneven) in zip(rows_of(4), figures, strict=True)
+    ]
+    rows = [replace(row, photo_uneven32=2.0) for row in rows]
+    summary = report.summarise(rows)
+    assert summary["means"]["painted"]["mean"] == pytest.approx(0.7)
+    assert summary["means"]["painted"]["pairs"] == 2
+    assert "pairs" not in summary["means"]["inception"]
+    assert "overpainted" not in summary["means"]
+    assert summary["groups"]["a"]["painted"] == pytest.approx(0.7)
+    assert "painted" not in summary["groups"]["b"]
+    assert summary["whole_set"]["inception_median"] == 2.5
+    assert summary["whole_set"]["uneven32_ratio"] == pytest.approx(12 / 8)
+    facts = {"system": "s", "summary": summary, "missing": [], "command": "", "nets": {}}
+    text = report.markdown(facts)
+    assert "(2 pairs) | higher |" in text
+    assert "nan" not in text.lower()
+    json.loads(json.dumps(summary, allow_nan=False))
+    assert "| s | 0.7 | 2.5 |" in report.table(
+        [{**facts, "summary": {**summary, "set": "1"}}], ["painted", "inception_median"]
+    )
+
+
+def test_inception_needs_its_weights(random_vgg: Path) -> None:
+    nets = open_nets(Weights(random_vgg), lpips=False, device=CPU)
+    with pytest.raises(InvalidArgument, match="give it with --inception FILE"):
+        Observer(nets, ["inception"], CPU)
+
+
+@pytest.mark.skipif(not INCEPTION.exists(), reason="the real Inception is not here")
+def test_style_by_inception_is_of_the_artwork_as_people_see_it(random_vgg: Path, tmp_path: Path) -> None:
+    """At 512 pixels it is nothing for the artwork itself, whatever crop the system was shown."""
+    art = load_image(ROOT / "examples" / "paintings" / "starry-night.jpg")
+    for name, image in (("seen", centre_crop(art, 512)), ("style", centre_crop(art, 96)),
+                        ("photo", np.full((512, 512, 3), 120, np.uint8))):  # fmt: skip
+        save_image(tmp_path / f"{name}.png", image)
+    photo, style, seen = (tmp_path / f"{name}.png" for name in ("photo", "style", "seen"))
+    nets = open_nets(Weights(random_vgg, inception=INCEPTION), lpips=False, device=CPU)
+    observer = Observer(nets, ["inception", "painted", "uneven32"], CPU)
+    itself, gray = observer.rows([Pair(photo, style, seen, "", seen), Pair(photo, style, photo, "", seen)])
+    assert itself.values["inception"] == pytest.approx(0, abs=1e-6)
+    assert gray.values["inception"] == pytest.approx(1, abs=0.1)  # nothing of it found
+    assert itself.values["painted"] > 0.99
+    assert gray.values["painted"] == 0
+    assert itself.values["uneven32"] > gray.values["uneven32"] == gray.photo_uneven32 == 0
 
 
 def test_sets_too_small_for_a_mode() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mst_deploy.benchmarks.quality.sets import Pair, check, pair_in_order, read_pairs, write_pairs
+from mst_deploy.benchmarks.quality import others
+from mst_deploy.benchmarks.quality.sets import Pair, check, identity, pair_in_order, read_pairs, write_pairs
 from mst_deploy.errors import InputError
-from mst_deploy.images import save_image
+from mst_deploy.images import load_image, save_image
 from tests.pictures import picture
 
 ROLES = ("content", "style", "stylized")
@@ -42,6 +44,24 @@ def test_one_photograph_with_many_artworks(folders: list[Path], tmp_path: Path) 
     first, second = read_pairs(tmp_path / "p.csv", *folders)
     assert first == Pair(folders[0] / "2.png", folders[1] / "0.png", folders[2] / "0.png", "cubism")
     assert second.group == ""
+
+
+def test_artworks_as_people_see_them(folders: list[Path], tmp_path: Path) -> None:
+    """They stand in the list, and sets with others cannot be compared."""
+    plain = pair_in_order(*folders)
+    seen = tmp_path / "artwork"
+    seen.mkdir()
+    for index in range(3):
+        save_image(seen / f"{index}.png", picture(64, 64, index))
+    pairs = [replace(pair, artwork=seen / pair.style.name) for pair in plain]
+    assert [pair.seen for pair in plain] == [pair.style for pair in plain]
+    assert [pair.seen for pair in pairs] == [pair.artwork for pair in pairs]
+    write_pairs(tmp_path / "pairs.csv", pairs)
+    assert read_pairs(tmp_path / "pairs.csv", *folders) == pairs
+    assert identity(pairs) != identity(plain)
+    (seen / "1.png").unlink()
+    with pytest.raises(InputError, match=r"line 3: there is no picture .*artwork.1\.png"):
+        read_pairs(tmp_path / "pairs.csv", *folders)
 
 
 def test_unequal_counts(folders: list[Path]) -> None:
@@ -116,3 +136,19 @@ def test_every_file_is_listed_once_whatever_its_suffix_looks_like(tmp_path: Path
     pairs = pair_in_order(tmp_path, tmp_path, tmp_path)
     assert [pair.name for pair in pairs] == ["a.JPG", "b.jpg"]
     assert np.unique([pair.name for pair in pairs]).size == 2
+
+
+def test_somebody_elses_program_keeps_what_belongs_to_a_pair(folders: list[Path], tmp_path: Path) -> None:
+    """Group and artwork stay, so that its report can be compared with that of the set."""
+    pairs = [replace(pair, group="g", artwork=pair.style) for pair in pair_in_order(*folders)]
+    folders[1].rename(tmp_path / "artwork")
+    shutil.copytree(tmp_path / "artwork", folders[1])
+    write_pairs(tmp_path / "pairs.csv", pairs)
+    program = tmp_path / "theirs.py"
+    program.write_text("def theirs(content, style, alpha):\n    return 1 - content\n")
+    others.main(program, "theirs", tmp_path, tmp_path / "negatives")
+    made = read_pairs(tmp_path / "negatives.csv", folders[0], folders[1], tmp_path / "negatives")
+    assert identity(made) == identity(read_pairs(tmp_path / "pairs.csv", *folders))
+    assert [pair.group for pair in made] == ["g"] * 3
+    for pair in made:
+        np.testing.assert_array_equal(load_image(pair.stylized), 255 - load_image(pair.content))
