@@ -23,8 +23,11 @@ Gray = NDArray[np.uint8]
 TILE = 2048
 """Side of the noise in pixels, a power of 2; beyond it the noise repeats."""
 SHIFT = TILE.bit_length() - 1
+STRIP = 32  # rows
 ACROSS = np.array([[0, 0, 0], [-1, 0, 1], [0, 0, 0]], np.float32)
 ALONG = np.ascontiguousarray(ACROSS.T)
+LEAST = 24
+"""Shortest side, in pixels, that optical flow is estimated at; smaller frames are enlarged."""
 COARSE = 320
 """Longer side, in pixels, at which motion is estimated at most."""
 CUT = 25.0  # gray levels: frames that differ by more after motion are of different shots
@@ -62,10 +65,11 @@ class MovingCanvas:
 
     def __init__(self, height: int, width: int, seed: int = 0) -> None:
         self.height, self.width, self.seed = height, width, seed
-        self.step = max(1.0, max(height, width) / COARSE)
-        """Pixels of a coarse pixel."""
-        self.shape = (max(8, round(height / self.step)), max(8, round(width / self.step)))
-        high, wide = self.shape
+        shrink = max(1.0, max(height, width) / COARSE)
+        high, wide = (max(LEAST, round(side / shrink)) for side in (height, width))
+        self.shape = (high, wide)
+        self.step = (np.float32(width / wide), np.float32(height / high))
+        """Pixels of a coarse pixel, x and y."""
         self.columns: Plane = np.arange(wide, dtype=np.float32)[None].repeat(high, axis=0)
         self.rows: Plane = np.arange(high, dtype=np.float32)[:, None].repeat(wide, axis=1)
         self.offset: tuple[Plane, Plane] = (
@@ -97,8 +101,8 @@ class MovingCanvas:
             self.offset = self._fresh((1, 1))
             return
         carried_x, carried_y = self._carried(x, y)
-        carried_x += back_x * np.float32(self.step)
-        carried_y += back_y * np.float32(self.step)
+        carried_x += back_x * self.step[0]
+        carried_y += back_y * self.step[1]
         high, wide = self.shape
         entering = (x < -0.5) | (x > wide - 0.5) | (y < -0.5) | (y > high - 0.5)
         mismatch = cv2.magnitude(back_x + _at(forth_x, x, y), back_y + _at(forth_y, x, y))
@@ -134,15 +138,15 @@ class MovingCanvas:
         smooth = [_at(part, x, y) for part in self.offset]
         sharp = [_at(part, x, y, cv2.INTER_NEAREST) for part in self.offset]
         torn = cv2.max(*(cv2.absdiff(one, other) for one, other in zip(smooth, sharp, strict=True)))
-        across = torn > 2 * self.step
+        across = torn > 2 * max(self.step)
         return np.where(across, sharp[0], smooth[0]), np.where(across, sharp[1], smooth[1])
 
     def _stretched(self, x: Plane, y: Plane) -> NDArray[np.bool_]:
         """Where noise has been stretched or squeezed too far, in whole cells."""
         high, wide = self.shape
-        scale = 0.5 / self.step
+        kernels = ACROSS * (0.5 / self.step[0]), ALONG * (0.5 / self.step[1])
         x_right, x_down, y_right, y_down = (
-            cv2.filter2D(part, cv2.CV_32F, kernel * scale) for part in (x, y) for kernel in (ACROSS, ALONG)
+            cv2.filter2D(part, cv2.CV_32F, kernel) for part in (x, y) for kernel in kernels
         )
         area = (1 + x_right) * (1 + y_down) - x_down * y_right
         jump = cv2.max(cv2.max(abs(x_right), abs(x_down)), cv2.max(abs(y_right), abs(y_down)))
@@ -170,22 +174,29 @@ class MovingCanvas:
         finest octaves.
         """
         size = (self.width, self.height)
-        offset_x, offset_y = (cv2.resize(part, size, interpolation=cv2.INTER_LINEAR) for part in self.offset)
-        x: Plane = offset_x + np.arange(self.width, dtype=np.float32)
-        y: Plane = offset_y + np.arange(self.height, dtype=np.float32)[:, None]
-        column, row = np.rint(x).astype(np.int32), np.rint(y).astype(np.int32)
-        place = ((row & (TILE - 1)) << SHIFT) | (column & (TILE - 1))
+        across, down = (cv2.resize(part, size, interpolation=cv2.INTER_LINEAR) for part in self.offset)
         tile = noise_tile(self.seed).reshape(-1)
-        canvas: Canvas = tile[place]
-        shared = np.zeros(place.shape, np.bool_)
-        shared[:, 1:] = place[:, 1:] == place[:, :-1]
-        shared[1:] |= place[1:] == place[:-1]
-        if shared.any():
-            fine_x = np.rint(2 * x[shared]).astype(np.int32) + APART[0]
-            fine_y = np.rint(2 * y[shared]).astype(np.int32) + APART[1]
-            canvas[shared] = tile[((fine_y & (TILE - 1)) << SHIFT) | (fine_x & (TILE - 1))]
-        found: Canvas = canvas[..., None]
-        return found
+        columns = np.arange(self.width, dtype=np.float32)
+        canvas = np.empty((self.height, self.width, 1), np.uint8)
+        above = np.full((1, self.width), -1, np.int32)
+        for top in range(0, self.height, STRIP):  # so that all of a strip stays in the cache
+            rows = np.arange(top, min(top + STRIP, self.height), dtype=np.float32)[:, None]
+            x, y = across[top : top + STRIP] + columns, down[top : top + STRIP] + rows
+            place = _places(x, y)
+            found = tile[place]
+            shared = np.concatenate([above, place[:-1]]) == place
+            shared[:, 1:] |= place[:, 1:] == place[:, :-1]
+            if shared.any():
+                found[shared] = tile[_places(2 * x[shared] + APART[0], 2 * y[shared] + APART[1])]
+            canvas[top : top + STRIP, :, 0] = found
+            above = place[-1:]
+        return canvas
+
+
+def _places(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.int32]:
+    """Indices into the flattened tile of the pixels that are nearest to places in it."""
+    column, row = (np.rint(part).astype(np.int32) & (TILE - 1) for part in (x, y))
+    return np.asarray((row << SHIFT) | column, np.int32)
 
 
 def _at(values: NDArray[Any], x: Plane, y: Plane, how: int = cv2.INTER_LINEAR) -> NDArray[Any]:
