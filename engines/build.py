@@ -60,9 +60,9 @@ class Built:
 
 def build_plan(
     trt: Any, onnx: bytes, film_size: int, precision: str, shapes: ShapeRange,
-    options: BuildOptions, timings: bytes, tell: Tell,
+    options: BuildOptions, timings: bytes, tell: Tell, *, canvas: bool = False,
 ) -> Built:  # fmt: skip
-    """Serialize an engine for the generator graph. Takes minutes.
+    """Serialize an engine for the generator graph, which may paint from a canvas. Takes minutes.
 
     ``timings`` are those of an earlier build (b"" for none). Raises BackendError with TensorRT's own
     reason, KeyboardInterrupt after Ctrl-C (at the next step of the builder; 8.6 cannot be stopped).
@@ -74,7 +74,7 @@ def build_plan(
     config = builder.create_builder_config()
     set_options(trt, config, options)
     trt_versions.set_precision(trt, network, config, precision)
-    config.add_optimization_profile(profile_for(builder, shapes, film_size, canvas=has_canvas(network)))
+    config.add_optimization_profile(profile_for(builder, shapes, film_size, canvas=canvas))
     cache = config.create_timing_cache(timings)
     config.set_timing_cache(cache, ignore_mismatch=False)
     with stopping(trt, config, tell) as stopped:
@@ -116,11 +116,6 @@ def set_options(trt: Any, config: Any, options: BuildOptions) -> None:
         config.hardware_compatibility_level = trt_versions.hardware_level(trt)
     for flag in trt_versions.strip_flags(trt) if options.strip_weights else ():
         config.set_flag(flag)
-
-
-def has_canvas(network: Any) -> bool:
-    """Whether a parsed generator paints from a canvas."""
-    return any(network.get_input(index).name == "canvas" for index in range(network.num_inputs))
 
 
 def profile_for(builder: Any, shapes: ShapeRange, film_size: int, *, canvas: bool) -> Any:

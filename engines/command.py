@@ -125,6 +125,7 @@ def built(bundle: Bundle, trt: Any, cuda: Any, wanted: Identity, request: Reques
             trt, graph, bundle.manifest.film_size, wanted.precision, wanted.shapes,
             request.options, read_timings(timing_file) if request.timing_cache else b"",
             lambda share, note: tell(round(1000 * share), note),
+            canvas=bool(bundle.manifest.canvas_bands),
         )  # fmt: skip
     seconds = time.monotonic() - started
     if request.timing_cache and made.timings:

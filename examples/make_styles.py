@@ -1,9 +1,9 @@
 """Make the shipped styles from the paintings beside this file: ``python examples/make_styles.py [MODEL...]``.
 
 Run it after a shipped model has changed; a style fits only the model that made it. Without names all
-models get theirs. Each style is tuned as ``mst style tune PAINTING`` does it: one to two minutes on two
-cores. VGG-19 is torchvision's unless ``--vgg`` gives another; the shipped styles were made with the original
-one.
+models get theirs. Each style is read off its painting, as ``--style PAINTING`` does it. With ``--tune`` it is
+tuned besides, as ``mst style tune PAINTING`` does it: one to two minutes each on two cores. VGG-19 is then
+torchvision's unless ``--vgg`` gives another.
 """
 
 from __future__ import annotations
@@ -28,20 +28,23 @@ from mst_deploy.tuning import FOR_ALL, Tuner, normalised_vgg
 PAINTINGS = Path(__file__).parent / "paintings"
 
 
-def make_styles(model: str, vgg: Path | None) -> None:
+def make_styles(model: str, vgg: Path | None, *, tune: bool) -> None:
     """Replace all styles of one model."""
     bundle, folder = open_bundle(bundle_path(model)), style_folder(model)
     encoder = open_style_encoder(bundle, device="cpu")
-    tuner = Tuner(bundle, normalised_vgg(vgg, None), how=FOR_ALL)
+    tuner = Tuner(bundle, normalised_vgg(vgg, None), how=FOR_ALL) if tune else None
     made = []
     with (PAINTINGS / "paintings.csv").open(encoding="utf-8", newline="") as file:
         for credit in csv.DictReader(file):
             name = credit.pop("name")
             path = PAINTINGS / f"{name}.jpg"
             style = make_style(encoder, path, name)
-            tuned = tuner(style.film, photographs(), as_style(load_image(path), bundle.manifest))
-            made.append(replace(style, film=tuned.film, credit=credit))
-            print(f"{model} {name}: {tuned.words()}", flush=True)
+            told = "read"
+            if tuner is not None:
+                tuned = tuner(style.film, photographs(), as_style(load_image(path), bundle.manifest))
+                style, told = replace(style, film=tuned.film), tuned.words()
+            made.append(replace(style, credit=credit))
+            print(f"{model} {name}: {told}", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(f"*{STYLE_SUFFIX}"):
         old.unlink()
@@ -50,11 +53,13 @@ def make_styles(model: str, vgg: Path | None) -> None:
 
 
 def main(
-    models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL...]")] = None, vgg: VggOption = None
+    models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL...]")] = None,
+    tune: Annotated[bool, typer.Option("--tune", help="Tune each style to everyday photographs.")] = False,
+    vgg: VggOption = None,
 ) -> None:
     """Make the shipped styles again."""
     for wanted in models or MODELS:
-        make_styles(wanted, vgg)
+        make_styles(wanted, vgg, tune=tune)
 
 
 if __name__ == "__main__":

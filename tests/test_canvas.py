@@ -24,7 +24,7 @@ def texture() -> Image:
     """A large picture with detail everywhere."""
     rng = np.random.default_rng(1)
     noise = cv2.GaussianBlur(rng.normal(size=(1100, 1400, 3)).astype(np.float32), (0, 0), 3)
-    return np.clip(noise / noise.std() * 50 + 128, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(noise / noise.std() * 50 + 128, 0, 255), np.uint8)
 
 
 def video(texture: Image, kind: str, count: int) -> Iterator[Image]:

@@ -68,7 +68,7 @@ def engine(trt: Any, settings: Settings, model: str, size: tuple[int, int]) -> d
     graph = for_tensorrt(bundle.generator, trt_versions.major(trt))
     manifest = bundle.manifest
     built = build_plan(trt, graph, manifest.film_size, manifest.precision, _fixed(size), BuildOptions(), b"",
-                       lambda share, note: None)  # fmt: skip
+                       lambda share, note: None, canvas=bool(manifest.canvas_bands))  # fmt: skip
     found: dict[str, Any] = {"build_s": round(time.monotonic() - began, 2), "plan_bytes": len(built.plan)}
     return found | opened_and_run(trt, collecting_logger(trt), settings, model, size, built.plan)
 
