@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -44,16 +45,22 @@ def canvas_like(frames: Images) -> Canvas:
     return np.repeat(still_canvas(frames.shape[1], frames.shape[2])[None], len(frames), axis=0)
 
 
+def graph_inputs(names: Iterable[str], frames: Images, films: Films) -> dict[str, NDArray[Any]]:
+    """The inputs of a generator's graph that has these ``names``; a canvas is that of a still."""
+    inputs: dict[str, NDArray[Any]] = {"frames": frames, "film": films}
+    if "canvas" in names:
+        inputs["canvas"] = canvas_like(frames)
+    return inputs
+
+
 def run_as_written(graph: Path, frames: Images, films: Films) -> Images:
     """What ONNX Runtime computes on the CPU from a generator's graph as it is: (N, H, W, 3) uint8.
 
     A graph with a canvas gets that of a still.
     """
     session, _ = open_session(graph, "cpu")
-    inputs: dict[str, NDArray[Any]] = {"frames": frames, "film": films}
-    if any(value.name == "canvas" for value in session.get_inputs()):
-        inputs["canvas"] = canvas_like(frames)
-    (stylized,) = session.run(["stylized"], inputs)
+    inputs = [value.name for value in session.get_inputs()]
+    (stylized,) = session.run(["stylized"], graph_inputs(inputs, frames, films))
     return np.asarray(stylized, np.uint8)
 
 

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from mst_deploy.backends import model_inputs
 from mst_deploy.checking import psnr, run_as_written, run_in_float32, sample_picture
 from mst_deploy.cpu_graph import film_into_norm, for_cpu
 from mst_deploy.errors import BundleError
@@ -28,7 +29,7 @@ def test_same_picture_as_the_exported_graph_in_float32(bundle: Bundle, size: tup
     """Two images with a style each, so that a mix-up of images and channels would show."""
     frames = np.stack([sample_picture(*size, seed=seed) for seed in (1, 2)])
     films = np.stack([style.film for style in load_shipped_styles()[:2]])
-    found = run(for_cpu(bundle.generator), {"frames": frames, "film": films})
+    found = run(for_cpu(bundle.generator), model_inputs(bundle.manifest, frames, films))
     wanted = run_in_float32(bundle.generator, frames, films)
     assert np.abs(found.astype(int) - wanted.astype(int)).max() <= 1
     assert psnr(found, wanted) > 60

@@ -14,6 +14,7 @@ import onnxruntime
 from onnx import NodeProto, numpy_helper
 
 from mst_deploy.backends import Films, Images
+from mst_deploy.checking import graph_inputs
 
 
 def give_statistics(model: onnx.ModelProto, frames: Images, films: Films) -> int:
@@ -22,7 +23,8 @@ def give_statistics(model: onnx.ModelProto, frames: Images, films: Films) -> int
     wanted = [
         name for norm, scale, shift in chains for name in (norm.input[0], scale.input[1], shift.input[1])
     ]
-    values = _values(model, wanted, {"frames": frames, "film": films})
+    names = [value.name for value in model.graph.input]
+    values = _values(model, wanted, graph_inputs(names, frames, films))
     for norm, scale, shift in chains:
         epsilon = next(attribute.f for attribute in norm.attribute if attribute.name == "epsilon")
         maps = values[norm.input[0]].astype(np.float64)  # (1, C, H, W)

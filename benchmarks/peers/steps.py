@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 import typer
 
-from mst_deploy.backends import Films, Images
+from mst_deploy.backends import Films, Images, model_inputs
 from mst_deploy.benchmarks import reports
 from mst_deploy.benchmarks.ceilings import measure_ceilings
 from mst_deploy.benchmarks.harness import Plan
@@ -64,7 +64,7 @@ def rewritten(bundle: Bundle, films: Films, name: str, rewrites: tuple[Rewrite, 
     )
 
     def run(frames: Images) -> Images:
-        (stylized,) = session.run(["stylized"], {"frames": frames, "film": films})
+        (stylized,) = session.run(["stylized"], model_inputs(bundle.manifest, frames, films))
         return np.asarray(stylized, np.uint8)
 
     return System(name, run, "fp32")
@@ -80,7 +80,7 @@ def openvino_with_given(bundle: Bundle, films: Films, name: str, give: Rewrite) 
         compiled = import_module("mst_deploy.backends.openvino").Compiled(Path(folder) / "given.onnx", "bf16")
 
     def run(frames: Images) -> Images:
-        return np.array(compiled({"frames": frames, "film": films})["stylized"], np.uint8)
+        return np.array(compiled(model_inputs(bundle.manifest, frames, films))["stylized"], np.uint8)
 
     return System(name, run, "bf16")
 

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 import torch
 
-from mst_deploy.backends import Films, Images, open_generator
+from mst_deploy.backends import Films, Images, model_inputs, open_generator
 from mst_deploy.backends.onnxrt import open_session
 from mst_deploy.benchmarks.machine import usable_cores
 from mst_deploy.errors import BackendError, InputError, InvalidArgument, MstError
@@ -57,7 +57,7 @@ def as_exported(bundle: Bundle, films: Films) -> System:
     session, _ = open_session(bundle.generator, "cpu")
 
     def run(frames: Images) -> Images:
-        (stylized,) = session.run(["stylized"], {"frames": frames, "film": films})
+        (stylized,) = session.run(["stylized"], model_inputs(bundle.manifest, frames, films))
         return np.asarray(stylized, np.uint8)
 
     return System("ONNX Runtime, graph as exported", run, "fp32")
@@ -68,11 +68,12 @@ def torch_system(bundle: Bundle, films: Films, how: str) -> System:
     graph: Any = GeneratorGraph(load_bundle(bundle).generator).eval()
     if how == "compile":
         graph = torch.compile(graph)
-    rows = torch.from_numpy(films)
 
     @torch.inference_mode()
     def run(frames: Images) -> Images:
-        return np.asarray(graph(torch.from_numpy(frames), rows).numpy(), np.uint8)
+        inputs = model_inputs(bundle.manifest, frames, films)
+        tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
+        return np.asarray(graph(**tensors).numpy(), np.uint8)
 
     return System("PyTorch eager" if how == "eager" else "torch.compile", run, "fp32")
 
@@ -90,8 +91,8 @@ def opencv_dnn(bundle: Bundle, films: Films) -> System:
             raise BackendError(f"OpenCV cannot load the graph: {_first_line(error)}") from error
 
     def run(frames: Images) -> Images:
-        net.setInput(frames, "frames")
-        net.setInput(films, "film")
+        for name, value in model_inputs(bundle.manifest, frames, films).items():
+            net.setInput(value, name)
         return np.asarray(net.forward("stylized"), np.uint8)
 
     return System("OpenCV DNN", run, "fp32")

@@ -201,7 +201,7 @@ def set_address(own: Strict, name: str, memory: int) -> bool:
     return name in NAMES
 
 
-NAMES = ("frames", "film", "stylized")
+NAMES = ("frames", "film", "canvas", "stylized")  # of the shipped models
 ACTIONS: dict[str, Callable[..., Any]] = {
     "Builder.create_network": lambda own, flags=0: other(own, "INetworkDefinition"),
     "Builder.create_builder_config": lambda own: other(own, "IBuilderConfig"),

@@ -11,6 +11,7 @@ import pytest
 
 from mst_deploy.backends import trt_versions
 from mst_deploy.backends.onnxrt import open_session
+from mst_deploy.checking import graph_inputs
 from mst_deploy.engine_cache import Engine, Machine, listed, read_timings
 from mst_deploy.engines import command
 from mst_deploy.engines.build import BuildOptions
@@ -32,7 +33,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def on_cpu(bundle: Bundle) -> Any:
     session, _ = open_session(bundle.generator, "cpu")
-    return lambda frames, films: session.run(["stylized"], {"frames": frames, "film": films})[0]
+    names = [value.name for value in session.get_inputs()]
+    return lambda frames, films: session.run(["stylized"], graph_inputs(names, frames, films))[0]
 
 
 def machine_with(monkeypatch: pytest.MonkeyPatch, major: int, **scenario: Any) -> Scenario:

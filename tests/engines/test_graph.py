@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from mst_deploy.checking import sample_picture
+from mst_deploy.checking import graph_inputs, sample_picture
 from mst_deploy.engines.graph import for_tensorrt
 from mst_deploy.engines.layers import convolution_types, half_share, type_of
 from mst_deploy.errors import BundleError
@@ -29,7 +29,8 @@ MAJORS = (8, 10, 11)
 
 def run(model: bytes, frames: Any, films: Any) -> Any:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    return session.run(["stylized"], {"frames": frames, "film": films})[0]
+    names = [value.name for value in session.get_inputs()]
+    return session.run(["stylized"], graph_inputs(names, frames, films))[0]
 
 
 def sample(size: tuple[int, int] = (57, 83)) -> tuple[Any, Any]:
@@ -45,8 +46,9 @@ def test_bytes_are_cast_at_the_doors_and_the_result_is_the_same(bundle: Bundle, 
     # Dropping zero biases lets ONNX Runtime round some float16 values the other way.
     assert np.abs(run(changed, frames, films).astype(int) - wanted.astype(int)).max() <= 1
     model = onnx.load_from_string(changed)
-    users = [node for node in model.graph.node if "frames" in node.input]
-    assert {node.op_type for node in users} <= {"Cast", "Shape"}
+    for name in ("frames", "canvas"):
+        users = [node for node in model.graph.node if name in node.input]
+        assert {node.op_type for node in users} <= {"Cast", "Shape"}
     (last,) = [node for node in model.graph.node if "stylized" in node.output]
     assert last.op_type == "Cast"
     assert model.opset_import[0].version == (17 if major == 8 else 20)
@@ -66,7 +68,7 @@ def test_statistics_stay_float32_in_the_typed_graph(bundle: Bundle) -> None:
     norms = [node for node in model.graph.node if node.op_type == "InstanceNormalization"]
     convs = [node for node in model.graph.node if node.op_type == "Conv"]
     assert len(norms) == 15
-    assert len(convs) == 16
+    assert len(convs) == 16 + 1 + 6  # the canvas, and the filters that split it into five bands
     assert {types[node.output[0]] for node in norms} == {onnx.TensorProto.FLOAT}
     assert {types[node.output[0]] for node in convs} == {onnx.TensorProto.FLOAT16}
 

@@ -70,7 +70,7 @@ def test_everything_is_rehearsed_on_a_cpu_without_pyav(tmp_path: Path) -> None:
     flat = {row["picture"]: row for row in rows["numerics"]}
     assert flat["black"]["fp32, two_moments"]["psnr_db"] > 40
     (layers,) = [row for row in rows["profile"] if row["what"] == "layers"]
-    assert len(layers["layers"]) == 14 + 13  # convolutions and norms of lite
+    assert len(layers["layers"]) == 15 + 13  # convolutions, one for the canvas, and norms of lite
     assert [row["frames"] for row in rows["memory"]] == [1, 5, 10]
     assert "fp16 channels-last" in told(report)
 
@@ -346,7 +346,7 @@ def test_engines_run_on_tensors_of_pytorch(tmp_path: Path) -> None:
     found = tensorrt.run(
         trt, engine, Rehearsed("cpu", ((32, 24),), ("lite",), str(tmp_path)), "lite", (32, 24)
     )
-    assert set(engine.addresses) == {"frames", "film", "stylized"}
+    assert set(engine.addresses) == {"frames", "film", "canvas", "stylized"}
     assert found["device_memory_mib"] == 3
     assert found["range"] == [0, 0]
     assert found["psnr_db"] < 20
