@@ -24,7 +24,6 @@ from mst_deploy.rewrites import (
 )
 from mst_deploy.shipped import load_shipped_styles
 
-
 CANVAS = (25 + 5 * 25 + 9 * 5 * 64) / 4
 """Multiply-adds a pixel of the canvas, at half resolution: its filters, and five bands into 64 channels."""
 

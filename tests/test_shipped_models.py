@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mst_deploy.backends import open_generator
+from mst_deploy.canvas import still_canvas
+from mst_deploy.canvas_bands import white
 from mst_deploy.checking import psnr
 from mst_deploy.manifest import Bundle, open_bundle
 from mst_deploy.perceptual import as_tensor
@@ -38,6 +40,11 @@ EXTREMES: dict[str, Image] = {
     "noise": np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8),
     "flag": flag(),
 }
+
+
+def canvas() -> torch.Tensor:
+    """That of a still, which a generator takes if it is given none."""
+    return white(torch.from_numpy(still_canvas(SIDE, SIDE))[None], torch.float32)
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -72,7 +79,7 @@ def test_extreme_pictures_stay_within_half_precision(
     for style in load_shipped_styles(shipped.manifest.name):
         film = torch.from_numpy(style.film)[None]
         with torch.inference_mode():
-            result = networks.generator(as_tensor(EXTREMES[name]), film)
+            result = networks.generator(as_tensor(EXTREMES[name]), film, canvas())
         assert torch.isfinite(result).all(), style.name
     assert peaks
     assert max(peaks) < LARGEST_HALF / 8
@@ -83,7 +90,7 @@ def painted_twice(shipped: Bundle, networks: Networks, picture: Image) -> tuple[
     film = load_shipped_styles(shipped.manifest.name)[0].film[None]
     with open_generator(shipped, "onnxrt", "cpu") as generator, torch.inference_mode():
         found = generator(picture[None], film)[0]
-        wanted = networks.generator(as_tensor(picture), torch.from_numpy(film)).clamp(0, 1)
+        wanted = networks.generator(as_tensor(picture), torch.from_numpy(film), canvas()).clamp(0, 1)
     return found, (wanted[0].permute(1, 2, 0) * 255).round().numpy().astype(np.uint8)
 
 

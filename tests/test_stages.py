@@ -241,7 +241,7 @@ def test_the_result_says_which_stage_was_the_limit(
     """The generator is made the slowest: at 50 ms a frame it works for most of the time."""
     inner = type(identity).__call__
 
-    def slow(self: Any, frames: Any, films: Any) -> Any:
+    def slow(self: Any, frames: Any, films: Any, canvas: Any = None) -> Any:
         time.sleep(0.05)
         return inner(self, frames, films)
 

@@ -12,23 +12,18 @@ import numpy as np
 import pytest
 
 from mst_deploy.backends import open_generator, open_style_encoder
-from mst_deploy.benchmarks.quality.video import measure_flicker
 from mst_deploy.errors import BundleError, InputError
 from mst_deploy.film import Style, load_style, save_style
 from mst_deploy.images import load_image
 from mst_deploy.looks.looks import read_looks
 from mst_deploy.looks.timeline import StrengthKey, StyleKey, Timeline
 from mst_deploy.manifest import Bundle, open_bundle
-from mst_deploy.moments import moments_of
-from mst_deploy.perceptual import Distances
 from mst_deploy.pipeline import stylize_image
 from mst_deploy.shipped import MODELS, bundle_path, load_shipped_styles, shipped_styles
-from mst_deploy.styling import as_style, encode_film, find_style, make_style
+from mst_deploy.styling import encode_film, find_style, make_style
 from mst_deploy.tuning import FOR_ALL
-from mst_deploy.vgg import load_vgg
 from tests.conftest import ROOT
 from tests.pictures import picture
-from tests.test_vgg import REAL, SCALES
 
 PAINTINGS = ROOT / "examples" / "paintings"
 
@@ -53,29 +48,13 @@ def test_shipped_styles_are_of_their_paintings_and_model(model: str) -> None:
         assert np.abs(style.film - again.film).max() < FOR_ALL.steps * FOR_ALL.rate  # Adam goes no further
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="no pretrained weights beside the checkout")
 @pytest.mark.parametrize("model", MODELS)
-def test_shipped_styles_were_tuned(model: str) -> None:
-    """On frames that tuning has not seen they are calmer than as read, and no further from what they should
-    be like. These artworks were trained on, so the encoder has little else to miss about them."""
+def test_shipped_styles_are_what_the_encoder_reads_off_their_paintings(model: str) -> None:
     bundle = open_bundle(bundle_path(model))
-    encoder, distances = open_style_encoder(bundle, device="cpu"), Distances(load_vgg(REAL, SCALES))
-    (moment,) = moments_of(ROOT / "examples" / "bunny.mp4", 1, 192)
-    calmer, further = [], []
-    with open_generator(bundle, device="cpu") as generator:
-        for style in load_shipped_styles(model):
-            painting = as_style(load_image(PAINTINGS / f"{style.name}.jpg"), bundle.manifest)
-            flickers, misses = [], []
-            for row in (encode_film(encoder, painting), style.film):
-                results = [stylize_image(picture, generator, row) for picture in moment.pictures]
-                content, distance, _ = distances(moment.frame, painting, results[0])
-                (flicker,) = measure_flicker(zip(moment.pictures, results, strict=True), [1])
-                flickers.append(flicker.result[0])
-                misses.append(FOR_ALL.style_weight * distance + content)
-            calmer.append(flickers[1] / flickers[0])
-            further.append(misses[1] / misses[0])
-    assert max(calmer) < 0.97
-    assert np.exp(np.log(further).mean()) < 1.01
+    encoder = open_style_encoder(bundle, device="cpu")
+    for style in load_shipped_styles(model):
+        row = encode_film(encoder, load_image(PAINTINGS / f"{style.name}.jpg"))
+        np.testing.assert_allclose(style.film, row, atol=1e-3 * np.abs(row).max())
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -152,7 +131,8 @@ def test_strength_mixes_with_the_contents_own_row(bundle: Bundle) -> None:
     own = encode_film(encoder, content)
     timeline = Timeline((StyleKey(style.name),), (StrengthKey(0.25),))
     look = read_looks(timeline, bundle.manifest, lambda: encoder).begun(content).at(Fraction(0))
-    np.testing.assert_allclose(look.inside.film, 0.75 * own + 0.25 * style.film, atol=1e-5)
+    own = bundle.manifest.layout.without_canvas(own)  # a photograph has no strokes
+    np.testing.assert_allclose(look.inside.film, 0.75 * own + 0.25 * style.film, atol=1e-4)
     assert look.inside.share == 0.5
 
 

@@ -15,6 +15,8 @@ import torch
 
 from mst_deploy.backends import open_generator, open_style_encoder
 from mst_deploy.benchmarks.quality.video import measure_flicker
+from mst_deploy.canvas import MovingCanvas, still_canvas
+from mst_deploy.canvas_bands import white
 from mst_deploy.errors import BackendError, InputError, InvalidArgument
 from mst_deploy.film import with_strength
 from mst_deploy.halos import fringe_loss, halo_loss
@@ -25,7 +27,7 @@ from mst_deploy.perceptual import Distances, as_tensor
 from mst_deploy.pipeline import stylize_image
 from mst_deploy.shipped import shipped_photographs
 from mst_deploy.styling import as_style, encode_film
-from mst_deploy.tuning import Tuner, Tuning, limited, normalised_vgg, tune
+from mst_deploy.tuning import CANVAS_CELLS, Tuner, Tuning, limited, normalised_vgg, tune
 from mst_deploy.vgg import Vgg19, load_vgg
 from mst_deploy.weights import load_bundle
 from tests.conftest import ROOT
@@ -180,7 +182,8 @@ def test_flicker_is_the_warping_error_of_the_evaluation(bundle: Bundle, vgg: Vgg
     moment = Moment(np.ascontiguousarray(wide[:, :-4]), np.ascontiguousarray(wide[:, 4:]))
     tuned = tune(load_bundle(bundle).generator, film, [moment], painting, vgg, Tuning(steps=1))
     with open_generator(bundle, device="cpu") as generator:
-        results = [stylize_image(picture, generator, film) for picture in moment.pictures]
+        moving = MovingCanvas(*moment.frame.shape[:2])
+        results = [stylize_image(picture, generator, film, moving(picture)) for picture in moment.pictures]
     (flicker,) = measure_flicker(zip(moment.pictures, results, strict=True), [1])
     assert tuned.before.flicker == pytest.approx(flicker.result[0], abs=0.5 / 255)
     difference = (results[0].astype(float) - results[1]) / 255
@@ -194,10 +197,10 @@ def test_many_moments_take_turns(bundle: Bundle, vgg: Vgg19, monkeypatch: pytest
     generator, seen = load_bundle(bundle).generator, list[int]()
     paint = generator.forward
 
-    def watched(images: Any, row: Any) -> Any:
+    def watched(images: Any, row: Any, canvas: Any) -> Any:
         if row.requires_grad and torch.is_grad_enabled():
             seen.append(images.shape[-1])
-        return paint(images, row)
+        return paint(images, row, canvas)
 
     monkeypatch.setattr(generator, "forward", watched)
     turns = tune(generator, film, moments, painting, vgg, Tuning(steps=3, at_once=3))
@@ -216,15 +219,16 @@ def test_strengths_take_turns_on_the_way_from_the_pictures_own_row(
     generator, seen = load_bundle(bundle).generator, list[Any]()
     paint = generator.forward
 
-    def watched(images: Any, row: Any) -> Any:
+    def watched(images: Any, row: Any, canvas: Any) -> Any:
         if row.requires_grad and torch.is_grad_enabled():
             seen.append(row.detach()[0].numpy().copy())
-        return paint(images, row)
+        return paint(images, row, canvas)
 
     monkeypatch.setattr(generator, "forward", watched)
     how = Tuning(steps=1, style_weight=8.0, strengths=(1.0, 0.9, 0.5))
     tuned = tune(generator, film, moments, painting, vgg, how, own=own)
-    wanted = [with_strength(own(moment.frame), film, strength)
+    layout = bundle.manifest.layout
+    wanted = [with_strength(layout.without_canvas(own(moment.frame)), film, strength)
               for moment, strength in zip(moments, how.strengths, strict=True)]  # fmt: skip
     np.testing.assert_allclose(seen, wanted, atol=1e-5)
     plain = tune(generator, film, moments, painting, vgg, replace(how, strengths=(1.0,)))
@@ -237,6 +241,7 @@ def test_at_a_strength_the_style_weighs_its_cube(bundle: Bundle, vgg: Vgg19) -> 
     """Where the row begins as the picture's own, strengths differ in the weight alone, and Adam's first step
     knows directions only."""
     film, painting = start(bundle)
+    film = bundle.manifest.layout.without_canvas(film)  # as the pictures' own rows are
     some = [still(64)]
     half, weaker, full = (
         tune(load_bundle(bundle).generator, film, some, painting, vgg,
@@ -250,7 +255,7 @@ def test_at_a_strength_the_style_weighs_its_cube(bundle: Bundle, vgg: Vgg19) -> 
 @pytest.mark.parametrize(
     ("loss", "how"),
     [
-        (halo_loss, Tuning(steps=4, style_weight=0.0, halo_weight=1e7)),
+        (partial(halo_loss, cells=CANVAS_CELLS), Tuning(steps=4, style_weight=0.0, halo_weight=1e7)),
         (fringe_loss, Tuning(steps=4, style_weight=0.0, fringe_weight=1e6)),
     ],
 )
@@ -266,9 +271,10 @@ def test_terms_against_faults_lessen_them(
     frame[60:, 20:70] = photo(96)[60:, 20:70] // 3
     generator = load_bundle(bundle).generator
     tuned = tune(generator, film, [Moment(frame)], painting, vgg, how)
+    canvas = white(torch.from_numpy(still_canvas(96, 96))[None], torch.float32)
     with torch.inference_mode():
         before, after = (
-            loss(generator(as_tensor(frame), torch.from_numpy(row)[None]), as_tensor(frame)).item()
+            loss(generator(as_tensor(frame), torch.from_numpy(row)[None], canvas), as_tensor(frame)).item()
             for row in (film, tuned.film)
         )
     assert after < 0.7 * before

@@ -162,6 +162,11 @@ class TrainConfig:
         return asdict(self)
 
     @property
+    def kept_views(self) -> int:
+        """How many different crops of a style image there are: ``style_views``, in whole sets of ranks."""
+        return max(1, self.style_views // self.flatness_ranks) * self.flatness_ranks
+
+    @property
     def has_canvas(self) -> bool:
         return self.network.canvas_bands > 0
 

@@ -111,7 +111,7 @@ class Trainer:
         self.stylizer, self.optimizer = fabric.setup(paint, optimizer)
         self.average = {name: value.detach().clone() for name, value in self.trained.items()}
         self.targets = StyleTargets(
-            stylizer, self.vgg, len(styles), config.style_views,
+            stylizer, self.vgg, len(styles), config.kept_views,
             train_trunk=config.train_trunk, scales=config.style_scales,
         )  # fmt: skip
         self.step, self.seen, self.seconds = 0, 0, 0.0
@@ -301,7 +301,7 @@ class Trainer:
             return
         count = min(len(self.styles), START_STYLES)
         styles = np.linspace(0, len(self.styles) - 1, count).round().astype(int).tolist()
-        numbers = range(self.config.style_views if self.config.foretell_steps else 1)
+        numbers = range(self.config.kept_views if self.config.foretell_steps else 1)
         summaries, entries, films = [], [], []
         for view in (View(index, number) for number in numbers for index in styles):
             crop = stack([style_crops(self.config, self.styles, view, self.skipped)])

@@ -155,7 +155,7 @@ class Samples(Dataset[Any]):
         if rng.random() < config.identity_share:  # a photograph has no strokes
             gains = np.zeros(bands, np.float32)
             return Sample(content, moved, shift, None, 1.0, None, 0.0, gains, canvas, moved_canvas, skipped)
-        turn = int(rng.integers(max(1, config.style_views // ranks)))
+        turn = int(rng.integers(config.kept_views // ranks))
         view = View(int(rng.choice(len(self.styles), p=self.odds)), turn * ranks + rank)
         style = None
         if self.known is None or not self.known[view]:

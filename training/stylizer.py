@@ -238,7 +238,8 @@ class StyleTargets:
             styles = [own[row] if t is None else t.features for row, t in enumerate(targets)]
             return own, styles
         weak = [False] * len(targets) if strengths is None else (strengths < 1).tolist()
-        own = self._own(contents) if any(weak) or None in targets else contents
+        shown = next((t.picture.shape[-1] for t in targets if t and t.picture is not None), EMBED_SIZE)
+        own = self._own(contents, shown) if any(weak) or None in targets else contents
         full: list[Tensor] = []
         for target, mine in zip(targets, own, strict=True):
             wanted = mine if target is None else target.picture if self.train_trunk else target.pooled
@@ -249,13 +250,13 @@ class StyleTargets:
         return Between(own, torch.stack(full), strengths.to(contents.device))
 
     @torch.no_grad()
-    def _own(self, contents: Tensor) -> Tensor:
-        """Content crops (N, 3, S, S) as styles: the pictures shown to the encoder, or their summaries.
+    def _own(self, contents: Tensor, size: int) -> Tensor:
+        """Content crops (N, 3, S, S) as styles: pictures of a size shown to the encoder, or their summaries.
 
         All of a batch, though not all are asked for: a shape that changes with every step would have cuDNN
         look for the fastest algorithms at every step.
         """
-        pictures = F.interpolate(contents, (EMBED_SIZE, EMBED_SIZE), mode="bilinear")
+        pictures = F.interpolate(contents, (size, size), mode="bilinear")
         if self.train_trunk:
             return pictures
         assert self.stylizer.encoder is not None

@@ -61,7 +61,7 @@ StrokesOption = Annotated[
         "--strokes",
         metavar="NUMBER[@TIME]",
         parser=parsed_by(StrokesKey.parse),
-        help="How strongly flat areas (skies, walls, roads) are painted: 0 is the clean look, 1 the default, "
+        help="How strongly flat areas (skies, walls, roads) are painted: 0 is the calmest, 1 the default, "
         "2 the most. Repeat it with times to change it.",
         show_default=False,
     ),

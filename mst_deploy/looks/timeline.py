@@ -82,7 +82,7 @@ class StrengthKey:
 
 @dataclass(frozen=True)
 class StrokesKey:
-    """How much canvas is painted into flat areas at a moment: 0 is the clean look, 1 as trained."""
+    """How much canvas is painted into flat areas at a moment: 0 is the calmest, 1 as trained."""
 
     strokes: float
     time: Fraction = Fraction(0)

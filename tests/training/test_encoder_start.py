@@ -66,7 +66,7 @@ def test_taken_over_generator_keeps_what_it_draws() -> None:
         torch.testing.assert_close(value, teacher.generator.state_dict()[name], rtol=0, atol=0)
     whiten(teacher.encoder, teacher.encoder.pooled(torch.rand(4, 3, 80, 80)).detach())
     trainer.initialise_encoder(teacher.encoder)
-    crops = [style_crops(trainer.config, trainer.styles, View(index, 0), set()) for index in range(3)]
+    crops = [style_crops(trainer.config, trainer.styles, View(index, 0), set())[0] for index in range(3)]
     views = [to_tensor(stack([crop]), trainer.device) for crop in crops]
     encoder = trainer.networks.encoder
     assert encoder is not None

@@ -9,7 +9,12 @@ import torch
 
 from mst_deploy.halos import FRINGES, HALO_RANGE, LUMA, SEEN, fringe_loss, fringes, halo_loss
 from mst_deploy.training.losses import (
+    DIRECTIONS,
+    QUANTILES,
     content_loss,
+    contrast_weights,
+    palette,
+    palette_distance,
     pixel_loss,
     temporal_loss,
     total_variation,
@@ -138,3 +143,36 @@ def test_strokes_shades_and_small_pictures_have_no_fringe() -> None:
     assert fringe_loss(with_fringe(content, 0.1, 0.1, 0.1)[..., :31], content[..., :31]).tolist() == [0.0]
     with_one = torch.cat([content, with_fringe(content, 0.1, 0.1, 0.1)])
     assert fringe_loss(with_one, torch.cat([content, content])).gt(0).tolist() == [False, True]
+
+
+def test_content_counts_less_where_the_photograph_is_flat() -> None:
+    contents = torch.full((1, 3, 32, 64), 0.5)
+    contents[..., 32:] += 0.2 * (torch.arange(32) % 2 * 2 - 1)  # deviation 0.2, far above CONTRAST
+    weights = contrast_weights(contents, torch.tensor([0.15]), (4, 8))
+    assert weights.shape == (1, 1, 4, 8)
+    torch.testing.assert_close(weights[0, 0, 1, :2], torch.full((2,), 0.15))
+    torch.testing.assert_close(weights[0, 0, 1, 6:], torch.ones(2))
+    everywhere = contrast_weights(contents, torch.ones(1), (4, 8))
+    torch.testing.assert_close(everywhere, torch.ones(1, 1, 4, 8))
+
+
+def test_palette_distance_of_a_shift_by_hand() -> None:
+    """Moving all colors by a vector moves the quantiles along a direction by their scalar product."""
+    pictures = torch.rand(1, 3, 32, 32) * 0.5
+    shift = torch.tensor([0.1, 0.2, -0.05])
+    moved = pictures + shift[:, None, None]
+    one, other = palette(pictures), palette(moved)
+    assert one.shape == (1, DIRECTIONS, QUANTILES)
+    steps = torch.arange(DIRECTIONS) + 0.5
+    height, angle = steps / DIRECTIONS, steps * (math.pi * (3 - 5**0.5))
+    radius = (1 - height.square()).sqrt()
+    directions = torch.stack([radius * angle.cos(), radius * angle.sin(), height], dim=1)
+    torch.testing.assert_close((other - one).mean(dim=2)[0], directions @ shift)
+    wanted = (directions @ shift).square().mean()
+    torch.testing.assert_close(palette_distance(one, other)[0], wanted, rtol=1e-4, atol=1e-7)
+
+
+def test_palette_does_not_ask_where_colors_are() -> None:
+    pictures = torch.rand(1, 3, 32, 32)
+    turned = pictures.flip(2).transpose(2, 3)
+    assert palette_distance(palette(pictures), palette(turned)).item() < 1e-10

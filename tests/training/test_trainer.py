@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,13 @@ from mst_deploy.errors import InvalidArgument
 from mst_deploy.film import look_at
 from mst_deploy.injections import INJECTIONS
 from mst_deploy.perceptual import gram, style_distance
+from mst_deploy.training.command import with_canvas
 from mst_deploy.training.config import DECK, Stage, TrainConfig
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.reports import LossIsNoNumber, Report
 from mst_deploy.training.samples import View, style_crops
 from mst_deploy.training.stylizer import stack, to_tensor
+from mst_deploy.weights import new_networks
 from tests.training.toys import CONFIG, batch_of, make_trainer, with_injection
 
 
@@ -329,3 +332,76 @@ def test_averages_are_of_the_same_device_after_loading(tmp_path: Path) -> None:
     state = torch.load(tmp_path / "state.pt", weights_only=True)  # nothing in it but tensors and plain values
     trainer.load_state(state)
     assert trainer.step == 0
+
+
+CANVAS = replace(
+    CONFIG,
+    network=replace(CONFIG.network, canvas_bands=3),
+    temporal_weight=10.0,
+    strength_share=0.5,
+    style_scales=2,
+    palette_weight=10.0,
+    fringe_weight=10.0,
+    flat_content=0.2,
+    flatness_ranks=2,
+    style_views=4,
+    stroke_zoom=1.2,
+    stroke_sizes=(0.6, 2.0),
+    strokes_share=0.5,
+)
+
+
+def test_a_generator_with_a_canvas_learns_to_paint_from_it() -> None:
+    trainer = make_trainer(CANVAS)
+    before = trainer.networks.generator.canvas.weight.detach().clone()
+    for batch, progress in islice(trainer.batches(), 4):
+        assert batch.canvas is not None
+        assert batch.canvas.shape == (*batch.contents.shape[:3], 1)
+        assert batch.gains.shape == (len(batch), 3)
+        terms = trainer.update(batch, progress)
+        assert {"palette", "temporal"} <= terms.keys()
+    assert (trainer.networks.generator.canvas.weight != before).any()
+
+
+def test_canvas_and_picture_move_alike() -> None:
+    """The second windows look at the same noise from as far away as at the photograph."""
+    trainer = make_trainer(replace(CANVAS, temporal_noise=0.0))
+    batch = batch_of(trainer)
+    assert batch.moved is not None
+    assert batch.canvas is not None
+    assert batch.moved_canvas is not None
+    size = batch.contents.shape[1]
+    for row, (down, right) in enumerate(batch.shifts.tolist()):
+        here = (slice(max(down, 0), size + min(down, 0)), slice(max(right, 0), size + min(right, 0)))
+        there = (slice(max(-down, 0), size - max(down, 0)), slice(max(-right, 0), size - max(right, 0)))
+        for one, other in ((batch.contents, batch.moved), (batch.canvas, batch.moved_canvas)):
+            torch.testing.assert_close(one[row][here], other[row][there], rtol=0, atol=0)
+
+
+def test_gains_follow_strokes_size_and_strength() -> None:
+    trainer = make_trainer(replace(CANVAS, identity_share=0.3))
+    batches = [batch for batch, _ in islice(trainer.batches(), 8)]
+    lengths, wanted = [], []
+    for batch in batches:
+        for row, view in enumerate(batch.views):
+            lengths.append(float(batch.gains[row].norm()))
+            wanted.append(0.0 if view is None else float(batch.strokes[row] * batch.strengths[row]))
+    assert 0.0 in wanted
+    assert len(set(wanted)) > 4
+    np.testing.assert_allclose(lengths, wanted, atol=1e-6)
+
+
+def test_a_model_without_a_canvas_gets_one() -> None:
+    plain = new_networks(CONFIG.network)
+    with_one = with_canvas(plain, 4)
+    assert with_one.config.canvas_bands == 4
+    state = with_one.state_dict()
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(state[name], value, rtol=0, atol=0)
+    image = torch.rand(1, 3, 32, 32)
+    row = torch.from_numpy(plain.config.film_layout.identity())[None]
+    silent = torch.cat([row, torch.zeros(1, 4)], dim=1)
+    with torch.inference_mode():
+        wanted = plain.generator(image, row)
+        found = with_one.generator(image, silent, torch.randn(1, 1, 32, 32))
+    torch.testing.assert_close(found, wanted)

@@ -32,8 +32,18 @@ CONFIG = TrainConfig(
     foretell_steps=5,
     temporal_weight=0.0,
     strength_share=0.0,
+    tv_weight=0.5,
+    flat_content=1.0,
+    style_scales=1,
+    palette_weight=0.0,
+    fringe_weight=0.0,
+    style_zoom=1.8,
+    stroke_zoom=1.0,
+    stroke_sizes=(1.0, 1.0),
+    flatness_ranks=1,
     precision="fp32",
 )
+"""Without a canvas, and without what comes with it."""
 
 
 def pixels_of(seed: int, size: int = 96) -> NDArray[np.uint8]:
