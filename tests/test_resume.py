@@ -194,6 +194,34 @@ def test_ctrl_c_keeps_a_file_that_plays(clip: Path, tmp_path: Path, bundle: Any,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "whole.mp4"]
 
 
+class ShowingCanvas(Breaking):
+    """Mixes the canvas into the frame, so that another canvas would be another file."""
+
+    def __call__(self, frames: Any, films: Any, canvas: Any = None) -> Any:
+        super().__call__(frames, films)
+        assert canvas is not None
+        return frames // 2 + canvas // 2
+
+
+@pytest.mark.parametrize(("batch", "at"), [(1, 26), (3, 7)])
+def test_a_job_goes_on_with_the_canvas_of_the_frame_it_is_at(
+    batch: int, at: int, clip: Path, tmp_path: Path, bundle: Any, film: Any
+) -> None:
+    looks, options = plain_looks(film, bundle.manifest), replace(TEN, batch=batch)
+    whole, output = tmp_path / "whole.mp4", tmp_path / "out.mp4"
+    stylize_video(clip, whole, ShowingCanvas(bundle, RuntimeError(), 99), looks, options)
+    with pytest.raises(RuntimeError):
+        stylize_video(clip, output, ShowingCanvas(bundle, RuntimeError(), at), looks, options)
+    result = stylize_video(
+        clip, output, ShowingCanvas(bundle, RuntimeError(), 99), looks, replace(options, resume=True)
+    )
+    assert result.resumed > 0
+    assert everything(output) == everything(whole)
+    other = replace(looks, timeline=replace(looks.timeline, seed=5))
+    stylize_video(clip, tmp_path / "other.mp4", ShowingCanvas(bundle, RuntimeError(), 99), other, options)
+    assert everything(tmp_path / "other.mp4")[1] != everything(whole)[1]
+
+
 @pytest.mark.parametrize("frames_each", [2, 10])
 def test_a_steadied_job_goes_on_as_if_nothing_had_happened(
     frames_each: int, clip: Path, tmp_path: Path, bundle: Any, film: Any
