@@ -1,7 +1,7 @@
 """How long the canvas of a frame takes: ``python -m mst_deploy.benchmarks.canvas_speed --size 1280x720``.
 
 The picture pans by a fraction of a pixel, so that flow, offsets and lookups all have work. One thread, as the
-stage has in ``mst video``; it works beside the network, so it limits a job only where it is the slowest stage.
+stage has in ``mst video``; it works beside the network, so it limits a job only where it is the slowest.
 """
 
 from __future__ import annotations

@@ -33,12 +33,13 @@ COARSE = 320
 CUT = 25.0  # gray levels: frames that differ by more after motion are of different shots
 CELL = 8  # coarse pixels: noise that has to be new is so in cells
 DISAGREE = 1.0  # coarse pixels: where forward and backward flow differ by more, something was hidden
+UNSEEN = 8  # gray levels: what was hidden before differs by more from what flow brings there
 STRETCHED = (1.7, 2.3)
 """A cell whose noise was stretched or squeezed to so many times its area gets new noise. Each cell has a
 limit of its own in between, or all would change in one frame of a slow zoom."""
 STILL = 0.05  # coarse pixels: a camera whose median motion is less stands still
-FIRM = 40.0  # squared gradient in gray levels: with less detail, the flow is that of the surroundings
-WIDE, NEAR = 61, 9  # coarse pixels: how far surroundings reach, and how far detail is averaged
+FIRM = 40.0  # squared gradient in gray levels: with less detail, flow is that of the surroundings
+WIDE, NEAR = 21, 9  # coarse pixels: how far surroundings reach, and how far detail is averaged
 APART = (911, 577)  # pixels: from the noise of a place to that of its second half, see ``_looked_up``
 
 
@@ -97,7 +98,8 @@ class MovingCanvas:
         back_x, back_y = self._settled(self._estimated(gray, before), before, gray)
         forth_x, forth_y = self._estimated(before, gray)
         x, y = self.columns + back_x, self.rows + back_y
-        if cv2.absdiff(gray, _at(before, x, y)).mean() > CUT:
+        missed = cv2.absdiff(gray, _at(before, x, y))
+        if missed.mean() > CUT:
             self.offset = self._fresh((1, 1))
             return
         carried_x, carried_y = self._carried(x, y)
@@ -107,6 +109,7 @@ class MovingCanvas:
         entering = (x < -0.5) | (x > wide - 0.5) | (y < -0.5) | (y > high - 0.5)
         mismatch = cv2.magnitude(back_x + _at(forth_x, x, y), back_y + _at(forth_y, x, y))
         hidden = mismatch > DISAGREE + 0.2 * cv2.magnitude(back_x, back_y)
+        hidden &= cv2.blur(missed, (NEAR, NEAR)) > UNSEEN  # where nothing is missed, the flow was only vague
         new = entering | hidden | self._stretched(carried_x, carried_y)
         fresh_x, fresh_y = self._fresh((-(-high // CELL), -(-wide // CELL)))
         self.offset = np.where(new, fresh_x, carried_x), np.where(new, fresh_y, carried_y)
@@ -117,14 +120,20 @@ class MovingCanvas:
         return np.ascontiguousarray(flow[..., 0]), np.ascontiguousarray(flow[..., 1])
 
     def _settled(self, flow: tuple[Plane, Plane], before: Gray, gray: Gray) -> tuple[Plane, Plane]:
-        """The flow where there is detail, that of the surroundings elsewhere, none where nothing moves."""
+        """The flow where there is detail, else that of what is near, and far from any that of the camera.
+
+        None where nothing moves. The camera's motion is the median of all that has detail.
+        """
         right, down = (cv2.Sobel(gray, cv2.CV_32F, i, 1 - i, scale=0.25) for i in (1, 0))
         firm = cv2.blur(right * right + down * down, (NEAR, NEAR))
-        around = cv2.blur(firm, (WIDE, WIDE)) + np.float32(1e-3)
-        x, y = (
-            (firm * part + FIRM * (cv2.blur(part * firm, (WIDE, WIDE)) / around)) / (firm + FIRM)
-            for part in flow
-        )
+        near = cv2.blur(firm, (WIDE, WIDE))
+        detailed = firm > FIRM
+        settled = []
+        for part in flow:
+            camera = np.float32(np.median(part[detailed]) if detailed.any() else 0.0)
+            around = (cv2.blur(part * firm, (WIDE, WIDE)) + FIRM * camera) / (near + FIRM)
+            settled.append((firm * part + FIRM * around) / (firm + FIRM))
+        x, y = settled
         if max(float(np.median(np.abs(part))) for part in (x, y)) < STILL:
             moved = cv2.absdiff(gray, _at(before, self.columns + x, self.rows + y))
             with_motion = cv2.blur(moved.astype(np.float32), (NEAR, NEAR))
