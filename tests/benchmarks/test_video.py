@@ -24,7 +24,7 @@ from mst_deploy.video.info import ReadOptions
 from mst_deploy.video.spans import Span
 
 RUNS = Plan(least=3, most=3, precision=0.05)
-STAGES = {"decode", "prepare", "paint", "compose", "encode", "join"}
+STAGES = {"decode", "prepare", "canvas", "paint", "compose", "encode", "join"}
 
 
 def request(clip: Path, **changed: Any) -> VideoRequest:
@@ -52,9 +52,9 @@ def test_only_the_wanted_part_is_painted_in_batches(
     shapes: list[Any] = []
     call = FakeGenerator.__call__
 
-    def watched(self: FakeGenerator, frames: Any, films: Any) -> Any:
+    def watched(self: FakeGenerator, frames: Any, films: Any, canvas: Any = None) -> Any:
         shapes.append(frames.shape)
-        return call(self, frames, films)
+        return call(self, frames, films, canvas)
 
     monkeypatch.setattr(FakeGenerator, "__call__", watched)
     job = JobOptions(read=ReadOptions(Span(end=Fraction(1, 5))), batch=3)
