@@ -16,6 +16,7 @@ import os
 from collections import abc
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Self
@@ -41,7 +42,9 @@ class Model:
     """A generator and the means to read styles for it. A context manager."""
 
     def __init__(self, bundle: Bundle, generator: Generator, encoder: Callable[[], StyleEncoder]) -> None:
-        self.bundle, self.generator, self.encoder = bundle, generator, encoder
+        self.bundle, self.generator = bundle, generator
+        self.encoder = cache(encoder)
+        """Opens the style encoder once, when it is first needed."""
 
     def looks(self, style: str | Timeline) -> Looks:
         """Read the styles of a timeline, or one style at full strength. Raises InputError, BundleError."""

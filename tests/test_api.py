@@ -8,15 +8,18 @@ import threading
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import mst_deploy as mst
+from mst_deploy.backends import open_style_encoder
 from mst_deploy.errors import InputError, InvalidArgument, OutputError
 from mst_deploy.images import mix
 from mst_deploy.video.steady import Steadier
 from tests.clips import Clip, probe, write_clip
+from tests.conftest import ROOT
 from tests.pictures import picture
 
 
@@ -125,3 +128,19 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     code = "import mst_deploy, sys; print(sorted({'numpy', 'av', 'cv2', 'onnxruntime'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_the_style_encoder_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def counted(*arguments: Any) -> Any:
+        opened.append(str(arguments[1]))
+        return open_style_encoder(*arguments)
+
+    monkeypatch.setattr("mst_deploy.api.open_style_encoder", counted)
+    image = np.zeros((32, 32, 3), np.uint8)
+    painting = str(ROOT / "examples" / "paintings" / "udnie.jpg")
+    with mst.open_model(backend="fake") as model:
+        for _ in range(3):
+            mst.stylize_still(image, model, painting)
+    assert opened == ["fake"]

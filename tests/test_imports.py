@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -13,7 +14,8 @@ from tests.conftest import ROOT
 
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    for path in (ROOT / "mst_deploy").rglob("*.py")
+    for folder, _, files in os.walk(ROOT / "mst_deploy", followlinks=True)  # rglob stops at links
+    for path in (Path(folder) / name for name in files if name.endswith(".py"))
     if path.name != "__main__.py"
 )
 
@@ -49,6 +51,12 @@ sys.argv = ["mst", *{[str(argument) for argument in arguments]!r}]
 from mst_deploy.cli import main
 main()
 """
+
+
+def test_all_folders_are_imported_from() -> None:
+    assert {"mst_deploy.training.loop", "mst_deploy.benchmarks.quality.sheet", "mst_deploy.video.reader"} <= {
+        *MODULES
+    }
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mst_deploy.backends import EXTRA
+from mst_deploy.doctor import PACKAGES, PURPOSES
 from mst_deploy.shipped import MODELS, bundle_path, shipped_photographs
 from tests.conftest import ROOT
 
@@ -70,3 +72,11 @@ def test_all_models_and_their_styles_are_packaged() -> None:
         files = {path for path in (package / kind).rglob("*") if path.is_file()}
         assert files <= packaged
         assert {path.parent.name for path in files} == set(MODELS)
+
+
+def test_every_extra_that_messages_name_exists() -> None:
+    """What tells people to install something names extras that there are."""
+    extras = {*tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"], ""}
+    assert set(EXTRA.values()) <= extras
+    assert set(PACKAGES.values()) <= extras
+    assert set(PURPOSES) <= extras

@@ -35,7 +35,7 @@ BACKENDS = {
 """Name of each backend and the package it needs."""
 PRECISIONS = {"openvino": ("f32", "bf16")}
 """In what a backend can compute, if there is a choice: NAME:PRECISION; NAME alone is the first."""
-EXTRA = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torch": "export"}
+EXTRA = {"onnxruntime": "", "openvino": "openvino", "torch": "export"}
 DEVICES = ("auto", "cpu", "cuda")
 
 
