@@ -23,23 +23,37 @@ Gray = NDArray[np.uint8]
 TILE = 2048
 """Side of the noise in pixels, a power of 2; beyond it the noise repeats."""
 SHIFT = TILE.bit_length() - 1
-STRIP = 32  # rows
+STRIP = 8
+"""Coarse rows that are looked up together, so that all of a strip stays in the cache."""
 ACROSS = np.array([[0, 0, 0], [-1, 0, 1], [0, 0, 0]], np.float32)
 ALONG = np.ascontiguousarray(ACROSS.T)
 LEAST = 24
 """Shortest side, in pixels, that optical flow is estimated at; smaller frames are enlarged."""
 COARSE = 320
 """Longer side, in pixels, at which motion is estimated at most."""
-CUT = 25.0  # gray levels: frames that differ by more after motion are of different shots
+CUT = 25.0
+"""Gray levels: frames that differ by more after motion are of different shots. Motion is taken out first, or
+fast pans would count; a histogram would not see a cut within one scene."""
 CELL = 8  # coarse pixels: noise that has to be new is so in cells
 DISAGREE = 1.0  # coarse pixels: where forward and backward flow differ by more, something was hidden
 UNSEEN = 8  # gray levels: what was hidden before differs by more from what flow brings there
 STRETCHED = (1.7, 2.3)
-"""A cell whose noise was stretched or squeezed to so many times its area gets new noise. Each cell has a
-limit of its own in between, or all would change in one frame of a slow zoom."""
+"""A cell whose noise was stretched or squeezed to so many times its area, or so many times more in one
+direction than in the other, gets new noise. Each cell has a limit of its own in between, or all would change
+in one frame of a slow zoom."""
 STILL = 0.05  # coarse pixels: a camera whose median motion is less stands still
 FIRM = 40.0  # squared gradient in gray levels: with less detail, flow is that of the surroundings
 WIDE, NEAR = 21, 9  # coarse pixels: how far surroundings reach, and how far detail is averaged
+EVERY = 2  # coarse pixels between those that the camera's motion is fitted to
+REFINED = 3  # Gauss-Newton steps of the camera's motion
+OUTLIER = 0.5  # coarse pixels: flow that differs by so much from the camera's counts a quarter
+MISFIT = 8.0  # gray levels: pixels that differ by so much along the camera's motion count a quarter
+LEAST_SHARE = 0.2  # of what has detail: less that moves alike is no motion of the camera
+ALIKE = 1.0  # coarse pixels: what differs by less from the camera's motion may be an error of the flow
+TORN = 8.0
+"""Pixels of offset between neighboring coarse pixels: more is the border between cells."""
+NO_TIE = np.float32(1 / 128)
+"""Pixels: places halfway between two pixels of the tile, which rint would send to the even one, go up."""
 APART = (911, 577)  # pixels: from the noise of a place to that of its second half, see ``_looked_up``
 
 
@@ -85,8 +99,8 @@ class MovingCanvas:
 
     def __call__(self, image: Gray) -> Canvas:
         """The canvas (H, W, 1) of the next frame (H, W, 3) RGB."""
-        small = cv2.resize(image, self.shape[::-1], interpolation=cv2.INTER_AREA)
-        gray = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+        full = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        gray = np.asarray(cv2.resize(full, self.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
         before, self.gray = self.gray, gray
         self.index += 1
         if before is not None and not np.array_equal(before, gray):
@@ -111,6 +125,7 @@ class MovingCanvas:
         hidden = mismatch > DISAGREE + 0.2 * cv2.magnitude(back_x, back_y)
         hidden &= cv2.blur(missed, (NEAR, NEAR)) > UNSEEN  # where nothing is missed, the flow was only vague
         new = entering | hidden | self._stretched(carried_x, carried_y)
+        new |= cv2.max(abs(carried_x), abs(carried_y)) > 4 * TILE  # places are 16-bit integers
         fresh_x, fresh_y = self._fresh((-(-high // CELL), -(-wide // CELL)))
         self.offset = np.where(new, fresh_x, carried_x), np.where(new, fresh_y, carried_y)
 
@@ -122,32 +137,101 @@ class MovingCanvas:
     def _settled(self, flow: tuple[Plane, Plane], before: Gray, gray: Gray) -> tuple[Plane, Plane]:
         """The flow where there is detail, else that of what is near, and far from any that of the camera.
 
-        None where nothing moves. The camera's motion is the median of all that has detail.
+        Also the camera's where it explains the picture as well: errors of the flow, small as they are, add up
+        from frame to frame, those of the camera's motion are averages over the frame. None where nothing
+        moves.
         """
         right, down = (cv2.Sobel(gray, cv2.CV_32F, i, 1 - i, scale=0.25) for i in (1, 0))
-        firm = cv2.blur(right * right + down * down, (NEAR, NEAR))
-        near = cv2.blur(firm, (WIDE, WIDE))
-        detailed = firm > FIRM
+        firm = cv2.blur(cv2.magnitude(right, down) ** 2, (NEAR, NEAR))
+        near = cv2.blur(firm, (WIDE, WIDE)) + FIRM
+        camera, still = self._camera(flow, firm, before, gray)
         settled = []
-        for part in flow:
-            camera = np.float32(np.median(part[detailed]) if detailed.any() else 0.0)
-            around = (cv2.blur(part * firm, (WIDE, WIDE)) + FIRM * camera) / (near + FIRM)
+        for part, of_camera in zip(flow, camera, strict=True):
+            around = (cv2.blur(part * firm, (WIDE, WIDE)) + FIRM * of_camera) / near
             settled.append((firm * part + FIRM * around) / (firm + FIRM))
-        x, y = settled
-        if max(float(np.median(np.abs(part))) for part in (x, y)) < STILL:
-            moved = cv2.absdiff(gray, _at(before, self.columns + x, self.rows + y))
-            with_motion = cv2.blur(moved.astype(np.float32), (NEAR, NEAR))
-            without = cv2.blur(cv2.absdiff(gray, before).astype(np.float32), (NEAR, NEAR))
-            still = without <= 1.1 * with_motion + 1.0  # motion explains nothing: noise must not move there
-            x, y = np.where(still, np.float32(0), x), np.where(still, np.float32(0), y)
-        return x, y
+        explained = [
+            cv2.blur(cv2.absdiff(gray, _at(before, self.columns + x, self.rows + y)), (NEAR, NEAR))
+            for x, y in (camera, settled)
+        ]
+        agrees = explained[0] <= 1.1 * explained[1] + 1.0
+        own_x, own_y = (part - of_camera for part, of_camera in zip(settled, camera, strict=True))
+        if not still:
+            agrees &= cv2.magnitude(own_x, own_y) < ALIKE
+        own = 1 - cv2.blur(agrees.astype(np.float32), (NEAR, NEAR))
+        own[agrees & (own < 0.5)] = 0
+        return camera[0] + own * own_x, camera[1] + own * own_y
+
+    def _camera(
+        self, flow: tuple[Plane, Plane], firm: Plane, before: Gray, gray: Gray
+    ) -> tuple[tuple[Plane, Plane], bool]:
+        """The affine motion of most of what has detail, x and y, and whether it is none.
+
+        Fitted to the flow by iteratively reweighted least squares, then to the gray levels by Gauss-Newton
+        steps (Baker and Matthews 2004, doi:10.1023/B:VISI.0000011205.11775.fd), as flow is biased to zero.
+        """
+        few = np.s_[EVERY // 2 :: EVERY, EVERY // 2 :: EVERY]
+        x, y = flow[0][few].ravel(), flow[1][few].ravel()
+        high, wide = self.shape
+        ones = np.ones(x.shape, np.float32)
+        basis = np.stack(
+            [ones, self.columns[few].ravel() * (2 / wide) - 1, self.rows[few].ravel() * (2 / high) - 1]
+        ).astype(np.float32)
+        detail = firm[few].ravel()
+        detail = detail / (detail + np.float32(FIRM))
+        detailed = detail > 0.5
+        total = float(detail.sum())
+        fit = np.zeros((2, 3), np.float32)
+        if not detailed.any():
+            return self._affine(fit), True
+        fit[:, 0] = np.median(x[detailed]), np.median(y[detailed])
+        first, weight = fit.copy(), ones
+        for scale in (4.0, 2.0, 1.0, 1.0):
+            rest_x, rest_y = x - _combined(fit[0], basis), y - _combined(fit[1], basis)
+            squares = (rest_x * rest_x + rest_y * rest_y) * np.float32(1 / (scale * OUTLIER) ** 2)
+            weight = detail / (1 + squares) ** 2
+            root = np.sqrt(weight)
+            step = _least_squares(basis * root, np.stack([rest_x * root, rest_y * root]))
+            fit += step.T
+        if float(weight.sum()) < LEAST_SHARE * total or not np.isfinite(fit).all():
+            return self._affine(first), False
+        if np.abs(fit).max() < STILL:
+            return self._affine(np.zeros_like(fit)), True
+        smooth_before, smooth = (
+            cv2.GaussianBlur(each.astype(np.float32), (5, 5), 1.0) for each in (before, gray)
+        )
+        best = fit.copy()
+        for _ in range(REFINED):
+            to_x, to_y = self._affine(best)
+            to_x, to_y = to_x + self.columns, to_y + self.rows
+            warped = _at(smooth_before, to_x, to_y, cv2.INTER_CUBIC)
+            inside = (to_x > 1) & (to_x < wide - 2) & (to_y > 1) & (to_y < high - 2)
+            both = 0.5 * (warped + smooth)
+            slope_x, slope_y = (
+                cv2.filter2D(both, cv2.CV_32F, 0.5 * kernel)[few].ravel() for kernel in (ACROSS, ALONG)
+            )
+            missed = (smooth - warped)[few].ravel()
+            trust = weight * inside[few].ravel() / (1 + (missed / np.float32(MISFIT)) ** 2) ** 2
+            root = np.sqrt(trust)
+            slopes = np.concatenate([basis * (slope_x * root), basis * (slope_y * root)])
+            best += _least_squares(slopes, (missed * root)[None])[:, 0].reshape(2, 3)
+        if not np.isfinite(best).all() or np.abs(best - fit).max() > OUTLIER:
+            best = fit
+        return self._affine(best), False
+
+    def _affine(self, fit: NDArray[np.float32]) -> tuple[Plane, Plane]:
+        """The motion, x and y, of (2, 3) parameters: of the center, per half width, per half height."""
+        high, wide = self.shape
+        right = self.columns[:1] * np.float32(2 / wide) - 1
+        down = self.rows[:, :1] * np.float32(2 / high) - 1
+        x, y = (part[0] + part[1] * right + part[2] * down for part in fit)
+        return np.asarray(x, np.float32), np.asarray(y, np.float32)
 
     def _carried(self, x: Plane, y: Plane) -> tuple[Plane, Plane]:
         """Offsets at other places: smooth where they are smooth, and sharp between cells."""
         smooth = [_at(part, x, y) for part in self.offset]
         sharp = [_at(part, x, y, cv2.INTER_NEAREST) for part in self.offset]
         torn = cv2.max(*(cv2.absdiff(one, other) for one, other in zip(smooth, sharp, strict=True)))
-        across = torn > 2 * max(self.step)
+        across = torn > TORN
         return np.where(across, sharp[0], smooth[0]), np.where(across, sharp[1], smooth[1])
 
     def _stretched(self, x: Plane, y: Plane) -> NDArray[np.bool_]:
@@ -157,10 +241,15 @@ class MovingCanvas:
         x_right, x_down, y_right, y_down = (
             cv2.filter2D(part, cv2.CV_32F, kernel) for part in (x, y) for kernel in kernels
         )
-        area = (1 + x_right) * (1 + y_down) - x_down * y_right
         jump = cv2.max(cv2.max(abs(x_right), abs(x_down)), cv2.max(abs(y_right), abs(y_down)))
-        whole = (jump < 1).astype(np.float32)  # elsewhere is the border between cells
-        amount = np.abs(np.log(np.clip(area, 0.05, 20))) * whole
+        whole = (jump < 3).astype(np.float32)  # elsewhere is the border between cells
+        x_right += 1
+        y_down += 1
+        area = np.maximum(x_right * y_down - x_down * y_right, np.float32(0.05))
+        squares = x_right * x_right + x_down * x_down + y_right * y_right + y_down * y_down
+        uneven = squares / (2 * area)  # (s1 / s2 + s2 / s1) / 2 of the singular values
+        sheared = uneven + np.sqrt(np.maximum(uneven * uneven - 1, 0))  # s1 / s2
+        amount = np.log(cv2.max(cv2.max(area, 1 / area), sheared)) * whole
         cells = -(-wide // CELL), -(-high // CELL)
         sums, counts = (cv2.resize(part, cells, interpolation=cv2.INTER_AREA) for part in (amount, whole))
         means = sums / (counts + np.float32(1e-3))
@@ -182,30 +271,72 @@ class MovingCanvas:
         The second of them takes noise of a place half a pixel apart instead, or the canvas would lose its
         finest octaves.
         """
-        size = (self.width, self.height)
-        across, down = (cv2.resize(part, size, interpolation=cv2.INTER_LINEAR) for part in self.offset)
-        tile = noise_tile(self.seed).reshape(-1)
-        columns = np.arange(self.width, dtype=np.float32)
+        tile = noise_tile(self.seed)
+        torn = self._torn()
+        columns = np.arange(self.width, dtype=np.float32) + NO_TIE
         canvas = np.empty((self.height, self.width, 1), np.uint8)
         above = np.full((1, self.width), -1, np.int32)
-        for top in range(0, self.height, STRIP):  # so that all of a strip stays in the cache
-            rows = np.arange(top, min(top + STRIP, self.height), dtype=np.float32)[:, None]
-            x, y = across[top : top + STRIP] + columns, down[top : top + STRIP] + rows
-            place = _places(x, y)
-            found = tile[place]
-            shared = np.concatenate([above, place[:-1]]) == place
-            shared[:, 1:] |= place[:, 1:] == place[:, :-1]
+        high = self.shape[0]
+        offset = cv2.merge(self.offset)
+        everywhere = cv2.resize(offset, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
+        rows_of = np.minimum((np.arange(self.height) + 0.5) * (high / self.height), high - 1).astype(np.intp)
+        columns_of = np.minimum(
+            (np.arange(self.width) + 0.5) * (self.shape[1] / self.width), self.shape[1] - 1
+        ).astype(np.intp)
+        strip = max(1, round(STRIP * self.height / high))
+        for top in range(0, self.height, strip):
+            bottom = min(top + strip, self.height)
+            place = everywhere[top:bottom]
+            near = rows_of[top:bottom]
+            if torn[near[0] : near[-1] + 1].any():
+                here = torn[near[:, None], columns_of[None]]
+                row, column = np.nonzero(here)
+                place[row, column] = offset[near[row], columns_of[column]]
+            place[..., 0] += columns
+            place[..., 1] += np.arange(top, bottom, dtype=np.float32)[:, None] + NO_TIE
+            whole, _ = cv2.convertMaps(place, None, cv2.CV_16SC2, nninterpolation=True)
+            found = cv2.remap(tile, whole, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP)
+            whole = whole.view(np.int32)[..., 0]
+            shared = np.empty(whole.shape, np.bool_)
+            np.equal(whole[1:], whole[:-1], out=shared[1:])
+            np.equal(whole[:1], above, out=shared[:1])
+            shared[:, 1:] |= whole[:, 1:] == whole[:, :-1]
             if shared.any():
-                found[shared] = tile[_places(2 * x[shared] + APART[0], 2 * y[shared] + APART[1])]
-            canvas[top : top + STRIP, :, 0] = found
-            above = place[-1:]
+                x, y = np.ascontiguousarray((2 * place[shared] + APART).T)
+                column, row = (np.rint(part).astype(np.int32) & (TILE - 1) for part in (x, y))
+                found[shared] = tile[row, column]
+            canvas[top:bottom, :, 0] = found
+            above = whole[-1:]
         return canvas
 
+    def _torn(self) -> NDArray[np.bool_]:
+        """Coarse pixels (h, w) at a border between cells, where offsets must not be interpolated."""
+        torn = np.zeros(self.shape, np.bool_)
+        for part in self.offset:
+            right = np.abs(part[:, 1:] - part[:, :-1]) > TORN
+            down = np.abs(part[1:] - part[:-1]) > TORN
+            torn[:, 1:] |= right
+            torn[:, :-1] |= right
+            torn[1:] |= down
+            torn[:-1] |= down
+        return np.asarray(cv2.dilate(torn.view(np.uint8), np.ones((3, 3), np.uint8)), np.bool_)
 
-def _places(x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.int32]:
-    """Indices into the flattened tile of the pixels that are nearest to places in it."""
-    column, row = (np.rint(part).astype(np.int32) & (TILE - 1) for part in (x, y))
-    return np.asarray((row << SHIFT) | column, np.int32)
+
+def _combined(parameters: NDArray[np.float32], basis: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sum of the rows of a basis (3, n), each times a parameter -> (n,)."""
+    return parameters[0] * basis[0] + parameters[1] * basis[1] + parameters[2] * basis[2]
+
+
+def _least_squares(rows: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Factors (k, m) of the rows (k, n) whose sums come closest to what is wanted (m, n).
+
+    Sums by OpenCV and not by BLAS, whose order of adding depends on its threads. A little is added to the
+    diagonal: where all detail is on a line, nothing is known across it.
+    """
+    sums = cv2.mulTransposed(np.concatenate([rows, wanted]), False, dtype=cv2.CV_64F)
+    count = len(rows)
+    matrix = sums[:count, :count] + np.eye(count) * (1e-4 * np.trace(sums[:count, :count]) / count + 1e-9)
+    return np.asarray(np.linalg.solve(matrix, sums[:count, count:]), np.float32)
 
 
 def _at(values: NDArray[Any], x: Plane, y: Plane, how: int = cv2.INTER_LINEAR) -> NDArray[Any]:
