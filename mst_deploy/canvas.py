@@ -44,7 +44,10 @@ in one frame of a slow zoom."""
 STILL = 0.05  # coarse pixels: a camera whose median motion is less stands still
 FIRM = 40.0  # squared gradient in gray levels: with less detail, flow is that of the surroundings
 WIDE, NEAR = 21, 9  # coarse pixels: how far surroundings reach, and how far detail is averaged
-EVERY = 2  # coarse pixels between those that the camera's motion is fitted to
+EVERY = 3  # coarse pixels between those that the camera's motion is fitted to
+SMOOTH = (9, 9)
+"""Coarse pixels of the Gaussian before the refinement: what is left of frequencies above those of the coarse
+frame lies just below its highest, and pulls motion towards whole pixels."""
 REFINED = 3  # Gauss-Newton steps of the camera's motion
 OUTLIER = 0.5  # coarse pixels: flow that differs by so much from the camera's counts a quarter
 MISFIT = 8.0  # gray levels: pixels that differ by so much along the camera's motion count a quarter
@@ -54,6 +57,7 @@ TORN = 8.0
 """Pixels of offset between neighboring coarse pixels: more is the border between cells."""
 NO_TIE = np.float32(1 / 128)
 """Pixels: places halfway between two pixels of the tile, which rint would send to the even one, go up."""
+NO_MAP = np.empty(0, np.int16)
 APART = (911, 577)  # pixels: from the noise of a place to that of its second half, see ``_looked_up``
 
 
@@ -92,6 +96,10 @@ class MovingCanvas:
             np.zeros(self.shape, np.float32),
         )
         """Place in the tile minus place in the frame of each coarse pixel, x and y, in pixels."""
+        self.full: Gray = np.empty(
+            (height, width), np.uint8
+        )  # fresh memory for every frame would take longer
+        self.offset_of_pixels: Plane = np.empty((2, height, width), np.float32)
         self.gray: Gray | None = None
         self.index = 0
         self.flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
@@ -99,8 +107,8 @@ class MovingCanvas:
 
     def __call__(self, image: Gray) -> Canvas:
         """The canvas (H, W, 1) of the next frame (H, W, 3) RGB."""
-        full = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        gray = np.asarray(cv2.resize(full, self.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+        cv2.cvtColor(image, cv2.COLOR_RGB2GRAY, dst=self.full)
+        gray = np.asarray(cv2.resize(self.full, self.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
         before, self.gray = self.gray, gray
         self.index += 1
         if before is not None and not np.array_equal(before, gray):
@@ -142,7 +150,7 @@ class MovingCanvas:
         moves.
         """
         right, down = (cv2.Sobel(gray, cv2.CV_32F, i, 1 - i, scale=0.25) for i in (1, 0))
-        firm = cv2.blur(cv2.magnitude(right, down) ** 2, (NEAR, NEAR))
+        firm = np.asarray(cv2.blur(right * right + down * down, (NEAR, NEAR)), np.float32)
         near = cv2.blur(firm, (WIDE, WIDE)) + FIRM
         camera, still = self._camera(flow, firm, before, gray)
         settled = []
@@ -197,23 +205,19 @@ class MovingCanvas:
         if np.abs(fit).max() < STILL:
             return self._affine(np.zeros_like(fit)), True
         smooth_before, smooth = (
-            cv2.GaussianBlur(each.astype(np.float32), (5, 5), 1.0) for each in (before, gray)
+            cv2.GaussianBlur(each.astype(np.float32), SMOOTH, SMOOTH[0] / 4.5) for each in (before, gray)
         )
-        best = fit.copy()
+        slopes = [cv2.filter2D(smooth, cv2.CV_32F, 0.5 * kernel)[few].ravel() for kernel in (ACROSS, ALONG)]
+        directions = np.concatenate([basis * slope for slope in slopes])
+        from_x, from_y, wanted = (part[few].ravel() for part in (self.columns, self.rows, smooth))
+        best, edge = fit.copy(), SMOOTH[0] // 2
         for _ in range(REFINED):
-            to_x, to_y = self._affine(best)
-            to_x, to_y = to_x + self.columns, to_y + self.rows
-            warped = _at(smooth_before, to_x, to_y, cv2.INTER_CUBIC)
-            inside = (to_x > 1) & (to_x < wide - 2) & (to_y > 1) & (to_y < high - 2)
-            both = 0.5 * (warped + smooth)
-            slope_x, slope_y = (
-                cv2.filter2D(both, cv2.CV_32F, 0.5 * kernel)[few].ravel() for kernel in (ACROSS, ALONG)
-            )
-            missed = (smooth - warped)[few].ravel()
-            trust = weight * inside[few].ravel() / (1 + (missed / np.float32(MISFIT)) ** 2) ** 2
-            root = np.sqrt(trust)
-            slopes = np.concatenate([basis * (slope_x * root), basis * (slope_y * root)])
-            best += _least_squares(slopes, (missed * root)[None])[:, 0].reshape(2, 3)
+            to_x, to_y = from_x + _combined(best[0], basis), from_y + _combined(best[1], basis)
+            inside = (to_x > edge) & (to_x < wide - 1 - edge) & (to_y > edge) & (to_y < high - 1 - edge)
+            # not cubic: OpenCV's does not reproduce ramps, which biases motion towards whole pixels
+            missed = wanted - _at(smooth_before, to_x, to_y).ravel()
+            root = np.sqrt(weight * inside) / (1 + (missed / np.float32(MISFIT)) ** 2)
+            best += _least_squares(directions * root, (missed * root)[None])[:, 0].reshape(2, 3)
         if not np.isfinite(best).all() or np.abs(best - fit).max() > OUTLIER:
             best = fit
         return self._affine(best), False
@@ -228,11 +232,12 @@ class MovingCanvas:
 
     def _carried(self, x: Plane, y: Plane) -> tuple[Plane, Plane]:
         """Offsets at other places: smooth where they are smooth, and sharp between cells."""
-        smooth = [_at(part, x, y) for part in self.offset]
-        sharp = [_at(part, x, y, cv2.INTER_NEAREST) for part in self.offset]
-        torn = cv2.max(*(cv2.absdiff(one, other) for one, other in zip(smooth, sharp, strict=True)))
-        across = torn > TORN
-        return np.where(across, sharp[0], smooth[0]), np.where(across, sharp[1], smooth[1])
+        both = cv2.merge(self.offset)
+        smooth, sharp = _at(both, x, y), _at(both, x, y, cv2.INTER_NEAREST)
+        torn_x, torn_y = cv2.split(cv2.absdiff(smooth, sharp))
+        across = cv2.max(torn_x, torn_y) > TORN
+        smooth[across] = sharp[across]
+        return np.ascontiguousarray(smooth[..., 0]), np.ascontiguousarray(smooth[..., 1])
 
     def _stretched(self, x: Plane, y: Plane) -> NDArray[np.bool_]:
         """Where noise has been stretched or squeezed too far, in whole cells."""
@@ -271,42 +276,44 @@ class MovingCanvas:
         The second of them takes noise of a place half a pixel apart instead, or the canvas would lose its
         finest octaves.
         """
-        tile = noise_tile(self.seed)
-        torn = self._torn()
-        columns = np.arange(self.width, dtype=np.float32) + NO_TIE
+        high, wide = self.shape
+        tile, torn = noise_tile(self.seed), self._torn()
+        x_coarse, y_coarse = (part + NO_TIE for part in self.offset)
+        size = (self.width, self.height)
+        across, down = (
+            cv2.resize(part, size, dst=out, interpolation=cv2.INTER_LINEAR)
+            for part, out in zip((x_coarse, y_coarse), self.offset_of_pixels, strict=True)
+        )
+        near_row = np.arange(self.height) * high // self.height  # the coarse pixel that a pixel is in
+        near_column = np.arange(self.width) * wide // self.width
         canvas = np.empty((self.height, self.width, 1), np.uint8)
         above = np.full((1, self.width), -1, np.int32)
-        high = self.shape[0]
-        offset = cv2.merge(self.offset)
-        everywhere = cv2.resize(offset, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
-        rows_of = np.minimum((np.arange(self.height) + 0.5) * (high / self.height), high - 1).astype(np.intp)
-        columns_of = np.minimum(
-            (np.arange(self.width) + 0.5) * (self.shape[1] / self.width), self.shape[1] - 1
-        ).astype(np.intp)
-        strip = max(1, round(STRIP * self.height / high))
+        strip = max(1, STRIP * self.height // high)
+        pixels = np.zeros((strip, self.width, 2), np.int16)  # column and row within a strip
+        pixels[..., 0] += np.arange(self.width, dtype=np.int16)
+        pixels[..., 1] += np.arange(strip, dtype=np.int16)[:, None]
         for top in range(0, self.height, strip):
-            bottom = min(top + strip, self.height)
-            place = everywhere[top:bottom]
-            near = rows_of[top:bottom]
-            if torn[near[0] : near[-1] + 1].any():
-                here = torn[near[:, None], columns_of[None]]
-                row, column = np.nonzero(here)
-                place[row, column] = offset[near[row], columns_of[column]]
-            place[..., 0] += columns
-            place[..., 1] += np.arange(top, bottom, dtype=np.float32)[:, None] + NO_TIE
-            whole, _ = cv2.convertMaps(place, None, cv2.CV_16SC2, nninterpolation=True)
-            found = cv2.remap(tile, whole, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP)
-            whole = whole.view(np.int32)[..., 0]
-            shared = np.empty(whole.shape, np.bool_)
-            np.equal(whole[1:], whole[:-1], out=shared[1:])
-            np.equal(whole[:1], above, out=shared[:1])
-            shared[:, 1:] |= whole[:, 1:] == whole[:, :-1]
+            part = slice(top, min(top + strip, self.height))
+            x, y = across[part], down[part]
+            cells = near_row[part]
+            if torn[cells[0] : cells[-1] + 1].any():
+                at = np.nonzero(torn[cells][:, near_column])
+                coarse = cells[at[0]], near_column[at[1]]
+                x[at], y[at] = x_coarse[coarse], y_coarse[coarse]
+            y += top
+            place, _ = cv2.convertMaps(x, y, cv2.CV_16SC2, nninterpolation=True)
+            place += pixels[: len(place)]  # whole numbers, so rounding may come first
+            found = cv2.remap(tile, place, NO_MAP, cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP)
+            both = place.view(np.int32)[..., 0]  # two 16-bit numbers as one, to compare
+            shared = np.concatenate([above, both[:-1]]) == both
+            shared[:, 1:] |= both[:, 1:] == both[:, :-1]
             if shared.any():
-                x, y = np.ascontiguousarray((2 * place[shared] + APART).T)
-                column, row = (np.rint(part).astype(np.int32) & (TILE - 1) for part in (x, y))
-                found[shared] = tile[row, column]
-            canvas[top:bottom, :, 0] = found
-            above = whole[-1:]
+                row, column = np.nonzero(shared)
+                again = 2 * (x[row, column] + column) + APART[0], 2 * (y[row, column] + row) + APART[1]
+                column_of_tile, row_of_tile = (np.rint(each).astype(np.int32) & (TILE - 1) for each in again)
+                found[row, column] = tile[row_of_tile, column_of_tile]
+            canvas[part, :, 0] = found
+            above = both[-1:]
         return canvas
 
     def _torn(self) -> NDArray[np.bool_]:
@@ -324,7 +331,8 @@ class MovingCanvas:
 
 def _combined(parameters: NDArray[np.float32], basis: NDArray[np.float32]) -> NDArray[np.float32]:
     """Sum of the rows of a basis (3, n), each times a parameter -> (n,)."""
-    return parameters[0] * basis[0] + parameters[1] * basis[1] + parameters[2] * basis[2]
+    combined = parameters[0] * basis[0] + parameters[1] * basis[1] + parameters[2] * basis[2]
+    return np.asarray(combined, np.float32)
 
 
 def _least_squares(rows: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
