@@ -44,7 +44,7 @@ in one frame of a slow zoom."""
 STILL = 0.05  # coarse pixels: a camera whose median motion is less stands still
 FIRM = 40.0  # squared gradient in gray levels: with less detail, flow is that of the surroundings
 WIDE, NEAR = 21, 9  # coarse pixels: how far surroundings reach, and how far detail is averaged
-EVERY = 3  # coarse pixels between those that the camera's motion is fitted to
+EVERY = 4  # coarse pixels between those that the camera's motion is fitted to
 SMOOTH = (9, 9)
 """Coarse pixels of the Gaussian before the refinement: what is left of frequencies above those of the coarse
 frame lies just below its highest, and pulls motion towards whole pixels."""
@@ -118,7 +118,6 @@ class MovingCanvas:
 
     def _move(self, before: Gray, gray: Gray) -> None:
         back_x, back_y = self._settled(self._estimated(gray, before), before, gray)
-        forth_x, forth_y = self._estimated(before, gray)
         x, y = self.columns + back_x, self.rows + back_y
         missed = cv2.absdiff(gray, _at(before, x, y))
         if missed.mean() > CUT:
@@ -129,9 +128,11 @@ class MovingCanvas:
         carried_y += back_y * self.step[1]
         high, wide = self.shape
         entering = (x < -0.5) | (x > wide - 0.5) | (y < -0.5) | (y > high - 0.5)
-        mismatch = cv2.magnitude(back_x + _at(forth_x, x, y), back_y + _at(forth_y, x, y))
-        hidden = mismatch > DISAGREE + 0.2 * cv2.magnitude(back_x, back_y)
-        hidden &= cv2.blur(missed, (NEAR, NEAR)) > UNSEEN  # where nothing is missed, the flow was only vague
+        hidden = cv2.blur(missed, (NEAR, NEAR)) > UNSEEN  # where nothing is missed, the flow was only vague
+        if hidden.any():
+            forth_x, forth_y = self._estimated(before, gray)
+            mismatch = cv2.magnitude(back_x + _at(forth_x, x, y), back_y + _at(forth_y, x, y))
+            hidden &= mismatch > DISAGREE + 0.2 * cv2.magnitude(back_x, back_y)
         new = entering | hidden | self._stretched(carried_x, carried_y)
         new |= cv2.max(abs(carried_x), abs(carried_y)) > 4 * TILE  # places are 16-bit integers
         fresh_x, fresh_y = self._fresh((-(-high // CELL), -(-wide // CELL)))
@@ -193,7 +194,7 @@ class MovingCanvas:
             return self._affine(fit), True
         fit[:, 0] = np.median(x[detailed]), np.median(y[detailed])
         first, weight = fit.copy(), ones
-        for scale in (4.0, 2.0, 1.0, 1.0):
+        for scale in (4.0, 2.0, 1.0):
             rest_x, rest_y = x - _combined(fit[0], basis), y - _combined(fit[1], basis)
             squares = (rest_x * rest_x + rest_y * rest_y) * np.float32(1 / (scale * OUTLIER) ** 2)
             weight = detail / (1 + squares) ** 2
