@@ -59,12 +59,18 @@ def test_all_folders_are_imported_from() -> None:
     }
 
 
+# Modules whose package no extra of the tests installs: it needs a CUDA toolkit, or has no wheel everywhere.
+NEEDS = {
+    "mst_deploy.backends.cuda": "pycuda",
+    "mst_deploy.backends.openvino": "openvino",
+    "mst_deploy.benchmarks.peers.tflite": "ai_edge_litert",
+}
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_imports(module: str) -> None:
-    if module == "mst_deploy.backends.cuda":  # its packages need a CUDA toolkit to install
-        pytest.importorskip("pycuda")
-    if module == "mst_deploy.backends.openvino":  # not everybody's processor
-        pytest.importorskip("openvino")
+    if module in NEEDS:
+        pytest.importorskip(NEEDS[module])
     import_module(module)
 
 
