@@ -1,4 +1,5 @@
-"""Every error that is the user's to fix. The command line prints its message and exits with 1.
+"""Every error that is the user's to fix. The command line prints its message and exits with 1, or with 2
+for an argument that cannot be used (``exit_code``).
 
     MstError
     ├── InvalidArgument      a value that cannot be used
@@ -58,6 +59,11 @@ class VerificationError(MstError):
 
 class NoisyMachine(MstError):
     """Times that vary too much to be reported."""
+
+
+def exit_code(error: MstError) -> int:
+    """What a program ends with: 2 for wrong usage, as for options that the parser refuses, else 1."""
+    return 2 if isinstance(error, InvalidArgument) else 1
 
 
 def error_line(error: BaseException) -> str:

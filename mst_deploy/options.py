@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mst_deploy.errors import MissingDependency, MstError, OutputError, error_line
+from mst_deploy.errors import MissingDependency, MstError, OutputError, error_line, exit_code
 
 StrengthOption = Annotated[
     float,
@@ -54,7 +54,7 @@ def run_alone(main: Callable[..., object]) -> None:
         typer.run(main)
     except MstError as error:
         print(f"error: {error_line(error)}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(exit_code(error)) from None
 
 
 def room(name: str) -> Any:

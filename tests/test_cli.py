@@ -57,6 +57,13 @@ def test_help_loads_nothing_heavy() -> None:
     assert not loaded & {"torch", "onnxruntime", "tensorrt", "cv2", "av", "numpy", "onnx"}
 
 
+def test_sdr_without_hdr_is_a_hint_and_no_loss(small_clip: Path, tmp_path: Path) -> None:
+    done = mst("video", small_clip, "-s", "zodiac", "--backend", "fake", "--sdr", "-o", tmp_path / "o.mp4")
+    assert done.returncode == 0, done.stderr
+    assert f"note: {small_clip.name} is no HDR; there is nothing for --sdr to do" in done.stderr
+    assert "not kept" not in done.stderr
+
+
 def test_video_tells_programs_what_it_did(small_clip: Path, tmp_path: Path) -> None:
     shutil.copy(small_clip, tmp_path / "in.mp4")
     done = mst("video", "in.mp4", "--style", "great-wave", "--json", cwd=tmp_path)
@@ -259,6 +266,12 @@ BAD: dict[str, Case] = {
     "unknown precision": (lambda d, c, b: ["export", "--precision", "int4", "-o", d / "x"], "fp16, fp32"),
 }  # fmt: skip
 
+USAGE = {
+    "unknown codec", "style outside of nothing", "many into one file", "resuming an animation", "bad rate",
+    "bad start", "bad size", "unknown precision",
+}  # fmt: skip
+"""Cases that are wrong usage, whatever the files are: exit code 2, as for options that the parser refuses."""
+
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_leaves_nothing(
@@ -268,7 +281,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     arguments = make(tmp_path, small_clip, bundle)
     before = sorted(tmp_path.rglob("*"))
     done = mst(*arguments, cwd=tmp_path)
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == (2 if case in USAGE else 1), done.stderr
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert done.stderr.startswith("mst: ")
@@ -373,7 +386,7 @@ def test_styles_over_time_on_the_command_line_and_in_yaml(small_clip: Path, tmp_
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.image, other.image)
     both = mst(*common, *spoken, "--timeline", "looks.yaml", "-o", "c.mkv", cwd=tmp_path)
-    assert both.returncode == 1
+    assert both.returncode == 2
     assert "leave out --style" in both.stderr
 
 
@@ -398,7 +411,7 @@ def test_masks_and_colours_on_the_command_line(tmp_path: Path) -> None:
     assert inside.mean() > 0.2
     assert np.ptp(moved, axis=-1)[inside].max() <= 1
     timed = mst("image", "a.png", "-s", "zodiac", "-s", "udnie@3", "-o", "d.png", cwd=tmp_path)
-    assert timed.returncode == 1
+    assert timed.returncode == 2
     assert "a picture has no time" in timed.stderr
 
 

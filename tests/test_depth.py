@@ -129,9 +129,10 @@ def test_sdr_maps_light_and_not_codes(tmp_path: Path) -> None:
     assert level[1] <= 30
 
 
-def test_sdr_of_ordinary_video_is_said_to_do_nothing(small_clip: Path, tmp_path: Path) -> None:
-    said = copy(small_clip, tmp_path / "out.mp4", sdr=True)
-    assert any("no HDR" in line for line in said)
+def test_sdr_of_ordinary_video_is_no_loss(small_clip: Path, tmp_path: Path) -> None:
+    assert copy(small_clip, tmp_path / "out.mp4", sdr=True) == ()
+    with VideoReader(small_clip, ReadOptions(sdr=True)) as reader:
+        assert not reader.info.tone_mapped
 
 
 @pytest.mark.parametrize(

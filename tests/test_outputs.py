@@ -113,9 +113,9 @@ def test_quality_asked_for_twice_is_refused() -> None:
 
 
 def test_codec_and_suffix_that_contradict_are_refused(small_clip: Path, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="gif files hold gif alone"):
+    with pytest.raises(InvalidArgument, match="gif files hold gif alone"):
         copy(small_clip, tmp_path / "out.gif", EncodeOptions("h264"))
-    with pytest.raises(OutputError, match=r"cannot be written into a \.mp4"):
+    with pytest.raises(InvalidArgument, match=r"cannot be written into a \.mp4"):
         copy(small_clip, tmp_path / "out.mp4", EncodeOptions("webp"))
     with pytest.raises(OutputError, match="cannot write vp9"):
         copy(small_clip, tmp_path / "out.mov", EncodeOptions("vp9"))

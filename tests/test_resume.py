@@ -17,7 +17,7 @@ import av
 import numpy as np
 import pytest
 
-from mst_deploy.errors import OutputError
+from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.jobs import disk
 from mst_deploy.jobs.job import JobOptions, Listener, stylize_video
 from mst_deploy.jobs.journal import JOURNAL, Journal, parts_folder, read_journal, unfinished
@@ -281,7 +281,7 @@ def test_ctrl_c_and_errors_where_there_are_no_parts(
     error = stopped(clip, tmp_path / "out.gif", bundle, film, OutputError("no more"), at=4)
     assert not hasattr(error, "__notes__")
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(OutputError, match="written in one piece"):
+    with pytest.raises(InvalidArgument, match="written in one piece"):
         go_on(clip, tmp_path / "out.gif", bundle, film)
 
 

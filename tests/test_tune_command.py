@@ -50,7 +50,7 @@ def test_the_command_writes_a_style_for_the_model(tmp_path: Path, vgg_file: Path
     assert twice.returncode == 1
     assert "--force" in twice.stderr
     from_style = mst("style", "tune", output, "--for", clip)
-    assert from_style.returncode == 1
+    assert from_style.returncode == 2
     assert "holds no picture any more" in from_style.stderr
     nothing = mst("style", "tune", PAINTING, "--for", tmp_path / "none.mp4", "--vgg", vgg_file,
                   "-o", tmp_path / "x.safetensors")  # fmt: skip
@@ -83,7 +83,7 @@ def test_models_are_measured_tuned(tmp_path: Path, vgg_file: Path) -> None:
     assert json.loads(made.stdout)["system"] == "lite, tuned"
     assert len(list((tmp_path / "rows").iterdir())) == 1
     alone = mst(*common, "--tune-once", "-o", tmp_path / "alone")
-    assert alone.returncode == 1
+    assert alone.returncode == 2
     assert "give --tune and a folder" in alone.stderr
     weaker = mst(*common, "--tune", tmp_path / "rows", "--strength", 0.7, "-o", tmp_path / "weaker")
     assert weaker.returncode == 0, weaker.stderr
@@ -159,10 +159,10 @@ def test_what_cannot_be_tuned_is_told(tmp_path: Path, vgg_file: Path) -> None:
         (PAINTING, ["--vgg", vgg_file], "give both or neither"),
     ):
         done = mst("video", clip, "--style", style, *more, *common)
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert message in done.stderr
         assert "Traceback" not in done.stderr
     piped = mst("video", "-", "--style", PAINTING, "--tune", "--vgg", vgg_file, *common)
-    assert piped.returncode == 1
+    assert piped.returncode == 2
     assert "a pipe can be read only once" in piped.stderr
     assert not (tmp_path / "x.mp4").exists()

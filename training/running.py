@@ -17,7 +17,7 @@ import torch
 from lightning.fabric import Fabric
 
 from mst_deploy.console import progress
-from mst_deploy.errors import BackendError
+from mst_deploy.errors import BackendError, InvalidArgument
 from mst_deploy.training.reports import Report
 from mst_deploy.training.run_folder import RunFolder
 
@@ -54,7 +54,7 @@ def make_fabric(device: str, precision: str) -> Fabric:
         raise BackendError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
     chosen = ("cuda" if has_cuda else "cpu") if device == "auto" else device
     if chosen == "cpu" and precision == "fp16":
-        raise BackendError("--precision fp16 trains on CUDA only; use bf16 or fp32 on a CPU")
+        raise InvalidArgument("--precision fp16 trains on CUDA only; use bf16 or fp32 on a CPU")
     if chosen == "cuda":
         torch.backends.cudnn.benchmark = True  # sizes stay the same for a whole stage
         torch.set_float32_matmul_precision("high")

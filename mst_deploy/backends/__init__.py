@@ -1,6 +1,6 @@
 """Runtimes behind one contract: uint8 frames, a uint8 canvas and float32 film rows in, uint8 frames out.
 
-``open_model`` chooses the module; only that module imports the framework. A model owns its device and
+``open_generator`` chooses the module; only that module imports the framework. A model owns its device and
 is a context manager.
 """
 

@@ -20,7 +20,7 @@ from mst_deploy.cli.image import image
 from mst_deploy.cli.style import style_app
 from mst_deploy.cli.train import train_app
 from mst_deploy.cli.video import video
-from mst_deploy.errors import MissingDependency, MstError, error_line
+from mst_deploy.errors import MissingDependency, MstError, error_line, exit_code
 from mst_deploy.options import (
     CORE,
     MODEL_HELP,
@@ -104,12 +104,12 @@ def export(
 
 
 def main() -> None:
-    """Entry point: errors meant for people become one line and exit code 1."""
+    """Entry point: errors meant for people become one line and exit code 1, or 2 for wrong usage."""
     try:
         app()
     except MstError as error:
         print(f"mst: {error_line(error)}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(exit_code(error)) from None
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in CORE:

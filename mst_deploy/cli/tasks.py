@@ -127,6 +127,8 @@ def tell_losses(task: Task, options: JobOptions, quiet: bool) -> None:
             f"cannot show; --size {width + width % 2}x{height + height % 2} avoids it",
             quiet=quiet,
         )
+    if options.read.sdr and not task.info.tone_mapped:
+        say(f"note: {task.source.name} is no HDR; there is nothing for --sdr to do", quiet=quiet)
     for loss in task.info.not_kept:
         say(f"note: not kept: {loss}", quiet=quiet)
 

@@ -134,7 +134,7 @@ def train_joint(
     epochs: Annotated[float | None, typer.Option(help="Length in passes over the photographs.")] = None,
     learning_rate: RateOption = None,
     style_weight: Annotated[
-        float | None, typer.Option(help="One style weight for the whole run. Default: it grows.")
+        float | None, typer.Option(help="One style weight for the whole run. Default: the recipe's.")
     ] = None,
     temporal_weight: Annotated[
         float | None, typer.Option(help="Weight of the flicker under small shifts and noise.")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from mst_deploy.errors import InvalidArgument, OutputError
+from mst_deploy.errors import InvalidArgument
 from mst_deploy.jobs.disk import check_during
 from mst_deploy.jobs.journal import JOINED, PAINTED, PAINTING, Journal
 from mst_deploy.video.containers import FILMS, is_sequence
@@ -204,11 +204,14 @@ def open_output(
 ) -> Iterator[Output]:
     """A place for the frames of a job; in parts where that is possible, those of an earlier run included.
 
-    On an error finished parts are kept for --resume; with none, nothing is left. Raises OutputError.
+    On an error finished parts are kept for --resume; with none, nothing is left. Raises OutputError, and
+    InvalidArgument for what cannot be resumed.
     """
     if not in_parts(output, source.path):
         if plan.resume:
-            raise OutputError(f"{output} is written in one piece and cannot be resumed; leave --resume out")
+            raise InvalidArgument(
+                f"{output} is written in one piece and cannot be resumed; leave --resume out"
+            )
         yield from _guarded(WholeOutput(output, source, options))
         return
     with Journal(output) as journal:

@@ -85,13 +85,15 @@ class EncodeOptions:
     def resolved(self, suffix: str, depth: int) -> EncodeOptions:
         """The same with a codec, for a file of this suffix and sources of this many bits.
 
-        Raises InvalidArgument, OutputError.
+        Raises InvalidArgument.
         """
         only = ONLY_CODEC.get(suffix)
         if self.codec is not None and only not in (None, self.codec):
-            raise OutputError(f"{suffix} files hold {only} alone; leave --codec {self.codec} out")
+            raise InvalidArgument(f"{suffix} files hold {only} alone; leave --codec {self.codec} out")
         if self.codec in ONLY_CODEC.values() and only is None:
-            raise OutputError(f"--codec {self.codec} cannot be written into a {suffix or 'nameless'} file")
+            raise InvalidArgument(
+                f"--codec {self.codec} cannot be written into a {suffix or 'nameless'} file"
+            )
         usual = USUAL_CODEC.get(suffix, "hevc" if depth > 8 else "h264")
         return replace(self, codec=self.codec or usual)
 

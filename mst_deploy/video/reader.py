@@ -244,6 +244,7 @@ class VideoReader:
             stream_index=stream.index,
             depth=8 if mapped else depth,
             mastering=None if mapped else _mastering(first),
+            tone_mapped=mapped,
             cut=self.cut,
             decoder=stream.codec_context.name + (" (cuda)" if stream.codec_context.is_hwaccel else ""),
             pipe=self.pipe,
@@ -274,8 +275,6 @@ class VideoReader:
             losses.append(f"{hdr} (mapped to SDR, BT.709)")
         elif depth > 8:
             losses.append(f"{depth}-bit steps of colour{f' in {hdr}' if hdr else ''} (styled in 8 bits)")
-        if self.options.sdr and hdr is None:
-            losses.append("nothing for --sdr to do: this clip is no HDR")
         if first.interlaced_frame or self.interlaced:
             losses.append("interlacing (fields are made into whole frames with bwdif)")
         if any(component.is_alpha for component in first.format.components):

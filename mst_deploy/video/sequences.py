@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mst_deploy.errors import OutputError
+from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.images import IMAGE_SUFFIXES, save_image
 from mst_deploy.video.codecs import EncodeOptions
 from mst_deploy.video.demuxing import sequence_numbers
@@ -24,9 +24,9 @@ class SequenceWriter:
         sequence_numbers(pattern)  # refuses what is no pattern
         if pattern.suffix.lower() not in IMAGE_SUFFIXES:
             known = ", ".join(IMAGE_SUFFIXES)
-            raise OutputError(f"cannot write {pattern}: unknown picture type; use one of {known}")
+            raise InvalidArgument(f"cannot write {pattern}: unknown picture type; use one of {known}")
         if options.codec not in (None, "png") or options.crf is not None or options.bitrate is not None:
-            raise OutputError(f"{pattern.name} names pictures; leave --codec, --crf and --bitrate out")
+            raise InvalidArgument(f"{pattern.name} names pictures; leave --codec, --crf and --bitrate out")
         if source.colour.hdr:
             raise OutputError("numbered pictures hold no HDR; use --sdr")
         self.pattern, self.source, self.written = pattern, source, 0

@@ -94,7 +94,7 @@ def test_work_is_counted_without_running(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_wrong_arguments_are_one_line(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     done = mst(*arguments, cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 

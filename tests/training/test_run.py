@@ -77,7 +77,7 @@ def test_killed_and_continued_equals_twenty_steps_straight(tmp_path: Path) -> No
     assert (broken / "samples-000020.jpg").exists()
     assert not [path.name for path in broken.iterdir() if path.name.startswith(".state")]
     refused = mst(*common, "-o", str(broken), "--learning-rate", "0.5")
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "learning_rate = 0.001, now it would be 0.5" in refused.stderr
     assert "Traceback" not in refused.stderr
 
@@ -306,17 +306,17 @@ def test_recipe_of_a_finished_run_is_the_same_recipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "code"),
     [
-        (["--content", "EMPTY", "--style", "EMPTY"], "no images in"),
-        (["--content", "photos", "--style", "art", "--vgg", "absent.pth"], "absent.pth does not exist"),
-        (["--content", "photos", "--style", "art", "--injection", "x"], "unknown injection 'x'"),
-        (["--content", "photos", "--style", "art", "--precision", "fp16"], "trains on CUDA only"),
-        (["--content", "photos", "--style", "art", "--injection", "johnson", "--vgg", "VGG"], "one style"),
+        (["--content", "EMPTY", "--style", "EMPTY"], "no images in", 1),
+        (["--content", "photos", "--style", "art", "--vgg", "absent.pth"], "absent.pth does not exist", 1),
+        (["--content", "photos", "--style", "art", "--injection", "x"], "unknown injection 'x'", 2),
+        (["--content", "photos", "--style", "art", "--precision", "fp16"], "trains on CUDA only", 2),
+        (["--content", "photos", "--style", "art", "--injection", "johnson", "--vgg", "VGG"], "one style", 2),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_starts_no_run(
-    tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, arguments: list[str], message: str, code: int, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     from mst_deploy.cli import main
@@ -330,7 +330,7 @@ def test_bad_input_is_one_line_and_starts_no_run(
     with pytest.raises(SystemExit) as stopped:
         main()
     captured = capsys.readouterr()
-    assert stopped.value.code == 1
+    assert stopped.value.code == code
     assert message in captured.err
     assert captured.err.splitlines()[-1].startswith("mst: ")
     assert not (tmp_path / "run").exists()
