@@ -78,7 +78,7 @@ def test_everything_is_rehearsed_on_a_cpu_without_pyav(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [["--device", "tpu"], ["--steps", "torch,lunch"], ["--size", "360"]])
 def test_what_it_does_not_know_is_refused_in_one_line(arguments: list[str], tmp_path: Path) -> None:
     done = without_av("-m", "tools.gpu_report", "-o", "out", *arguments, cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
 
 
