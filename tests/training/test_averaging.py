@@ -58,4 +58,4 @@ def test_command(tmp_path: Path) -> None:
     found = load_checkpoint(Path(files[2])).state_dict()
     assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
     alone = subprocess.run([*command, files[0], "-o", files[2]], capture_output=True, text=True, check=False)
-    assert (alone.returncode, "Traceback" in alone.stderr) == (1, False)
+    assert (alone.returncode, "Traceback" in alone.stderr) == (2, False)
