@@ -62,7 +62,7 @@ class NoisyMachine(MstError):
 
 
 def exit_code(error: MstError) -> int:
-    """What a program ends with: 2 for wrong usage, as for options that the parser refuses, else 1."""
+    """Return the exit code for an error: 2 for wrong usage, as the option parser does, else 1."""
     return 2 if isinstance(error, InvalidArgument) else 1
 
 

@@ -60,7 +60,7 @@ def test_help_loads_nothing_heavy() -> None:
 def test_sdr_without_hdr_is_a_hint_and_no_loss(small_clip: Path, tmp_path: Path) -> None:
     done = mst("video", small_clip, "-s", "zodiac", "--backend", "fake", "--sdr", "-o", tmp_path / "o.mp4")
     assert done.returncode == 0, done.stderr
-    assert f"note: {small_clip.name} is no HDR; there is nothing for --sdr to do" in done.stderr
+    assert f"note: {small_clip.name} is not HDR; --sdr has no effect" in done.stderr
     assert "not kept" not in done.stderr
 
 

@@ -128,7 +128,7 @@ def tell_losses(task: Task, options: JobOptions, quiet: bool) -> None:
             quiet=quiet,
         )
     if options.read.sdr and not task.info.tone_mapped:
-        say(f"note: {task.source.name} is no HDR; there is nothing for --sdr to do", quiet=quiet)
+        say(f"note: {task.source.name} is not HDR; --sdr has no effect", quiet=quiet)
     for loss in task.info.not_kept:
         say(f"note: not kept: {loss}", quiet=quiet)
 

@@ -74,7 +74,7 @@ class VideoInfo:
     """Bits of a colour value that an output needs."""
     mastering: Mastering | None = None
     tone_mapped: bool = False
-    """Whether its high dynamic range is mapped to BT.709."""
+    """Whether HDR is tone-mapped to SDR, BT.709."""
     cut: Cut | None = None
     """Which part is read; its start is moved to 0."""
     decoder: str = ""
