@@ -90,7 +90,7 @@ def test_canvas_stays_white_for_300_frames(texture: Image, kind: str) -> None:
 @pytest.mark.parametrize("size", [(360, 640), (720, 1280)])
 @pytest.mark.parametrize(("step", "least"), [(3.0, 0.9), (1.3, 0.8)])
 def test_a_pan_carries_every_single_pixel(size: tuple[int, int], step: float, least: float) -> None:
-    """White noise decorrelates within a pixel, so motion errors must stay below half of one over 20 frames."""
+    """White noise decorrelates within a pixel, so motion errors must stay below half of one in 20 frames."""
     height, width = size
     rng = np.random.default_rng(4)
     noise = cv2.GaussianBlur(rng.normal(size=(height, width + 64, 3)).astype(np.float32), (0, 0), 3)
