@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import typer
 
-from mst_deploy.benchmarks.machine import birth_certificate
-from mst_deploy.canvas import MovingCanvas
+from mst_deploy.benchmarks.environment import environment_info
 from mst_deploy.options import run_alone
-from mst_deploy.pipeline import Size
+from mst_deploy.pipeline.frames import Size
+from mst_deploy.video.canvas import MovingCanvas
 
 WARM_UP = 3
 
@@ -35,8 +35,12 @@ def measure(width: int, height: int, frames: int) -> dict[str, Any]:
         moving(np.asarray(frame, np.uint8))
         seconds.append(time.perf_counter() - started)
     median, slow = 1000 * np.percentile(seconds[WARM_UP:], [50, 90])
-    return {"size": f"{width}x{height}", "frames": frames, "median_ms": round(float(median), 2),
-            "p90_ms": round(float(slow), 2)}  # fmt: skip
+    return {
+        "size": f"{width}x{height}",
+        "frames": frames,
+        "median_ms": round(float(median), 2),
+        "p90_ms": round(float(slow), 2),
+    }
 
 
 def main(
@@ -47,7 +51,7 @@ def main(
     cv2.setNumThreads(1)
     wanted = [Size.parse(size).applied(0, 0) for size in sizes or ["1280x720", "1920x1080"]]
     rows = [measure(width, height, frames) for width, height in wanted]
-    print(json.dumps({**birth_certificate(), "canvas": rows}, indent=2))
+    print(json.dumps({**environment_info(), "canvas": rows}, indent=2))
 
 
 if __name__ == "__main__":

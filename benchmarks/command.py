@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from mst_deploy.backends import load_backend, split_precision
 from mst_deploy.benchmarks import compare, reports
-from mst_deploy.benchmarks.arithmetic import Work, count, input_shapes
-from mst_deploy.benchmarks.ceilings import measure_ceilings
-from mst_deploy.benchmarks.cold import cold_start, middle
+from mst_deploy.benchmarks.cold_start import cold_start, middle
+from mst_deploy.benchmarks.environment import background_load, environment_info, refuse_busy_machine
 from mst_deploy.benchmarks.harness import Plan, Times, checked
 from mst_deploy.benchmarks.latency import ENCODER, GENERATOR, Case, measure_cases
-from mst_deploy.benchmarks.machine import birth_certificate, others_load, refuse_busy
+from mst_deploy.benchmarks.op_counts import Work, count, input_shapes
+from mst_deploy.benchmarks.roofline import measure_roofline
 from mst_deploy.console import progress
 from mst_deploy.errors import InvalidArgument, MissingDependency
-from mst_deploy.manifest import open_bundle
-from mst_deploy.pipeline import Size
+from mst_deploy.model.bundle import open_bundle
+from mst_deploy.pipeline.frames import Size
 
 if TYPE_CHECKING:
     from mst_deploy.benchmarks.video import VideoRequest
@@ -47,21 +47,21 @@ def latency(request: Request, plan: Plan, *, quiet: bool = False) -> dict[str, A
     groups = cases_of(request)
     ready(request.backends, plan)
     rows: list[dict[str, Any]] = []
-    with others_load() as load:
+    with background_load() as load:
         for cases in groups:
             label = f"measuring {cases[0].size[0]}x{cases[0].size[1]}"
             with progress(label, None, quiet=quiet) as tell:
                 rows += measure_cases(cases, plan, tell)
-    believed(rows, plan, load.share)
+    require_reliable(rows, plan, load.share)
     if request.cold:
         with progress("cold starts", None, quiet=quiet):
             add_cold_starts(rows, [case for cases in groups for case in cases])
     ceilings = None
     if request.ceilings:
         with progress("what this machine can do", None, quiet=quiet):
-            ceilings = asdict(measure_ceilings("cuda" if rows[0]["device"] == "cuda" else "cpu"))
+            ceilings = asdict(measure_roofline("cuda" if rows[0]["device"] == "cuda" else "cpu"))
     return {
-        **birth_certificate(),
+        **environment_info(),
         "plan": asdict(plan),
         "load": load.share,
         "ceilings": ceilings,
@@ -75,22 +75,28 @@ def video(request: VideoRequest, plan: Plan, *, quiet: bool = False) -> dict[str
 
     info_of(request)
     ready(request.backends, plan)
-    with others_load() as load, progress("runs", plan.most, unit="runs/s", quiet=quiet) as tell:
+    with background_load() as load, progress("runs", plan.most, unit="runs/s", quiet=quiet) as tell:
         rows = measure_video(request, plan, tell)
-    believed(rows, plan, load.share)
+    require_reliable(rows, plan, load.share)
     ceilings = None
     if request.ceilings:
         with progress("what this machine can do", None, quiet=quiet):
-            ceilings = asdict(measure_ceilings("cuda" if rows[0]["device"] == "cuda" else "cpu"))
-    return {**birth_certificate(), "plan": asdict(plan), "load": load.share, "clip": request.clip.name,
-            "ceilings": ceilings, "rows": rows}  # fmt: skip
+            ceilings = asdict(measure_roofline("cuda" if rows[0]["device"] == "cuda" else "cpu"))
+    return {
+        **environment_info(),
+        "plan": asdict(plan),
+        "load": load.share,
+        "clip": request.clip.name,
+        "ceilings": ceilings,
+        "rows": rows,
+    }
 
 
 def ready(backends: Sequence[str], plan: Plan) -> None:
     """Raises for backends that are not there and for a busy machine: before minutes are spent."""
     for backend in backends:
         load_backend(split_precision(backend)[0])
-    refuse_busy(plan.load)
+    refuse_busy_machine(plan.max_load)
 
 
 def cases_of(request: Request) -> list[list[Case]]:
@@ -104,16 +110,25 @@ def cases_of(request: Request) -> list[list[Case]]:
         size = Size.parse(text)
         if size.width is None or size.height is None:
             raise InvalidArgument(f"give sizes as WIDTHxHEIGHT, not {text!r}")
-        groups.append([Case(GENERATOR, model, backend, request.device, (size.width, size.height), batch)
-                       for model, backend in makers])  # fmt: skip
+        groups.append(
+            [
+                Case(GENERATOR, model, backend, request.device, (size.width, size.height), batch)
+                for model, backend in makers
+            ]
+        )
     if request.encoder:
         side = open_bundle(request.models[0]).manifest.style_size
-        groups.append([Case(ENCODER, model, backend, request.device, (side, side), 1)
-                       for model, backend in makers if backend not in ("trt", "fake")])  # fmt: skip
+        groups.append(
+            [
+                Case(ENCODER, model, backend, request.device, (side, side), 1)
+                for model, backend in makers
+                if backend not in ("trt", "fake")
+            ]
+        )
     return [group for group in groups if group]
 
 
-def believed(rows: Sequence[dict[str, Any]], plan: Plan, load: float | None) -> None:
+def require_reliable(rows: Sequence[dict[str, Any]], plan: Plan, load: float | None) -> None:
     """Raises NoisyMachine, naming all rows that cannot be believed."""
     times = {
         f"{row['part']} {row['backend']} {row['size']}": Times(
@@ -128,8 +143,10 @@ def add_cold_starts(rows: Sequence[dict[str, Any]], cases: Sequence[Case]) -> No
     """First frame, change of style and memory of the generators, each in fresh processes."""
     for case, row in zip(cases, rows, strict=True):
         if case.part == GENERATOR:
-            runs = [cold_start(case.model, case.backend, case.device, case.size, case.batch)
-                    for _ in range(COLD_STARTS)]  # fmt: skip
+            runs = [
+                cold_start(case.model, case.backend, case.device, case.size, case.batch)
+                for _ in range(COLD_STARTS)
+            ]
             row["cold"] = middle(runs)
 
 

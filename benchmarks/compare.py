@@ -58,8 +58,10 @@ def differences(a: dict[str, Any], b: dict[str, Any], relative_to: str | None = 
         elif key[1] == relative_to:
             continue
         else:
-            sides = [_relative(rows, key, relative_to, report, confidence)
-                     for rows, report in ((first, a), (second, b))]  # fmt: skip
+            sides = [
+                _relative(rows, key, relative_to, report, confidence)
+                for rows, report in ((first, a), (second, b))
+            ]
             ratio = ratio_of_ratios(sides[0], sides[1], confidence)
         found.append(Difference(key, ratio))
     return found
@@ -83,9 +85,12 @@ def _estimate(row: dict[str, Any], report: dict[str, Any]) -> Any:
 
 
 def _relative(
-    rows: dict[tuple[Any, ...], dict[str, Any]], key: tuple[Any, ...], backend: str, report: dict[str, Any],
+    rows: dict[tuple[Any, ...], dict[str, Any]],
+    key: tuple[Any, ...],
+    backend: str,
+    report: dict[str, Any],
     confidence: float,
-) -> Ratio:  # fmt: skip
+) -> Ratio:
     """The row's time over that of the backend at the same part, size and batch."""
     base = [
         row for other, row in rows.items() if (other[0], other[1], *other[5:]) == (key[0], backend, *key[5:])

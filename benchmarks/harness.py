@@ -2,7 +2,7 @@
 
 Nothing here knows what is timed. A thing is a function without arguments that returns when its work is done;
 several are called in turns, in a new order each time, so that whatever disturbs the machine disturbs all
-alike and nobody always follows the same neighbour.
+alike and nobody always follows the same neighbor.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mst_deploy.benchmarks.statistics import Summary, estimated, student_quantile, summarise
+from mst_deploy.benchmarks.statistics import Summary, estimated, student_quantile, summarize
 from mst_deploy.errors import InvalidArgument, NoisyMachine
 
 Work = Callable[[], object]
 Clock = Callable[[], float]
 WINDOW = 3  # calls whose medians are compared while warming up
-SURE = 0.999  # before a trend is held for one
+CONFIDENCE = 0.999  # before a trend is held for one
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,18 @@ class Plan:
     confidence: float = 0.95
     precision: float = 0.03
     """Wanted half width of a mean's interval, as a share of the mean."""
-    least: int = 10
+    min_runs: int = 10
     """Timed calls at least."""
     most: int = 320
     """... and at most."""
     seconds: float = 60.0
-    """Time for the timed calls of one thing, after which no further round is begun; ``least`` goes first."""
+    """Time for the timed calls of one thing, after which no further round is begun; ``min_runs`` goes
+    first."""
     warmup: int = 30
     """Calls before the timed ones, at most."""
     stable: float = 0.05
     """Medians of three calls that differ by no more than this share count as warm."""
-    load: float = 0.10
+    max_load: float = 0.10
     """Share of the machine that other programs may use."""
 
     def __post_init__(self) -> None:
@@ -48,7 +49,7 @@ class Plan:
             raise InvalidArgument(
                 f"confidence and precision lie between 0 and 1, got {self.confidence} and {self.precision}"
             )
-        if not 2 <= self.least <= self.most:
+        if not 2 <= self.min_runs <= self.most:
             raise InvalidArgument(f"at least 2 runs and no less than that at most, got {self}")
 
 
@@ -77,7 +78,7 @@ def measure(
     """
     warm = {name: _warm_up(work, plan, clock) for name, work in things.items()}
     times: dict[str, list[float]] = {name: [] for name in things}
-    order, look = np.random.default_rng(seed), plan.least
+    order, look = np.random.default_rng(seed), plan.min_runs
     while not _finished(times, plan, look):
         rounds = len(next(iter(times.values())))
         if rounds == look:
@@ -103,8 +104,8 @@ def noise(times: Times, plan: Plan, load: float | None = None) -> list[str]:
     ``load`` is the share of the machine that other programs used meanwhile, None where that is unknown.
     """
     reasons = []
-    if load is not None and load > plan.load:
-        reasons.append(f"other programs used {load:.0%} of the machine (limit {plan.load:.0%})")
+    if load is not None and load > plan.max_load:
+        reasons.append(f"other programs used {load:.0%} of the machine (limit {plan.max_load:.0%})")
     if not times.settled:
         reasons.append(f"the calls had not become stable after {times.warmups} warm-up calls")
     precision = estimated(times.seconds, plan.confidence).precision
@@ -124,9 +125,9 @@ def drift(seconds: Sequence[float]) -> float:
     half = len(seconds) // 2
     if half < 3:
         return 0.0
-    first, second = (estimated(part, SURE) for part in (seconds[:half], seconds[-half:]))
+    first, second = (estimated(part, CONFIDENCE) for part in (seconds[:half], seconds[-half:]))
     error = float(np.hypot(first.error, second.error))
-    limit = student_quantile((1 + SURE) / 2, first.degrees + second.degrees)
+    limit = student_quantile((1 + CONFIDENCE) / 2, first.degrees + second.degrees)
     if abs(second.mean - first.mean) <= limit * error:
         return 0.0
     return second.mean / first.mean - 1
@@ -139,10 +140,10 @@ def checked(times: Mapping[str, Times], plan: Plan, load: float | None = None) -
         told = "; ".join(f"{name}: {', '.join(found)}" for name, found in reasons.items())
         raise NoisyMachine(
             f"this machine is too busy or too unsteady to measure on: {told}. Close other programs and "
-            "measure again, or accept wider figures with --within and --load, which are then written "
+            "measure again, or accept wider figures with --ci-width and --max-load, which are then written "
             "beside them"
         )
-    return {name: summarise(one.seconds, plan.confidence) for name, one in times.items()}
+    return {name: summarize(one.seconds, plan.confidence) for name, one in times.items()}
 
 
 def _warm_up(work: Work, plan: Plan, clock: Clock) -> tuple[int, bool]:
@@ -155,7 +156,7 @@ def _warm_up(work: Work, plan: Plan, clock: Clock) -> tuple[int, bool]:
 
 def _finished(times: Mapping[str, Sequence[float]], plan: Plan, look: int) -> bool:
     rounds = len(next(iter(times.values()), ()))
-    if rounds < plan.least and times:
+    if rounds < plan.min_runs and times:
         return False
     spent = rounds >= plan.most or any(sum(seconds) >= plan.seconds for seconds in times.values())
     known = rounds == look and all(

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from mst_deploy.backends import Generator, Staged, check_call, open_generator, open_style_encoder
-from mst_deploy.benchmarks.arithmetic import Work as GraphWork
-from mst_deploy.benchmarks.arithmetic import count, input_shapes
+from mst_deploy.backends import StylizeBackend, TimedBackend, check_call, open_generator, open_style_encoder
 from mst_deploy.benchmarks.harness import Plan, Work, measure
-from mst_deploy.manifest import Bundle, Manifest, open_bundle
+from mst_deploy.benchmarks.op_counts import Work as GraphWork
+from mst_deploy.benchmarks.op_counts import count, input_shapes
+from mst_deploy.model.bundle import Bundle, Manifest, open_bundle
 
 GENERATOR, ENCODER = "generator", "encoder"
 STAGES = ("prepare", "compute", "finish")
@@ -42,7 +42,7 @@ class Case:
 class Stages:
     """A call of a generator in its steps, each timed."""
 
-    def __init__(self, generator: Staged, frames: Any, films: Any) -> None:
+    def __init__(self, generator: TimedBackend, frames: Any, films: Any) -> None:
         self.generator, self.frames, self.films = generator, frames, films
         self.seconds: dict[str, list[float]] = {name: [] for name in STAGES}
 
@@ -134,12 +134,12 @@ def _opened(case: Case, bundle: Bundle, opened: ExitStack) -> tuple[Work, str]:
         return (lambda: encoder(frames)), getattr(encoder, "device", "cpu")
     generator = opened.enter_context(open_generator(bundle, case.backend, case.device))
     films = _films(bundle.manifest, case.batch)
-    if isinstance(generator, Staged):
+    if isinstance(generator, TimedBackend):
         return Stages(generator, frames, films), generator.device
     return _call(generator, frames, films), generator.device
 
 
-def _call(generator: Generator, frames: Any, films: Any) -> Work:
+def _call(generator: StylizeBackend, frames: Any, films: Any) -> Work:
     return lambda: generator(frames, films)
 
 

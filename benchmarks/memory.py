@@ -19,10 +19,10 @@ import numpy as np
 import typer
 
 from mst_deploy.backends import open_generator
-from mst_deploy.benchmarks.machine import birth_certificate, peak_memory
-from mst_deploy.jobs.job import stylize_video
-from mst_deploy.looks.looks import plain_looks
-from mst_deploy.shipped import find_bundle
+from mst_deploy.benchmarks.environment import environment_info, peak_memory
+from mst_deploy.jobs.video_job import stylize_video
+from mst_deploy.model.zoo import resolve_model
+from mst_deploy.styles.plan import constant_plan
 
 
 def make_clip(path: Path, seconds: float, size: tuple[int, int], rate: int) -> Path:
@@ -51,9 +51,9 @@ def make_clip(path: Path, seconds: float, size: tuple[int, int], rate: int) -> P
 def one_job(source: Path, output: Path) -> dict[str, Any]:
     """Run a job here -> frames, seconds, peak resident memory in MiB."""
     started = time.perf_counter()
-    with open_generator(find_bundle(), "fake") as generator:
+    with open_generator(resolve_model(), "fake") as generator:
         result = stylize_video(
-            source, output, generator, plain_looks(generator.manifest.layout.identity(), generator.manifest)
+            source, output, generator, constant_plan(generator.manifest.layout.identity(), generator.manifest)
         )
     return {
         "frames": result.frames,
@@ -71,7 +71,7 @@ def main(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the JSON here too.")] = None,
 ) -> None:
     """Measure the peak memory of jobs of several lengths."""
-    rows, started = [], birth_certificate()
+    rows, started = [], environment_info()
     with tempfile.TemporaryDirectory() as folder:
         for length in minutes:
             clip = make_clip(Path(folder) / f"{length:g}{suffix}", 60 * length, (width, height), rate)
@@ -81,8 +81,10 @@ def main(
             )
             done = subprocess.run(
                 [sys.executable, "-c", code, clip, clip.with_name(f"out-{clip.name}")],
-                stdout=subprocess.PIPE, text=True, check=True,
-            )  # fmt: skip
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
             rows.append(
                 {"minutes": length, "size": f"{width}x{height}", "suffix": suffix, **json.loads(done.stdout)}
             )

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from mst_deploy.benchmarks.reports import ceilings_of, summary_of
+from mst_deploy.benchmarks.reports import roofline_of, summary_of
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import replacing
 
@@ -25,7 +25,7 @@ def save_plots(report: dict[str, Any], folder: Path, stem: str, suffix: str = ".
         raise InvalidArgument(f"plots are written as {' or '.join(SUFFIXES)}, not {suffix!r}")
     rows = [row for row in report["rows"] if row["part"] == "generator"] or report["rows"]
     makers = {"sizes": _sizes, "percentiles": _percentiles}
-    if ceilings_of(report) is not None:
+    if roofline_of(report) is not None:
         makers["roofline"] = _roofline
     written = []
     for name, draw in makers.items():
@@ -60,14 +60,18 @@ def _percentiles(axes: Any, rows: list[dict[str, Any]], report: dict[str, Any]) 
     """How many calls were done after how long, each relative to its median."""
     for row in rows:
         times = np.sort(row["seconds"]) / np.median(row["seconds"])
-        axes.step(times, 100 * np.arange(1, len(times) + 1) / len(times), where="post",
-                  label=f"{row['backend']} {row['size']}")  # fmt: skip
+        axes.step(
+            times,
+            100 * np.arange(1, len(times) + 1) / len(times),
+            where="post",
+            label=f"{row['backend']} {row['size']}",
+        )
     axes.set(xlabel="time of a call / its median", ylabel="per cent of the calls", yticks=[0, *RANKS])
 
 
 def _roofline(axes: Any, rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
     """Multiply-adds a second over multiply-adds a byte, under what the machine can do."""
-    ceilings = ceilings_of(report)
+    ceilings = roofline_of(report)
     assert ceilings is not None
     intensity = np.logspace(0, 4, 200)
     for name, rate in ceilings.multiply_adds.items():
@@ -75,9 +79,12 @@ def _roofline(axes: Any, rows: list[dict[str, Any]], report: dict[str, Any]) -> 
     for name, own in _grouped(rows).items():
         points = [row["work"] for row in own]
         seconds = [summary_of(row, report).median for row in own]
-        axes.plot([work["multiply_adds"] / work["least_bytes"] for work in points],
-                  [work["multiply_adds"] / spent / 1e9 for work, spent in zip(points, seconds, strict=True)],
-                  "o", label=name)  # fmt: skip
+        axes.plot(
+            [work["multiply_adds"] / work["least_bytes"] for work in points],
+            [work["multiply_adds"] / spent / 1e9 for work, spent in zip(points, seconds, strict=True)],
+            "o",
+            label=name,
+        )
     axes.set(
         xscale="log",
         yscale="log",

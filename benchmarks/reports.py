@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mst_deploy.benchmarks.ceilings import Ceilings
-from mst_deploy.benchmarks.statistics import Summary, summarise
+from mst_deploy.benchmarks.roofline import Roofline
+from mst_deploy.benchmarks.statistics import Summary, summarize
 from mst_deploy.errors import InputError
 from mst_deploy.files import replacing
 
@@ -52,15 +52,15 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def summary_of(row: dict[str, Any], report: dict[str, Any]) -> Summary:
-    return summarise(row["seconds"], report["plan"]["confidence"])
+    return summarize(row["seconds"], report["plan"]["confidence"])
 
 
-def ceilings_of(report: dict[str, Any]) -> Ceilings | None:
+def roofline_of(report: dict[str, Any]) -> Roofline | None:
     """As they were measured with it."""
-    return Ceilings(**report["ceilings"]) if report.get("ceilings") else None
+    return Roofline(**report["ceilings"]) if report.get("ceilings") else None
 
 
-def share_of_machine(row: dict[str, Any], seconds: float, ceilings: Ceilings | None) -> float | None:
+def share_of_machine(row: dict[str, Any], seconds: float, ceilings: Roofline | None) -> float | None:
     """The roofline's time over the time it took; None where a ceiling is unknown."""
     if ceilings is None:
         return None
@@ -74,15 +74,18 @@ def cells(row: dict[str, Any], report: dict[str, Any]) -> list[str]:
     summary = summary_of(row, report)
     estimate, seconds = summary.estimate, summary.median
     ranks = [_milliseconds(summary.percentiles[rank]) for rank in (50, 90, 95, 99)]
-    share = share_of_machine(row, seconds, ceilings_of(report))
+    share = share_of_machine(row, seconds, roofline_of(report))
     half = (estimate.high - estimate.low) / 2
     return [
         f"{row['part']} of {row['model']}, {row['backend']} ({row['device']}, {row['precision']})",
         row["size"],
         str(row["batch"]),
-        *ranks, f"{1000 * estimate.mean:.1f} ± {1000 * half:.1f}", f"{row['batch'] / seconds:.2f}",
-        f"{row['work']['multiply_adds'] / seconds / 1e9:.0f}", "-" if share is None else f"{share:.0%}",
-    ]  # fmt: skip
+        *ranks,
+        f"{1000 * estimate.mean:.1f} ± {1000 * half:.1f}",
+        f"{row['batch'] / seconds:.2f}",
+        f"{row['work']['multiply_adds'] / seconds / 1e9:.0f}",
+        "-" if share is None else f"{share:.0%}",
+    ]
 
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -103,7 +106,7 @@ def text_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def described(report: dict[str, Any]) -> str:
     """Machine, versions and noise in a few lines."""
-    machine, ceilings = report["machine"], ceilings_of(report)
+    machine, ceilings = report["machine"], roofline_of(report)
     load = report.get("load")
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores ({', '.join(machine['instructions']) or 'plain'}); "

@@ -54,7 +54,7 @@ class Summary:
         return float(self.percentiles[50] or math.nan)
 
 
-def summarise(seconds: Sequence[float], confidence: float) -> Summary:
+def summarize(seconds: Sequence[float], confidence: float) -> Summary:
     """Percentiles, mean and interval of times in seconds. Raises InvalidArgument for fewer than two."""
     estimate = estimated(seconds, confidence)
     ranks = {rank: percentile(seconds, rank) for rank in RANKS}
@@ -167,10 +167,10 @@ def _spread(middle: float, error: float, degrees: int, confidence: float) -> Rat
 
 def _skipped(count: int, confidence: float) -> int:
     """How many sorted values lie outside the interval of their median, at each end."""
-    outside, skipped = 0.0, 0
+    background_style, skipped = 0.0, 0
     for index in range(count // 2):
-        outside += math.comb(count, index) / 2**count
-        if 2 * outside > 1 - confidence:
+        background_style += math.comb(count, index) / 2**count
+        if 2 * background_style > 1 - confidence:
             break
         skipped = index + 1
     return max(0, skipped - 1) if skipped else 0

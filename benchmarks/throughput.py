@@ -18,14 +18,14 @@ import numpy as np
 import typer
 from av.video.reformatter import VideoReformatter
 
-from mst_deploy.backends import Generator, open_generator
-from mst_deploy.benchmarks.machine import Load, birth_certificate, others_load
+from mst_deploy.backends import StylizeBackend, open_generator
+from mst_deploy.benchmarks.environment import Load, background_load, environment_info
 from mst_deploy.console import progress
-from mst_deploy.jobs.job import JobOptions, Listener, stylize_video
-from mst_deploy.looks.looks import plain_looks
+from mst_deploy.jobs.video_job import JobOptions, Listener, stylize_video
+from mst_deploy.model.zoo import resolve_model
 from mst_deploy.options import BackendOption, DeviceOption, ModelOption, run_alone
-from mst_deploy.pipeline import Size
-from mst_deploy.shipped import find_bundle
+from mst_deploy.pipeline.frames import Size
+from mst_deploy.styles.plan import constant_plan
 from mst_deploy.video.codecs import EncodeOptions
 from mst_deploy.video.reader import SCALING
 
@@ -46,7 +46,7 @@ def make_clip(path: Path, width: int, height: int, frames: int) -> Path:
     return path
 
 
-def frames_per_second(generator: Generator, size: tuple[int, int], count: int, batch: int) -> float:
+def frames_per_second(generator: StylizeBackend, size: tuple[int, int], count: int, batch: int) -> float:
     """The generator alone, after two calls to warm up."""
     width, height = size
     rng = np.random.default_rng(0)
@@ -83,20 +83,20 @@ def conversion_ms(size: tuple[int, int], count: int) -> dict[str, float]:
 
 
 def measure(
-    generator: Generator, size: tuple[int, int], count: int, options: JobOptions, clip: Path
+    generator: StylizeBackend, size: tuple[int, int], count: int, options: JobOptions, clip: Path
 ) -> dict[str, Any]:
     """All figures of one size; ``clip`` has ``count`` frames of it."""
-    looks = plain_looks(generator.manifest.layout.identity(), generator.manifest)
+    style_plan = constant_plan(generator.manifest.layout.identity(), generator.manifest)
     alone = frames_per_second(generator, size, count, options.batch)
     with progress(f"{size[0]}x{size[1]}", count) as tell:
         output = clip.with_name(f"out-{clip.name}")
-        result = stylize_video(clip, output, generator, looks, options, Listener(on_frame=tell))
+        result = stylize_video(clip, output, generator, style_plan, options, Listener(on_frame=tell))
     slowest = {stage: share * result.seconds for stage, share in result.stages.items()}
     return {
         "size": f"{size[0]}x{size[1]}",
         "frames": result.frames,
         "batch": options.batch,
-        "steady": options.steady,
+        "steady": options.deflicker,
         "generator_fps": round(alone, 3),
         "pipeline_fps": round(result.fps, 3),
         "of_generator": round(result.fps / alone, 4),
@@ -112,27 +112,32 @@ def main(
     frames: Annotated[int, typer.Option(help="Frames of the clip.", min=2)] = 250,
     batch: Annotated[int, typer.Option(help="Frames in one call of the model.", min=1)] = 1,
     codec: Annotated[str, typer.Option(help="Codec of the result.")] = "h264",
-    steady: Annotated[bool, typer.Option("--steady", help="As mst video --steady.")] = False,
+    deflicker: Annotated[bool, typer.Option("--deflicker", help="As mst video --deflicker.")] = False,
     model: ModelOption = None,
     backend: BackendOption = "onnxrt",
     device: DeviceOption = "auto",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the JSON here too.")] = None,
 ) -> None:
     """Measure generator, conversions and the whole path at several sizes."""
-    options = JobOptions(encode=EncodeOptions(codec), batch=batch, steady=steady)
-    started = birth_certificate()
+    options = JobOptions(encode=EncodeOptions(codec), batch=batch, deflicker=deflicker)
+    started = environment_info()
     with (
-        others_load() as load,
-        open_generator(find_bundle(model), backend, device) as generator,
+        background_load() as load,
+        open_generator(resolve_model(model), backend, device) as generator,
         tempfile.TemporaryDirectory() as folder,
     ):
         rows = []
         for size in (Size.parse(text).applied(0, 0) for text in sizes):
             clip = make_clip(Path(folder) / f"{size[0]}x{size[1]}.mp4", *size, frames)
             rows.append(measure(generator, size, frames, options, clip))
-        where = {"backend": backend, "device": generator.device, "codec": codec,
-                 "model": generator.manifest.name, "precision": generator.manifest.precision}  # fmt: skip
-    text = json.dumps({**started, **where, "others_load": _rounded(load), "throughput": rows}, indent=2)
+        where = {
+            "backend": backend,
+            "device": generator.device,
+            "codec": codec,
+            "model": generator.manifest.name,
+            "precision": generator.manifest.precision,
+        }
+    text = json.dumps({**started, **where, "background_load": _rounded(load), "throughput": rows}, indent=2)
     print(text)
     if output is not None:
         output.write_text(f"{text}\n", encoding="utf-8")

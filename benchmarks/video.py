@@ -17,23 +17,31 @@ from typing import Any
 
 import numpy as np
 
-from mst_deploy.backends import Generator, open_generator
+from mst_deploy.backends import StylizeBackend, open_generator
 from mst_deploy.benchmarks import reports
 from mst_deploy.benchmarks.harness import Plan, measure
 from mst_deploy.benchmarks.latency import precision_of, work_of_generator
 from mst_deploy.benchmarks.statistics import estimated, ratio_of_turns
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.jobs.job import JobOptions, Result, stylize_video
-from mst_deploy.looks.looks import plain_looks
-from mst_deploy.manifest import Bundle, open_bundle
-from mst_deploy.pipeline import Size
+from mst_deploy.jobs.video_job import JobOptions, Result, stylize_video
+from mst_deploy.model.bundle import Bundle, open_bundle
+from mst_deploy.pipeline.frames import Size
+from mst_deploy.styles.plan import constant_plan
 from mst_deploy.video.info import VideoInfo
 from mst_deploy.video.reader import VideoReader
 from mst_deploy.video.writer import default_suffix
 
 ALONE = 4  # calls of the generator by itself before each run
-HEAD = ("what", "size", "batch", "ms a frame", "frames a second", "of the generator alone", "limit",
-        "of the machine")  # fmt: skip
+HEAD = (
+    "what",
+    "size",
+    "batch",
+    "ms a frame",
+    "frames a second",
+    "of the generator alone",
+    "limit",
+    "of the machine",
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class Case:
         width, height = self.size
         rng = np.random.default_rng(0)
         self.frames = rng.integers(0, 256, (self.options.batch, height, width, 3), np.uint8)
-        self.generator: Generator
+        self.generator: StylizeBackend
         self.alone: list[float] = []
         self.results: list[Result] = []
 
@@ -82,8 +90,10 @@ class Case:
             self.call()
         self.alone.append((time.perf_counter() - started) / ALONE / self.options.batch)
         output = folder / f"out{default_suffix(self.info)}"
-        looks = plain_looks(self.generator.manifest.layout.identity(), self.generator.manifest)
-        self.results.append(stylize_video(self.request.clip, output, self.generator, looks, self.options))
+        style_plan = constant_plan(self.generator.manifest.layout.identity(), self.generator.manifest)
+        self.results.append(
+            stylize_video(self.request.clip, output, self.generator, style_plan, self.options)
+        )
         output.unlink()
 
     def row(self) -> dict[str, Any]:
@@ -91,18 +101,29 @@ class Case:
         width, height = self.size
         last, manifest = self.results[-1], self.bundle.manifest
         seconds = [result.seconds / result.frames for result in self.results]
-        worked = {stage: [result.stages[stage] * result.seconds / result.frames for result in self.results]
-                  for stage in last.stages}  # fmt: skip
+        worked = {
+            stage: [result.stages[stage] * result.seconds / result.frames for result in self.results]
+            for stage in last.stages
+        }
         return {
             "part": f"video {self.request.clip.name}, {last.frames} frames to {last.encoder}",
-            "model": manifest.name, "model_id": manifest.model_id, "backend": self.backend,
-            "device": self.generator.device, "weights": manifest.precision,
+            "model": manifest.name,
+            "model_id": manifest.model_id,
+            "backend": self.backend,
+            "device": self.generator.device,
+            "weights": manifest.precision,
             "precision": precision_of(self.backend, self.generator.device, manifest.precision),
-            "size": f"{width}x{height}", "batch": self.options.batch, "frames": last.frames,
-            "decoder": last.decoder, "encoder": last.encoder,
+            "size": f"{width}x{height}",
+            "batch": self.options.batch,
+            "frames": last.frames,
+            "decoder": last.decoder,
+            "encoder": last.encoder,
             "work": work_of_generator(self.bundle, (1, height, width, 3)),
-            "seconds": seconds, "alone": self.alone, "worked": worked, "limit": last.limit,
-        }  # fmt: skip
+            "seconds": seconds,
+            "alone": self.alone,
+            "worked": worked,
+            "limit": last.limit,
+        }
 
 
 def info_of(request: VideoRequest) -> VideoInfo:
@@ -126,33 +147,42 @@ def measure_video(
             case.generator = opened.enter_context(open_generator(case.bundle, backend, request.device))
         if len({case.label for case in cases}) < len(cases):
             raise InvalidArgument("two of the cases are the same; name each model, backend and size once")
-        warm = measure({case.label: case.call for case in cases}, replace(plan, least=2, most=2))
+        warm = measure({case.label: case.call for case in cases}, replace(plan, min_runs=2, most=2))
         folder = Path(opened.enter_context(TemporaryDirectory()))
         order = np.random.default_rng(0)
         for run in range(plan.most):
             for index in order.permutation(len(cases)):
                 cases[index].turn(folder)
             tell(run + 1)
-        return [{**case.row(), "warmups": warm[case.label].warmups, "settled": warm[case.label].settled}
-                for case in cases]  # fmt: skip
+        return [
+            {**case.row(), "warmups": warm[case.label].warmups, "settled": warm[case.label].settled}
+            for case in cases
+        ]
 
 
 def cells(row: dict[str, Any], report: dict[str, Any]) -> list[str]:
     """One line of the table, in the order of ``HEAD``."""
     confidence = report["plan"]["confidence"]
     mean = estimated(row["seconds"], confidence)
-    share = reports.share_of_machine(row, mean.mean, reports.ceilings_of(report))
+    share = reports.share_of_machine(row, mean.mean, reports.roofline_of(report))
     alone = ratio_of_turns(row["seconds"], row["alone"], confidence).value
     return [
-        f"{row['model']}, {row['backend']} ({row['device']}, {row['precision']})", row["size"],
-        str(row["batch"]), f"{1000 * mean.mean:.1f} ± {1000 * (mean.high - mean.low) / 2:.1f}",
-        f"{1 / mean.mean:.2f}", f"{alone:.0%}", row["limit"], "-" if share is None else f"{share:.0%}",
-    ]  # fmt: skip
+        f"{row['model']}, {row['backend']} ({row['device']}, {row['precision']})",
+        row["size"],
+        str(row["batch"]),
+        f"{1000 * mean.mean:.1f} ± {1000 * (mean.high - mean.low) / 2:.1f}",
+        f"{1 / mean.mean:.2f}",
+        f"{alone:.0%}",
+        row["limit"],
+        "-" if share is None else f"{share:.0%}",
+    ]
 
 
 def stages(row: dict[str, Any]) -> str:
     """How long each stage worked on a frame, and what share of the time that is."""
     whole = float(np.mean(row["seconds"]))
-    parts = [f"{name} {1000 * np.mean(spent):.1f} ms ({np.mean(spent) / whole:.0%})"
-             for name, spent in row["worked"].items()]  # fmt: skip
+    parts = [
+        f"{name} {1000 * np.mean(spent):.1f} ms ({np.mean(spent) / whole:.0%})"
+        for name, spent in row["worked"].items()
+    ]
     return f"{row['backend']} {row['size']}, work on a frame, side by side: {', '.join(parts)}"

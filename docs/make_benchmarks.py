@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mst_deploy.benchmarks import command, reports
-from mst_deploy.benchmarks.peers.tables import table
+from mst_deploy.benchmarks.comparisons.tables import table
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -24,8 +24,13 @@ LITE = ("peers-lite-cpu2.json",)
 STEPS = ("steps-cpu2-512x512.json",)
 LATENCY = ("latency-cpu2.json",)
 VIDEO = ("video-cpu2.json",)
-NAMES = {"base": ("base", "mst"), "lite": ("lite",), "magenta": ("magenta",), "microast": ("microast",),
-         "adain8": ("adain8",)}  # fmt: skip
+NAMES = {
+    "base": ("base", "mst"),
+    "lite": ("lite",),
+    "magenta": ("magenta",),
+    "microast": ("microast",),
+    "adain8": ("adain8",),
+}
 """What a system may be called in docs/evaluation.json."""
 BLOCK = r"(<!-- measured: {name} -->\n).*?(<!-- end -->)"
 
@@ -48,9 +53,13 @@ def main() -> None:
 def blocks(results: Path) -> dict[str, str]:
     """What goes into each block for which there are reports."""
     makers: dict[str, tuple[Sequence[str], Callable[[list[dict[str, Any]]], str]]] = {
-        "peers": (PEERS, peers), "lite": (LITE, peers), "steps": (STEPS, steps), "latency": (LATENCY, told),
-        "video": (VIDEO, told), "summary": ((*PEERS, *LITE), summary),
-    }  # fmt: skip
+        "peers": (PEERS, peers),
+        "lite": (LITE, peers),
+        "steps": (STEPS, steps),
+        "latency": (LATENCY, told),
+        "video": (VIDEO, told),
+        "summary": ((*PEERS, *LITE), summary),
+    }
     found = {}
     for name, (files, make) in makers.items():
         there = [reports.read_report(results / file) for file in files if (results / file).is_file()]

@@ -31,8 +31,20 @@ from matplotlib import pyplot as plt
 
 HERE = Path(__file__).parent
 GAP, CELL = 6, 276  # white pixels between cells, and side of a cell
-KEPT = ("system", "model_id", "precision", "backend", "strength", "made_at", "summary", "nets", "device",
-        "seconds_stylising", "seconds_measuring", "versions")  # fmt: skip
+KEPT = (
+    "system",
+    "model_id",
+    "precision",
+    "backend",
+    "strength",
+    "made_at",
+    "summary",
+    "nets",
+    "device",
+    "seconds_stylising",
+    "seconds_measuring",
+    "versions",
+)
 """Of a report; the rest are folders of the machine that measured."""
 
 app = typer.Typer(help=__doc__, add_completion=False)
@@ -136,8 +148,11 @@ def frontier(
                 swept = ([curve[1:] for curve in curves[system]] for system in (name, other))
                 table[f"{name} against {other}, both turned down"] = asdict(compare_turned_down(*swept))
     if wanted is None:
-        axes.set(xlabel="content distance, relu4_1 (less is better)", yscale="log",
-                 ylabel="style distance, relu1_1 .. relu4_1 (less is better)")  # fmt: skip
+        axes.set(
+            xlabel="content distance, relu4_1 (less is better)",
+            yscale="log",
+            ylabel="style distance, relu1_1 .. relu4_1 (less is better)",
+        )
         axes.grid(alpha=0.3, which="both")
         axes.legend()
         figure.savefig(HERE / "evaluation_frontier.png", dpi=110)
@@ -171,14 +186,21 @@ def flicker(
         found = sorted(rows, key=lambda row: row["strength"])
         curve = [Point(row["warping"], row["style"]) for row in found]
         met = cost_at(curve, wanted["style"])
-        table.append({
-            "clip": clip, "artwork": artwork, "system": system, "tuning": tuning,
-            "floor": wanted["floor"],
-            "style": wanted["style"], "warping_reference": wanted["warping"],
-            "warping": None if met is None else round(met, 5),
-            "share": None if met is None else round(met / wanted["warping"], 3),
-            "full_style": found[-1]["style"], "full_warping": found[-1]["warping"],
-        })  # fmt: skip
+        table.append(
+            {
+                "clip": clip,
+                "artwork": artwork,
+                "system": system,
+                "tuning": tuning,
+                "floor": wanted["floor"],
+                "style": wanted["style"],
+                "warping_reference": wanted["warping"],
+                "warping": None if met is None else round(met, 5),
+                "share": None if met is None else round(met / wanted["warping"], 3),
+                "full_style": found[-1]["style"],
+                "full_warping": found[-1]["warping"],
+            }
+        )
     keep("flicker", table)
     print(
         "| clip | artwork | system | tuning | source | reference | ours at equal style | share |\n"
@@ -188,8 +210,16 @@ def flicker(
     for row in table:
         met = "not reached" if row["warping"] is None else f"{row['warping']:.4f}"
         share = "" if row["share"] is None else f"{row['share']:.0%}"
-        cells = [row["clip"], row["artwork"], row["system"], row["tuning"] or "", f"{row['floor']:.4f}",
-                 f"{row['warping_reference']:.4f}", met, share]  # fmt: skip
+        cells = [
+            row["clip"],
+            row["artwork"],
+            row["system"],
+            row["tuning"] or "",
+            f"{row['floor']:.4f}",
+            f"{row['warping_reference']:.4f}",
+            met,
+            share,
+        ]
         print(f"| {' | '.join(cells)} |")
 
 

@@ -30,17 +30,17 @@ from mst_deploy.benchmarks.quality.statistics import (
     strokes,
 )
 from mst_deploy.console import progress
-from mst_deploy.image_sets import StoredImage, load_images, read_hash_list
-from mst_deploy.images import centre_crop, resize_short_side, save_image
-from mst_deploy.injections.patch import FEATURES, match
-from mst_deploy.perceptual import as_tensor
-from mst_deploy.pipeline import stylize_image
-from mst_deploy.shipped import find_bundle
-from mst_deploy.styling import encode_film
+from mst_deploy.datasets import ImageFile, load_images, read_hash_list
+from mst_deploy.images import center_crop, resize_short_side, save_image
+from mst_deploy.model.checkpoints import load_checkpoint
+from mst_deploy.model.injections.patch import FEATURES, match
+from mst_deploy.model.zoo import resolve_model
+from mst_deploy.perceptual.distances import as_tensor
+from mst_deploy.perceptual.vgg import Vgg19, load_vgg
+from mst_deploy.pipeline.frames import stylize_image
+from mst_deploy.styles.resolve import encode_film
 from mst_deploy.training.compare import CONDITIONED, MOVEMENTS, VIEW, of_movement
 from mst_deploy.training.stylizer import Stylizer, stylize_pictures
-from mst_deploy.vgg import Vgg19, load_vgg
-from mst_deploy.weights import load_checkpoint
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -48,7 +48,7 @@ from matplotlib import pyplot as plt
 HERE = Path(__file__).parent
 HELD_OUT = HERE.parent / "training" / "held_out.txt"
 PHOTOS = 6
-SHOWN = 14  # movements with a colour of their own on the map
+SHOWN = 14  # movements with a color of their own on the map
 STATISTICS = {"palette": (palette, PALETTE), "strokes": (strokes, STROKES)}
 
 app = typer.Typer(help=__doc__, add_completion=False)
@@ -56,7 +56,7 @@ ContentOption = Annotated[list[Path], typer.Option(help="Photographs: folder or 
 StyleOption = Annotated[list[Path], typer.Option(help="Artworks in one folder a movement, or tar files.")]
 NetworksOption = Annotated[Path, typer.Option(help="Folder of the comparison's networks.")]
 VggOption = Annotated[Path, typer.Option(help="VGG-19 weights.")]
-ScalesOption = Annotated[Path | None, typer.Option(help="Factors that normalise VGG-19.")]
+ScalesOption = Annotated[Path | None, typer.Option(help="Factors that normalize VGG-19.")]
 
 
 def keep(name: str, figures: dict[str, Any]) -> None:
@@ -69,31 +69,41 @@ def keep(name: str, figures: dict[str, Any]) -> None:
 
 def held_out_photos(content: list[Path]) -> list[Images]:
     kept = read_hash_list(HELD_OUT)
-    return [centre_crop(image.decode(), VIEW) for image in load_images(content, kept, keep=True)[:PHOTOS]]
+    return [center_crop(image.decode(), VIEW) for image in load_images(content, kept, keep=True)[:PHOTOS]]
 
 
 def spread_table(results: list[list[Images]], artworks: list[Images]) -> dict[str, float]:
     """Kept spread of palette and strokes, mean over photographs; ``results`` by photograph, then style."""
     return {
-        name: round(float(np.mean([
-            kept_spread([measure(picture) for picture in row], [measure(art) for art in artworks])
-            for row in results
-        ])), 3)
+        name: round(
+            float(
+                np.mean(
+                    [
+                        kept_spread([measure(picture) for picture in row], [measure(art) for art in artworks])
+                        for row in results
+                    ]
+                )
+            ),
+            3,
+        )
         for name, (measure, _) in STATISTICS.items()
-    }  # fmt: skip
+    }
 
 
 @app.command()
 def averaging(
-    content: ContentOption, style: StyleOption, networks: NetworksOption, vgg: VggOption,
+    content: ContentOption,
+    style: StyleOption,
+    networks: NetworksOption,
+    vgg: VggOption,
     vgg_scales: ScalesOption = None,
-) -> None:  # fmt: skip
+) -> None:
     """How much of the differences between styles is left in the results."""
     kept = read_hash_list(HELD_OUT)
     photos = held_out_photos(content)
     unseen = [image.decode() for image in load_images(style, kept, keep=True)]
-    artworks = [centre_crop(image, VIEW) for image in unseen]
-    generator, encoder = open_generator(find_bundle()), open_style_encoder(find_bundle())
+    artworks = [center_crop(image, VIEW) for image in unseen]
+    generator, encoder = open_generator(resolve_model()), open_style_encoder(resolve_model())
     films = [encode_film(encoder, image) for image in unseen]
     results: list[list[Images]] = []
     with progress("shipped model", len(photos) * len(films), unit="pictures/s") as tell:
@@ -111,11 +121,11 @@ def averaging(
 
 
 def spread_of_networks(
-    folder: Path, vgg: Vgg19, photos: list[Images], artworks: list[StoredImage]
+    folder: Path, vgg: Vgg19, photos: list[Images], artworks: list[ImageFile]
 ) -> dict[str, Any]:
     """The same for the networks of the comparison, on the six artworks all of them have seen."""
     own = {movement: of_movement(artworks, movement)[0] for movement in MOVEMENTS}
-    crops = {movement: centre_crop(image.decode(), VIEW) for movement, image in own.items()}
+    crops = {movement: center_crop(image.decode(), VIEW) for movement, image in own.items()}
     figures = {}
     for name in (*CONDITIONED, "johnson"):
         columns = []
@@ -125,8 +135,9 @@ def spread_of_networks(
             columns.append(stylize_pictures(stylizer, vgg, photos, crop))
         results = [list(row) for row in zip(*columns, strict=True)]
         figures[f"{name}, six seen artworks"] = {
-            **spread_table(results, list(crops.values())), "styles": len(crops),
-        }  # fmt: skip
+            **spread_table(results, list(crops.values())),
+            "styles": len(crops),
+        }
     return figures
 
 
@@ -146,16 +157,19 @@ def plot_averaging(results: list[list[Images]], artworks: list[Images]) -> None:
         label = names[index] if kind == "palette" or index == 4 else f"detail of {names[index]}"
         axis.set_title(f"{label}: slope {slope:.2f}", fontsize=10)
     figure.supxlabel("in the artwork")
-    figure.supylabel("in the stylised photograph")
+    figure.supylabel("in the stylized photograph")
     figure.savefig(HERE / "method_averaging.png", dpi=90)
 
 
 @app.command()
 def patches(
-    content: ContentOption, style: StyleOption, networks: NetworksOption, vgg: VggOption,
+    content: ContentOption,
+    style: StyleOption,
+    networks: NetworksOption,
+    vgg: VggOption,
     vgg_scales: ScalesOption = None,
-) -> None:  # fmt: skip
-    """How often patch matching tears neighbours apart, and how much of it is seen."""
+) -> None:
+    """How often patch matching tears neighbors apart, and how much of it is seen."""
     network = load_vgg(vgg, vgg_scales)
     photos = held_out_photos(content)
     artworks = load_images(style, read_hash_list(HELD_OUT))
@@ -164,7 +178,7 @@ def patches(
     }
     torn, contrast, sheet = [], {name: [] for name in (*nets, "photo")}, []  # type: ignore[var-annotated]
     for movement in MOVEMENTS:
-        crop = centre_crop(of_movement(artworks, movement)[0].decode(), VIEW)
+        crop = center_crop(of_movement(artworks, movement)[0].decode(), VIEW)
         with torch.inference_mode():
             offered = network(as_tensor(crop))[FEATURES][0]
             maps = [match(network(as_tensor(photo))[FEATURES][0], offered).numpy() for photo in photos]
@@ -177,17 +191,20 @@ def patches(
         shown = np.repeat(resize_mask(tears[1])[..., None], 3, axis=2)
         sheet.append(np.concatenate([photos[1], crop, made["film"][1], made["patch"][1], shown], axis=1))
     save_image(HERE / "method_patches.jpg", np.concatenate(sheet[1::2], axis=0))
-    keep("patches", {
-        "neighbours torn apart": round(float(np.mean(torn)), 3),
-        "step at seams over step elsewhere": {
-            name: round(float(np.mean(values)), 3) for name, values in contrast.items()
+    keep(
+        "patches",
+        {
+            "neighbors torn apart": round(float(np.mean(torn)), 3),
+            "step at seams over step elsewhere": {
+                name: round(float(np.mean(values)), 3) for name, values in contrast.items()
+            },
+            "pairs": len(torn),
         },
-        "pairs": len(torn),
-    })  # fmt: skip
+    )
 
 
 def resize_mask(seam: Any) -> Images:
-    """A seam map (h, w-1) as a VIEW x VIEW grey picture: white where neighbours were torn apart."""
+    """A seam map (h, w-1) as a VIEW x VIEW gray picture: white where neighbors were torn apart."""
     scaled = torch.nn.functional.interpolate(
         torch.from_numpy(~seam).float()[None, None], (VIEW, VIEW), mode="nearest"
     )
@@ -196,12 +213,12 @@ def resize_mask(seam: Any) -> Images:
 
 @app.command()
 def embeddings(style: StyleOption) -> None:
-    """Where the shipped encoder puts artworks, by t-SNE, coloured by movement."""
+    """Where the shipped encoder puts artworks, by t-SNE, colored by movement."""
     from sklearn.manifold import TSNE
     from sklearn.neighbors import NearestNeighbors
 
     images = load_images(style)
-    encoder = open_style_encoder(find_bundle())
+    encoder = open_style_encoder(resolve_model())
     points = []
     with progress("encoding", len(images), unit="pictures/s") as tell:
         for done, image in enumerate(images, start=1):
@@ -210,8 +227,8 @@ def embeddings(style: StyleOption) -> None:
             tell(done)
     z = np.stack(points)
     groups = np.array([image.group for image in images])
-    neighbours = NearestNeighbors(n_neighbors=6).fit(z).kneighbors(z, return_distance=False)[:, 1:]
-    alike = float(np.mean(groups[neighbours] == groups[:, None]))
+    neighbors = NearestNeighbors(n_neighbors=6).fit(z).kneighbors(z, return_distance=False)[:, 1:]
+    alike = float(np.mean(groups[neighbors] == groups[:, None]))
     chance = float(np.mean([(np.sum(groups == group) - 1) / (len(groups) - 1) for group in groups]))
     placed = TSNE(perplexity=20, random_state=0, init="pca").fit_transform(z)
     names = [name for folders in MOVEMENTS.values() for name in folders]
@@ -226,10 +243,15 @@ def embeddings(style: StyleOption) -> None:
     axis.set_axis_off()
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9, frameon=False)
     figure.savefig(HERE / "method_embeddings.png", dpi=90)
-    keep("embeddings", {
-        "artworks": len(images), "movements": len(set(groups)),
-        "share of the five nearest from the same movement": round(alike, 3), "by chance": round(chance, 3),
-    })  # fmt: skip
+    keep(
+        "embeddings",
+        {
+            "artworks": len(images),
+            "movements": len(set(groups)),
+            "share of the five nearest from the same movement": round(alike, 3),
+            "by chance": round(chance, 3),
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ import numpy as np
 import typer
 
 from mst_deploy.backends import Images, open_generator, open_style_encoder
-from mst_deploy.film import Film
 from mst_deploy.images import load_image, resize, resize_short_side, save_image
-from mst_deploy.pipeline import stylize_image
-from mst_deploy.shipped import DEFAULT_MODEL, bundle_path, load_shipped_styles
-from mst_deploy.styling import encode_film
+from mst_deploy.model.film import FilmParams
+from mst_deploy.model.zoo import DEFAULT_MODEL, bundle_path, load_shipped_styles
+from mst_deploy.pipeline.frames import stylize_image
+from mst_deploy.styles.resolve import encode_film
 from mst_deploy.video.reader import VideoReader
 
 ROOT = Path(__file__).parent.parent
@@ -50,7 +50,7 @@ def grid(rows: list[list[Images]]) -> Images:
 
 
 def fill(image: Images, width: int, height: int) -> Images:
-    """Resize and crop around the centre to exactly width x height."""
+    """Resize and crop around the center to exactly width x height."""
     scale = max(width / image.shape[1], height / image.shape[0])
     wide, high = max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale))
     image = resize(image, wide, high)
@@ -91,7 +91,7 @@ def sheet(
     encoder = open_style_encoder(bundle_path(model))
     contents = [fill(load_image(path), width, height) for path in sorted(content.iterdir())]
     styles = [load_image(path) for path in sorted(style.iterdir())]
-    films: list[Film] = [encode_film(encoder, image) for image in styles]
+    films: list[FilmParams] = [encode_film(encoder, image) for image in styles]
     rows = [[np.full((height, width, 3), 255, np.uint8), *(fill(image, width, height) for image in styles)]]
     with open_generator(bundle_path(model)) as generator:
         rows += [[image, *(stylize_image(image, generator, film) for film in films)] for image in contents]

@@ -19,14 +19,14 @@ import typer
 from torch import Tensor, nn
 
 from mst_deploy.console import progress
-from mst_deploy.image_sets import load_images, read_hash_list
-from mst_deploy.inception import STAGES
-from mst_deploy.networks import NetworkConfig, StyleEncoder, colour_covariances, moments
-from mst_deploy.perceptual import GRAM_LAYERS, as_tensor, gram_target
-from mst_deploy.training.data import random_crop, shift_colours
-from mst_deploy.training.encoder_start import fitted, foretell, gram_coordinates, gram_entries, whiten
-from mst_deploy.vgg import load_vgg
-from mst_deploy.weights import load_inception
+from mst_deploy.datasets import load_images, read_hash_list
+from mst_deploy.model.checkpoints import load_inception
+from mst_deploy.model.inception import STAGES
+from mst_deploy.model.networks import NetworkConfig, StyleEncoder, color_covariances, moments
+from mst_deploy.perceptual.distances import GRAM_LAYERS, as_tensor, gram_target
+from mst_deploy.perceptual.vgg import load_vgg
+from mst_deploy.training.data import random_crop, shift_colors
+from mst_deploy.training.encoder_init import fitted, gram_coordinates, gram_entries, pretrain_to_grams, whiten
 
 HERE = Path(__file__).parent
 HELD_OUT = HERE.parent / "training" / "held_out.txt"
@@ -39,7 +39,7 @@ FEW = 2  # views of each artwork in the smaller set
 
 @dataclass(frozen=True)
 class Choice:
-    """What sums a picture up, and how it is learnt to be read."""
+    """What sums a picture up, and how it is learned to be read."""
 
     names: tuple[str, ...]
     hidden_layers: int = 0
@@ -99,11 +99,11 @@ def pictures(content: list[Path], style: list[Path]) -> list[tuple[Any, int]]:
     kept = read_hash_list(HELD_OUT)
     rng = np.random.default_rng(0)
     found = [(random_crop(art.decode(), SIDE, 1.0, rng), -1) for art in load_images(style, kept, keep=True)]
-    learnt = load_images(style, kept)
+    learned = load_images(style, kept)
     for view in range(1, VIEWS + 1):
-        for art in learnt:
+        for art in learned:
             crop = random_crop(art.decode(), SIDE, 1.8, rng)
-            found.append((crop if view == 1 else shift_colours(crop, rng), view))
+            found.append((crop if view == 1 else shift_colors(crop, rng), view))
     photos = load_images(content, kept)
     for index in rng.permutation(len(photos))[:PHOTOS]:
         found.append((random_crop(photos[index].decode(), SIDE, 1.2, rng), 0))
@@ -111,7 +111,7 @@ def pictures(content: list[Path], style: list[Path]) -> list[tuple[Any, int]]:
 
 
 def summaries_of(encoder: StyleEncoder, image: Tensor) -> Iterator[tuple[str, Tensor]]:
-    yield "picture", torch.cat([moments(image), colour_covariances(image)], dim=1)
+    yield "picture", torch.cat([moments(image), color_covariances(image)], dim=1)
     for name, features in zip(STAGES, encoder.trunk.stages(image * 2 - 1), strict=True):
         yield name, moments(features)
         yield f"{name} mean", features.float().mean(dim=(2, 3))
@@ -152,7 +152,7 @@ def head(config: NetworkConfig, numbers: int) -> StyleEncoder:
     encoder.project = nn.Linear(numbers, config.embedding_size)
     if config.hidden_size:
         encoder.hidden = nn.Linear(numbers, config.hidden_size)
-    encoder.centre, encoder.spread = torch.zeros(numbers), torch.ones(numbers)
+    encoder.center, encoder.spread = torch.zeros(numbers), torch.ones(numbers)
     return encoder
 
 
@@ -165,19 +165,23 @@ def learn(looked: Looked, choice: Choice) -> dict[str, float]:
     torch.manual_seed(0)
     known, unseen = (looked.view >= 0) & (looked.view <= choice.views), looked.view < 0
     summary = torch.cat([looked.summaries[name] for name in choice.names], dim=1)
-    config = NetworkConfig(hidden_size=HIDDEN if choice.hidden_layers else 0,
-                           hidden_layers=max(1, choice.hidden_layers))  # fmt: skip
+    config = NetworkConfig(
+        hidden_size=HIDDEN if choice.hidden_layers else 0, hidden_layers=max(1, choice.hidden_layers)
+    )
     encoder = head(config, summary.shape[1])
     whiten(encoder, summary[known])
-    foretell(encoder, summary[known], gram_coordinates(looked.entries[known]), choice.steps)
+    pretrain_to_grams(encoder, summary[known], gram_coordinates(looked.entries[known]), choice.steps)
     sizes = looked.entries.norm(dim=2)
     with torch.no_grad():
         read = fitted(encoder.embed(summary[known]), looked.entries[known].flatten(1))
         found = read(encoder.embed(summary[unseen])).view(-1, *looked.entries.shape[1:])
     missed = (found - looked.entries[unseen]).norm(dim=2) / sizes[unseen]
     distance = missed.square().mean(dim=1)
-    return {"numbers": summary.shape[1], "mean": round(distance.mean().item(), 3),
-            "median": round(distance.median().item(), 3)}  # fmt: skip
+    return {
+        "numbers": summary.shape[1],
+        "mean": round(distance.mean().item(), 3),
+        "median": round(distance.median().item(), 3),
+    }
 
 
 @app.command()
@@ -186,7 +190,7 @@ def summaries(
     style: Annotated[list[Path], typer.Option(help="Artworks: folders or tar files.")],
     vgg: Annotated[Path, typer.Option(help="VGG-19 weights.")],
     inception: Annotated[Path, typer.Option(help="Inception-v3 to Mixed_6e.")],
-    vgg_scales: Annotated[Path | None, typer.Option(help="Factors that normalise VGG-19.")] = None,
+    vgg_scales: Annotated[Path | None, typer.Option(help="Factors that normalize VGG-19.")] = None,
     looked_at: Annotated[Path | None, typer.Option(help="File to keep what the networks say in.")] = None,
 ) -> None:
     """How much of an unseen artwork's Gram matrices can be read off what the encoder knows of it."""

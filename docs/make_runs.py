@@ -21,10 +21,10 @@ import torch
 import typer
 
 from mst_deploy.images import Image, load_image
-from mst_deploy.perceptual import Distances, as_tensor
+from mst_deploy.model.checkpoints import Networks, load_checkpoint
+from mst_deploy.perceptual.distances import Distances, as_tensor
+from mst_deploy.perceptual.vgg import STYLE_TAPS, load_vgg
 from mst_deploy.training.config import LITE, Stage, TrainConfig
-from mst_deploy.vgg import STYLE_TAPS, load_vgg
-from mst_deploy.weights import Networks, load_checkpoint
 
 HERE = Path(__file__).parent
 SHIFT = (3, 2)  # down and right, pixels: a motion that no layer's grid shares
@@ -36,9 +36,15 @@ def stage(style_weight: float = 15.0, crop: int = 96, batch: int = 4) -> tuple[S
 
 
 BASIS = replace(
-    LITE, stages=stage(), steps=STEPS, learning_rate=1.5e-3, warmup_steps=20, ema_decay=0.98, style_views=1,
+    LITE,
+    stages=stage(),
+    steps=STEPS,
+    learning_rate=1.5e-3,
+    warmup_steps=20,
+    ema_decay=0.98,
+    style_views=1,
     halo_weight=0.0,
-)  # fmt: skip
+)
 CHANGES: dict[str, TrainConfig] = {
     "none": BASIS,
     "other seed": replace(BASIS, seed=2),
@@ -51,7 +57,7 @@ CHANGES: dict[str, TrainConfig] = {
     "Gram matrices relative to the batch": replace(BASIS, style_own_size=False),
     "crops of 136, half as many": replace(BASIS, stages=stage(crop=136), steps=STEPS // 2),
     "styles at one zoom": replace(BASIS, style_zoom=1.0),
-    "three views, two in other palettes": replace(BASIS, style_views=3, colour_shift_share=1.0),
+    "three views, two in other palettes": replace(BASIS, style_views=3, color_shift_share=1.0),
     "zero padding": replace(BASIS, network=replace(BASIS.network, padding="zero")),
     "style in the residual blocks alone": replace(BASIS, film_layers=("blocks",)),
     "style everywhere but in them": replace(BASIS, film_layers=("stem", "down", "up")),
@@ -81,8 +87,11 @@ def measured(networks: Networks, folder: Path, distances: Distances) -> dict[str
             content, style, _ = distances(photo, artwork, painted)
             rows.append((style, content, shift_flicker(networks, photo, film)))
     style, content, flicker = np.mean(rows, axis=0)
-    return {"style": round(float(style), 4), "content": round(float(content), 4),
-            "flicker": round(float(flicker), 5)}  # fmt: skip
+    return {
+        "style": round(float(style), 4),
+        "content": round(float(content), 4),
+        "flicker": round(float(flicker), 5),
+    }
 
 
 @torch.inference_mode()
@@ -104,7 +113,7 @@ def main(
     training: Annotated[list[str], typer.Argument(help="Options of mst train joint, after --.")],
     pairs: Annotated[Path, typer.Option("--set", help="Folder of mst eval model.")],
     output: Annotated[Path, typer.Option(help="Folder for the runs.")],
-    narrow: Annotated[str, typer.Option(help="What the runs' network is cut out of.")] = "base",
+    prune_from: Annotated[str, typer.Option(help="What the runs' network is cut out of.")] = "base",
     most: Annotated[int, typer.Option(help="Stop after so many new runs.")] = 100,
 ) -> None:
     """Train and measure every change."""
@@ -120,8 +129,21 @@ def main(
         run = output / f"{number:02d}"
         recipe = output / f"{number:02d}.json"
         recipe.write_text(json.dumps(config.to_dict()))
-        command = [sys.executable, "-m", "mst_deploy", "train", "joint", *training, "--narrow", narrow,
-                   "--recipe", str(recipe), "--quiet", "-o", str(run)]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "mst_deploy",
+            "train",
+            "joint",
+            *training,
+            "--prune-from",
+            prune_from,
+            "--recipe",
+            str(recipe),
+            "--quiet",
+            "-o",
+            str(run),
+        ]
         subprocess.run(command, check=True)
         figures = measured(load_checkpoint(run / "weights.safetensors"), pairs, distances)
         found[name] = {"steps": config.steps, **figures}

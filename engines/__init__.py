@@ -2,5 +2,5 @@
 
 ``graph`` makes the ONNX graph one that every supported TensorRT takes, ``build`` turns it into a plan,
 ``verify`` runs the plan against ONNX Runtime before it may be cached, ``layers`` says what is inside.
-Engines are run by ``mst_deploy.backends.trt``.
+Engines are run by ``mst_deploy.backends.trt.runner``.
 """

@@ -1,4 +1,4 @@
-"""ONNX -> serialized engine, on TensorRT 8.6, 10 and 11. What differs is in ``backends.trt_versions``."""
+"""ONNX -> serialized engine, on TensorRT 8.6, 10 and 11. What differs is in ``backends.compat``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from mst_deploy.backends import trt_versions
-from mst_deploy.backends.trt import STRIPPED, VERSION_COMPATIBLE, collecting_logger
-from mst_deploy.engine_cache import ShapeRange
+from mst_deploy.backends.trt import compat
+from mst_deploy.backends.trt.engine_cache import ShapeRange
+from mst_deploy.backends.trt.runner import STRIPPED, VERSION_COMPATIBLE, collecting_logger
 from mst_deploy.errors import BackendError, InvalidArgument
 
 DEFAULT_LEVEL = 3
@@ -59,9 +59,17 @@ class Built:
 
 
 def build_plan(
-    trt: Any, onnx: bytes, film_size: int, precision: str, shapes: ShapeRange,
-    options: BuildOptions, timings: bytes, tell: Tell, *, canvas: bool = False,
-) -> Built:  # fmt: skip
+    trt: Any,
+    onnx: bytes,
+    film_size: int,
+    precision: str,
+    shapes: ShapeRange,
+    options: BuildOptions,
+    timings: bytes,
+    tell: Tell,
+    *,
+    canvas: bool = False,
+) -> Built:
     """Serialize an engine for the generator graph, which may paint from a canvas. Takes minutes.
 
     ``timings`` are those of an earlier build (b"" for none). Raises BackendError with TensorRT's own
@@ -69,11 +77,11 @@ def build_plan(
     """
     logger = collecting_logger(trt)
     builder = trt.Builder(logger)
-    network = builder.create_network(trt_versions.network_flags(trt))
+    network = builder.create_network(compat.network_flags(trt))
     parse(trt, network, logger, onnx)
     config = builder.create_builder_config()
     set_options(trt, config, options)
-    trt_versions.set_precision(trt, network, config, precision)
+    compat.set_precision(trt, network, config, precision)
     config.add_optimization_profile(profile_for(builder, shapes, film_size, canvas=canvas))
     cache = config.create_timing_cache(timings)
     config.set_timing_cache(cache, ignore_mismatch=False)
@@ -113,13 +121,13 @@ def set_options(trt: Any, config: Any, options: BuildOptions) -> None:
     if options.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options.hardware_compatible:
-        config.hardware_compatibility_level = trt_versions.hardware_level(trt)
-    for flag in trt_versions.strip_flags(trt) if options.strip_weights else ():
+        config.hardware_compatibility_level = compat.hardware_level(trt)
+    for flag in compat.strip_flags(trt) if options.strip_weights else ():
         config.set_flag(flag)
 
 
 def profile_for(builder: Any, shapes: ShapeRange, film_size: int, *, canvas: bool) -> Any:
-    """The optimization profile of a range of frames, their film rows and, if there is one, the canvas."""
+    """The optimization profile of a range of frames, their FiLM vectors and, if there is one, the canvas."""
     profile = builder.create_optimization_profile()
     ends = (shapes.smallest, shapes.typical, shapes.largest)
     profile.set_shape("frames", *((*shape, 3) for shape in ends))
@@ -133,7 +141,7 @@ def profile_for(builder: Any, shapes: ShapeRange, film_size: int, *, canvas: boo
 def stopping(trt: Any, config: Any, tell: Tell) -> Iterator[threading.Event]:
     """Show the builder's progress, and let Ctrl-C stop it at its next step instead of inside of it."""
     stopped = threading.Event()
-    base = trt_versions.monitor_base(trt)
+    base = compat.monitor_base(trt)
     if base is None:
         yield stopped
         return

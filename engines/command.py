@@ -12,16 +12,9 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from mst_deploy.backends import Films, Generator, trt_versions
-from mst_deploy.backends.trt import (
-    TrtGenerator,
-    collecting_logger,
-    deserialize,
-    machine,
-    open_cuda,
-)
-from mst_deploy.console import progress, say
-from mst_deploy.engine_cache import (
+from mst_deploy.backends import FilmBatch, StylizeBackend
+from mst_deploy.backends.trt import compat
+from mst_deploy.backends.trt.engine_cache import (
     SUFFIX,
     TIMING_SUFFIX,
     Engine,
@@ -37,14 +30,22 @@ from mst_deploy.engine_cache import (
     why_not,
     write_timings,
 )
+from mst_deploy.backends.trt.runner import (
+    TrtGenerator,
+    collecting_logger,
+    deserialize,
+    machine,
+    open_cuda,
+)
+from mst_deploy.console import echo, progress
 from mst_deploy.engines.build import BuildOptions, build_plan
-from mst_deploy.engines.graph import for_tensorrt
 from mst_deploy.engines.layers import half_share, layers_of
 from mst_deploy.engines.verify import trial, verify
 from mst_deploy.errors import BundleError, InvalidArgument, MstError
-from mst_deploy.manifest import GENERATOR, Bundle, open_bundle
-from mst_deploy.pipeline import Size
-from mst_deploy.shipped import styles_for
+from mst_deploy.model.bundle import GENERATOR, Bundle, open_bundle
+from mst_deploy.model.zoo import styles_for
+from mst_deploy.onnx_passes.trt import for_tensorrt
+from mst_deploy.pipeline.frames import Size
 
 VERIFIED_STYLES = 2
 
@@ -78,7 +79,7 @@ def build(request: Request) -> tuple[Engine, bool]:
 @contextmanager
 def tensorrt_and_gpu() -> Iterator[tuple[Any, Any]]:
     """TensorRT and the first GPU. Raises MissingDependency, BackendError."""
-    trt = trt_versions.load()
+    trt = compat.load()
     cuda = open_cuda()
     try:
         yield trt, cuda
@@ -90,8 +91,14 @@ def ensure(bundle: Bundle, trt: Any, cuda: Any, shapes: ShapeRange, request: Req
     """Find the engine in the cache, or build, verify and store it; two processes build it once."""
     folder = cache_folder()
     manifest = bundle.manifest
-    wanted = Identity(manifest.name, manifest.files[GENERATOR], manifest.precision, shapes,
-                      machine(trt, cuda), flags_of(request))  # fmt: skip
+    wanted = Identity(
+        manifest.name,
+        manifest.files[GENERATOR],
+        manifest.precision,
+        shapes,
+        machine(trt, cuda),
+        flags_of(request),
+    )
     path = folder / wanted.file_name
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{wanted.digest}.lock"):
@@ -100,9 +107,9 @@ def ensure(bundle: Bundle, trt: Any, cuda: Any, shapes: ShapeRange, request: Req
                 engine = read_header(path)
                 engine.plan()
                 return engine, False
-            say(f"{path.name} is damaged and will be built again", quiet=request.quiet)
+            echo(f"{path.name} is damaged and will be built again", quiet=request.quiet)
         elif not request.force and (reasons := outdated(folder, wanted)):
-            say(f"{reasons[0]}; a new engine will be built", quiet=request.quiet)
+            echo(f"{reasons[0]}; a new engine will be built", quiet=request.quiet)
         return built(bundle, trt, cuda, wanted, request), True
 
 
@@ -115,18 +122,23 @@ def built(bundle: Bundle, trt: Any, cuda: Any, wanted: Identity, request: Reques
     """Build, verify and store one engine. Nothing is stored unless it passed."""
     folder = cache_folder()
     timing_file = folder / timing_name(wanted.machine, request.options)
-    graph = for_tensorrt(bundle.generator, trt_versions.major(trt), rewrite=request.rewrite)
+    graph = for_tensorrt(bundle.generator, compat.major(trt), rewrite=request.rewrite)
     started = time.monotonic()
     with (
         cuda.current(),
         progress(f"building {wanted.shapes}", 1000, unit="", quiet=request.quiet) as tell,
     ):
         made = build_plan(
-            trt, graph, bundle.manifest.film_size, wanted.precision, wanted.shapes,
-            request.options, read_timings(timing_file) if request.timing_cache else b"",
+            trt,
+            graph,
+            bundle.manifest.film_size,
+            wanted.precision,
+            wanted.shapes,
+            request.options,
+            read_timings(timing_file) if request.timing_cache else b"",
             lambda share, note: tell(round(1000 * share), note),
             canvas=bool(bundle.manifest.canvas_bands),
-        )  # fmt: skip
+        )
     seconds = time.monotonic() - started
     if request.timing_cache and made.timings:
         write_timings(timing_file, made.timings)
@@ -145,7 +157,7 @@ def built(bundle: Bundle, trt: Any, cuda: Any, wanted: Identity, request: Reques
 def checked(bundle: Bundle, trt: Any, cuda: Any, engine: Engine) -> dict[str, Any]:
     """The verification's figures. Raises VerificationError."""
 
-    def opened(graphs: bool) -> Generator:
+    def opened(graphs: bool) -> StylizeBackend:
         return TrtGenerator(bundle, trt, Shared(cuda), graphs=graphs, only=engine)
 
     shape = engine.identity.shapes.largest
@@ -160,7 +172,7 @@ def inspected(trt: Any, engine: Engine, graph: Path) -> dict[str, Any]:
     return {
         "layers": len(layers),
         "convolutions_in_fp16": None if share is None else round(share, 3),
-        "device_memory_mib": round(trt_versions.device_memory(trt, loaded) / 2**20, 1),
+        "device_memory_mib": round(compat.device_memory(trt, loaded) / 2**20, 1),
     }
 
 
@@ -177,7 +189,7 @@ class Shared:
         """Left to the owner."""
 
 
-def films_for(bundle: Bundle) -> Films:
+def films_for(bundle: Bundle) -> FilmBatch:
     """Rows of real styles where the shipped ones fit the model, else the identity row."""
     fitting = [style.film for style in styles_for(bundle.manifest.model_id).values()]
     rows = fitting[:: max(1, len(fitting) // VERIFIED_STYLES)][:VERIFIED_STYLES]
@@ -213,8 +225,13 @@ def shape_range(request: Request) -> ShapeRange:
 
 def timing_name(where: Machine, options: BuildOptions) -> str:
     """The timing cache's file: TensorRT's own key leaves out the workspace."""
-    words = ["timings", where.tensorrt, where.gpu.replace(" ", "-"), where.compute_capability,
-             f"workspace-{options.workspace_mib or 'default'}"]  # fmt: skip
+    words = [
+        "timings",
+        where.tensorrt,
+        where.gpu.replace(" ", "-"),
+        where.compute_capability,
+        f"workspace-{options.workspace_mib or 'default'}",
+    ]
     return "-".join(words) + TIMING_SUFFIX
 
 
@@ -262,10 +279,10 @@ def prune(*, everything: bool, dry_run: bool) -> list[str]:
     for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
         try:
             engine = read_header(path)
-            foreign = here is not None and engine.identity.machine != here
+            external = here is not None and engine.identity.machine != here
         except BundleError:
-            foreign = True
-        if everything or foreign:
+            external = True
+        if everything or external:
             doomed.append(path)
     if everything and folder.is_dir():
         doomed += sorted(folder.glob(f"*{TIMING_SUFFIX}"))
@@ -287,10 +304,17 @@ def _described(engine: Engine | BundleError, here: Machine | None) -> dict[str, 
     if isinstance(engine, BundleError):
         return {"error": str(engine)}
     own = engine.identity
-    record = {"name": engine.path.name, "model": own.model, "precision": own.precision,
-              "size": str(own.shapes), "tensorrt": own.machine.tensorrt, "cuda": own.machine.cuda,
-              "gpu": own.machine.gpu, "compute_capability": own.machine.compute_capability,
-              "mib": round(engine.path.stat().st_size / 2**20, 1)}  # fmt: skip
+    record = {
+        "name": engine.path.name,
+        "model": own.model,
+        "precision": own.precision,
+        "size": str(own.shapes),
+        "tensorrt": own.machine.tensorrt,
+        "cuda": own.machine.cuda,
+        "gpu": own.machine.gpu,
+        "compute_capability": own.machine.compute_capability,
+        "mib": round(engine.path.stat().st_size / 2**20, 1),
+    }
     if here is not None and own.machine != here:
         record["unusable"] = why_not(engine, own.onnx_sha256, here)
     return record

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mst_deploy.backends import Films, Generator
-from mst_deploy.checking import psnr, run_in_float32, sample_picture
-from mst_deploy.engine_cache import Shape
+from mst_deploy.backends import FilmBatch, StylizeBackend
+from mst_deploy.backends.parity import psnr, run_in_float32, sample_picture
+from mst_deploy.backends.trt.engine_cache import Shape
 from mst_deploy.errors import VerificationError
 
 LEAST_PSNR = 35.0  # dB; below this a difference is seen in flat areas
@@ -20,7 +20,7 @@ RUNS = 3  # eager, captured, replayed
 
 
 def verify(
-    open_engine: Callable[[bool], Generator], graph: Path, films: Films, shape: Shape
+    open_engine: Callable[[bool], StylizeBackend], graph: Path, films: FilmBatch, shape: Shape
 ) -> dict[str, Any]:
     """Figures of an engine at its largest frames; raises VerificationError with them if it fails.
 
@@ -44,11 +44,16 @@ def verify(
             largest = max(largest, int(np.abs(wanted.astype(int) - found.astype(int)).max()))
             if found.min() == found.max() and wanted.min() != wanted.max():
                 raise VerificationError(
-                    f"the engine gives one flat colour ({int(found.min())}) at {width}x{height}: its "
+                    f"the engine gives one flat color ({int(found.min())}) at {width}x{height}: its "
                     "activations overflow; it was not kept. Build it with a graph of higher precision"
                 )
-    figures = {"size": f"{width}x{height}", "batch": batch, "styles": len(films),
-               "psnr_db": round(float(worst), 1), "max_pixel_difference": largest}  # fmt: skip
+    figures = {
+        "size": f"{width}x{height}",
+        "batch": batch,
+        "styles": len(films),
+        "psnr_db": round(float(worst), 1),
+        "max_pixel_difference": largest,
+    }
     if worst < LEAST_PSNR:
         raise VerificationError(
             f"the engine differs from ONNX Runtime in float32 by more than it may at {width}x{height}: PSNR "

@@ -1,9 +1,9 @@
 """Make the shipped styles from the paintings beside this file: ``python examples/make_styles.py [MODEL...]``.
 
 Run it after a shipped model has changed; a style fits only the model that made it. Without names all
-models get theirs. Each style is read off its painting, as ``--style PAINTING`` does it. With ``--tune`` it is
-tuned besides, as ``mst style tune PAINTING`` does it: one to two minutes each on two cores. VGG-19 is then
-torchvision's unless ``--vgg`` gives another.
+models get theirs. Each style is read off its painting, as ``--style PAINTING`` does it. With
+``--optimize-style`` it is tuned besides, as ``mst style optimize PAINTING`` does it: one to two minutes
+each on two cores. VGG-19 is then torchvision's unless ``--vgg`` gives another.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Annotated
 import typer
 
 from mst_deploy.backends import open_style_encoder
-from mst_deploy.film import STYLE_SUFFIX, save_style
 from mst_deploy.images import load_image
-from mst_deploy.manifest import open_bundle
-from mst_deploy.moments import photographs
+from mst_deploy.model.bundle import open_bundle
+from mst_deploy.model.film import STYLE_SUFFIX, save_style
+from mst_deploy.model.zoo import MODELS, bundle_path, style_folder
 from mst_deploy.options import VggOption, run_alone
-from mst_deploy.shipped import MODELS, bundle_path, style_folder
-from mst_deploy.styling import as_style, make_style
-from mst_deploy.tuning import FOR_ALL, Tuner, normalised_vgg
+from mst_deploy.styles.optimize import FOR_ALL, StyleOptimizer, normalized_vgg
+from mst_deploy.styles.resolve import as_style, make_style
+from mst_deploy.styles.tuning_data import builtin_photos
 
 PAINTINGS = Path(__file__).parent / "paintings"
 
 
-def make_styles(model: str, vgg: Path | None, *, tune: bool) -> None:
+def make_styles(model: str, vgg: Path | None, *, optimize_style: bool) -> None:
     """Replace all styles of one model."""
     bundle, folder = open_bundle(bundle_path(model)), style_folder(model)
     encoder = open_style_encoder(bundle, device="cpu")
-    tuner = Tuner(bundle, normalised_vgg(vgg, None), how=FOR_ALL) if tune else None
+    optimizer = StyleOptimizer(bundle, normalized_vgg(vgg, None), how=FOR_ALL) if optimize_style else None
     made = []
     with (PAINTINGS / "paintings.csv").open(encoding="utf-8", newline="") as file:
         for credit in csv.DictReader(file):
@@ -40,9 +40,11 @@ def make_styles(model: str, vgg: Path | None, *, tune: bool) -> None:
             path = PAINTINGS / f"{name}.jpg"
             style = make_style(encoder, path, name)
             told = "read"
-            if tuner is not None:
-                tuned = tuner(style.film, photographs(), as_style(load_image(path), bundle.manifest))
-                style, told = replace(style, film=tuned.film), tuned.words()
+            if optimizer is not None:
+                optimized = optimizer(
+                    style.film, builtin_photos(), as_style(load_image(path), bundle.manifest)
+                )
+                style, told = replace(style, film=optimized.film), optimized.words()
             made.append(replace(style, credit=credit))
             print(f"{model} {name}: {told}", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,12 +56,14 @@ def make_styles(model: str, vgg: Path | None, *, tune: bool) -> None:
 
 def main(
     models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL...]")] = None,
-    tune: Annotated[bool, typer.Option("--tune", help="Tune each style to everyday photographs.")] = False,
+    optimize_style: Annotated[
+        bool, typer.Option("--optimize-style", help="Tune each style to everyday photographs.")
+    ] = False,
     vgg: VggOption = None,
 ) -> None:
     """Make the shipped styles again."""
     for wanted in models or MODELS:
-        make_styles(wanted, vgg, tune=tune)
+        make_styles(wanted, vgg, optimize_style=optimize_style)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from mst_deploy.backends import Films, Images, model_inputs
+from mst_deploy.backends import FilmBatch, Images, model_inputs
 from mst_deploy.backends.onnxrt import open_session
-from mst_deploy.checking import psnr, run_as_written, run_in_float32, sample_picture
+from mst_deploy.backends.parity import psnr, run_as_written, run_in_float32, sample_picture
 from mst_deploy.errors import VerificationError
-from mst_deploy.graphs import GeneratorGraph, StyleEncoderGraph
-from mst_deploy.manifest import Bundle
-from mst_deploy.weights import Networks
+from mst_deploy.model.bundle import Bundle
+from mst_deploy.model.checkpoints import Networks
+from mst_deploy.model.io_wrappers import Uint8Generator, Uint8StyleEncoder
 
 SIZES = ((96, 64), (853, 479), (1920, 1080))
 """Width and height of the checked frames: one small, one odd, one full HD."""
@@ -34,7 +34,7 @@ class Tolerance:
 
 # fp32: the same arithmetic in another order may fall on the other side of a rounding, no more.
 # fp16: weights and activations carry 11 bits through 16 convolutions. At 40 dB nothing is visible;
-# single pixels at strong edges may differ by more, because normalised activations there are large.
+# single pixels at strong edges may differ by more, because normalized activations there are large.
 TOLERANCES = {
     "fp32": Tolerance(pixel=1, psnr=55.0, film=1e-4),
     "fp16": Tolerance(pixel=16, psnr=40.0, film=2e-2),
@@ -55,7 +55,7 @@ def check_bundle(networks: Networks, bundle: Bundle) -> list[dict[str, Any]]:
     film, film_error = check_encoder(networks, bundle, style)
     failures = []
     if not film_error <= tolerance.film:
-        failures.append(f"film rows differ by {film_error:.2g} (allowed {tolerance.film:.2g})")
+        failures.append(f"FiLM vectors differ by {film_error:.2g} (allowed {tolerance.film:.2g})")
     records = [
         compare(networks, bundle, sample_picture(height, width, seed=2)[None], film)
         for width, height in SIZES
@@ -75,18 +75,18 @@ def check_bundle(networks: Networks, bundle: Bundle) -> list[dict[str, Any]]:
 
 
 @torch.inference_mode()
-def check_encoder(networks: Networks, bundle: Bundle, style: Images) -> tuple[Films, float]:
-    """PyTorch's film row of a style, and how far the exported encoder's is from it (relative)."""
-    wanted = StyleEncoderGraph(networks.film_encoder)(torch.from_numpy(style))[1].numpy()
+def check_encoder(networks: Networks, bundle: Bundle, style: Images) -> tuple[FilmBatch, float]:
+    """PyTorch's FiLM vector of a style, and how far the exported encoder's is from it (relative)."""
+    wanted = Uint8StyleEncoder(networks.film_encoder)(torch.from_numpy(style))[1].numpy()
     session, _ = open_session(bundle.style_encoder, "cpu")
     (found,) = session.run(["film"], {"style": style})
     return wanted, float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
 @torch.inference_mode()
-def compare(networks: Networks, bundle: Bundle, frames: Images, films: Films) -> dict[str, Any]:
+def compare(networks: Networks, bundle: Bundle, frames: Images, films: FilmBatch) -> dict[str, Any]:
     """One record: exported graph against PyTorch on the same frames."""
-    graph = GeneratorGraph(networks.generator)
+    graph = Uint8Generator(networks.generator)
     inputs = model_inputs(bundle.manifest, frames, films)
     wanted = graph(**{name: torch.from_numpy(value) for name, value in inputs.items()}).numpy()
     found = run_on_cpu(bundle, frames, films)
@@ -97,7 +97,7 @@ def compare(networks: Networks, bundle: Bundle, frames: Images, films: Films) ->
     }
 
 
-def run_on_cpu(bundle: Bundle, frames: Images, films: Films) -> Images:
+def run_on_cpu(bundle: Bundle, frames: Images, films: FilmBatch) -> Images:
     """The bundle's generator as it was written; a bfloat16 graph as its float32 copy."""
     if bundle.manifest.precision != "bf16":
         return run_as_written(bundle.generator, frames, films)

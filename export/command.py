@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mst_deploy.console import answer, progress
+from mst_deploy.console import print_result, progress
 from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.export.to_onnx import PRECISIONS, export_bundle
-from mst_deploy.manifest import open_bundle
-from mst_deploy.options import free_to_write
-from mst_deploy.shipped import find_bundle
-from mst_deploy.weights import Networks, load_bundle, load_checkpoint
+from mst_deploy.model.bundle import open_bundle
+from mst_deploy.model.checkpoints import Networks, load_bundle, load_checkpoint
+from mst_deploy.model.zoo import resolve_model
+from mst_deploy.options import require_writable
 
 
 def read_networks(source: Path) -> Networks:
@@ -39,9 +39,9 @@ def export(
     """Read weights, export, print what was checked -> the bundle written."""
     if precision not in PRECISIONS:
         raise InvalidArgument(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
-    source = find_bundle(model)
+    source = resolve_model(model)
     target = output or Path(f"{source.stem}-{precision}")
-    free_to_write(target, source, force=force)
+    require_writable(target, source, force=force)
     with progress(f"exporting {source.name} and checking it against PyTorch", None, quiet=quiet or as_json):
         bundle = export_bundle(read_networks(source), target, precision, name=target.name, opset=opset)
     checks = bundle.manifest.checks
@@ -51,7 +51,7 @@ def export(
         for check in checks
         if "size" in check
     ]
-    answer(
+    print_result(
         "\n".join([f"{target} ({precision}), checked against PyTorch:", *lines]),
         {"output": str(target), "precision": precision, "checks": list(checks)},
         as_json=as_json,

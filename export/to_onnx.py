@@ -20,11 +20,11 @@ from mst_deploy import __version__
 from mst_deploy.errors import InvalidArgument, VerificationError
 from mst_deploy.export.check import check_bundle
 from mst_deploy.files import replacing, sha256_of
-from mst_deploy.graphs import KEPT_FP32, GeneratorGraph, StyleEncoderGraph
-from mst_deploy.manifest import GENERATOR, MANIFEST, STYLE_ENCODER, Bundle, Manifest
-from mst_deploy.networks import Generator, StyleEncoder
-from mst_deploy.rewrites import to_opset17
-from mst_deploy.weights import Networks, load_bundle, model_id
+from mst_deploy.model.bundle import GENERATOR, MANIFEST, STYLE_ENCODER, Bundle, Manifest
+from mst_deploy.model.checkpoints import Networks, load_bundle, model_id
+from mst_deploy.model.io_wrappers import KEPT_FP32, Uint8Generator, Uint8StyleEncoder
+from mst_deploy.model.networks import Generator, StyleEncoder
+from mst_deploy.onnx_passes.passes import to_opset17
 
 OPSET = 20
 OPSETS = (17, OPSET)
@@ -85,7 +85,7 @@ def write_graphs(networks: Networks, folder: Path, precision: str, opset: int) -
         inputs["canvas"] = torch.zeros(2, 64, 96, 1, dtype=torch.uint8)
         dynamic = (*dynamic, axes)
     trace(
-        GeneratorGraph(copy.deepcopy(networks.generator).to(dtype)),
+        Uint8Generator(copy.deepcopy(networks.generator).to(dtype)),
         inputs,
         {"stylized": pictures},
         dynamic,
@@ -93,7 +93,7 @@ def write_graphs(networks: Networks, folder: Path, precision: str, opset: int) -
         opset,
     )
     trace(
-        StyleEncoderGraph(encoder),
+        Uint8StyleEncoder(encoder),
         {"style": torch.zeros(2, 128, 160, 3, dtype=torch.uint8)},
         {"embedding": ("N", networks.config.embedding_size), "film": ("N", film.shape[1])},
         ({0: "N", 1: "H", 2: "W"},),

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
         write_video,
     )
     from mst_deploy.errors import MstError
-    from mst_deploy.jobs.job import JobOptions
-    from mst_deploy.looks.timeline import StrengthKey, StyleKey, Timeline
+    from mst_deploy.jobs.video_job import JobOptions
+    from mst_deploy.styles.timeline import StrengthKey, StyleKey, Timeline
     from mst_deploy.video.reader import Frame
 
 HOMES = {
     "api": ("Model", "open_model", "open_video", "stylize", "stylize_file", "stylize_still", "write_video"),
     "errors": ("MstError",),
-    "jobs.job": ("JobOptions",),
-    "looks.timeline": ("StrengthKey", "StyleKey", "Timeline"),
+    "jobs.video_job": ("JobOptions",),
+    "styles.timeline": ("StrengthKey", "StyleKey", "Timeline"),
     "video.reader": ("Frame",),
 }
 """Modules and the names that are reached through the package."""

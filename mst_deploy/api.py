@@ -1,4 +1,4 @@
-"""The Python API: open, stylise as an iterator of frames, write.
+"""The Python API: open, stylize as an iterator of frames, write.
 
     import mst_deploy as mst
 
@@ -21,18 +21,25 @@ from itertools import chain
 from pathlib import Path
 from typing import Self
 
-from mst_deploy.backends import Generator, Images, StyleEncoder, open_generator, open_style_encoder
+from mst_deploy.backends import Images, StyleEncoder, StylizeBackend, open_generator, open_style_encoder
 from mst_deploy.errors import InputError
-from mst_deploy.jobs.job import JobOptions, Listener, Result, stylize_video
-from mst_deploy.looks.looks import Looks, read_looks
-from mst_deploy.looks.masks import open_mask
-from mst_deploy.looks.timeline import StyleKey, Timeline
-from mst_deploy.manifest import Bundle, open_bundle
-from mst_deploy.pipeline import Planner, Size, check_batch, depth_for, stylize_frames, stylize_picture
-from mst_deploy.shipped import find_bundle
-from mst_deploy.stages import Line
+from mst_deploy.jobs.video_job import JobOptions, Listener, Result, stylize_video
+from mst_deploy.model.bundle import Bundle, open_bundle
+from mst_deploy.model.zoo import resolve_model
+from mst_deploy.pipeline.frames import (
+    FramePreparer,
+    Size,
+    check_batch,
+    depth_for,
+    stylize_frames,
+    stylize_picture,
+)
+from mst_deploy.pipeline.threads import ThreadedPipeline
+from mst_deploy.styles.masks import open_mask
+from mst_deploy.styles.plan import StylePlan, load_plan
+from mst_deploy.styles.timeline import StyleKey, Timeline
+from mst_deploy.video.deflicker import Deflicker
 from mst_deploy.video.reader import Frame, VideoReader, resized
-from mst_deploy.video.steady import Steadier
 from mst_deploy.video.writer import EncodeOptions, open_writer
 
 Name = str | os.PathLike[str]
@@ -41,15 +48,17 @@ Name = str | os.PathLike[str]
 class Model:
     """A generator and the means to read styles for it. A context manager."""
 
-    def __init__(self, bundle: Bundle, generator: Generator, encoder: Callable[[], StyleEncoder]) -> None:
+    def __init__(
+        self, bundle: Bundle, generator: StylizeBackend, encoder: Callable[[], StyleEncoder]
+    ) -> None:
         self.bundle, self.generator = bundle, generator
         self.encoder = cache(encoder)
         """Opens the style encoder once, when it is first needed."""
 
-    def looks(self, style: str | Timeline) -> Looks:
+    def style_plan(self, style: str | Timeline) -> StylePlan:
         """Read the styles of a timeline, or one style at full strength. Raises InputError, BundleError."""
         timeline = style if isinstance(style, Timeline) else Timeline((StyleKey(style),))
-        return read_looks(timeline, self.bundle.manifest, self.encoder)
+        return load_plan(timeline, self.bundle.manifest, self.encoder)
 
     def __enter__(self) -> Self:
         self.generator.__enter__()
@@ -62,10 +71,10 @@ class Model:
 def open_model(model: Name | None = None, backend: str = "onnxrt", device: str = "auto") -> Model:
     """``base`` (the default), ``lite`` or the folder of a bundle, on one of the backends.
 
-    A shipped name goes before a folder of that name; see :func:`shipped.find_bundle`.
+    A shipped name goes before a folder of that name; see :func:`shipped.resolve_model`.
     Raises BundleError, BackendError, MissingDependency, InvalidArgument.
     """
-    bundle = open_bundle(find_bundle(model))
+    bundle = open_bundle(resolve_model(model))
     generator = open_generator(bundle, backend, device)
     return Model(bundle, generator, lambda: open_style_encoder(bundle, backend, device))
 
@@ -82,41 +91,41 @@ def stylize(
     *,
     size: str | None = None,
     batch: int = 1,
-    steady: bool = False,
+    deflicker: bool = False,
 ) -> abc.Generator[Frame, None, None]:
-    """Stylised frames of a clip, in order, with the times of their sources.
+    """Stylized frames of a clip, in order, with the times of their sources.
 
     Decoding runs ahead in threads of its own, which end with the iterator. ``size`` is ``WIDTHxHEIGHT`` or
-    a short side; ``batch`` pictures go into each call of the model; ``steady`` averages what is painted along
-    the motion, against flicker. Raises InputError, BundleError, BackendError, InvalidArgument.
+    a short side; ``batch`` pictures go into each call of the model; ``deflicker`` averages what is painted
+    along the motion, against flicker. Raises InputError, BundleError, BackendError, InvalidArgument.
     """
-    looks = model.looks(style)  # now, not with the first frame: a wrong name is told at once
+    style_plan = model.style_plan(style)  # now, not with the first frame: a wrong name is told at once
     check_batch(batch)
     info = clip.info
     width, height = (Size.parse(size) if size else Size()).applied(info.width, info.height)
-    return _frames(clip, model, looks, (width, height), batch, Steadier() if steady else None)
+    return _frames(clip, model, style_plan, (width, height), batch, Deflicker() if deflicker else None)
 
 
 def _frames(
     clip: VideoReader,
     model: Model,
-    looks: Looks,
+    style_plan: StylePlan,
     size: tuple[int, int],
     batch: int,
-    steadier: Steadier | None,
+    deflicker_filter: Deflicker | None,
 ) -> abc.Generator[Frame, None, None]:
-    with open_mask(looks.timeline.mask) as mask:
-        planner = Planner(looks, *size, clip.info.time_base, mask)
-        with closing(stylize_frames(clip, model.generator, planner, batch=batch)) as painted:
+    with open_mask(style_plan.timeline.mask) as mask:
+        preparer = FramePreparer(style_plan, *size, clip.info.time_base, mask)
+        with closing(stylize_frames(clip, model.generator, preparer, batch=batch)) as painted:
             for item in painted:
-                yield (item if steadier is None else item.steadied(steadier)).shown()
+                yield (item if deflicker_filter is None else item.deflickered(deflicker_filter)).shown()
 
 
 def stylize_still(image: Images, model: Model, style: str | Timeline) -> Images:
     """One picture, (H, W, 3) uint8 RGB in and out. Raises as :func:`stylize` does."""
-    looks = model.looks(style)
-    with open_mask(looks.timeline.mask) as mask:
-        return stylize_picture(image, model.generator, looks, mask)
+    style_plan = model.style_plan(style)
+    with open_mask(style_plan.timeline.mask) as mask:
+        return stylize_picture(image, model.generator, style_plan, mask)
 
 
 def write_video(
@@ -142,9 +151,9 @@ def write_video(
     count = 0
     with (
         open_writer(Path(path), target, EncodeOptions(codec, crf)) as writer,
-        Line(depth_for(width, height)) as line,
+        ThreadedPipeline(depth_for(width, height)) as line,
     ):
-        write = line.behind("encode", writer.write)
+        write = line.in_background("encode", writer.write)
         for frame in chain([first], pictures):
             write(frame)
             count += 1
@@ -161,4 +170,6 @@ def stylize_file(
     listener: Listener | None = None,
 ) -> Result:
     """A whole video from file to file, as ``mst video`` makes it; see :func:`job.stylize_video`."""
-    return stylize_video(Path(source), Path(output), model.generator, model.looks(style), options, listener)
+    return stylize_video(
+        Path(source), Path(output), model.generator, model.style_plan(style), options, listener
+    )

@@ -68,13 +68,13 @@ def progress(
             display.stop()
 
 
-def say(text: str, *, quiet: bool = False) -> None:
+def echo(text: str, *, quiet: bool = False) -> None:
     """A line for people, on stderr."""
     if not quiet:
         print(text, file=sys.stderr)
 
 
-def answer(text: str, values: dict[str, Any], *, as_json: bool = False, quiet: bool = False) -> None:
+def print_result(text: str, values: dict[str, Any], *, as_json: bool = False, quiet: bool = False) -> None:
     """The result: a sentence for people, or one JSON object for programs (even when quiet)."""
     if as_json:
         print(json.dumps(values, ensure_ascii=False))

@@ -24,23 +24,23 @@ def replacing(path: Path) -> Iterator[Path]:
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist")
     try:
-        room = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
     except OSError as error:
         raise OutputError(
             f"cannot write into the folder {path.parent}: {error.strerror}; choose another with -o"
         ) from error
     try:
-        temporary = room / path.name
+        temporary = folder / path.name
         yield temporary
         if temporary.is_file():  # some writers make private files; use what open() would have given
             temporary.chmod(0o666 & ~_umask())
         if path.is_dir() and temporary.is_dir():
-            path.replace(room / "previous")
+            path.replace(folder / "previous")
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(room, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def user_cache(name: str) -> Path:

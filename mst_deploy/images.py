@@ -23,7 +23,7 @@ JPEG_QUALITY = 95
 
 
 def decode_image(data: bytes, name: str | os.PathLike[str]) -> Image:
-    """Encoded file content -> (H, W, 3) uint8 RGB; grey becomes RGB, EXIF orientation is applied.
+    """Encoded file content -> (H, W, 3) uint8 RGB; gray becomes RGB, EXIF orientation is applied.
 
     Raises InputError, naming ``name``, if the bytes are not a picture.
     """
@@ -60,8 +60,11 @@ def save_image(path: Path, image: Image) -> None:
         raise OutputError(
             f"cannot write {path}: unknown image type {suffix!r}; use one of {', '.join(IMAGE_SUFFIXES)}"
         )
-    quality = {".jpg": cv2.IMWRITE_JPEG_QUALITY, ".jpeg": cv2.IMWRITE_JPEG_QUALITY,
-               ".webp": cv2.IMWRITE_WEBP_QUALITY}.get(suffix)  # fmt: skip
+    quality = {
+        ".jpg": cv2.IMWRITE_JPEG_QUALITY,
+        ".jpeg": cv2.IMWRITE_JPEG_QUALITY,
+        ".webp": cv2.IMWRITE_WEBP_QUALITY,
+    }.get(suffix)
     options = [quality, JPEG_QUALITY] if quality is not None else []
     done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not done:
@@ -88,7 +91,7 @@ def resize_short_side(image: Image, size: int) -> Image:
     return resize(image, max(size, round(width * scale)), max(size, round(height * scale)))
 
 
-def centre_crop(image: Image, size: int) -> Image:
+def center_crop(image: Image, size: int) -> Image:
     """(size, size, 3) out of the middle of the image at short side ``size``."""
     image = resize_short_side(image, size)
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
@@ -101,7 +104,7 @@ def pad_to_minimum(image: Image, minimum: int) -> Image:
     return np.pad(image, ((0, down), (0, right), (0, 0)), mode="edge") if down or right else image
 
 
-def to_grey(image: Image) -> NDArray[np.uint8]:
+def to_gray(image: Image) -> NDArray[np.uint8]:
     """Luma (BT.601) of (H, W, 3) RGB -> (H, W) uint8."""
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
 
@@ -115,22 +118,22 @@ def mix(source: Image, painted: Image, share: float) -> Image:
     return np.asarray(cv2.addWeighted(source, 1.0 - share, painted, share, 0.0), np.uint8)
 
 
-def with_colours_of(painted: Image, source: Image) -> Image:
-    """Luminance of ``painted``, colours of ``source``.
+def with_colors_of(painted: Image, source: Image) -> Image:
+    """Luminance of ``painted``, colors of ``source``.
 
     Luma is that of BT.601. Adding one number to red, green and blue changes the luma by it and leaves
-    both colour differences as they are, so the source is shifted by the difference of the lumas; where
+    both color differences as they are, so the source is shifted by the difference of the lumas; where
     a channel would leave 0..255 it is clipped. (Gatys et al., "Preserving Color in Neural Artistic Style
     Transfer", 2016, section "luminance-only transfer".)
     """
-    wanted, own = to_grey(painted), to_grey(source)
+    wanted, own = to_gray(painted), to_gray(source)
     up = cv2.cvtColor(cv2.subtract(wanted, own), cv2.COLOR_GRAY2RGB)  # both stop at 0:
     down = cv2.cvtColor(cv2.subtract(own, wanted), cv2.COLOR_GRAY2RGB)  # one of the two is 0 everywhere
     return np.asarray(cv2.subtract(cv2.add(source, up), down), np.uint8)
 
 
-def masked(inside: Image, outside: Image, mask: NDArray[np.uint8]) -> Image:
-    """``inside`` where the mask (H, W) is 255, ``outside`` where it is 0, mixed between, rounded."""
+def masked(inside: Image, background_style: Image, mask: NDArray[np.uint8]) -> Image:
+    """``inside`` where the mask (H, W) is 255, ``background_style`` where it is 0, mixed between, rounded."""
     weight = mask[..., None].astype(np.uint16)
-    total = inside * weight + outside * (255 - weight)  # at most 255 * 255
+    total = inside * weight + background_style * (255 - weight)  # at most 255 * 255
     return ((total + 127) // 255).astype(np.uint8)

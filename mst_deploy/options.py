@@ -37,7 +37,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing b
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
-def free_to_write(path: Path, source: Path | None, *, force: bool) -> Path:
+def require_writable(path: Path, source: Path | None, *, force: bool) -> Path:
     """The path itself if it may be written. Raises OutputError when it exists or is the input."""
     if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise OutputError(f"the output {path} is the input itself; choose another name with -o")
@@ -57,15 +57,20 @@ def run_alone(main: Callable[..., object]) -> None:
         raise SystemExit(exit_code(error)) from None
 
 
-def room(name: str) -> Any:
+def command_module(name: str) -> Any:
     """The command module of a room; its missing packages become a message with the line that helps."""
-    extra = {"export": "export", "training": "train", "benchmarks.quality": "eval",
-             "engines": "tensorrt", "benchmarks": "plots"}[name]  # fmt: skip
+    extra = {
+        "export": "export",
+        "training": "train",
+        "benchmarks.quality": "eval",
+        "engines": "tensorrt",
+        "benchmarks": "plots",
+    }[name]
     purpose = {"training": "train", "benchmarks.quality": "eval", "engines": "build", "benchmarks": "bench"}
-    return needing(f"{name}.command", extra, f"mst {purpose.get(name, name)}")
+    return import_optional(f"{name}.command", extra, f"mst {purpose.get(name, name)}")
 
 
-def needing(module: str, extra: str, purpose: str) -> Any:
+def import_optional(module: str, extra: str, purpose: str) -> Any:
     """A module of this package, by its name in it. Raises MissingDependency, naming the extra that helps."""
     try:
         return import_module(f"mst_deploy.{module}")

@@ -164,7 +164,7 @@ def _write_tone(container: Any, track: Any, hertz: int, seconds: float, offset: 
 
 
 @dataclass(frozen=True)
-class Found:
+class Outputs:
     """What a file holds, read with PyAV alone."""
 
     times: list[Fraction]
@@ -181,7 +181,7 @@ class Found:
     """Track number, time and content of every packet."""
 
 
-def probe(path: Path) -> Found:
+def probe(path: Path) -> Outputs:
     with av.open(path) as container:
         stream: Any = container.streams.video[0]
         frames = list(container.decode(stream))
@@ -208,4 +208,4 @@ def probe(path: Path) -> Found:
             if packet.size:
                 time = packet.pts * packet.time_base
                 audio.append((order[packet.stream.index], time, bytes(packet)))
-    return Found(**found, audio=sorted(audio))
+    return Outputs(**found, audio=sorted(audio))

@@ -13,8 +13,8 @@ import pytest
 
 from mst_deploy.backends.fake import FakeGenerator
 from mst_deploy.backends.onnxrt import gpu_present
-from mst_deploy.manifest import Bundle, open_bundle
-from mst_deploy.shipped import find_bundle
+from mst_deploy.model.bundle import Bundle, open_bundle
+from mst_deploy.model.zoo import resolve_model
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,12 +38,12 @@ def _rng_restored() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def bundle() -> Bundle:
     """The shipped model."""
-    return open_bundle(find_bundle())
+    return open_bundle(resolve_model())
 
 
 @pytest.fixture(scope="session")
 def film(bundle: Bundle) -> Any:
-    """A film row (P,) of the right size for the fake generator."""
+    """A FiLM vector (P,) of the right size for the fake generator."""
     return bundle.manifest.layout.identity()
 
 
@@ -59,7 +59,7 @@ class IdentityGenerator(FakeGenerator):
 def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A VGG-19 of random weights."""
     torch, stored = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
-    from mst_deploy.vgg import Vgg19
+    from mst_deploy.perceptual.vgg import Vgg19
 
     path: Path = tmp_path_factory.mktemp("vgg") / "vgg.safetensors"
     torch.manual_seed(0)

@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mst_deploy.backends import Generator, open_generator
+from mst_deploy.backends import StylizeBackend, open_generator
 from mst_deploy.errors import MstError, error_line
-from mst_deploy.jobs.job import stylize_video
-from mst_deploy.looks.looks import plain_looks
-from mst_deploy.shipped import find_bundle
+from mst_deploy.jobs.video_job import stylize_video
+from mst_deploy.model.zoo import resolve_model
+from mst_deploy.styles.plan import constant_plan
 
 LIMIT = 20  # seconds for one small file, on a busy machine
 
@@ -44,11 +44,11 @@ def mutated(data: bytes, seed: int) -> tuple[str, bytes]:
     return kind, bytes(broken)
 
 
-def attempt(source: Path, output: Path, generator: Generator) -> dict[str, Any]:
+def attempt(source: Path, output: Path, generator: StylizeBackend) -> dict[str, Any]:
     """As ``mst video`` does it."""
-    looks = plain_looks(generator.manifest.layout.identity())
+    style_plan = constant_plan(generator.manifest.layout.identity())
     try:
-        result = stylize_video(source, output, generator, looks)
+        result = stylize_video(source, output, generator, style_plan)
     except MstError as error:
         return {"refused": error_line(error)}
     return {"frames": result.frames, "said": result.damage}
@@ -56,7 +56,7 @@ def attempt(source: Path, output: Path, generator: Generator) -> dict[str, Any]:
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    generator = open_generator(find_bundle(), "fake")
+    generator = open_generator(resolve_model(), "fake")
     for name in sys.argv[2:]:
         signal.alarm(LIMIT)
         source = Path(name)

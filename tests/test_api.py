@@ -17,7 +17,7 @@ import mst_deploy as mst
 from mst_deploy.backends import open_style_encoder
 from mst_deploy.errors import InputError, InvalidArgument, OutputError
 from mst_deploy.images import mix
-from mst_deploy.video.steady import Steadier
+from mst_deploy.video.deflicker import Deflicker
 from tests.clips import Clip, probe, write_clip
 from tests.conftest import ROOT
 from tests.pictures import picture
@@ -71,11 +71,11 @@ def test_steady_frames(small_clip: Path) -> None:
     """Averaged as painted (inverted by the fake model), and mixed with the source after that."""
     half = mst.Timeline((mst.StyleKey("zodiac"),), (mst.StrengthKey(0.25),))
     with mst.open_model(backend="fake") as model, mst.open_video(small_clip) as clip:
-        found = list(mst.stylize(clip, model, half, steady=True))
-    steadier, changed = Steadier(), 0
+        found = list(mst.stylize(clip, model, half, deflicker=True))
+    deflicker_filter, changed = Deflicker(), 0
     with mst.open_video(small_clip) as clip:
         for frame, shown in zip(clip, found, strict=True):
-            (painted,) = steadier(frame.image, [255 - frame.image])
+            (painted,) = deflicker_filter(frame.image, [255 - frame.image])
             np.testing.assert_array_equal(shown.image, mix(frame.image, painted, 0.5))
             changed += int((painted != 255 - frame.image).any())
     assert changed == 11

@@ -30,9 +30,9 @@ def test_png_round_trip_is_exact_and_rgb(tmp_path: Path) -> None:
     np.testing.assert_array_equal(as_opencv_sees_it[..., ::-1], image)
 
 
-def test_grey_and_alpha_become_rgb() -> None:
-    grey = cv2.imencode(".png", np.full((4, 5), 77, np.uint8))[1].tobytes()
-    assert decode_image(grey, "grey").tolist() == np.full((4, 5, 3), 77).tolist()
+def test_gray_and_alpha_become_rgb() -> None:
+    gray = cv2.imencode(".png", np.full((4, 5), 77, np.uint8))[1].tobytes()
+    assert decode_image(gray, "gray").tolist() == np.full((4, 5, 3), 77).tolist()
     clear = cv2.imencode(".png", np.full((4, 5, 4), 9, np.uint8))[1].tobytes()
     assert decode_image(clear, "clear").shape == (4, 5, 3)
 
@@ -49,7 +49,7 @@ def test_unknown_output_type_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_resize_keeps_a_flat_colour_and_the_aspect_ratio() -> None:
+def test_resize_keeps_a_flat_color_and_the_aspect_ratio() -> None:
     flat = np.full((30, 60, 3), 123, np.uint8)
     small = resize_short_side(flat, 10)
     assert small.shape == (10, 20, 3)

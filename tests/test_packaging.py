@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from mst_deploy.backends import EXTRA
-from mst_deploy.doctor import PACKAGES, PURPOSES
-from mst_deploy.shipped import MODELS, bundle_path, shipped_photographs
+from mst_deploy.cli.doctor import PACKAGES, PURPOSES
+from mst_deploy.model.zoo import MODELS, bundle_path, shipped_photographs
 from tests.conftest import ROOT
 
-ROOMS = ("benchmarks", "engines", "export", "training")
+FOLDERS = ("benchmarks", "engines", "export", "training")
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -23,21 +23,21 @@ def test_every_package_is_listed() -> None:
         for path in (ROOT / "mst_deploy").rglob("__init__.py")
         if not any(parent.is_symlink() for parent in path.parents)
     }
-    rooms = {
+    others = {
         ".".join(("mst_deploy", *path.parent.relative_to(ROOT).parts))
-        for room in ROOMS
-        for path in (ROOT / room).rglob("__init__.py")
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("__init__.py")
     }
-    assert set(CONFIG["tool"]["setuptools"]["packages"]) == core | rooms
+    assert set(CONFIG["tool"]["setuptools"]["packages"]) == core | others
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_links_point_to_the_rooms(room: str) -> None:
-    link = ROOT / "mst_deploy" / room
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_links_point_to_the_folders(folder: str) -> None:
+    link = ROOT / "mst_deploy" / folder
     if not link.is_symlink():
         pytest.skip("this clone has no symbolic links")
-    assert link.readlink() == Path("..") / room
-    assert CONFIG["tool"]["setuptools"]["package-dir"][f"mst_deploy.{room}"] == room
+    assert link.readlink() == Path("..") / folder
+    assert CONFIG["tool"]["setuptools"]["package-dir"][f"mst_deploy.{folder}"] == folder
 
 
 def test_constraints_pin_every_direct_dependency() -> None:
@@ -56,8 +56,8 @@ def test_photographs_are_packaged_with_their_sources() -> None:
     package = ROOT / "mst_deploy"
     patterns = CONFIG["tool"]["setuptools"]["package-data"]["mst_deploy"]
     packaged = {path for pattern in patterns for path in package.glob(pattern)}
-    assert set((package / "photographs").iterdir()) <= packaged
-    with (package / "photographs" / "photographs.csv").open(encoding="utf-8", newline="") as file:
+    assert set((package / "assets" / "photographs").iterdir()) <= packaged
+    with (package / "assets" / "photographs" / "photographs.csv").open(encoding="utf-8", newline="") as file:
         listed = list(csv.DictReader(file))
     assert [row["file"] for row in listed] == [path.name for path in shipped_photographs()]
     assert all(row["source_repo"] and row["commit"] and row["licence"] for row in listed)
@@ -68,8 +68,8 @@ def test_all_models_and_their_styles_are_packaged() -> None:
     patterns = CONFIG["tool"]["setuptools"]["package-data"]["mst_deploy"]
     packaged = {path for pattern in patterns for path in package.glob(pattern)}
     for kind in ("models", "styles"):
-        assert {path.name for path in (package / kind).iterdir()} == set(MODELS)
-        files = {path for path in (package / kind).rglob("*") if path.is_file()}
+        assert {path.name for path in (package / "assets" / kind).iterdir()} == set(MODELS)
+        files = {path for path in (package / "assets" / kind).rglob("*") if path.is_file()}
         assert files <= packaged
         assert {path.parent.name for path in files} == set(MODELS)
 

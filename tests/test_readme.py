@@ -14,8 +14,8 @@ import cv2
 import pytest
 import torch
 
-from mst_deploy.vgg import Vgg19
-from mst_deploy.weights import load_checkpoint
+from mst_deploy.model.checkpoints import load_checkpoint
+from mst_deploy.perceptual.vgg import Vgg19
 from tests.clips import Clip, probe, write_clip
 from tests.conftest import ROOT
 from tests.pictures import picture
@@ -51,16 +51,20 @@ def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     assert arguments[0] == "mst"
     return subprocess.run(
         [sys.executable, "-m", "mst_deploy", *arguments[1:]],
-        capture_output=True, text=True, cwd=folder, check=False, timeout=500,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
+        timeout=500,
         env={**os.environ, "TORCH_HOME": str(folder / "torch"), "XDG_CACHE_HOME": str(folder / "cache")},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_command(line: str, folder: Path) -> None:
     """As written; only training (in float32) and tuning are cut short, tuning on the way by a small clip."""
     line = line.replace("--steps 20000", SHORT)
-    if "--tune" in line:
+    if "--optimize-style" in line:
         line = line.replace("examples/bunny.mp4", "few.mp4")
     done = run(line.replace("style tune", "style tune --steps 1 --frames 1 --size 180"), folder)
     assert done.returncode == 0, done.stderr
@@ -133,8 +137,9 @@ def test_every_command_stands_in_the_table() -> None:
 
 def test_file_map_names_every_folder() -> None:
     folders = {
-        path.name for path in ROOT.iterdir()
+        path.name
+        for path in ROOT.iterdir()
         if (path.is_dir() and (path / "__init__.py").exists()) or path.name in ("examples", "docs")
-    }  # fmt: skip
+    }
     for name in folders:
         assert f"`{name}/`" in README

@@ -15,9 +15,9 @@ import torch
 import typer
 
 from mst_deploy.errors import InvalidArgument
+from mst_deploy.model.checkpoints import Networks, save_checkpoint
 from mst_deploy.options import run_alone
 from mst_deploy.training.command import open_weights
-from mst_deploy.weights import Networks, save_checkpoint
 
 
 def averaged(models: Sequence[Networks]) -> Networks:
@@ -31,8 +31,10 @@ def averaged(models: Sequence[Networks]) -> Networks:
     if any(model.config != first.config for model in models):
         raise InvalidArgument("the models are of different shapes; only models of one shape have a mean")
     states = [model.state_dict() for model in models]
-    mean = {name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(tensor)
-            for name, tensor in states[0].items()}  # fmt: skip
+    mean = {
+        name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(tensor)
+        for name, tensor in states[0].items()
+    }
     done = first.copy_with(mean)
     return Networks(done.generator, done.encoder, {"mean_of": [model.training for model in models]})
 

@@ -21,13 +21,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from mst_deploy.console import say
+from mst_deploy.console import echo
+from mst_deploy.datasets import ImageFile, fingerprint, load_images, read_hash_list
 from mst_deploy.errors import InputError, InvalidArgument, VerificationError
 from mst_deploy.files import replacing
-from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_hash_list
-from mst_deploy.images import centre_crop
-from mst_deploy.inception import STAGES, InceptionTrunk
-from mst_deploy.networks import NetworkConfig, StyleEncoder
+from mst_deploy.images import center_crop
+from mst_deploy.model.inception import STAGES, InceptionTrunk
+from mst_deploy.model.networks import NetworkConfig, StyleEncoder
 from mst_deploy.training.data import random_crop
 from mst_deploy.training.pretrained import load_trunk_into
 from mst_deploy.training.reports import Report
@@ -76,10 +76,10 @@ class Classifier(nn.Module):
         return logits
 
 
-class LabelledCrops(Dataset[Any]):
+class LabeledCrops(Dataset[Any]):
     """Sample n as (crop, label, skipped): movements in turn at random, a pure function of seed and n."""
 
-    def __init__(self, config: ClassifyConfig, images: Sequence[StoredImage], labels: Sequence[int]) -> None:
+    def __init__(self, config: ClassifyConfig, images: Sequence[ImageFile], labels: Sequence[int]) -> None:
         self.config = config
         self.members = [
             [image for image, own in zip(images, labels, strict=True) if own == label]
@@ -99,7 +99,7 @@ class LabelledCrops(Dataset[Any]):
 
 
 @dataclass(frozen=True)
-class LabelledBatch:
+class LabeledBatch:
     """N crops (N, S, S, 3) uint8 with their labels (N,)."""
 
     crops: Tensor
@@ -107,24 +107,30 @@ class LabelledBatch:
     skipped: frozenset[str]
 
 
-def join(samples: list[Any]) -> LabelledBatch | InputError:
+def join(samples: list[Any]) -> LabeledBatch | InputError:
     for sample in samples:
         if isinstance(sample, InputError):
             return sample
     crops, labels, skipped = zip(*samples, strict=True)
-    return LabelledBatch(stack(crops), torch.tensor(labels), frozenset().union(*skipped))
+    return LabeledBatch(stack(crops), torch.tensor(labels), frozenset().union(*skipped))
 
 
 class ClassifyTrainer:
     """State of one run of the first phase."""
 
     def __init__(
-        self, config: ClassifyConfig, trunk: InceptionTrunk, images: Sequence[StoredImage],
-        classes: Sequence[str], fabric: Fabric, *, workers: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        config: ClassifyConfig,
+        trunk: InceptionTrunk,
+        images: Sequence[ImageFile],
+        classes: Sequence[str],
+        fabric: Fabric,
+        *,
+        workers: int = 0,
+    ) -> None:
         self.config, self.fabric, self.trunk, self.classes = config, fabric, trunk, list(classes)
         labels = [self.classes.index(image.group) for image in images]
-        self.samples = LabelledCrops(config, images, labels)
+        self.samples = LabeledCrops(config, images, labels)
         self.workers = workers
         model = Classifier(trunk.requires_grad_(True).train(), len(classes))
         model = model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -141,8 +147,8 @@ class ClassifyTrainer:
     def progress(self) -> float:
         return self.step / self.config.steps
 
-    def update(self, batch: LabelledBatch) -> dict[str, float]:
-        """One optimiser step. Raises VerificationError when the loss is no number."""
+    def update(self, batch: LabeledBatch) -> dict[str, float]:
+        """One optimizer step. Raises VerificationError when the loss is no number."""
         warm = min(1.0, (self.step + 1) / self.config.warmup_steps)
         rate = self.config.learning_rate * warm * (1 + math.cos(math.pi * self.progress)) / 2
         for group in self.optimizer.param_groups:
@@ -167,13 +173,18 @@ class ClassifyTrainer:
         return {"loss": loss.item(), "accuracy": right.item(), "learning_rate": rate}
 
     def run(
-        self, tell: Callable[[Report], None], save: Callable[[], None], *, log_every: int = 20,
+        self,
+        tell: Callable[[Report], None],
+        save: Callable[[], None],
+        *,
+        log_every: int = 20,
         save_steps: int = 200,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Train to the end or until ``stop_requested``."""
         share = Share(self.fabric.global_rank, self.fabric.world_size, self.workers)
-        source = batches(self.samples, join, self.config.batch, self.step * self.config.batch, share,
-                         pin=False)  # fmt: skip
+        source = batches(
+            self.samples, join, self.config.batch, self.step * self.config.batch, share, pin=False
+        )
         sums: dict[str, float] = {}
         last = time.monotonic()
         while self.step < self.config.steps and not self.stop_requested:
@@ -186,20 +197,19 @@ class ClassifyTrainer:
             if self.step % log_every == 0:
                 now = time.monotonic()
                 rate = log_every * self.config.batch / (now - last)
-                tell(Report(self.step, self.progress, self.seconds, rate,
-                            self.waited / self.seconds, sums))  # fmt: skip
+                tell(Report(self.step, self.progress, self.seconds, rate, self.waited / self.seconds, sums))
                 sums, last = {}, now
             if self.step % save_steps == 0 and self.step < self.config.steps:
                 save()
         save()
 
     @torch.inference_mode()
-    def accuracy(self, images: Sequence[StoredImage]) -> float:
-        """Share of images (at their middle) whose movement is recognised, each movement weighing alike."""
+    def accuracy(self, images: Sequence[ImageFile]) -> float:
+        """Share of images (at their middle) whose movement is recognized, each movement weighing alike."""
         self.model.eval()
         right: dict[str, list[bool]] = {}
         for image in images:
-            crop = centre_crop(image.decode(), self.config.crop)
+            crop = center_crop(image.decode(), self.config.crop)
             logits = self.model(to_tensor(stack([crop]), self.fabric.device))
             found = self.classes[int(logits.argmax())]
             right.setdefault(image.group, []).append(found == image.group)
@@ -207,9 +217,14 @@ class ClassifyTrainer:
         return float(np.mean([np.mean(hits) for hits in right.values()]))
 
     def state(self) -> dict[str, Any]:
-        return {"step": self.step, "seconds": self.seconds, "waited": self.waited,
-                "skipped": sorted(self.skipped), "model": self.model.module.state_dict(),
-                "optimizer": self.optimizer.state_dict()}  # fmt: skip
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "waited": self.waited,
+            "skipped": sorted(self.skipped),
+            "model": self.model.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.step, self.seconds, self.waited = state["step"], state["seconds"], state["waited"]
@@ -218,15 +233,13 @@ class ClassifyTrainer:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def split(
-    images: Sequence[StoredImage], held_out: frozenset[str]
-) -> tuple[list[StoredImage], list[StoredImage]]:
+def split(images: Sequence[ImageFile], held_out: frozenset[str]) -> tuple[list[ImageFile], list[ImageFile]]:
     """Images to learn and to measure on: by the list, else every FOLD-th of each movement.
 
     Raises InputError with fewer than two movements.
     """
-    learn: list[StoredImage] = []
-    measure: list[StoredImage] = []
+    learn: list[ImageFile] = []
+    measure: list[ImageFile] = []
     seen: dict[str, int] = {}
     for image in images:
         seen[image.group] = seen.get(image.group, 0) + 1
@@ -241,10 +254,22 @@ def split(
 
 
 def classify(
-    style: list[Path], output: Path, *, statistics: str, inception: Path | None, held_out: Path | None,
-    steps: int | None, learning_rate: float | None, precision: str | None, batch_scale: float,
-    seed: int | None, workers: int | None, save_steps: int | None, device: str, quiet: bool,
-) -> None:  # fmt: skip
+    style: list[Path],
+    output: Path,
+    *,
+    statistics: str,
+    inception: Path | None,
+    held_out: Path | None,
+    steps: int | None,
+    learning_rate: float | None,
+    precision: str | None,
+    batch_scale: float,
+    seed: int | None,
+    workers: int | None,
+    save_steps: int | None,
+    device: str,
+    quiet: bool,
+) -> None:
     """Fine-tune the trunk, say how well it does, write it as OUTPUT/inception.safetensors."""
     given = {"steps": steps, "learning_rate": learning_rate, "precision": precision, "seed": seed}
     config = ClassifyConfig(
@@ -262,15 +287,20 @@ def classify(
     workers = default_workers(fabric.device.type) if workers is None else workers
     trainer = ClassifyTrainer(config, encoder.trunk, learn, classes, fabric, workers=workers)
     facts = gather_facts(
-        phase="classify", config=asdict(config), losses="cross entropy", movements=classes,
-        processes=fabric.world_size, device=str(fabric.device), data={"style": fingerprint(learn)},
-    )  # fmt: skip
-    say(f"{len(learn)} artworks in {len(classes)} movements; {len(measure)} more to measure", quiet=quiet)
+        phase="classify",
+        config=asdict(config),
+        losses="cross entropy",
+        movements=classes,
+        processes=fabric.world_size,
+        device=str(fabric.device),
+        data={"style": fingerprint(learn)},
+    )
+    echo(f"{len(learn)} artworks in {len(classes)} movements; {len(measure)} more to measure", quiet=quiet)
     with open_run(output, facts) as folder, graceful_stop(trainer), reporting(folder, quiet=quiet) as tell:
         state = folder.restore()
         if state is not None:
             trainer.load_state(state)
-            say(f"continuing {output} at step {trainer.step}", quiet=quiet)
+            echo(f"continuing {output} at step {trainer.step}", quiet=quiet)
 
         def save() -> None:
             folder.save_state(trainer.state())
@@ -280,16 +310,24 @@ def classify(
                 }
                 save_file(tensors, temporary)
             reached = trainer.accuracy(measure) if measure else None
-            folder.write_facts({
-                "steps": trainer.step, "seconds": round(trainer.seconds, 1),
-                "finished": trainer.progress >= 1.0, "skipped_files": sorted(trainer.skipped),
-                "waiting_for_data": round(trainer.waited / max(trainer.seconds, 1e-9), 3),
-                "held_out_accuracy": reached, "chance": 1 / len(classes),
-            })  # fmt: skip
+            folder.write_facts(
+                {
+                    "steps": trainer.step,
+                    "seconds": round(trainer.seconds, 1),
+                    "finished": trainer.progress >= 1.0,
+                    "skipped_files": sorted(trainer.skipped),
+                    "waiting_for_data": round(trainer.waited / max(trainer.seconds, 1e-9), 3),
+                    "held_out_accuracy": reached,
+                    "chance": 1 / len(classes),
+                }
+            )
             if reached is not None:
-                say(f"step {trainer.step}: {reached:.1%} of the measured artworks recognised "
-                    f"(chance {1 / len(classes):.1%})", quiet=quiet)  # fmt: skip
+                echo(
+                    f"step {trainer.step}: {reached:.1%} of the measured artworks recognized "
+                    f"(chance {1 / len(classes):.1%})",
+                    quiet=quiet,
+                )
 
         trainer.run(tell, save, save_steps=save_steps or 200)
     trunk = output / "inception.safetensors"
-    say(f"{trunk}; train with it: mst train joint --inception {trunk} ...", quiet=quiet)
+    echo(f"{trunk}; train with it: mst train joint --inception {trunk} ...", quiet=quiet)

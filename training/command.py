@@ -1,4 +1,4 @@
-"""``mst train``: classify, joint, encoder, retouch."""
+"""``mst train``: classify, joint, encoder, finetune-artifacts."""
 
 from __future__ import annotations
 
@@ -11,23 +11,11 @@ from typing import Any
 
 import torch
 
-from mst_deploy.console import say
+from mst_deploy.console import echo
+from mst_deploy.datasets import ImageFile, fingerprint, load_images, read_hash_list
 from mst_deploy.errors import InputError, InvalidArgument
-from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_hash_list
-from mst_deploy.manifest import open_bundle
-from mst_deploy.networks import NetworkConfig
-from mst_deploy.shipped import find_bundle
-from mst_deploy.training.classify import classify
-from mst_deploy.training.config import DECK, RECIPES, TrainConfig
-from mst_deploy.training.loop import Trainer
-from mst_deploy.training.narrowing import narrowed
-from mst_deploy.training.pretrained import load_trunk_into, loss_network
-from mst_deploy.training.reports import LossIsNoNumber
-from mst_deploy.training.retouch import Retoucher
-from mst_deploy.training.run_folder import gather_facts, open_run
-from mst_deploy.training.running import check_compiler, graceful_stop, make_fabric, reporting
-from mst_deploy.training.samples import default_workers
-from mst_deploy.weights import (
+from mst_deploy.model.bundle import open_bundle
+from mst_deploy.model.checkpoints import (
     Networks,
     build_networks,
     load_bundle,
@@ -35,13 +23,25 @@ from mst_deploy.weights import (
     new_networks,
     save_checkpoint,
 )
+from mst_deploy.model.networks import NetworkConfig
+from mst_deploy.model.zoo import resolve_model
+from mst_deploy.training.artifact_finetune import ArtifactFinetuner
+from mst_deploy.training.classify import classify
+from mst_deploy.training.config import PAPER, RECIPES, TrainConfig
+from mst_deploy.training.loop import Trainer
+from mst_deploy.training.pretrained import load_trunk_into, loss_network
+from mst_deploy.training.pruning import prune_channels
+from mst_deploy.training.reports import NonFiniteLoss
+from mst_deploy.training.run_folder import gather_facts, open_run
+from mst_deploy.training.running import check_compiler, graceful_stop, make_fabric, reporting
+from mst_deploy.training.samples import default_workers
 
 __all__ = ["classify", "train"]
 
 PHASES: dict[str, Callable[..., Trainer]] = {
     "joint": Trainer,
     "encoder": partial(Trainer, frozen="generator"),
-    "retouch": Retoucher,
+    "finetune-artifacts": ArtifactFinetuner,
 }
 
 
@@ -56,7 +56,7 @@ class Job:
     recipe: str
     start: str | Path | None = None
     generator: str | Path | None = None
-    narrow: str | Path | None = None
+    prune_from: str | Path | None = None
     vgg: Path | None = None
     vgg_scales: Path | None = None
     vgg_distilled: Path | None = None
@@ -97,16 +97,20 @@ def train(**options: Any) -> None:
     networks = networks or fresh_networks(config, job.inception, teacher)
     vgg = loss_network(contents, job.vgg, job.vgg_scales, job.vgg_distilled)
     losses = vgg.describe(config.style_layers)
-    say(f"losses: {losses}; {len(contents)} photographs, {len(styles)} styles", quiet=quiet)
+    echo(f"losses: {losses}; {len(contents)} photographs, {len(styles)} styles", quiet=quiet)
     workers = default_workers(fabric.device.type) if job.workers is None else job.workers
     trainer = PHASES[job.phase](
         config, networks, vgg, contents, styles, fabric, workers=workers, compiled=job.compiled
     )
     facts = gather_facts(
-        phase=job.phase, config=config.to_dict(), losses=losses, workers=workers,
-        processes=fabric.world_size, device=str(fabric.device),
+        phase=job.phase,
+        config=config.to_dict(),
+        losses=losses,
+        workers=workers,
+        processes=fabric.world_size,
+        device=str(fabric.device),
         data={"content": fingerprint(contents), "style": fingerprint(styles)},
-    )  # fmt: skip
+    )
     if fabric.is_global_zero:
         lead(trainer, job, facts, teacher, fresh=fresh)
     else:
@@ -119,9 +123,9 @@ def lead(trainer: Trainer, job: Job, facts: dict[str, Any], teacher: Networks | 
         state = folder.restore()
         if state is not None:
             trainer.load_state(state)
-            say(f"continuing {job.output} at step {trainer.step}", quiet=job.quiet)
+            echo(f"continuing {job.output} at step {trainer.step}", quiet=job.quiet)
         elif fresh:
-            trainer.initialise_encoder(teacher.film_encoder if teacher else None)
+            trainer.initialize_encoder(teacher.film_encoder if teacher else None)
         folder.write_facts(trainer.figures())
 
         def save() -> None:
@@ -133,15 +137,15 @@ def lead(trainer: Trainer, job: Job, facts: dict[str, Any], teacher: Networks | 
         with reporting(folder, quiet=job.quiet) as record:
             try:
                 trainer.run(record, save, save_seconds=60 * job.save_every, save_steps=job.save_steps)
-            except LossIsNoNumber as error:
+            except NonFiniteLoss as error:
                 kept = folder.keep_bad_batch(error.bad)
-                raise LossIsNoNumber(error.bad, kept) from None
+                raise NonFiniteLoss(error.bad, kept) from None
     skipped = f" ({len(trainer.skipped)} files skipped, see run.json)" if trainer.skipped else ""
     weights = job.output / "weights.safetensors"
     if trainer.progress < 1.0:
-        say(f"stopped at step {trainer.step}{skipped}; the same command continues", quiet=job.quiet)
+        echo(f"stopped at step {trainer.step}{skipped}; the same command continues", quiet=job.quiet)
     else:
-        say(f"{weights}{skipped}; export it with: mst export {weights}", quiet=job.quiet)
+        echo(f"{weights}{skipped}; export it with: mst export {weights}", quiet=job.quiet)
 
 
 def follow(trainer: Trainer, job: Job, teacher: Networks | None, *, fresh: bool) -> None:
@@ -151,7 +155,7 @@ def follow(trainer: Trainer, job: Job, teacher: Networks | None, *, fresh: bool)
         if state.exists():
             trainer.load_state(torch.load(state, map_location="cpu", weights_only=True))
         elif fresh:
-            trainer.initialise_encoder(teacher.film_encoder if teacher else None)
+            trainer.initialize_encoder(teacher.film_encoder if teacher else None)
         trainer.run(lambda _: None, lambda: None, save_steps=job.save_steps)
 
 
@@ -172,9 +176,12 @@ def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
         raise InvalidArgument(f"give one length for the run, not {' and '.join(given)}")
     if given:
         config = replace(config, **{"epochs": None, "minutes": None, **given})
-    others: dict[str, Any] = {"precision": job.precision, "seed": job.seed,
-              "learning_rate": job.learning_rate,
-              "temporal_weight": job.temporal_weight}  # fmt: skip
+    others: dict[str, Any] = {
+        "precision": job.precision,
+        "seed": job.seed,
+        "learning_rate": job.learning_rate,
+        "temporal_weight": job.temporal_weight,
+    }
     config = replace(config, **{name: value for name, value in others.items() if value is not None})
     if config.network.injection == "johnson":  # it has no style that could be the content
         config = replace(config, identity_share=0.0)
@@ -193,7 +200,7 @@ def choose_network(job: Job, network: NetworkConfig) -> NetworkConfig:
         bands = network.canvas_bands if job.injection == "film" else 0
         network = replace(network, injection=job.injection, canvas_bands=bands)
     if job.statistics and job.statistics != network.statistics:
-        hidden = DECK.network.hidden_size if job.statistics == "mean" else NetworkConfig.hidden_size
+        hidden = PAPER.network.hidden_size if job.statistics == "mean" else NetworkConfig.hidden_size
         network = replace(network, statistics=job.statistics, hidden_size=hidden)
     return network
 
@@ -214,24 +221,25 @@ def read_recipe(recipe: str) -> TrainConfig:
         raise InputError(f"cannot read the recipe {path}: {error}") from error
 
 
-def read_data(job: Job) -> tuple[list[StoredImage], list[StoredImage]]:
+def read_data(job: Job) -> tuple[list[ImageFile], list[ImageFile]]:
     kept = read_hash_list(job.held_out) if job.held_out else frozenset()
     return load_images(job.content, kept), load_images(job.style, kept)
 
 
 def read_start(job: Job) -> Networks | None:
     """The networks that the run goes on from; None where it begins with random ones."""
-    if job.narrow is None:
+    if job.prune_from is None:
         found, wanted = read_model(job.start), read_recipe(job.recipe).network
         if found is not None and wanted.canvas_bands and not found.config.canvas_bands:
             found = with_canvas(found, wanted.canvas_bands)
         return found
     if job.start or job.generator:
-        raise InvalidArgument(f"--narrow cannot be had with {'--start' if job.start else '--generator'}")
-    wide, wanted = open_weights(job.narrow), read_recipe(job.recipe).network
-    config = replace(wide.config, widths=wanted.widths, residual_blocks=wanted.residual_blocks,
-                     padding=wanted.padding)  # fmt: skip
-    return narrowed(wide, config)
+        raise InvalidArgument(f"--prune-from cannot be had with {'--start' if job.start else '--generator'}")
+    wide, wanted = open_weights(job.prune_from), read_recipe(job.recipe).network
+    config = replace(
+        wide.config, widths=wanted.widths, residual_blocks=wanted.residual_blocks, padding=wanted.padding
+    )
+    return prune_channels(wide, config)
 
 
 def with_canvas(networks: Networks, bands: int) -> Networks:
@@ -250,7 +258,7 @@ def read_model(given: str | Path | None) -> Networks | None:
 
 def open_weights(given: str | Path) -> Networks:
     """The networks of a checkpoint, or of a bundle or shipped model."""
-    path = find_bundle(given)
+    path = resolve_model(given)
     return load_bundle(open_bundle(path)) if path.is_dir() else load_checkpoint(path)
 
 

@@ -4,7 +4,7 @@ Every network sees the same photographs in the same order, as many of them, with
 seed. The conditioned ones learn all training artworks of the movements; a Johnson network learns one
 artwork, so there is one for each movement. Compared are
 
-* seen: the artwork of each movement that its Johnson network learnt; all networks have seen it;
+* seen: the artwork of each movement that its Johnson network learned; all networks have seen it;
 * unseen: held-out artworks of the same movements; a Johnson network can do nothing with them.
 
 Photographs are held out in both. What is written can be continued: networks that are finished are kept.
@@ -23,22 +23,22 @@ import numpy as np
 import torch
 import typer
 
-from mst_deploy.console import progress, say
+from mst_deploy.console import echo, progress
+from mst_deploy.datasets import ImageFile, fingerprint, load_images, read_hash_list
 from mst_deploy.errors import InputError
 from mst_deploy.files import replacing
-from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_hash_list
-from mst_deploy.images import Image, centre_crop, save_image
-from mst_deploy.injections import INJECTIONS
-from mst_deploy.perceptual import Distances
-from mst_deploy.training.config import DECK, Stage, TrainConfig
+from mst_deploy.images import Image, center_crop, save_image
+from mst_deploy.model.checkpoints import Networks, load_checkpoint, new_networks, save_checkpoint
+from mst_deploy.model.injections import INJECTIONS
+from mst_deploy.perceptual.distances import Distances
+from mst_deploy.perceptual.vgg import Vgg19, load_vgg
+from mst_deploy.training.config import PAPER, Stage, TrainConfig
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.pretrained import load_trunk_into
 from mst_deploy.training.run_folder import gather_facts
 from mst_deploy.training.running import make_fabric
 from mst_deploy.training.samples import default_workers
 from mst_deploy.training.stylizer import Stylizer, stylize_pictures
-from mst_deploy.vgg import Vgg19, load_vgg
-from mst_deploy.weights import Networks, load_checkpoint, new_networks, save_checkpoint
 
 # The deck's six movements and the folders that stand for them. No surrealist's works are in the public
 # domain; symbolism, from which surrealism came, is in its place.
@@ -78,34 +78,41 @@ def settings(images: int, crop: int, batch: int) -> TrainConfig:
         identity_share=0.0,
         temporal_weight=0.0,
         strength_share=0.0,
-        colour_shift_share=0.0,
+        color_shift_share=0.0,
         expressive_weight=1.0,
         style_views=4,
         ema_decay=0.99,
     )
 
 
-def of_movement(images: list[StoredImage], movement: str) -> list[StoredImage]:
+def of_movement(images: list[ImageFile], movement: str) -> list[ImageFile]:
     return [image for image in images if image.group in MOVEMENTS[movement]]
 
 
 def trained(
-    path: Path, injection: str, styles: list[StoredImage], contents: list[StoredImage], config: TrainConfig,
-    vgg: Vgg19, inception: Path | None, device: str,
-) -> Networks:  # fmt: skip
+    path: Path,
+    injection: str,
+    styles: list[ImageFile],
+    contents: list[ImageFile],
+    config: TrainConfig,
+    vgg: Vgg19,
+    inception: Path | None,
+    device: str,
+) -> Networks:
     """The network in ``path``, trained now if it is not there yet."""
     if path.exists():
         return load_checkpoint(path)
     torch.manual_seed(config.seed)
-    network = replace(DECK.network, injection=injection)
-    config = replace(config, network=network, foretell_steps=0)
+    network = replace(PAPER.network, injection=injection)
+    config = replace(config, network=network, gram_pretraining_steps=0)
     networks = new_networks(config.network)
     if networks.encoder is not None:
         load_trunk_into(networks.encoder, inception)
     fabric = make_fabric(device, config.precision)
-    trainer = Trainer(config, networks, vgg, contents, styles, fabric,
-                      workers=default_workers(fabric.device.type))  # fmt: skip
-    trainer.initialise_encoder()
+    trainer = Trainer(
+        config, networks, vgg, contents, styles, fabric, workers=default_workers(fabric.device.type)
+    )
+    trainer.initialize_encoder()
     with progress(path.stem, config.steps, unit="steps/s") as tell:
         trainer.run(lambda report: tell(report.step), lambda: None, log_every=10)
     save_checkpoint(path, trainer.result(vgg.describe()))
@@ -120,14 +127,19 @@ class View:
     image: Image
 
 
-def view_of(image: StoredImage) -> View:
-    return View(image.name.rpartition(".")[0].replace("/", "_") + ".png", centre_crop(image.decode(), VIEW))
+def view_of(image: ImageFile) -> View:
+    return View(image.name.rpartition(".")[0].replace("/", "_") + ".png", center_crop(image.decode(), VIEW))
 
 
 def measure(
-    networks: Networks, distances: Distances, movement: str, kind: str, photos: list[View],
-    artworks: list[View], folder: Path,
-) -> tuple[Row, Image]:  # fmt: skip
+    networks: Networks,
+    distances: Distances,
+    movement: str,
+    kind: str,
+    photos: list[View],
+    artworks: list[View],
+    folder: Path,
+) -> tuple[Row, Image]:
     """Mean distances over all photographs and artworks, and the first result as a picture.
 
     All pictures are kept in ``folder`` as a set that ``mst eval images`` measures.
@@ -183,7 +195,7 @@ def main(
     ],
     vgg: Annotated[Path, typer.Option(help="VGG-19 weights.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for networks, JSON and pictures.")],
-    vgg_scales: Annotated[Path | None, typer.Option(help="Factors that normalise VGG-19.")] = None,
+    vgg_scales: Annotated[Path | None, typer.Option(help="Factors that normalize VGG-19.")] = None,
     inception: Annotated[Path | None, typer.Option(help="Inception-v3. Default: that of base.")] = None,
     images: Annotated[int, typer.Option(help="Samples each network sees.")] = 3200,
     crop: Annotated[int, typer.Option(help="Side of the crops, pixels.")] = 128,
@@ -198,19 +210,19 @@ def main(
     unseen = load_images(style, kept, keep=True)
     network = load_vgg(vgg, vgg_scales)
     config = settings(images, crop, batch)
-    learnt = [image for movement in MOVEMENTS for image in of_movement(artworks, movement)]
+    learned = [image for movement in MOVEMENTS for image in of_movement(artworks, movement)]
     if missing := [movement for movement in MOVEMENTS if not of_movement(artworks, movement)]:
         raise InputError(f"no artworks of {', '.join(missing)}; folders wanted: {MOVEMENTS[missing[0]]}")
     nets: dict[str, Networks] = {}
     for name in CONDITIONED:
         path = output / f"{name}.safetensors"
-        nets[name] = trained(path, name, learnt, contents, config, network, inception, device)
-        say(f"{name}: {nets[name].training['seconds']} s")
+        nets[name] = trained(path, name, learned, contents, config, network, inception, device)
+        echo(f"{name}: {nets[name].training['seconds']} s")
     for movement in MOVEMENTS:
         own = of_movement(artworks, movement)[:1]
         path = output / f"johnson-{MOVEMENTS[movement][0]}.safetensors"
         nets[movement] = trained(path, "johnson", own, contents, config, network, inception, device)
-        say(f"johnson, {movement}: {nets[movement].training['seconds']} s")
+        echo(f"johnson, {movement}: {nets[movement].training['seconds']} s")
     views = [view_of(image) for image in load_images(content, kept, keep=True)[:photos]]
     distances = Distances(network)
     pictures_kept = output / "pictures"
@@ -237,11 +249,13 @@ def main(
         sheet.append(np.concatenate(line, axis=1))
     save_image(output / "comparison.jpg", np.concatenate(sheet, axis=0))
     facts: dict[str, Any] = gather_facts(
-        config=config.to_dict(), losses=network.describe(), size=VIEW,
-        data={"content": fingerprint(contents), "style": fingerprint(learnt)},
+        config=config.to_dict(),
+        losses=network.describe(),
+        size=VIEW,
+        data={"content": fingerprint(contents), "style": fingerprint(learned)},
         seconds={name: net.training["seconds"] for name, net in nets.items()},
-        learnt=[image.name for image in learnt],
-    )  # fmt: skip
+        learned=[image.name for image in learned],
+    )
     facts.pop("command")
     with replacing(output / "comparison.json") as temporary:
         temporary.write_text(json.dumps({**facts, "rows": [asdict(row) for row in rows]}, indent=2) + "\n")

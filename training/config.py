@@ -6,12 +6,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.networks import NetworkConfig
+from mst_deploy.model.networks import NetworkConfig
+
+STORED_NAMES = {"colour_shift_share": "color_shift_share", "foretell_steps": "gram_pretraining_steps"}
+"""Names in recipes and run.json of earlier versions, and what they are called now."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the run with its own crop size: most is learnt on small crops, which cost little."""
+    """A part of the run with its own crop size: most is learned on small crops, which cost little."""
 
     until: float
     """Ends at this fraction of the run, 0..1."""
@@ -27,15 +30,30 @@ DEFAULT_STAGES = (
     Stage(until=1.0, crop=256, batch=2, style_weight=28.0),
 )
 
-# Movements whose pictures are recognised by strokes and colour. They are drawn more often, because
+# Movements whose pictures are recognized by strokes and color. They are drawn more often, because
 # that is what people come for; old masters are many and much alike.
 EXPRESSIVE = (
-    "abstraction-kandinsky", "art-nouveau", "bauhaus-klee", "belle-epoque-poster",
-    "cubism-and-orphism", "engraving-and-woodcut", "expressionism-munch", "fauvism", "futurism",
-    "geometric-abstraction", "german-austrian-expressionism", "icon-and-mosaic", "impressionism",
-    "les-nabis", "pointillism", "post-impressionism-cezanne", "post-impressionism-van-gogh",
-    "synthetism-gauguin", "ukiyo-e", "vienna-secession",
-)  # fmt: skip
+    "abstraction-kandinsky",
+    "art-nouveau",
+    "bauhaus-klee",
+    "belle-epoque-poster",
+    "cubism-and-orphism",
+    "engraving-and-woodcut",
+    "expressionism-munch",
+    "fauvism",
+    "futurism",
+    "geometric-abstraction",
+    "german-austrian-expressionism",
+    "icon-and-mosaic",
+    "impressionism",
+    "les-nabis",
+    "pointillism",
+    "post-impressionism-cezanne",
+    "post-impressionism-van-gogh",
+    "synthetism-gauguin",
+    "ukiyo-e",
+    "vienna-secession",
+)
 
 
 CANVAS_BANDS = 5
@@ -74,7 +92,7 @@ class TrainConfig:
     """Layers of VGG-19 whose Gram matrices are compared; None for all that the weights hold exactly."""
     film_layers: tuple[str, ...] | None = None
     """Beginnings of the names of the layers that the style reaches (``stem``, ``down``, ``blocks``, ``up``);
-    None for all. The others have a scale and a shift that are learnt and alike for every style."""
+    None for all. The others have a scale and a shift that are learned and alike for every style."""
     style_scales: int = 2
     """At how many scales, each half of the one before, Gram matrices are compared. The coarser ones see
     strokes that are long beside the features of VGG-19."""
@@ -89,20 +107,20 @@ class TrainConfig:
     """Of slow changes where the picture is flat: seams along edges, clouds in a clear sky. They are faint, so
     their squares are small."""
     fringe_weight: float = 600.0
-    """Of light and coloured lines along edges."""
+    """Of light and colored lines along edges."""
     temporal_weight: float = 150.0
-    """Of the flicker under small shifts and noise; above 0 each step stylises a second window."""
+    """Of the flicker under small shifts and noise; above 0 each step stylizes a second window."""
     temporal_shift: int = 6
     """Largest shift in pixels, each way."""
     temporal_noise: float = 4.0
-    """Standard deviation of the noise in the second window, in grey levels of 255."""
+    """Standard deviation of the noise in the second window, in gray levels of 255."""
     identity_share: float = 0.05
     """Share of pairs whose style is the content itself; teaches strength 0 to keep the picture."""
     identity_weight: float = 20.0
     """Weight of the pixel difference on those pairs."""
     strength_share: float = 0.3
-    """Share of the other pairs that are painted at a strength between 0.5 and 1, as ``film.look_at`` does it:
-    with a film row between the content's own and the style's."""
+    """Share of the other pairs that are painted at a strength between 0.5 and 1, as ``film.at_strength`` does
+    it: with a FiLM vector between the content's own and the style's."""
     strength_power: float = 3.0
     """There the style weighs its weight times strength to this power: less style for more content."""
     style_size: int = 256
@@ -124,13 +142,13 @@ class TrainConfig:
     style_views: int = 6
     """Different crops of each style image, shared by the flatness ranks; their targets are computed once and
     kept in memory, if they are few."""
-    colour_shift_share: float = 0.5
+    color_shift_share: float = 0.5
     """Share of the style views that are shown in another palette."""
     content_zoom: float = 1.7
     """Largest zoom of a content crop."""
     expressive_weight: float = 2.0
     """How much more often a group named in EXPRESSIVE is drawn than another."""
-    foretell_steps: int = 3000
+    gram_pretraining_steps: int = 3000
     """Steps in which the style embedding learns to foretell Gram matrices before the run; 0 for none."""
     train_trunk: bool = False
     """Whether Inception learns too; then nothing of a style view can be computed ahead."""
@@ -173,10 +191,10 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
         """What to_dict gave. Raises InvalidArgument for names it does not know."""
+        values = {STORED_NAMES.get(name, name): value for name, value in values.items()}
         unknown = sorted(values.keys() - cls.__dataclass_fields__.keys())
         if unknown:
             raise InvalidArgument(f"unknown training setting {unknown[0]!r}")
-        values = dict(values)
         if "network" in values:
             values["network"] = NetworkConfig.from_dict(values["network"])
         if "stages" in values:
@@ -187,7 +205,7 @@ class TrainConfig:
         return cls(**values)
 
 
-DECK = TrainConfig(
+PAPER = TrainConfig(
     network=NetworkConfig(statistics="mean", hidden_size=0, hidden_layers=1),
     stages=(
         Stage(until=0.5, crop=128, batch=32, style_weight=10.0),
@@ -201,7 +219,7 @@ DECK = TrainConfig(
     ema_decay=0.0,
     identity_share=0.0,
     strength_share=0.0,
-    colour_shift_share=0.0,
+    color_shift_share=0.0,
     expressive_weight=1.0,
     tv_weight=0.5,
     flat_content=1.0,
@@ -212,7 +230,7 @@ DECK = TrainConfig(
     stroke_zoom=1.0,
     stroke_sizes=(1.0, 1.0),
     flatness_ranks=1,
-    foretell_steps=0,
+    gram_pretraining_steps=0,
     halo_weight=0.0,
     temporal_weight=0.0,
 )
@@ -231,9 +249,10 @@ ENCODER = TrainConfig(
 """The second phase: the generator is frozen, the whole style encoder follows it at a small step."""
 
 LITE = TrainConfig(network=NetworkConfig(widths=(16, 32, 64), residual_blocks=4, canvas_bands=CANVAS_BANDS))
-"""The default recipe for a generator with a quarter of the multiply-adds; best begun with ``--narrow``."""
+"""The default recipe for a generator with a quarter of the multiply-adds; best begun with
+``--prune-from``."""
 
-RETOUCH = TrainConfig(
+FINETUNE_ARTIFACTS = TrainConfig(
     stages=(Stage(until=1.0, crop=192, batch=8, style_weight=4.0),),
     steps=1_000,
     learning_rate=2e-4,
@@ -251,4 +270,10 @@ RETOUCH = TrainConfig(
 """The last phase. Content, style and identity weigh the distance to what was painted before, which is small:
 style changes its Gram matrices by a thousandth of their square."""
 
-RECIPES = {"default": TrainConfig(), "lite": LITE, "deck": DECK, "encoder": ENCODER, "retouch": RETOUCH}
+RECIPES = {
+    "default": TrainConfig(),
+    "lite": LITE,
+    "paper": PAPER,
+    "encoder": ENCODER,
+    "finetune-artifacts": FINETUNE_ARTIFACTS,
+}

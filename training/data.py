@@ -9,17 +9,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mst_deploy.image_sets import StoredImage
+from mst_deploy.datasets import ImageFile
 from mst_deploy.images import Image, resize_short_side
 
 
-def group_weights(
-    images: Sequence[StoredImage], favoured: Iterable[str], factor: float
-) -> NDArray[np.float64]:
-    """Drawing probability of each image: groups weigh alike (favoured ones more), images in one alike."""
+def group_weights(images: Sequence[ImageFile], favored: Iterable[str], factor: float) -> NDArray[np.float64]:
+    """Drawing probability of each image: groups weigh alike (favored ones more), images in one alike."""
     groups = [image.group for image in images]
     size = Counter(groups)
-    boosted = set(favoured)
+    boosted = set(favored)
     raw = np.array([(factor if group in boosted else 1.0) / size[group] for group in groups])
     return np.asarray(raw / raw.sum(), np.float64)
 
@@ -51,11 +49,11 @@ def by_detail(images: Sequence[Image]) -> list[Image]:
     return sorted(images, key=detail)
 
 
-def shift_colours(image: Image, rng: np.random.Generator) -> Image:
+def shift_colors(image: Image, rng: np.random.Generator) -> Image:
     """The same picture in another palette: hue turned, saturation scaled.
 
     A few hundred paintings hold few palettes; with this the encoder has to read the palette off the
-    picture instead of recognising the painting.
+    picture instead of recognizing the painting.
     """
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL).astype(np.float32)
     hsv[..., 0] = (hsv[..., 0] + rng.uniform(0, 256)) % 256

@@ -1,6 +1,6 @@
 """The training loop: what learns follows the losses; VGG, and Inception unless told otherwise, stay.
 
-One step: content crops and one style view for each, stylise, compare features. Devices, mixed precision
+One step: content crops and one style view for each, stylize, compare features. Devices, mixed precision
 and several processes are Lightning Fabric's business; the data are ``samples``, the files ``run_folder``.
 """
 
@@ -16,22 +16,24 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
+from mst_deploy.datasets import ImageFile
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.image_sets import StoredImage
 from mst_deploy.images import Image
-from mst_deploy.networks import StyleEncoder
+from mst_deploy.model.checkpoints import Networks
+from mst_deploy.model.networks import StyleEncoder
+from mst_deploy.perceptual.vgg import Vgg19
 from mst_deploy.training.config import Stage, TrainConfig
 from mst_deploy.training.data import random_crop
-from mst_deploy.training.encoder_start import (
-    even_out,
-    foretell,
+from mst_deploy.training.encoder_init import (
+    distill_film,
+    equalize_spectrum,
     gram_coordinates,
     gram_entries,
-    imitate,
+    pretrain_to_grams,
     whiten,
 )
-from mst_deploy.training.objective import Found, Wanted, loss_terms
-from mst_deploy.training.reports import BadBatch, LossIsNoNumber, Report
+from mst_deploy.training.objective import Outputs, Targets, loss_terms
+from mst_deploy.training.reports import BadBatch, NonFiniteLoss, Report
 from mst_deploy.training.samples import (
     Batch,
     Samples,
@@ -43,7 +45,7 @@ from mst_deploy.training.samples import (
     style_crops,
 )
 from mst_deploy.training.stylizer import (
-    Between,
+    InterpolatedStyle,
     StyleTargets,
     Stylizer,
     confine_film,
@@ -53,8 +55,6 @@ from mst_deploy.training.stylizer import (
     to_noise,
     to_tensor,
 )
-from mst_deploy.vgg import Vgg19
-from mst_deploy.weights import Networks
 
 START_STYLES = 2000  # most styles looked at to set the encoder up
 
@@ -75,8 +75,8 @@ class Trainer:
         config: TrainConfig,
         networks: Networks,
         vgg: Vgg19,
-        contents: list[StoredImage],
-        styles: list[StoredImage],
+        contents: list[ImageFile],
+        styles: list[ImageFile],
         fabric: Fabric,
         *,
         workers: int = 0,
@@ -111,9 +111,13 @@ class Trainer:
         self.stylizer, self.optimizer = fabric.setup(paint, optimizer)
         self.average = {name: value.detach().clone() for name, value in self.trained.items()}
         self.targets = StyleTargets(
-            stylizer, self.vgg, len(styles), config.kept_views,
-            train_trunk=config.train_trunk, scales=config.style_scales,
-        )  # fmt: skip
+            stylizer,
+            self.vgg,
+            len(styles),
+            config.kept_views,
+            train_trunk=config.train_trunk,
+            scales=config.style_scales,
+        )
         self.step, self.seen, self.seconds = 0, 0, 0.0
         self.skipped: set[str] = set()
         self.waited = 0.0
@@ -130,14 +134,16 @@ class Trainer:
             taps = self.look(stylized)
             found = self.grams(stylized, taps)
         features = taps[self.vgg.content_layer]
-        return loss_terms(Found(stylized, features, found, second), wanted, batch.shifts, self.config, stage)
+        return loss_terms(
+            Outputs(stylized, features, found, second), wanted, batch.shifts, self.config, stage
+        )
 
     def grams(self, pictures: Tensor, taps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Gram matrices of pictures (N, 3, S, S), whose features are ``taps``, at all scales."""
         return grams_at(self.config.style_scales, self.look, pictures, taps, self.style_layers)
 
     @torch.no_grad()
-    def wanted(self, batch: Batch) -> Wanted:
+    def wanted(self, batch: Batch) -> Targets:
         """The photographs' content in the artworks' style."""
         config = self.config
         contents = to_tensor(batch.contents, self.device)
@@ -165,7 +171,7 @@ class Trainer:
             flat = 1 - (1 - config.flat_content) * strokes.clamp_max(1) * strengths
             shares = torch.where(own, torch.ones_like(shares), shares)
         content = taps[self.vgg.content_layer]
-        return Wanted(contents, style, content, grams, shares, palettes, flat, contents, own)
+        return Targets(contents, style, content, grams, shares, palettes, flat, contents, own)
 
     def stylize(self, contents: Tensor, batch: Batch, style: Any) -> tuple[Tensor, Tensor | None]:
         """Results float32 for the batch and, with the temporal term, for its second windows.
@@ -192,7 +198,7 @@ class Trainer:
         return rate * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
 
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """One optimiser step. Raises LossIsNoNumber before the weights are touched."""
+        """One optimizer step. Raises LossIsNoNumber before the weights are touched."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(progress) * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
@@ -209,7 +215,7 @@ class Trainer:
             finite = self.config.precision == "fp16" or bool(torch.isfinite(norm))
         if not finite:
             values = {name: value.item() for name, value in terms.items()}
-            raise LossIsNoNumber(BadBatch(self.step, batch, values))
+            raise NonFiniteLoss(BadBatch(self.step, batch, values))
         self.optimizer.step()
         self.step += 1
         self.seen += self.config.stage_at(progress).batch
@@ -291,8 +297,8 @@ class Trainer:
         return agreed
 
     @torch.no_grad()
-    def initialise_encoder(self, teacher: StyleEncoder | None = None) -> None:
-        """Know what can be known of styles from the start; with a ``teacher``, give about its film rows.
+    def initialize_encoder(self, teacher: StyleEncoder | None = None) -> None:
+        """Know what can be known of styles from the start; with a ``teacher``, give about its FiLM vectors.
 
         See ``encoder_start``. Where style targets are kept, those looked at here serve the run as well.
         """
@@ -301,7 +307,7 @@ class Trainer:
             return
         count = min(len(self.styles), START_STYLES)
         styles = np.linspace(0, len(self.styles) - 1, count).round().astype(int).tolist()
-        numbers = range(self.config.kept_views if self.config.foretell_steps else 1)
+        numbers = range(self.config.kept_views if self.config.gram_pretraining_steps else 1)
         summaries, entries, films = [], [], []
         for view in (View(index, number) for number in numbers for index in styles):
             crop = stack([style_crops(self.config, self.styles, view, self.skipped)])
@@ -312,16 +318,16 @@ class Trainer:
             entries.append(gram_entries({name: target.grams[name] for name in self.vgg.style_layers}))
             if teacher is not None:
                 films.append(teacher(picture)[1][:, : encoder.layout.norm_size])
-        seen, steps = torch.cat(summaries), self.config.foretell_steps
+        seen, steps = torch.cat(summaries), self.config.gram_pretraining_steps
         whiten(encoder, seen)
         grams = gram_coordinates(torch.stack(entries))
         if steps:
-            foretell(encoder, seen, grams, steps)
-            even_out(encoder, seen)
+            pretrain_to_grams(encoder, seen, grams, steps)
+            equalize_spectrum(encoder, seen)
         if teacher is not None:
-            imitate(encoder, seen, torch.cat(films))
+            distill_film(encoder, seen, torch.cat(films))
         if teacher is not None and steps:
-            foretell(encoder, seen, grams, steps, torch.cat(films))
+            pretrain_to_grams(encoder, seen, grams, steps, torch.cat(films))
         if teacher is not None and self.config.film_layers is not None:
             confine_film(self.networks, self.config.film_layers)  # the teacher's rows are not
         self.average = {name: value.detach().clone() for name, value in self.trained.items()}
@@ -366,17 +372,28 @@ class Trainer:
         """The networks with averaged weights, on the CPU, in evaluation mode; they tell their recipe."""
         average = {name: value.cpu() for name, value in self.average.items()}
         done = self.networks.copy_with(average)
-        summary = {**self.config.to_dict(), "steps_done": self.step, "images_seen": self.seen,
-                   "seconds": round(self.seconds), "content_images": len(self.contents),
-                   "style_images": len(self.styles), "losses": losses}  # fmt: skip
+        summary = {
+            **self.config.to_dict(),
+            "steps_done": self.step,
+            "images_seen": self.seen,
+            "seconds": round(self.seconds),
+            "content_images": len(self.contents),
+            "style_images": len(self.styles),
+            "losses": losses,
+        }
         return Networks(done.generator, done.encoder, summary)
 
     def figures(self) -> dict[str, Any]:
         """What run.json tells of the run so far."""
-        return {"steps": self.step, "images_seen": self.seen, "seconds": round(self.seconds, 1),
-                "finished": self.progress >= 1.0, "skipped_files": sorted(self.skipped),
-                "images_per_second": round(self.seen / max(self.seconds, 1e-9), 2),
-                "waiting_for_data": round(self.waited / max(self.seconds, 1e-9), 3)}  # fmt: skip
+        return {
+            "steps": self.step,
+            "images_seen": self.seen,
+            "seconds": round(self.seconds, 1),
+            "finished": self.progress >= 1.0,
+            "skipped_files": sorted(self.skipped),
+            "images_per_second": round(self.seen / max(self.seconds, 1e-9), 2),
+            "waiting_for_data": round(self.waited / max(self.seconds, 1e-9), 3),
+        }
 
     @torch.no_grad()
     def put(self, values: dict[str, Tensor]) -> None:
@@ -421,8 +438,8 @@ def twice(style: Any) -> Any:
     """A style input (see Stylizer.condition) for a batch that holds every sample two times."""
     if style is None:
         return None
-    if isinstance(style, Between):
-        return Between(*(torch.cat([part, part]) for part in style))
+    if isinstance(style, InterpolatedStyle):
+        return InterpolatedStyle(*(torch.cat([part, part]) for part in style))
     if isinstance(style, tuple):
         content, styles = style
         return torch.cat([content, content]), [*styles, *styles]
@@ -430,7 +447,7 @@ def twice(style: Any) -> Any:
 
 
 def check(
-    config: TrainConfig, networks: Networks, vgg: Vgg19, styles: list[StoredImage], fabric: Fabric
+    config: TrainConfig, networks: Networks, vgg: Vgg19, styles: list[ImageFile], fabric: Fabric
 ) -> None:
     """Refuse what cannot be trained. Raises InvalidArgument."""
     unknown = sorted(set(config.style_layers or ()) - set(vgg.style_layers))

@@ -1,4 +1,4 @@
-"""The training losses as pure functions. Features are (N, C, H, W) from the normalised VGG-19.
+"""The training losses as pure functions. Features are (N, C, H, W) from the normalized VGG-19.
 
 Johnson et al. 2016 (arXiv 1603.08155) section 3. The style loss is ``perceptual.style_distance``, with two
 deviations: it is relative to the size of the target's Gram matrix, so that dark and vivid paintings pull
@@ -62,7 +62,7 @@ def palette_distance(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Mean squared difference of vertical and horizontal neighbours: (N, 3, H, W) -> (N,)."""
+    """Mean squared difference of vertical and horizontal neighbors: (N, 3, H, W) -> (N,)."""
     down = (images[:, :, 1:] - images[:, :, :-1]).square().mean(dim=(1, 2, 3))
     right = (images[:, :, :, 1:] - images[:, :, :, :-1]).square().mean(dim=(1, 2, 3))
     return down + right

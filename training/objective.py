@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mst_deploy.halos import fringe_loss, halo_loss
-from mst_deploy.perceptual import style_distance
+from mst_deploy.perceptual.artifacts import edge_fringe_loss, low_frequency_bleed_loss
+from mst_deploy.perceptual.distances import style_distance
 from mst_deploy.training.config import Stage, TrainConfig
 from mst_deploy.training.losses import (
     content_loss,
@@ -23,11 +23,11 @@ from mst_deploy.training.losses import (
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Targets:
     """What the results for a batch of N samples are compared with."""
 
     contents: Tensor
-    """(N, 3, S, S) in 0..1: what is stylised."""
+    """(N, 3, S, S) in 0..1: what is stylized."""
     style: Any
     """What ``Stylizer.forward`` takes for it."""
     features: Tensor
@@ -47,7 +47,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Found:
+class Outputs:
     """The results for a batch."""
 
     pictures: Tensor
@@ -59,7 +59,7 @@ class Found:
 
 
 def loss_terms(
-    found: Found, wanted: Wanted, shifts: Tensor, config: TrainConfig, stage: Stage
+    found: Outputs, wanted: Targets, shifts: Tensor, config: TrainConfig, stage: Stage
 ) -> dict[str, Tensor]:
     """The terms, unweighted means over the batch, and their weighted sum as ``total``.
 
@@ -69,14 +69,12 @@ def loss_terms(
     pictures = found.pictures.contiguous()
     distances = style_distance(found.grams, wanted.grams, own_size=config.style_own_size)
     size = (wanted.features.shape[2], wanted.features.shape[3])
-    weights_of = None if config.flat_content == 1 else contrast_weights(
-        contents, wanted.flat_weights, size
-    )  # fmt: skip
+    weights_of = None if config.flat_content == 1 else contrast_weights(contents, wanted.flat_weights, size)
     terms = {
         "content": content_loss(found.features, wanted.features, weights_of).mean(),
         "style": (distances * wanted.shares).mean(),
         "tv": total_variation(pictures).mean(),
-        "halo": halo_loss(pictures, contents, config.halo_cells).mean(),
+        "halo": low_frequency_bleed_loss(pictures, contents, config.halo_cells).mean(),
         "identity": (pixel_loss(pictures, wanted.pixels) * wanted.same).mean(),
     }
     weights = {
@@ -91,7 +89,7 @@ def loss_terms(
         terms["palette"] = (palette_distance(palette(pictures), wanted.palettes) * shares).mean()
         weights["palette"] = config.palette_weight
     if config.fringe_weight:
-        terms["fringe"] = fringe_loss(pictures, contents).mean()
+        terms["fringe"] = edge_fringe_loss(pictures, contents).mean()
         weights["fringe"] = config.fringe_weight
     if found.second is not None:
         terms["temporal"] = temporal_loss(pictures, found.second, shifts).mean()

@@ -35,7 +35,7 @@ class BadBatch:
     terms: dict[str, float]
 
 
-class LossIsNoNumber(VerificationError):
+class NonFiniteLoss(VerificationError):
     """The loss or its gradient became infinite or NaN."""
 
     def __init__(self, bad: BadBatch, kept: Path | None = None) -> None:

@@ -1,7 +1,7 @@
 """The folder of a run: one owner at a time, a state to continue from, and a record of what was done.
 
 run.json             configuration, versions, data, commit, command, figures
-state.pt             to continue from (weights, averages, optimiser, position in the data)
+state.pt             to continue from (weights, averages, optimizer, position in the data)
 weights.safetensors  the result so far: averaged weights, for mst export
 log.jsonl            losses and speed, one line per report; tensorboard/ holds the same as curves
 samples-STEP.jpg     the same few pictures at every save
@@ -101,10 +101,17 @@ class RunFolder:
         file = self.path / f"bad-batch-{bad.step:06d}.pt"
         styles = {str(tuple(view)): crop for view, crop in bad.batch.styles.items()}
         with replacing(file) as temporary:
-            write_state(temporary, {"contents": bad.batch.contents, "moved": bad.batch.moved,
-                                    "shifts": bad.batch.shifts, "styles": styles,
-                                    "views": [None if v is None else tuple(v) for v in bad.batch.views],
-                                    "terms": bad.terms})  # fmt: skip
+            write_state(
+                temporary,
+                {
+                    "contents": bad.batch.contents,
+                    "moved": bad.batch.moved,
+                    "shifts": bad.batch.shifts,
+                    "styles": styles,
+                    "views": [None if v is None else tuple(v) for v in bad.batch.views],
+                    "terms": bad.terms,
+                },
+            )
         return file
 
 
@@ -173,9 +180,12 @@ def gather_facts(**facts: Any) -> dict[str, Any]:
             "numpy": np.__version__,
             "opencv": cv2.__version__,
         },
-        "machine": {"cpu": platform.machine(), "threads": torch.get_num_threads(),
-                    "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None},
-    }  # fmt: skip
+        "machine": {
+            "cpu": platform.machine(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+    }
 
 
 def git_commit() -> str | None:
@@ -184,8 +194,12 @@ def git_commit() -> str | None:
     try:
         found = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=here, capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip() or None

@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mst_deploy.datasets import ImageFile
 from mst_deploy.errors import InputError
-from mst_deploy.film import canvas_gains
-from mst_deploy.image_sets import StoredImage
 from mst_deploy.images import Image, resize_short_side
+from mst_deploy.model.film import canvas_gains
 from mst_deploy.training.config import EXPRESSIVE, Stage, TrainConfig
-from mst_deploy.training.data import by_detail, cut, group_weights, random_crop, shift_colours
+from mst_deploy.training.data import by_detail, cut, group_weights, random_crop, shift_colors
 
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 LEAST_STRENGTH = 0.5  # below it the source is mixed in, see film.look_at
@@ -80,7 +80,7 @@ class Batch:
     views: list[View | None]
     """The style of each sample; None stands for the photograph itself."""
     strengths: Tensor
-    """(N,) float32: how far each goes from the photograph's own film row (0) to the style's (1)."""
+    """(N,) float32: how far each goes from the photograph's own FiLM vector (0) to the style's (1)."""
     styles: dict[View, Tensor]
     """(2, Z, Z, 3): the style crops whose targets the trainer has not kept yet; see ``style_crops``."""
     strokes: Tensor
@@ -99,8 +99,11 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """Called by the loader for CUDA, where copies from pinned memory overlap with kernels."""
-        pinned = {name: value.pin_memory() for name in ("contents", "moved", "canvas", "moved_canvas")
-                  if (value := getattr(self, name)) is not None}  # fmt: skip
+        pinned = {
+            name: value.pin_memory()
+            for name in ("contents", "moved", "canvas", "moved_canvas")
+            if (value := getattr(self, name)) is not None
+        }
         return replace(self, **pinned)
 
 
@@ -111,14 +114,18 @@ class Samples(Dataset[Any]):
         self,
         config: TrainConfig,
         stage: Stage,
-        contents: Sequence[StoredImage],
-        styles: Sequence[StoredImage],
+        contents: Sequence[ImageFile],
+        styles: Sequence[ImageFile],
         known: Tensor | None,
     ) -> None:
         """``known`` (images, views) bool in shared memory marks style views that need not be decoded."""
         self.config, self.stage, self.contents, self.styles, self.known = (
-            config, stage, contents, styles, known,
-        )  # fmt: skip
+            config,
+            stage,
+            contents,
+            styles,
+            known,
+        )
         self.odds = group_weights(styles, EXPRESSIVE, config.expressive_weight)
 
     def __getitem__(self, number: int) -> Any:
@@ -137,10 +144,12 @@ class Samples(Dataset[Any]):
         candidates = [
             random_crop(
                 first_readable(self.contents, self._photo(number * ranks + place), skipped),
-                side, config.content_zoom, rng,
+                side,
+                config.content_zoom,
+                rng,
             )
             for place in range(ranks)
-        ]  # fmt: skip
+        ]
         rank = int(rng.choice(ranks, p=rank_odds(ranks)))
         wide = by_detail(candidates)[rank]
         places = rng.integers(0, margin + 1, (2, 2)).tolist()
@@ -165,7 +174,7 @@ class Samples(Dataset[Any]):
         other = config.has_canvas and rng.random() < config.strokes_share
         strokes = float(rng.uniform(0.0, MOST_STROKES)) if other else 1.0
         gains = np.zeros(0, np.float32)
-        if config.has_canvas:  # the content's own film row has none, so they fall with the strength
+        if config.has_canvas:  # the content's own FiLM vector has none, so they fall with the strength
             gains = strength * canvas_gains(bands, strokes, stroke_size(config, view))
         return Sample(
             content, moved, shift, view, strength, style, strokes, gains, canvas, moved_canvas, skipped
@@ -183,7 +192,7 @@ def order(seed: int, turn: int, count: int) -> np.ndarray[tuple[int], np.dtype[n
     return np.random.default_rng((seed, 2, turn)).permutation(count)
 
 
-def first_readable(images: Sequence[StoredImage], first: int, skipped: set[str]) -> Image:
+def first_readable(images: Sequence[ImageFile], first: int, skipped: set[str]) -> Image:
     """Image ``first``, or the next one that can be read; names of the others go to ``skipped``.
 
     Raises InputError when TRIES in a row cannot.
@@ -211,7 +220,7 @@ def stroke_size(config: TrainConfig, view: View) -> float:
     return 1.0 if rng.random() < 0.5 else float(np.exp(rng.uniform(low, high)))
 
 
-def style_crops(config: TrainConfig, styles: Sequence[StoredImage], view: View, skipped: set[str]) -> Image:
+def style_crops(config: TrainConfig, styles: Sequence[ImageFile], view: View, skipped: set[str]) -> Image:
     """Two crops (2, Z, Z, 3) of a style view: what the style encoder sees, and what is to be met.
 
     The first shows most of the artwork. The second is one of ``flatness_ranks`` parts, at the size of the
@@ -221,8 +230,8 @@ def style_crops(config: TrainConfig, styles: Sequence[StoredImage], view: View, 
     turn, rank = divmod(view.number, ranks)
     rng = np.random.default_rng((config.seed, view.image, turn))
     picture = first_readable(styles, view.image, skipped)
-    if rng.random() < config.colour_shift_share and turn > 0:
-        picture = shift_colours(picture, rng)
+    if rng.random() < config.color_shift_share and turn > 0:
+        picture = shift_colors(picture, rng)
     if rng.random() < 0.5:  # both crops alike: strokes have a direction
         picture = np.ascontiguousarray(picture[:, ::-1])
     shown = cut(picture, config.style_size, rng.uniform(1.0, config.style_zoom), rng)

@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mst_deploy.canvas_bands import white
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.images import Image
-from mst_deploy.injections import INJECTIONS
-from mst_deploy.injections.patch import FEATURES
-from mst_deploy.perceptual import gram
+from mst_deploy.model.canvas_bands import white
+from mst_deploy.model.checkpoints import Networks
+from mst_deploy.model.injections import INJECTIONS
+from mst_deploy.model.injections.patch import FEATURES
+from mst_deploy.perceptual.distances import gram
+from mst_deploy.perceptual.vgg import Vgg19
 from mst_deploy.training.losses import palette
 from mst_deploy.training.samples import View
-from mst_deploy.vgg import Vgg19
-from mst_deploy.weights import Networks
 
 EMBED_SIZE = 256  # the side at which a content crop is shown to the style encoder
 KEPT_BYTES = 4 << 30  # most memory for style targets
@@ -47,8 +47,8 @@ def stack(images: Sequence[Image]) -> Tensor:
     return torch.stack([torch.from_numpy(image) for image in images])
 
 
-class Between(NamedTuple):
-    """Styles at a strength, for N samples: film rows on the way from the content's own to the style's."""
+class InterpolatedStyle(NamedTuple):
+    """Styles at a strength, for N samples: FiLM vectors on the way from the content's own to the style's."""
 
     own: Tensor
     """What ``Stylizer.condition`` takes for the contents as styles."""
@@ -86,11 +86,11 @@ class Stylizer(nn.Module):
     def condition(self, style: Any) -> Any:
         """What the generator is given.
 
-        ``style`` is, by what the injection needs: for an embedding or a film row, pooled Inception
+        ``style`` is, by what the injection needs: for an embedding or a FiLM vector, pooled Inception
         features (N, 768), or style pictures (N, 3, Z, Z) where the trunk learns as well; for features,
-        those of content and style; else None. The first two may be ``Between``.
+        those of content and style; else None. The first two may be ``InterpolatedStyle``.
         """
-        if isinstance(style, Between):
+        if isinstance(style, InterpolatedStyle):
             own, full = self.condition(style.own), self.condition(style.style)
             return torch.lerp(own, full, style.strengths.float()[:, None])
         if self.encoder is None:
@@ -103,7 +103,7 @@ class Stylizer(nn.Module):
 def confine_film(networks: Networks, layers: Sequence[str]) -> None:
     """Let the style reach only layers whose names begin with one of ``layers``.
 
-    The film rows of the others no longer depend on the embedding: their weights are nothing, and get no
+    The FiLM vectors of the others no longer depend on the embedding: their weights are nothing, and get no
     gradient. Their biases go on learning. Raises InvalidArgument for a beginning that no name has.
     """
     names = [name for name, _ in networks.config.film_layout.layers]
@@ -247,7 +247,7 @@ class StyleTargets:
             full.append(wanted)
         if strengths is None or not any(weak):
             return torch.stack(full)
-        return Between(own, torch.stack(full), strengths.to(contents.device))
+        return InterpolatedStyle(own, torch.stack(full), strengths.to(contents.device))
 
     @torch.no_grad()
     def _own(self, contents: Tensor, size: int) -> Tensor:

@@ -20,14 +20,14 @@ import torch
 import typer
 
 from mst_deploy.console import progress
-from mst_deploy.image_sets import load_images
+from mst_deploy.datasets import load_images
+from mst_deploy.model.checkpoints import new_networks
 from mst_deploy.training.config import Stage, TrainConfig
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.pretrained import load_trunk_into, loss_network
 from mst_deploy.training.run_folder import gather_facts
 from mst_deploy.training.running import make_fabric
 from mst_deploy.training.samples import default_workers
-from mst_deploy.weights import new_networks
 
 
 def peak_memory() -> float:
@@ -73,14 +73,20 @@ def measure_alone(runs: Runs, crop: int, batch: int) -> dict[str, float]:
     fabric = make_fabric(runs.device, runs.precision)
     contents, artworks = load_images(runs.content), load_images(runs.style)[: runs.styles]
     network = loss_network(contents, runs.vgg)
-    config = TrainConfig(stages=(Stage(1.0, crop, batch, 10.0),), style_views=1, identity_share=0.0,
-                         foretell_steps=0, temporal_weight=0.0, strength_share=0.0,
-                         precision=runs.precision)  # fmt: skip
+    config = TrainConfig(
+        stages=(Stage(1.0, crop, batch, 10.0),),
+        style_views=1,
+        identity_share=0.0,
+        gram_pretraining_steps=0,
+        temporal_weight=0.0,
+        strength_share=0.0,
+        precision=runs.precision,
+    )
     networks = new_networks(config.network)
     assert networks.encoder is not None
     load_trunk_into(networks.encoder, None)
     trainer = Trainer(config, networks, network, contents, artworks, fabric, workers=runs.workers)
-    trainer.initialise_encoder()
+    trainer.initialize_encoder()
     figures = measure(trainer, runs.steps, max(5, 3 * runs.styles // batch))
     return {**figures, "peak_memory_mib": peak_memory()}
 
@@ -114,9 +120,15 @@ def main(
             large = pool.submit(measure_alone, runs, crop, many).result()
             tell(2 * (len(rows) + 1))
             grown = large.pop("peak_memory_mib") - small["peak_memory_mib"]
-            rows.append({"crop": crop, "batch": many, **large,
-                         "memory_per_image_mib": round(grown / (many - few)),
-                         "peak_memory_mib": round(grown + small["peak_memory_mib"])})  # fmt: skip
+            rows.append(
+                {
+                    "crop": crop,
+                    "batch": many,
+                    **large,
+                    "memory_per_image_mib": round(grown / (many - few)),
+                    "peak_memory_mib": round(grown + small["peak_memory_mib"]),
+                }
+            )
     facts = gather_facts(rows=rows, workers=runs.workers, precision=precision, device=device)
     facts.pop("command")
     text = json.dumps(facts, indent=2)

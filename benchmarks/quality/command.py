@@ -15,7 +15,6 @@ import torch
 from mst_deploy import __version__
 from mst_deploy.backends import open_generator, open_style_encoder
 from mst_deploy.benchmarks.quality import report, sheet
-from mst_deploy.benchmarks.quality.gatys import optimise
 from mst_deploy.benchmarks.quality.measure import (
     BASIC,
     LPIPS_METRICS,
@@ -25,18 +24,19 @@ from mst_deploy.benchmarks.quality.measure import (
     measure_all,
     open_nets,
 )
+from mst_deploy.benchmarks.quality.optimum import optimize
 from mst_deploy.benchmarks.quality.sets import PAIRS, Pair, check, identity, pair_in_order, read_pairs
 from mst_deploy.benchmarks.quality.systems import Model, System, make_set, pair_up, photograph_itself
 from mst_deploy.benchmarks.quality.video import measure_flicker, read_both, read_flows
 from mst_deploy.console import progress
+from mst_deploy.datasets import ImageFile, fingerprint, load_images, read_hash_list
 from mst_deploy.errors import InputError
 from mst_deploy.files import replacing
-from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_hash_list
 from mst_deploy.images import IMAGE_SUFFIXES, Image, load_image, save_image
-from mst_deploy.manifest import MANIFEST, open_bundle
-from mst_deploy.shipped import find_bundle
-from mst_deploy.tuning import FOR_ALL, Tuner, Tuning, normalised_vgg
-from mst_deploy.vgg import find_vgg, load_vgg
+from mst_deploy.model.bundle import MANIFEST, open_bundle
+from mst_deploy.model.zoo import resolve_model
+from mst_deploy.perceptual.vgg import find_vgg, load_vgg
+from mst_deploy.styles.optimize import FOR_ALL, OptimizeOptions, StyleOptimizer, normalized_vgg
 from mst_deploy.video.motion import ESTIMATORS
 
 LOG = "rows.jsonl"
@@ -84,7 +84,7 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Targets:
     """Which pictures go through a system."""
 
     content: Sequence[Path]
@@ -96,10 +96,18 @@ class Wanted:
 
 
 def measuring(
-    metrics: str | None, vgg: Path | None, vgg_scales: Path | None, inception: Path | None = None,
-    lpips: bool = False, alexnet: Path | None = None, art_inception: Path | None = None,
-    mode: str = "art_fid", batch: int = 1, device: str = "auto", quiet: bool = False,
-) -> Measuring:  # fmt: skip
+    metrics: str | None,
+    vgg: Path | None,
+    vgg_scales: Path | None,
+    inception: Path | None = None,
+    lpips: bool = False,
+    alexnet: Path | None = None,
+    art_inception: Path | None = None,
+    mode: str = "art_fid",
+    batch: int = 1,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Measuring:
     """The options of the command line as one value."""
     weights = Weights(vgg, vgg_scales, inception, alexnet, art_inception)
     names = [name.strip() for name in metrics.split(",")] if metrics else None
@@ -107,9 +115,14 @@ def measuring(
 
 
 def evaluate_images(
-    content: Path, style: Path, stylized: Path, pairs: Path | None, output: Path, how: Measuring,
+    content: Path,
+    style: Path,
+    stylized: Path,
+    pairs: Path | None,
+    output: Path,
+    how: Measuring,
     system: str = "",
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Measure results that exist. Raises InputError for sets that do not fit together."""
     listed = (
         pair_in_order(content, style, stylized)
@@ -120,49 +133,65 @@ def evaluate_images(
 
 
 def evaluate_model(
-    bundle: Path, wanted: Wanted, output: Path, how: Measuring, *, strength: float, backend: str,
-    tune: Path | None = None, once: bool = False,
-) -> dict[str, Any]:  # fmt: skip
-    """Stylise a set with a bundle, then measure it.
+    bundle: Path,
+    wanted: Targets,
+    output: Path,
+    how: Measuring,
+    *,
+    strength: float,
+    backend: str,
+    optimize_style: Path | None = None,
+    once: bool = False,
+) -> dict[str, Any]:
+    """Stylize a set with a bundle, then measure it.
 
-    ``tune`` is a folder for rows tuned to each pair's photograph or, ``once`` for all, to the shipped ones.
+    ``optimize_style`` is a folder for rows tuned to each pair's photograph or, ``once`` for all, to the
+    shipped ones.
     """
     opened = open_bundle(bundle)
-    tuner = None
-    if tune is not None:
-        network = normalised_vgg(how.weights.vgg, how.weights.vgg_scales)
-        tuner = Tuner(opened, network, how.device, FOR_ALL if once else Tuning(), kept=tune)
+    optimizer = None
+    if optimize_style is not None:
+        network = normalized_vgg(how.weights.vgg, how.weights.vgg_scales)
+        optimizer = StyleOptimizer(
+            opened, network, how.device, FOR_ALL if once else OptimizeOptions(), kept=optimize_style
+        )
     with open_generator(opened, backend, how.device) as generator:
-        model = Model(generator, open_style_encoder(opened, backend, how.device), strength, tuner, once)
-        name = opened.manifest.name + (", tuned" if tuner else "") + (" once" if tuner and once else "")
+        model = Model(generator, open_style_encoder(opened, backend, how.device), strength, optimizer, once)
+        name = (
+            opened.manifest.name + (", tuned" if optimizer else "") + (" once" if optimizer and once else "")
+        )
         name += f" at strength {strength:g}" if strength != 1 else ""
-        facts = {"model_id": opened.manifest.model_id, "precision": opened.manifest.precision,
-                 "backend": backend, "strength": strength}  # fmt: skip
-        if tuner is not None:
-            facts["tuning"] = asdict(tuner.how)
+        facts = {
+            "model_id": opened.manifest.model_id,
+            "precision": opened.manifest.precision,
+            "backend": backend,
+            "strength": strength,
+        }
+        if optimizer is not None:
+            facts["tuning"] = asdict(optimizer.how)
         return run_system(model, name, facts, wanted, output, how)
 
 
-def evaluate_photographs(wanted: Wanted, output: Path, how: Measuring) -> dict[str, Any]:
+def evaluate_identity(wanted: Targets, output: Path, how: Measuring) -> dict[str, Any]:
     """The floor: photographs measured as if they were results."""
     return run_system(photograph_itself, "photograph itself", {}, wanted, output, how)
 
 
-def evaluate_gatys(
-    wanted: Wanted, output: Path, how: Measuring, *, style_weight: float, steps: int
+def evaluate_optimum(
+    wanted: Targets, output: Path, how: Measuring, *, style_weight: float, steps: int
 ) -> dict[str, Any]:
-    """The ceiling: every picture optimised, then measured."""
+    """The ceiling: every picture optimized, then measured."""
     device = chosen_device(how.device)
     vgg = load_vgg(find_vgg(how.weights.vgg), how.weights.vgg_scales).to(device)
 
-    def optimised(photo: Image, artwork: Image) -> Image:
-        return optimise(photo, artwork, vgg, style_weight=style_weight, steps=steps, device=device)
+    def optimized(photo: Image, artwork: Image) -> Image:
+        return optimize(photo, artwork, vgg, style_weight=style_weight, steps=steps, device=device)
 
     facts = {"style_weight": style_weight, "steps": steps}
-    return run_system(optimised, f"Gatys, style weight {style_weight:g}", facts, wanted, output, how)
+    return run_system(optimized, f"Gatys, style weight {style_weight:g}", facts, wanted, output, how)
 
 
-def sources(wanted: Wanted) -> tuple[list[StoredImage], list[StoredImage]]:
+def sources(wanted: Targets) -> tuple[list[ImageFile], list[ImageFile]]:
     """Photographs and artworks to choose pairs from. Raises InputError."""
     kept = read_hash_list(wanted.held_out) if wanted.held_out else frozenset()
     only = wanted.held_out is not None
@@ -171,17 +200,20 @@ def sources(wanted: Wanted) -> tuple[list[StoredImage], list[StoredImage]]:
 
 
 def run_system(
-    system: System, name: str, facts: dict[str, Any], wanted: Wanted, output: Path, how: Measuring
+    system: System, name: str, facts: dict[str, Any], wanted: Targets, output: Path, how: Measuring
 ) -> dict[str, Any]:
     """Make the set in ``output`` and measure it. A folder that holds another run is refused."""
     contents, styles = sources(wanted)
     chosen = pair_up(contents, styles, wanted.each, wanted.most)
-    facts = {**facts, "made_at": f"{wanted.size}x{wanted.size}, centre crops",
-             "data": {"content": fingerprint(contents), "style": fingerprint(styles)}}  # fmt: skip
+    facts = {
+        **facts,
+        "made_at": f"{wanted.size}x{wanted.size}, center crops",
+        "data": {"content": fingerprint(contents), "style": fingerprint(styles)},
+    }
     output.mkdir(parents=True, exist_ok=True)
     _same_run(output / "made_with.json", {"system": name, **facts})
     started = time.monotonic()
-    with progress("stylising", len(chosen), unit="pictures/s", quiet=how.quiet) as tell:
+    with progress("stylizing", len(chosen), unit="pictures/s", quiet=how.quiet) as tell:
         pairs = make_set(chosen, system, output, wanted.size, tell)
     facts["seconds_stylising"] = round(time.monotonic() - started, 1)
     return measured(pairs, output, how, name, facts)
@@ -207,7 +239,7 @@ def measured(
     with progress("measuring", len(pairs), unit="pairs/s", quiet=how.quiet) as tell:
         observer = Observer(nets, metrics, device)
         rows = measure_all(pairs, observer, output / LOG, tell, batch=how.batch)
-    summary = {**report.summarise(rows, how.mode), "set": identity(pairs)}
+    summary = {**report.summarize(rows, how.mode), "set": identity(pairs)}
     found = {
         "system": system,
         **facts,
@@ -227,17 +259,21 @@ def measured(
 def evaluate_video(
     source: Path, result: Path, gaps: Sequence[int], flow: str, output: Path | None, *, quiet: bool
 ) -> dict[str, Any]:
-    """Flicker of a stylised clip beside that of its source."""
+    """Flicker of a stylized clip beside that of its source."""
     flows = None if flow in ESTIMATORS else read_flows(Path(flow))
     with progress("measuring", None, quiet=quiet) as tell:
         flickers = measure_flicker(read_both(source, result), gaps, flow, flows, tell)
-    found = report.rounded({
-        "source": source.name,
-        "result": result.name,
-        "flow": flow if flows is None else f"given, {len(flows)} files",
-        "gaps": {str(flicker.gap): {"frame_pairs": len(flicker.result), **flicker.means()}
-                 for flicker in flickers},
-    })  # fmt: skip
+    found = report.rounded(
+        {
+            "source": source.name,
+            "result": result.name,
+            "flow": flow if flows is None else f"given, {len(flows)} files",
+            "gaps": {
+                str(flicker.gap): {"frame_pairs": len(flicker.result), **flicker.means()}
+                for flicker in flickers
+            },
+        }
+    )
     if output is not None:
         series = {str(flicker.gap): asdict(flicker) for flicker in flickers}
         with replacing(output) as temporary:
@@ -296,10 +332,17 @@ def make_sheets(
         files[name] = {pair: _result(folder, pair) for pair in names}
     artworks = {name: pair.seen for name, pair in zip(names, listed, strict=True)}
     with progress("drawing", len(compared) * len(names), unit="sheets/s", quiet=how.quiet) as tell:
-        made = sheet.write_sheets(output, key, artworks, files, compared, seed=shown.seed,
-                                  size=shown.size, tell=tell)  # fmt: skip
-    return {"sheets": len(made), "folder": str(output), "form": str(output / sheet.FORM), "key": str(key),
-            "seed": shown.seed, "compared": [list(names) for names in compared]}  # fmt: skip
+        made = sheet.write_sheets(
+            output, key, artworks, files, compared, seed=shown.seed, size=shown.size, tell=tell
+        )
+    return {
+        "sheets": len(made),
+        "folder": str(output),
+        "form": str(output / sheet.FORM),
+        "key": str(key),
+        "seed": shown.seed,
+        "compared": [list(names) for names in compared],
+    }
 
 
 def count_answers(forms: Sequence[Path], key: Path) -> tuple[str, dict[str, Any]]:
@@ -324,7 +367,7 @@ def _named(text: str) -> tuple[str, Path]:
         if not name or not Path(path).is_dir():
             raise InputError(f"cannot use {text!r}: give NAME=FOLDER, a folder of results or of a model")
         return name, Path(path)
-    bundle = find_bundle(text)
+    bundle = resolve_model(text)
     if not is_bundle(bundle):
         raise InputError(f"{bundle} is no model; give results as NAME=FOLDER")
     return bundle.name, bundle

@@ -31,12 +31,18 @@ from mst_deploy.benchmarks.quality.rows import Row, key_of, read_log, to_line
 from mst_deploy.benchmarks.quality.sets import Pair
 from mst_deploy.benchmarks.quality.statistics import Vector, fringe_level, palette, strokes
 from mst_deploy.errors import InputError, InvalidArgument
-from mst_deploy.halos import halo_loss
 from mst_deploy.images import Image, load_image
-from mst_deploy.inception import InceptionTrunk
-from mst_deploy.perceptual import CONTENT_LAYER, as_tensor, content_distance, gram_target, style_distance
-from mst_deploy.vgg import Vgg19, find_vgg, load_vgg
-from mst_deploy.weights import digest
+from mst_deploy.model.checkpoints import digest
+from mst_deploy.model.inception import InceptionTrunk
+from mst_deploy.perceptual.artifacts import low_frequency_bleed_loss
+from mst_deploy.perceptual.distances import (
+    CONTENT_LAYER,
+    as_tensor,
+    content_distance,
+    gram_target,
+    style_distance,
+)
+from mst_deploy.perceptual.vgg import Vgg19, find_vgg, load_vgg
 
 Value = TypeVar("Value")
 
@@ -61,7 +67,7 @@ METRICS = {
     "cfsd": Metric("CFSD", "lower", "self-similarity of relu3_1 against the photograph's (StyleID)"),
     "palette": Metric("palette", "lower", "distance of CIELAB means and spreads to the artwork's"),
     "strokes": Metric("strokes", "lower", "mean difference of log10 detail in four octaves to the artwork's"),
-    "fringes": Metric("fringes", "lower", "light and coloured lines along edges, grey levels of 255"),
+    "fringes": Metric("fringes", "lower", "light and colored lines along edges, gray levels of 255"),
     "uneven": Metric("uneven", "lower", "seams and clouds where the photograph is flat, mean square, 1e-6"),
     "uneven32": Metric("uneven 32", "lower", "the same of cells of 32 pixels, larger than strokes, 1e-6"),
     "painted": Metric(
@@ -78,7 +84,7 @@ METRICS = {
         "Inception style", "lower", "covariance distance to the artwork, relative, Inception-v3 2b, 4a, 5d"
     ),
     "lpips": Metric("LPIPS", "lower", "LPIPS (AlexNet) to the photograph"),
-    "lpips_gray": Metric("LPIPS grey", "lower", "LPIPS (AlexNet) to the photograph, both without colour"),
+    "lpips_gray": Metric("LPIPS gray", "lower", "LPIPS (AlexNet) to the photograph, both without color"),
 }
 """Of single pairs. fid768, fid and artfid are of whole sets: see ``report``."""
 LPIPS_METRICS = ("lpips", "lpips_gray")
@@ -258,7 +264,7 @@ class Observer:
             "palette": lambda: float(np.linalg.norm(palette(picture) - art.statistics[0])),
             "strokes": lambda: float(np.abs(strokes(picture) - art.statistics[1])[:4].mean()),
             "fringes": lambda: fringe_level(result, photo.image),
-            "uneven": lambda: 1e6 * float(halo_loss(result, photo.image)),
+            "uneven": lambda: 1e6 * float(low_frequency_bleed_loss(result, photo.image)),
             "uneven32": lambda: _uneven32(result, photo.image),
             "painted": lambda: math.nan if seen.flat else share(),
             "overpainted": lambda: share() - seen.own_share if seen.flat else math.nan,
@@ -266,7 +272,7 @@ class Observer:
                 style_distance(stage_covariances(_known(self.nets.fid), result), _known(seen.covariances))
             ),
             "lpips": lambda: float(_known(self.nets.lpips)(photo.image, result)),
-            "lpips_gray": lambda: float(_known(self.nets.lpips)(_grey(photo.image), _grey(result))),
+            "lpips_gray": lambda: float(_known(self.nets.lpips)(_gray(photo.image), _gray(result))),
         }
         values = {name: makers[name]() for name in self.metrics}
         return values, float(style_distance(photo.grams, art.grams))
@@ -307,7 +313,7 @@ def _known(value: Value | None) -> Value:
 
 
 def _uneven32(result: Tensor, photo: Tensor) -> float:
-    return 1e6 * float(halo_loss(result, photo, CELLS))
+    return 1e6 * float(low_frequency_bleed_loss(result, photo, CELLS))
 
 
 def _ssim(result: Tensor, photo: Tensor) -> Tensor:
@@ -316,7 +322,7 @@ def _ssim(result: Tensor, photo: Tensor) -> Tensor:
     return found
 
 
-def _grey(images: Tensor) -> Tensor:
+def _gray(images: Tensor) -> Tensor:
     """(N, 3, H, W) -> (N, 1, H, W): BT.601 luma, as Pillow's."""
     weights = torch.tensor([0.299, 0.587, 0.114], device=images.device)[:, None, None]
     return (images * weights).sum(dim=1, keepdim=True)

@@ -1,6 +1,7 @@
 """The formulas of evaluation, as pure functions.
 
-Gram and content distance are those of ``mst_deploy.perceptual``. Nothing here reads a file or a network.
+Gram and content distance are those of ``mst_deploy.perceptual.distances``. Nothing here reads a file or a
+network.
 """
 
 from __future__ import annotations

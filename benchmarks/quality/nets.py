@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mst_deploy.benchmarks.quality.metrics import covariance
-from mst_deploy.downloads import fetched
 from mst_deploy.errors import InputError
-from mst_deploy.inception import Conv, InceptionTrunk, average3
-from mst_deploy.vgg import Vgg19
-from mst_deploy.weights import digest, fold_batch_norm, load_trunk, read_tensors
+from mst_deploy.model.checkpoints import digest, fold_batch_norm, load_trunk, read_tensors
+from mst_deploy.model.inception import Conv, InceptionTrunk, average3
+from mst_deploy.perceptual.downloads import fetched
+from mst_deploy.perceptual.vgg import Vgg19
 
 ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 ART_INCEPTION_URL = "https://huggingface.co/matthias-wright/art_inception/resolve/main/art_inception.pth"
@@ -77,8 +77,13 @@ def stage_covariances(trunk: InceptionTrunk, images: Tensor) -> dict[str, Tensor
 class Lpips(nn.Module):
     """Learned perceptual distance of pairs of images, version 0.1 on AlexNet."""
 
-    CONVS = ((0, 3, 64, 11, 4, 2), (3, 64, 192, 5, 1, 2), (6, 192, 384, 3, 1, 1),
-             (8, 384, 256, 3, 1, 1), (10, 256, 256, 3, 1, 1))  # fmt: skip
+    CONVS = (
+        (0, 3, 64, 11, 4, 2),
+        (3, 64, 192, 5, 1, 2),
+        (6, 192, 384, 3, 1, 1),
+        (8, 384, 256, 3, 1, 1),
+        (10, 256, 256, 3, 1, 1),
+    )
     """torchvision's index, inputs, outputs, kernel, stride, padding."""
 
     shift: Tensor
@@ -118,14 +123,15 @@ def load_lpips(path: Path | None) -> Lpips:
     """LPIPS with torchvision's AlexNet from a file, or from the net. Raises InputError."""
     path = path or fetched(ALEXNET_URL, "AlexNet", "--alexnet")
     lpips = Lpips()
-    load_trunk(lpips.features, {name.removeprefix("features."): t for name, t in read_tensors(path).items()},
-               path)  # fmt: skip
+    load_trunk(
+        lpips.features, {name.removeprefix("features."): t for name, t in read_tensors(path).items()}, path
+    )
     # The learned weights of the layers are part of the torchmetrics package.
     folder = resources.files("torchmetrics") / "functional" / "image" / "lpips_models"
     with resources.as_file(folder / "alex.pth") as file:
-        learnt = read_tensors(file)
+        learned = read_tensors(file)
     for index, weight in enumerate(lpips.weights):
-        weight.copy_(learnt[f"lin{index}.model.1.weight"].flatten())
+        weight.copy_(learned[f"lin{index}.model.1.weight"].flatten())
     return lpips.eval()
 
 
@@ -181,7 +187,7 @@ class ArtInception(nn.Module):
     """(N, 3, H, W) RGB in 0..1, as it is -> (N, 2048). H, W >= 75.
 
     torchvision's Inception-v3 (padding counts in its average pools) trained to tell artists and styles
-    apart; ArtFID shows it images without normalising or resizing them.
+    apart; ArtFID shows it images without normalizing or resizing them.
     """
 
     def __init__(self) -> None:

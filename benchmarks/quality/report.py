@@ -29,7 +29,7 @@ from mst_deploy.benchmarks.quality.sets import Pair
 from mst_deploy.errors import InputError
 from mst_deploy.files import replacing
 from mst_deploy.images import Image, load_image, resize_short_side
-from mst_deploy.inception import INCEPTION_URL
+from mst_deploy.model.inception import INCEPTION_URL
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -41,7 +41,7 @@ SHOWN = 6  # best and worst pairs in the page
 THUMBNAIL = 256
 
 
-def summarise(rows: Sequence[Row], mode: str = "art_fid") -> dict[str, Any]:
+def summarize(rows: Sequence[Row], mode: str = "art_fid") -> dict[str, Any]:
     """Means with intervals over all pairs and by group, and the figures of the whole set.
 
     Raises InputError when ``mode`` needs more pairs than there are.
@@ -281,8 +281,10 @@ def _measured(values: Sequence[float]) -> list[float]:
 
 
 def _features(rows: Sequence[Row], name: str) -> tuple[Any, Any]:
-    return (np.stack([row.features[name] for row in rows]),
-            np.stack([row.features[f"{name}_style"] for row in rows]))  # fmt: skip
+    return (
+        np.stack([row.features[name] for row in rows]),
+        np.stack([row.features[f"{name}_style"] for row in rows]),
+    )
 
 
 def _inline(image: Image) -> str:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import cv2
 
+from mst_deploy.datasets import MIN_SIDE
 from mst_deploy.errors import InputError
 from mst_deploy.files import replacing, sha256_of
-from mst_deploy.image_sets import MIN_SIDE
 from mst_deploy.images import IMAGE_SUFFIXES
 
 ROLES = ("content", "style", "stylized")
@@ -54,8 +54,9 @@ def pair_in_order(content: Path, style: Path, stylized: Path) -> list[Pair]:
     listed = [_pictures(folder) for folder in (content, style, stylized)]
     counts = [len(names) for names in listed]
     if len(set(counts)) > 1 or not counts[0]:
-        found = ", ".join(f"{folder} {count}" for folder, count in zip((content, style, stylized), counts,
-                                                                       strict=True))  # fmt: skip
+        found = ", ".join(
+            f"{folder} {count}" for folder, count in zip((content, style, stylized), counts, strict=True)
+        )
         raise InputError(
             f"the folders do not hold equally many pictures ({found}); without --pairs the n-th of each "
             "belong together: copy pictures that are used more than once, or list the pairs in a CSV file"
@@ -147,7 +148,7 @@ def check(pairs: Sequence[Pair], *, one_size: bool = False) -> None:
             raise InputError(
                 f"{pair.stylized} has {found[0]}x{found[1]} pixels, its photograph {pair.content.name} "
                 f"{wanted[0]}x{wanted[1]}; nothing is resized here, because that changes every figure: "
-                "give the photograph in the size it was stylised in"
+                "give the photograph in the size it was stylized in"
             )
 
 

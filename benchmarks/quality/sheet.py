@@ -1,6 +1,6 @@
 """Blind comparison of systems by people: sheets of two results without names, forms, and votes.
 
-A sheet shows an artwork and below it two results for one photograph, labelled A and B. Which system is
+A sheet shows an artwork and below it two results for one photograph, labeled A and B. Which system is
 which stands in a key file that whoever looks does not see. Forms are CSV files with the columns
 ``sheet,manner,publish,complaint``: the questions are answered with A, B or =, a complaint is free text.
 """
@@ -120,8 +120,8 @@ def draw(artwork: Image, a: Image, b: Image, size: int) -> Image:
     scale = max(1.0, size / max(height, width))
     width, height = round(width * scale), round(height * scale)
     across = 2 * width + 3 * GAP
-    room = round(ARTWORK_HEIGHT * max(width, height) / 640)
-    fit = min(room / artwork.shape[0], (across - 2 * GAP) / artwork.shape[1])
+    height_limit = round(ARTWORK_HEIGHT * max(width, height) / 640)
+    fit = min(height_limit / artwork.shape[0], (across - 2 * GAP) / artwork.shape[1])
     top = resize(artwork, max(1, round(artwork.shape[1] * fit)), max(1, round(artwork.shape[0] * fit)))
     below = GAP + top.shape[0] + GAP
     page = np.full((below + LABEL + height + GAP, across, 3), 255, np.uint8)
@@ -212,8 +212,8 @@ def read_form(path: Path, key: Mapping[str, Sheet]) -> dict[str, dict[str, str]]
         if name in found:
             raise InputError(f"{path}, line {number}: sheet {name} comes twice")
         answers = {question: row[question].strip().upper() for question in QUESTIONS}
-        for question, answer in answers.items():
-            if answer not in ("", *ANSWERS):
+        for question, print_result in answers.items():
+            if print_result not in ("", *ANSWERS):
                 raise InputError(
                     f"{path}, line {number}: {question} is {row[question]!r}; answer A, B or = (or leave it)"
                 )
@@ -278,8 +278,11 @@ def as_json(counted: Mapping[tuple[str, str], Mapping[str, Votes]]) -> list[dict
     rows = []
     for (first, second), questions in counted.items():
         for question, votes in questions.items():
-            share = asdict(wilson(votes.first, votes.decided)) if votes.decided else dict.fromkeys(
-                ("share", "low", "high"))  # fmt: skip
+            share = (
+                asdict(wilson(votes.first, votes.decided))
+                if votes.decided
+                else dict.fromkeys(("share", "low", "high"))
+            )
             votes_of = {"votes_first": votes.first, "votes_second": votes.second, "equal": votes.equal}
             rows.append({"first": first, "second": second, "question": question, **votes_of, **share})
     return rows

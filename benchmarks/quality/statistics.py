@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mst_deploy.halos import fringes
 from mst_deploy.images import Image
+from mst_deploy.perceptual.artifacts import fringes
 
 Vector = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ def strokes(image: Image) -> Vector:
     """(5,): log10 of the energy of four octaves of detail of the lightness, and how directed it is (0..1).
 
     Octaves are levels of the Laplacian pyramid (Burt & Adelson 1983); the last number is the mean coherence
-    of the structure tensor: 1 where neighbouring gradients point the same way, 0 where they do not.
+    of the structure tensor: 1 where neighboring gradients point the same way, 0 where they do not.
     """
     light = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
     energies: list[float] = []
@@ -51,7 +51,7 @@ def strokes(image: Image) -> Vector:
 
 
 def fringe_level(result: Tensor, photograph: Tensor) -> float:
-    """Root of the mean square of ``halos.fringes`` of pictures (1, 3, H, W) in 0..1, in grey levels of 255.
+    """Root of the mean square of ``halos.fringes`` of pictures (1, 3, H, W) in 0..1, in gray levels of 255.
 
     0 where no edge of the photograph has a flat area beside it.
     """
@@ -72,10 +72,10 @@ def kept_spread(outputs: Sequence[Vector], styles: Sequence[Vector]) -> float:
 
 
 def seams(matches: NDArray[np.int64], style_columns: int) -> NDArray[np.bool_]:
-    """Where neighbouring content patches were given style patches that are no neighbours.
+    """Where neighboring content patches were given style patches that are no neighbors.
 
     ``matches`` (h, w) are patch numbers, row by row, of a style with ``style_columns`` patches a row ->
-    (h, w-1) bool, True between a patch and its right neighbour.
+    (h, w-1) bool, True between a patch and its right neighbor.
     """
     right = matches[:, 1:] - matches[:, :-1]
     same_row = matches[:, 1:] // style_columns == matches[:, :-1] // style_columns

@@ -1,4 +1,4 @@
-"""Results to measure: a set of photographs and artworks through something that stylises.
+"""Results to measure: a set of photographs and artworks through something that stylizes.
 
 What is made is a set on disk (``sets``): ``content/``, ``style/``, ``artwork/``, ``stylized/`` and
 ``pairs.csv``, so that others can measure the very same pictures. Results that are there already are kept.
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mst_deploy.backends import Generator, StyleEncoder
+from mst_deploy.backends import StyleEncoder, StylizeBackend
 from mst_deploy.benchmarks.quality.painted import ARTWORK_SIDE
 from mst_deploy.benchmarks.quality.sets import ARTWORKS, PAIRS, Pair, write_pairs
+from mst_deploy.datasets import ImageFile
 from mst_deploy.errors import InputError
-from mst_deploy.film import Film, look_at
-from mst_deploy.image_sets import StoredImage
-from mst_deploy.images import Image, centre_crop, load_image, save_image
-from mst_deploy.moments import Moment, photographs
-from mst_deploy.pipeline import stylize_image
-from mst_deploy.styling import as_style, encode_film
-from mst_deploy.tuning import Tuner
+from mst_deploy.images import Image, center_crop, load_image, save_image
+from mst_deploy.model.film import FilmParams, at_strength
+from mst_deploy.pipeline.frames import stylize_image
+from mst_deploy.styles.optimize import StyleOptimizer
+from mst_deploy.styles.resolve import as_style, encode_film
+from mst_deploy.styles.tuning_data import FramePair, builtin_photos
 
 
 class System(Protocol):
@@ -32,27 +32,27 @@ class System(Protocol):
 
 @dataclass
 class Model:
-    """A bundle as a user runs it; film rows are kept."""
+    """A bundle as a user runs it; FiLM vectors are kept."""
 
-    generator: Generator
+    generator: StylizeBackend
     encoder: StyleEncoder
     strength: float = 1.0
-    tuner: Tuner | None = None
+    optimizer: StyleOptimizer | None = None
     """Fits the row to each photograph, or once to the shipped ones."""
     once: bool = False
 
     def __post_init__(self) -> None:
-        self.films: dict[bytes, Film] = {}
+        self.films: dict[bytes, FilmParams] = {}
 
     def __call__(self, photo: Image, artwork: Image) -> Image:
         own = None if self.strength == 1.0 else encode_film(self.encoder, photo)
         film = self._film(artwork)
-        if self.tuner is not None:
-            moments = photographs() if self.once else [Moment(photo)]
-            film = self.tuner(film, moments, as_style(artwork, self.encoder.manifest)).film
-        return stylize_image(photo, self.generator, look_at(own, film, self.strength))
+        if self.optimizer is not None:
+            moments = builtin_photos() if self.once else [FramePair(photo)]
+            film = self.optimizer(film, moments, as_style(artwork, self.encoder.manifest)).film
+        return stylize_image(photo, self.generator, at_strength(own, film, self.strength))
 
-    def _film(self, artwork: Image) -> Film:
+    def _film(self, artwork: Image) -> FilmParams:
         key = artwork.tobytes()
         if key not in self.films:
             self.films = {key: encode_film(self.encoder, artwork)}
@@ -65,8 +65,8 @@ def photograph_itself(photo: Image, artwork: Image) -> Image:
 
 
 def pair_up(
-    contents: Sequence[StoredImage], styles: Sequence[StoredImage], each: int, most: int | None = None
-) -> list[tuple[StoredImage, StoredImage]]:
+    contents: Sequence[ImageFile], styles: Sequence[ImageFile], each: int, most: int | None = None
+) -> list[tuple[ImageFile, ImageFile]]:
     """``each`` photographs for every artwork, in turn, the same in every run.
 
     ``most`` keeps that many of the pairs, evenly spread over them. Raises InputError.
@@ -83,13 +83,13 @@ def pair_up(
 
 
 def make_set(
-    wanted: Sequence[tuple[StoredImage, StoredImage]],
+    wanted: Sequence[tuple[ImageFile, ImageFile]],
     system: System,
     folder: Path,
     size: int,
     tell: Callable[[int], None],
 ) -> list[Pair]:
-    """Stylise every (photograph, artwork) at size x size centre crops into a set on disk.
+    """Stylize every (photograph, artwork) at size x size center crops into a set on disk.
 
     The artwork is shown to the system as the same crop it is compared with; ``artwork/`` has that crop at
     512x512, whatever the size. Raises InputError.
@@ -113,13 +113,13 @@ def make_set(
     return pairs
 
 
-def _stored(image: StoredImage, folder: Path, size: int) -> Path:
+def _stored(image: ImageFile, folder: Path, size: int) -> Path:
     path = folder / f"{_label(image)}.png"
     if not path.exists():
-        save_image(path, centre_crop(image.decode(), size))
+        save_image(path, center_crop(image.decode(), size))
     return path
 
 
-def _label(image: StoredImage) -> str:
+def _label(image: ImageFile) -> str:
     """The name inside its source without folders' slashes, so that equal names of two folders differ."""
     return image.name.rpartition(".")[0].replace("/", "_")

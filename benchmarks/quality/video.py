@@ -51,7 +51,7 @@ class Flicker:
 
 
 def warping_error(first: Image, second: Image, flow: Flow, seen: Mask) -> float:
-    """Mean over seen pixels of the RGB distance |first(x) - second(x + flow)|, colours in 0..1."""
+    """Mean over seen pixels of the RGB distance |first(x) - second(x + flow)|, colors in 0..1."""
     if not seen.any():
         return 0.0
     difference = (first.astype(np.float32) - warp(second, flow))[seen] / 255
@@ -108,8 +108,9 @@ def measure_flicker(
         tell(count)
     if count <= max(gaps):
         raise InputError(f"the clip has {count} frames; a gap of {max(gaps)} needs more")
-    return [Flicker(gap, *(tuple(column) for column in zip(*rows, strict=True)))
-            for gap, rows in found.items()]  # fmt: skip
+    return [
+        Flicker(gap, *(tuple(column) for column in zip(*rows, strict=True))) for gap, rows in found.items()
+    ]
 
 
 def read_both(source: Path, result: Path) -> Iterator[tuple[Image, Image]]:
@@ -133,6 +134,6 @@ def _given(flows: Sequence[Flow], index: int, frame: Image) -> Flow:
         high, wide = flows[index].shape[:2]
         raise InputError(
             f"the flow is {wide}x{high}, the frames are {frame.shape[1]}x{frame.shape[0]}; "
-            "stylise the clip at the size of its flow"
+            "stylize the clip at the size of its flow"
         )
     return flows[index]

@@ -1,4 +1,4 @@
-"""Runtimes behind one contract: uint8 frames, a uint8 canvas and float32 film rows in, uint8 frames out.
+"""Runtimes behind one contract: uint8 frames, a uint8 canvas and float32 FiLM vectors in, uint8 frames out.
 
 ``open_generator`` chooses the module; only that module imports the framework. A model owns its device and
 is a context manager.
@@ -14,15 +14,15 @@ from typing import Any, Protocol, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mst_deploy.canvas import Canvas, still_canvas
 from mst_deploy.errors import InvalidArgument, MissingDependency
-from mst_deploy.manifest import Bundle, Manifest, open_bundle
+from mst_deploy.model.bundle import Bundle, Manifest, open_bundle
+from mst_deploy.model.canvas import Canvas, still_canvas
 
 Images = NDArray[np.uint8]
 """(N, H, W, 3) RGB."""
-Films = NDArray[np.float32]
-"""(N, P): one film row per image."""
-Batch = tuple[Images, Films] | tuple[Images, Films, Canvas | None]
+FilmBatch = NDArray[np.float32]
+"""(N, P): one FiLM vector per image."""
+Batch = tuple[Images, FilmBatch] | tuple[Images, FilmBatch, Canvas | None]
 """What one call of a generator takes."""
 
 BACKENDS = {
@@ -39,14 +39,14 @@ EXTRA = {"onnxruntime": "", "openvino": "openvino", "torch": "export"}
 DEVICES = ("auto", "cpu", "cuda")
 
 
-class Generator(Protocol):
-    """Stylises batches of frames."""
+class StylizeBackend(Protocol):
+    """Stylizes batches of frames."""
 
     manifest: Manifest
     device: str
     """Where it really runs: cpu or cuda."""
 
-    def __call__(self, frames: Images, films: Films, canvas: Canvas | None = None) -> Images:
+    def __call__(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> Images:
         """frames (N, H, W, 3) uint8, films (N, P) float32 -> (N, H, W, 3) uint8.
 
         ``canvas`` (N, H, W, 1) uint8 is for models that paint from one; without it they get that of a still
@@ -67,13 +67,13 @@ class Generator(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
 
-class Closing:
+class BackendBase:
     """The half of the protocol that is the same unless a backend says otherwise."""
 
     def stream(self, batches: Iterable[Batch]) -> Iterator[Images]:
         """One call for each batch."""
         for batch in batches:
-            yield cast(Generator, self)(*batch)
+            yield cast(StylizeBackend, self)(*batch)
 
     def close(self) -> None:
         """Nothing to free unless a backend says otherwise."""
@@ -85,12 +85,12 @@ class Closing:
         self.close()
 
 
-class Staged(Closing):
+class TimedBackend(BackendBase):
     """A generator whose call has three steps, so that each can be timed."""
 
     manifest: Manifest
 
-    def prepare(self, frames: Images, films: Films, canvas: Canvas | None = None) -> Any:
+    def prepare(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> Any:
         """What the runtime takes, on the device it computes on if there is a way to tell."""
         raise NotImplementedError
 
@@ -102,7 +102,7 @@ class Staged(Closing):
         """What the runtime gave as an array of the caller's own."""
         raise NotImplementedError
 
-    def __call__(self, frames: Images, films: Films, canvas: Canvas | None = None) -> Images:
+    def __call__(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> Images:
         return self.finish(self.compute(self.prepare(frames, films, canvas)))
 
 
@@ -111,15 +111,15 @@ class StyleEncoder(Protocol):
 
     manifest: Manifest
 
-    def __call__(self, styles: Images) -> tuple[NDArray[np.float32], Films]:
-        """styles (N, H, W, 3) uint8 -> embeddings (N, d), film rows (N, P), both float32."""
+    def __call__(self, styles: Images) -> tuple[NDArray[np.float32], FilmBatch]:
+        """styles (N, H, W, 3) uint8 -> embeddings (N, d), FiLM vectors (N, P), both float32."""
         ...
 
 
 class Backend(Protocol):
     """What a module of this folder offers."""
 
-    def open_generator(self, bundle: Bundle, device: str, **how: str) -> Generator: ...
+    def open_generator(self, bundle: Bundle, device: str, **how: str) -> StylizeBackend: ...
 
     def open_style_encoder(self, bundle: Bundle, device: str, **how: str) -> StyleEncoder: ...
 
@@ -137,7 +137,7 @@ def load_backend(name: str) -> Backend:
         raise MissingDependency(missing, EXTRA[missing], f"the backend {name}") from error
 
 
-def open_generator(bundle: Bundle | Path, backend: str = "onnxrt", device: str = "auto") -> Generator:
+def open_generator(bundle: Bundle | Path, backend: str = "onnxrt", device: str = "auto") -> StylizeBackend:
     """Open the generator of a bundle. Raises BundleError, BackendError or MissingDependency.
 
     ``device`` auto takes CUDA when this machine can run it and the CPU otherwise; asking for cuda and
@@ -166,13 +166,14 @@ def split_precision(backend: str) -> tuple[str, dict[str, str]]:
 
 
 def model_inputs(
-    manifest: Manifest, frames: Images, films: Films, canvas: Canvas | None = None
+    manifest: Manifest, frames: Images, films: FilmBatch, canvas: Canvas | None = None
 ) -> dict[str, NDArray[Any]]:
     """The inputs of a generator's graph by name, contiguous. Raises InvalidArgument, see ``check_call``."""
     check_call(manifest, frames, films, canvas)
     inputs: dict[str, NDArray[Any]] = {
-        "frames": np.ascontiguousarray(frames), "film": np.ascontiguousarray(films)
-    }  # fmt: skip
+        "frames": np.ascontiguousarray(frames),
+        "film": np.ascontiguousarray(films),
+    }
     if manifest.canvas_bands:
         if canvas is None:
             height, width = frames.shape[1:3]
@@ -181,7 +182,7 @@ def model_inputs(
     return inputs
 
 
-def check_call(manifest: Manifest, frames: Images, films: Films, canvas: Canvas | None = None) -> None:
+def check_call(manifest: Manifest, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> None:
     """Refuse what the contract does not allow, with the shapes found. Raises InvalidArgument."""
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
         raise InvalidArgument(f"frames must be (N, H, W, 3) uint8, got {frames.shape} {frames.dtype}")

@@ -1,6 +1,6 @@
-"""A model that inverts colours: for tests and dry runs, with no framework behind it.
+"""A model that inverts colors: for tests and dry runs, with no framework behind it.
 
-Film rows are ignored except for their size, so a wrong contract still shows.
+FiLM vectors are ignored except for their size, so a wrong contract still shows.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mst_deploy.backends import Closing, Films, Images, check_call
-from mst_deploy.canvas import Canvas
-from mst_deploy.manifest import Bundle
+from mst_deploy.backends import BackendBase, FilmBatch, Images, check_call
+from mst_deploy.model.bundle import Bundle
+from mst_deploy.model.canvas import Canvas
 
 
-class FakeGenerator(Closing):
+class FakeGenerator(BackendBase):
     """255 - x."""
 
     device = "cpu"
@@ -21,18 +21,18 @@ class FakeGenerator(Closing):
     def __init__(self, bundle: Bundle) -> None:
         self.manifest = bundle.manifest
 
-    def __call__(self, frames: Images, films: Films, canvas: Canvas | None = None) -> Images:
+    def __call__(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> Images:
         check_call(self.manifest, frames, films, canvas)
         return 255 - frames
 
 
 class FakeStyleEncoder:
-    """The identity film row for every image."""
+    """The identity FiLM vector for every image."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.manifest = bundle.manifest
 
-    def __call__(self, styles: Images) -> tuple[NDArray[np.float32], Films]:
+    def __call__(self, styles: Images) -> tuple[NDArray[np.float32], FilmBatch]:
         film = np.repeat(self.manifest.layout.identity()[None], len(styles), axis=0)
         embedding = np.zeros((len(styles), self.manifest.network["embedding_size"]), np.float32)
         return embedding, film

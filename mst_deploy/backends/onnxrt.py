@@ -11,16 +11,16 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from mst_deploy.backends import Films, Images, Staged, model_inputs
-from mst_deploy.canvas import Canvas
-from mst_deploy.cpu_graph import for_cpu
+from mst_deploy.backends import FilmBatch, Images, TimedBackend, model_inputs
 from mst_deploy.errors import BackendError, BundleError
-from mst_deploy.manifest import Bundle
+from mst_deploy.model.bundle import Bundle
+from mst_deploy.model.canvas import Canvas
+from mst_deploy.onnx_passes.cpu import for_cpu
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-class OnnxGenerator(Staged):
+class OnnxGenerator(TimedBackend):
     """generator.onnx in a session; on a CPU with its weights in float32."""
 
     def __init__(self, bundle: Bundle, device: str) -> None:
@@ -32,7 +32,9 @@ class OnnxGenerator(Staged):
             )
         self.session, self.device = open_fast_session(bundle.generator, device)
 
-    def prepare(self, frames: Images, films: Films, canvas: Canvas | None = None) -> dict[str, NDArray[Any]]:
+    def prepare(
+        self, frames: Images, films: FilmBatch, canvas: Canvas | None = None
+    ) -> dict[str, NDArray[Any]]:
         return model_inputs(self.manifest, frames, films, canvas)
 
     def compute(self, prepared: dict[str, NDArray[Any]]) -> Any:
@@ -54,7 +56,7 @@ class OnnxStyleEncoder:
         self.manifest = bundle.manifest
         self.session, self.device = open_fast_session(bundle.style_encoder, device)
 
-    def __call__(self, styles: Images) -> tuple[NDArray[np.float32], Films]:
+    def __call__(self, styles: Images) -> tuple[NDArray[np.float32], FilmBatch]:
         embedding, film = self.session.run(["embedding", "film"], {"style": styles})
         return np.asarray(embedding, np.float32), np.asarray(film, np.float32)
 

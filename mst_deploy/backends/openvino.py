@@ -14,10 +14,10 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from mst_deploy.backends import Films, Images, Staged, model_inputs
-from mst_deploy.canvas import Canvas
+from mst_deploy.backends import FilmBatch, Images, TimedBackend, model_inputs
 from mst_deploy.errors import BackendError, BundleError
-from mst_deploy.manifest import Bundle
+from mst_deploy.model.bundle import Bundle
+from mst_deploy.model.canvas import Canvas
 
 SHAPES = 4
 """Compiled networks kept; each holds its own copy of the maps of a frame."""
@@ -58,7 +58,7 @@ class Compiled:
         return self.known[shapes]
 
 
-class OpenVinoGenerator(Staged):
+class OpenVinoGenerator(TimedBackend):
     """generator.onnx, compiled by OpenVINO."""
 
     device = "cpu"
@@ -67,7 +67,9 @@ class OpenVinoGenerator(Staged):
         self.manifest = bundle.manifest
         self.compiled = Compiled(bundle.generator, precision)
 
-    def prepare(self, frames: Images, films: Films, canvas: Canvas | None = None) -> dict[str, NDArray[Any]]:
+    def prepare(
+        self, frames: Images, films: FilmBatch, canvas: Canvas | None = None
+    ) -> dict[str, NDArray[Any]]:
         return model_inputs(self.manifest, frames, films, canvas)
 
     def compute(self, prepared: dict[str, NDArray[Any]]) -> Any:
@@ -87,7 +89,7 @@ class OpenVinoStyleEncoder:
         self.manifest = bundle.manifest
         self.compiled = Compiled(bundle.style_encoder, "f32")
 
-    def __call__(self, styles: Images) -> tuple[NDArray[np.float32], Films]:
+    def __call__(self, styles: Images) -> tuple[NDArray[np.float32], FilmBatch]:
         found = self.compiled({"style": np.ascontiguousarray(styles)})
         return np.array(found["embedding"], np.float32), np.array(found["film"], np.float32)
 

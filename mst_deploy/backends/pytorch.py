@@ -10,23 +10,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mst_deploy.backends import Films, Images, Staged, model_inputs
-from mst_deploy.canvas import Canvas
+from mst_deploy.backends import FilmBatch, Images, TimedBackend, model_inputs
 from mst_deploy.errors import BackendError
-from mst_deploy.graphs import GeneratorGraph, StyleEncoderGraph
-from mst_deploy.manifest import Bundle
-from mst_deploy.weights import load_bundle
+from mst_deploy.model.bundle import Bundle
+from mst_deploy.model.canvas import Canvas
+from mst_deploy.model.checkpoints import load_bundle
+from mst_deploy.model.io_wrappers import Uint8Generator, Uint8StyleEncoder
 
 
-class TorchGenerator(Staged):
+class TorchGenerator(TimedBackend):
     """The generator in float32, whatever the precision of the bundle."""
 
     def __init__(self, bundle: Bundle, device: str) -> None:
         self.manifest = bundle.manifest
         self.device = choose_device(device)
-        self.graph = GeneratorGraph(load_bundle(bundle).generator).to(self.device).eval()
+        self.graph = Uint8Generator(load_bundle(bundle).generator).to(self.device).eval()
 
-    def prepare(self, frames: Images, films: Films, canvas: Canvas | None = None) -> dict[str, Tensor]:
+    def prepare(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> dict[str, Tensor]:
         inputs = model_inputs(self.manifest, frames, films, canvas)
         return {name: torch.tensor(value, device=self.device) for name, value in inputs.items()}
 
@@ -50,10 +50,10 @@ class TorchStyleEncoder:
     def __init__(self, bundle: Bundle, device: str) -> None:
         self.manifest = bundle.manifest
         self.device = choose_device(device)
-        self.graph = StyleEncoderGraph(load_bundle(bundle).film_encoder).to(self.device).eval()
+        self.graph = Uint8StyleEncoder(load_bundle(bundle).film_encoder).to(self.device).eval()
 
     @torch.inference_mode()
-    def __call__(self, styles: Images) -> tuple[NDArray[np.float32], Films]:
+    def __call__(self, styles: Images) -> tuple[NDArray[np.float32], FilmBatch]:
         embedding, film = self.graph(torch.tensor(styles, device=self.device))
         return embedding.cpu().numpy(), film.cpu().numpy()
 

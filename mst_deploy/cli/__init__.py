@@ -17,6 +17,7 @@ from mst_deploy.cli.bench import bench_app
 from mst_deploy.cli.engines import build, engines_app
 from mst_deploy.cli.eval import eval_app
 from mst_deploy.cli.image import image
+from mst_deploy.cli.renamed import renamed
 from mst_deploy.cli.style import style_app
 from mst_deploy.cli.train import train_app
 from mst_deploy.cli.video import video
@@ -27,7 +28,7 @@ from mst_deploy.options import (
     ForceOption,
     JsonOption,
     QuietOption,
-    room,
+    command_module,
 )
 
 app = typer.Typer(
@@ -66,11 +67,11 @@ def root(
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """Tell what this machine can run, and the exact line that installs what is missing."""
-    from mst_deploy.console import answer
-    from mst_deploy.doctor import examine, report
+    from mst_deploy.cli.doctor import examine, report
+    from mst_deploy.console import print_result
 
     findings = examine()
-    answer(report(findings), findings, as_json=as_json)
+    print_result(report(findings), findings, as_json=as_json)
 
 
 @app.command()
@@ -96,7 +97,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a model as two ONNX graphs with a manifest, verified against PyTorch."""
-    target = room("export").export(
+    target = command_module("export").export(
         source, precision, output, opset=opset, force=force, quiet=quiet, as_json=as_json
     )
     if engine is not None:
@@ -105,6 +106,9 @@ def export(
 
 def main() -> None:
     """Entry point: errors meant for people become one line and exit code 1, or 2 for wrong usage."""
+    if hint := renamed(sys.argv[1:]):
+        print(f"mst: {hint}", file=sys.stderr)
+        raise SystemExit(2)
     try:
         app()
     except MstError as error:

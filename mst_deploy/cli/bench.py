@@ -15,12 +15,13 @@ from mst_deploy.options import (
     JsonOption,
     ModelOption,
     QuietOption,
-    free_to_write,
-    room,
+    command_module,
+    require_writable,
 )
 
-bench_app = typer.Typer(help="Measure how fast models run, and whether two measurements differ.",
-                        no_args_is_help=True)  # fmt: skip
+bench_app = typer.Typer(
+    help="Measure how fast models run, and whether two measurements differ.", no_args_is_help=True
+)
 ModelsOption = Annotated[
     list[str] | None, typer.Option("--model", metavar="MODEL", help=f"{MODEL_HELP} May be repeated.")
 ]
@@ -32,13 +33,13 @@ BackendsOption = Annotated[
     ),
 ]
 ConfidenceOption = Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")]
-WithinOption = Annotated[
+CiWidthOption = Annotated[
     float, typer.Option(min=0.001, max=0.5, help="Half width of the mean's interval, as a share of it.")
 ]
-LoadOption = Annotated[
+MaxLoadOption = Annotated[
     float, typer.Option(min=0, max=1, help="Share of the machine that other programs may use.")
 ]
-CeilingsOption = Annotated[bool, typer.Option(help="Also measure what this machine can do at best.")]
+RooflineOption = Annotated[bool, typer.Option(help="Also measure what this machine can do at best.")]
 ReportOption = Annotated[Path | None, typer.Option("-o", "--output", help="Report to write (.json).")]
 MarkdownOption = Annotated[Path | None, typer.Option(help="Tables to write (.md).")]
 
@@ -57,16 +58,16 @@ def latency(
         typer.Option("--batch", min=1, help="Frames a call; may be repeated. Default: 1."),
     ] = None,
     confidence: ConfidenceOption = 0.95,
-    within: WithinOption = 0.03,
+    ci_width: CiWidthOption = 0.03,
     seconds: Annotated[float, typer.Option(min=0, help="Time for the calls of each thing, at most.")] = 60.0,
-    least: Annotated[
+    min_runs: Annotated[
         int,
         typer.Option(min=2, max=320, help="Calls of each, whatever the time: p95 needs 20, p99 100."),
     ] = 10,
-    load: LoadOption = 0.10,
+    max_load: MaxLoadOption = 0.10,
     encoder: Annotated[bool, typer.Option(help="Also measure the style encoder.")] = True,
     cold: Annotated[bool, typer.Option(help="Also measure first frame and memory in new processes.")] = True,
-    ceilings: CeilingsOption = True,
+    ceilings: RooflineOption = True,
     output: ReportOption = None,
     markdown: MarkdownOption = None,
     plots: Annotated[
@@ -77,18 +78,26 @@ def latency(
     as_json: JsonOption = False,
 ) -> None:
     """Latency by backend, size and batch; refused when the machine is too noisy to tell."""
-    command = room("benchmarks")
+    command = command_module("benchmarks")
     for path in filter(None, (output, markdown)):
-        free_to_write(path, None, force=force)
+        require_writable(path, None, force=force)
     if plots is not None and plots.suffix not in (".png", ".svg"):
         raise InvalidArgument(f"plots are written as .png or .svg, not {plots.suffix!r}")
     from mst_deploy.benchmarks.harness import Plan
 
     request = command.Request(
-        _bundles(models), backends or ["onnxrt"], device, sizes or ["512x512"], batches or [1],
-        encoder, cold, ceilings,
-    )  # fmt: skip
-    plan = Plan(confidence=confidence, precision=within, seconds=seconds, least=least, load=load)
+        _bundles(models),
+        backends or ["onnxrt"],
+        device,
+        sizes or ["512x512"],
+        batches or [1],
+        encoder,
+        cold,
+        ceilings,
+    )
+    plan = Plan(
+        confidence=confidence, precision=ci_width, seconds=seconds, min_runs=min_runs, max_load=max_load
+    )
     report = command.latency(request, plan, quiet=quiet or as_json)
     written = command.save_plots(report, plots.parent, plots.stem, plots.suffix) if plots is not None else []
     _deliver(report, output, markdown, written, as_json=as_json, quiet=quiet)
@@ -96,7 +105,7 @@ def latency(
 
 @bench_app.command("video")
 def video(
-    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="Video that is stylised.")],
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="Video that is stylized.")],
     sizes: Annotated[
         list[str] | None,
         typer.Option("--size", help="WIDTHxHEIGHT or short side; may be repeated. Default: the clip's own."),
@@ -110,9 +119,9 @@ def video(
     end: Annotated[str | None, typer.Option(metavar="TIME", help="End before this moment.")] = None,
     runs: Annotated[int, typer.Option(min=3, help="Whole jobs of each.")] = 3,
     confidence: ConfidenceOption = 0.95,
-    within: WithinOption = 0.05,
-    load: LoadOption = 0.10,
-    ceilings: CeilingsOption = True,
+    ci_width: CiWidthOption = 0.05,
+    max_load: MaxLoadOption = 0.10,
+    ceilings: RooflineOption = True,
     output: ReportOption = None,
     markdown: MarkdownOption = None,
     force: ForceOption = False,
@@ -120,19 +129,21 @@ def video(
     as_json: JsonOption = False,
 ) -> None:
     """A clip from file to file, stage by stage, beside the generator alone; results are thrown away."""
-    command = room("benchmarks")
+    command = command_module("benchmarks")
     for path in filter(None, (output, markdown)):
-        free_to_write(path, clip, force=force)
+        require_writable(path, clip, force=force)
     from mst_deploy.benchmarks.harness import Plan
     from mst_deploy.benchmarks.video import VideoRequest
-    from mst_deploy.jobs.job import JobOptions
+    from mst_deploy.jobs.video_job import JobOptions
     from mst_deploy.video.codecs import EncodeOptions
     from mst_deploy.video.info import ReadOptions
-    from mst_deploy.video.spans import Span
+    from mst_deploy.video.time_ranges import TimeRange
 
-    job = JobOptions(read=ReadOptions(Span.parse(start, end, None)), encode=EncodeOptions(codec), batch=batch)
+    job = JobOptions(
+        read=ReadOptions(TimeRange.parse(start, end, None)), encode=EncodeOptions(codec), batch=batch
+    )
     request = VideoRequest(clip, _bundles(models), backends or ["onnxrt"], device, sizes or (), job, ceilings)
-    plan = Plan(confidence=confidence, precision=within, least=runs, most=runs, load=load)
+    plan = Plan(confidence=confidence, precision=ci_width, min_runs=runs, most=runs, max_load=max_load)
     report = command.video(request, plan, quiet=quiet or as_json)
     _deliver(report, output, markdown, [], as_json=as_json, quiet=quiet)
 
@@ -153,13 +164,15 @@ def compare(
     """Whether B is faster or slower than A for certain, row by row."""
     from dataclasses import asdict
 
-    from mst_deploy.console import answer, say
+    from mst_deploy.console import echo, print_result
 
-    found, notes = room("benchmarks").compared(first, second, relative_to)
+    found, notes = command_module("benchmarks").compared(first, second, relative_to)
     if notes and relative_to is None:
-        say(f"note: not the same machine: {'; '.join(notes)}", quiet=as_json)
+        echo(f"note: not the same machine: {'; '.join(notes)}", quiet=as_json)
     values = [{**asdict(one), "real": one.real} for one in found]
-    answer("\n".join(one.told() for one in found), {"differences": values, "notes": notes}, as_json=as_json)
+    print_result(
+        "\n".join(one.told() for one in found), {"differences": values, "notes": notes}, as_json=as_json
+    )
     if fail_above is not None and any(one.real and one.ratio.value > 1 + fail_above for one in found):
         raise typer.Exit(1)
 
@@ -172,11 +185,11 @@ def work(
     as_json: JsonOption = False,
 ) -> None:
     """Multiply-adds and bytes of a generator, operator by operator."""
-    from mst_deploy.console import answer
-    from mst_deploy.shipped import find_bundle
+    from mst_deploy.console import print_result
+    from mst_deploy.model.zoo import resolve_model
 
-    command = room("benchmarks")
-    found = command.work_of(find_bundle(model), size, batch)
+    command = command_module("benchmarks")
+    found = command.work_of(resolve_model(model), size, batch)
     pixels = batch * _pixels(size)
     lines = [
         (kind, f"{adds / 1e9:.2f}", f"{moved / 1e6:.1f}")
@@ -189,31 +202,40 @@ def work(
         f"{found.least_bytes / 1e9:.2f} GB if only the convolutions do"
     )
     table: str = command.reports.text_table(("operator", "GMAC", "MB"), lines)
-    values: dict[str, Any] = {"multiply_adds": found.multiply_adds, "bytes": found.bytes,
-                              "least_bytes": found.least_bytes, "by_kind": found.by_kind()}  # fmt: skip
-    answer(f"{table}\n{total}", values, as_json=as_json)
+    values: dict[str, Any] = {
+        "multiply_adds": found.multiply_adds,
+        "bytes": found.bytes,
+        "least_bytes": found.least_bytes,
+        "by_kind": found.by_kind(),
+    }
+    print_result(f"{table}\n{total}", values, as_json=as_json)
 
 
 def _bundles(models: list[str] | None) -> list[Path]:
-    from mst_deploy.shipped import find_bundle
+    from mst_deploy.model.zoo import resolve_model
 
-    return [find_bundle(model) for model in models] if models else [find_bundle()]
+    return [resolve_model(model) for model in models] if models else [resolve_model()]
 
 
 def _deliver(
-    report: dict[str, Any], output: Path | None, markdown: Path | None, written: list[Path],
-    *, as_json: bool, quiet: bool,
-) -> None:  # fmt: skip
+    report: dict[str, Any],
+    output: Path | None,
+    markdown: Path | None,
+    written: list[Path],
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Write the report as asked, then tell it, with the files there are now."""
-    from mst_deploy.console import answer
+    from mst_deploy.console import print_result
 
-    command = room("benchmarks")
+    command = command_module("benchmarks")
     if output is not None:
         command.reports.write_report(output, report)
     if markdown is not None:
         _write(markdown, command.as_markdown(report))
     files = [str(path) for path in (output, markdown, *written) if path is not None]
-    answer("\n".join([command.shown(report), *files]), report, as_json=as_json, quiet=quiet)
+    print_result("\n".join([command.shown(report), *files]), report, as_json=as_json, quiet=quiet)
 
 
 def _pixels(size: str) -> int:

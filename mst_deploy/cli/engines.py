@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mst_deploy.options import JsonOption, ModelArgument, ModelOption, QuietOption, room
+from mst_deploy.options import JsonOption, ModelArgument, ModelOption, QuietOption, command_module
 
 engines_app = typer.Typer(help="Look after the TensorRT engines that were built.", no_args_is_help=True)
 
@@ -40,23 +40,32 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Build a TensorRT engine for this machine, verify it, and keep it for --backend trt."""
-    from mst_deploy.console import answer
-    from mst_deploy.shipped import find_bundle
+    from mst_deploy.console import print_result
+    from mst_deploy.model.zoo import resolve_model
 
-    command = room("engines")
+    command = command_module("engines")
     request = command.Request(
-        find_bundle(model), size, smallest, typical, largest, batch,
-        command.BuildOptions(workspace, optimization_level, version_compatible, hardware_compatible,
-                             strip_weights),
-        rewrite, timing_cache, force, quiet or as_json,
-    )  # fmt: skip
+        resolve_model(model),
+        size,
+        smallest,
+        typical,
+        largest,
+        batch,
+        command.BuildOptions(
+            workspace, optimization_level, version_compatible, hardware_compatible, strip_weights
+        ),
+        rewrite,
+        timing_cache,
+        force,
+        quiet or as_json,
+    )
     engine, fresh = command.build(request)
     figures = engine.built.get("verified", {})
     text = (
         f"{engine.path}: {'built' if fresh else 'already there'}, PSNR {figures.get('psnr_db')} dB against "
         f"ONNX Runtime in float32 at {figures.get('size')}"
     )
-    answer(
+    print_result(
         text, {"engine": str(engine.path), "built_now": fresh, **engine.built}, as_json=as_json, quiet=quiet
     )
 
@@ -64,7 +73,7 @@ def build(
 @engines_app.command("list")
 def engines_list(as_json: JsonOption = False) -> None:
     """All engines, and which of them this machine cannot use."""
-    _show(room("engines").list_engines(), as_json)
+    _show(command_module("engines").list_engines(), as_json)
 
 
 @engines_app.command("explain")
@@ -74,9 +83,9 @@ def engines_explain(
     as_json: JsonOption = False,
 ) -> None:
     """Everything known of one engine: what it is bound to, how it was verified, what is inside."""
-    from mst_deploy.shipped import find_bundle
+    from mst_deploy.model.zoo import resolve_model
 
-    _show([room("engines").explain(name, find_bundle(model))], as_json)
+    _show([command_module("engines").explain(name, resolve_model(model))], as_json)
 
 
 @engines_app.command("verify")
@@ -88,9 +97,9 @@ def engines_verify(
     as_json: JsonOption = False,
 ) -> None:
     """Read engines against their checksums; run those that fit this machine and model."""
-    from mst_deploy.shipped import find_bundle
+    from mst_deploy.model.zoo import resolve_model
 
-    found = room("engines").verify_engines(names or [], find_bundle(model))
+    found = command_module("engines").verify_engines(names or [], resolve_model(model))
     _show(found, as_json)
     if any("error" in record for record in found):
         raise typer.Exit(1)
@@ -103,7 +112,7 @@ def engines_prune(
     as_json: JsonOption = False,
 ) -> None:
     """Remove engines that this machine cannot use, and damaged ones."""
-    removed = room("engines").prune(everything=everything, dry_run=dry_run)
+    removed = command_module("engines").prune(everything=everything, dry_run=dry_run)
     _show([{"name": name, "removed": not dry_run} for name in removed], as_json)
 
 

@@ -16,7 +16,7 @@ from mst_deploy.options import (
     QuietOption,
     StrengthOption,
     VggOption,
-    room,
+    command_module,
 )
 
 eval_app = typer.Typer(
@@ -32,8 +32,8 @@ SetStyleOption = Annotated[
 HeldOutOption = Annotated[
     Path | None, typer.Option(help="Text file of SHA-256 hashes: only these pictures are used.")
 ]
-EachOption = Annotated[int, typer.Option(min=1, help="Photographs for every artwork.")]
-MostOption = Annotated[
+PairsPerStyleOption = Annotated[int, typer.Option(min=1, help="Photographs for every artwork.")]
+MaxPairsOption = Annotated[
     int | None, typer.Option(min=1, help="Use no more than this many pairs, evenly spread over all.")
 ]
 SideOption = Annotated[int, typer.Option(min=76, help="Side of the square pictures, pixels.")]
@@ -43,7 +43,7 @@ MetricsOption = Annotated[
     typer.Option("--metrics", help="Comma-separated; default: all that the weights at hand allow."),
 ]
 VggScalesOption = Annotated[
-    Path | None, typer.Option(help="Factors that normalise VGG-19. Default: not normalised.")
+    Path | None, typer.Option(help="Factors that normalize VGG-19. Default: not normalized.")
 ]
 InceptionOption = Annotated[
     Path | None, typer.Option(help="FID's Inception (2015-12-05): measure fid768 and the style by Inception.")
@@ -84,11 +84,20 @@ def eval_images(
     as_json: JsonOption = False,
 ) -> None:
     """Measure results that exist, of whatever made them."""
-    command = room("benchmarks.quality")
+    command = command_module("benchmarks.quality")
     how = command.measuring(
-        metrics, vgg, vgg_scales, inception, lpips, alexnet, art_inception, artfid_mode, batch, device,
+        metrics,
+        vgg,
+        vgg_scales,
+        inception,
+        lpips,
+        alexnet,
+        art_inception,
+        artfid_mode,
+        batch,
+        device,
         quiet or as_json,
-    )  # fmt: skip
+    )
     _tell(command.evaluate_images(content, style, stylized, pairs, output, how, name), output, as_json, quiet)
 
 
@@ -99,18 +108,21 @@ def eval_model(
     output: OutputOption,
     model: ModelArgument = None,
     held_out: HeldOutOption = None,
-    each: EachOption = 2,
-    most: MostOption = None,
+    pairs_per_style: PairsPerStyleOption = 2,
+    max_pairs: MaxPairsOption = None,
     size: SideOption = 512,
     strength: StrengthOption = 1.0,
-    tune: Annotated[
+    optimize_style: Annotated[
         Path | None,
         typer.Option(
-            help="Tune each style to each photograph (see mst style tune); folder to keep the rows in."
+            help="Tune each style to each photograph (see mst style optimize); folder to keep the rows in."
         ),
     ] = None,
     tune_once: Annotated[
-        bool, typer.Option("--tune-once", help="With --tune: each style once, to the shipped photographs.")
+        bool,
+        typer.Option(
+            "--optimize-once", help="With --optimize-style: each style once, to the shipped photographs."
+        ),
     ] = False,
     backend: BackendOption = "onnxrt",
     metrics: MetricsOption = None,
@@ -126,33 +138,50 @@ def eval_model(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Stylise photographs with a model, then measure the results. A stopped run goes on."""
-    from mst_deploy.shipped import find_bundle
+    """Stylize photographs with a model, then measure the results. A stopped run goes on."""
+    from mst_deploy.model.zoo import resolve_model
 
-    if tune_once and tune is None:
-        raise InvalidArgument("--tune-once says how to tune; give --tune and a folder for the rows too")
+    if tune_once and optimize_style is None:
+        raise InvalidArgument(
+            "--optimize-once says how to tune; give --optimize-style and a folder for the rows too"
+        )
 
-    command = room("benchmarks.quality")
+    command = command_module("benchmarks.quality")
     how = command.measuring(
-        metrics, vgg, vgg_scales, inception, lpips, alexnet, art_inception, artfid_mode, batch, device,
+        metrics,
+        vgg,
+        vgg_scales,
+        inception,
+        lpips,
+        alexnet,
+        art_inception,
+        artfid_mode,
+        batch,
+        device,
         quiet or as_json,
-    )  # fmt: skip
-    wanted = command.Wanted(content, style, held_out, each, size, most)
+    )
+    wanted = command.Targets(content, style, held_out, pairs_per_style, size, max_pairs)
     found = command.evaluate_model(
-        find_bundle(model), wanted, output, how, strength=strength, backend=backend, tune=tune,
+        resolve_model(model),
+        wanted,
+        output,
+        how,
+        strength=strength,
+        backend=backend,
+        optimize_style=optimize_style,
         once=tune_once,
-    )  # fmt: skip
+    )
     _tell(found, output, as_json, quiet)
 
 
-@eval_app.command("photographs")
-def eval_photographs(
+@eval_app.command("identity")
+def eval_identity(
     content: SetContentOption,
     style: SetStyleOption,
     output: OutputOption,
     held_out: HeldOutOption = None,
-    each: EachOption = 2,
-    most: MostOption = None,
+    pairs_per_style: PairsPerStyleOption = 2,
+    max_pairs: MaxPairsOption = None,
     size: SideOption = 512,
     vgg: VggOption = None,
     vgg_scales: VggScalesOption = None,
@@ -162,20 +191,20 @@ def eval_photographs(
     as_json: JsonOption = False,
 ) -> None:
     """The floor: measure the photographs themselves as if they were results."""
-    command = room("benchmarks.quality")
+    command = command_module("benchmarks.quality")
     how = command.measuring(None, vgg, vgg_scales, inception, device=device, quiet=quiet or as_json)
-    wanted = command.Wanted(content, style, held_out, each, size, most)
-    _tell(command.evaluate_photographs(wanted, output, how), output, as_json, quiet)
+    wanted = command.Targets(content, style, held_out, pairs_per_style, size, max_pairs)
+    _tell(command.evaluate_identity(wanted, output, how), output, as_json, quiet)
 
 
-@eval_app.command("gatys")
-def eval_gatys(
+@eval_app.command("optimum")
+def eval_optimum(
     content: SetContentOption,
     style: SetStyleOption,
     output: OutputOption,
     held_out: HeldOutOption = None,
-    each: EachOption = 2,
-    most: MostOption = None,
+    pairs_per_style: PairsPerStyleOption = 2,
+    max_pairs: MaxPairsOption = None,
     size: SideOption = 256,
     style_weight: Annotated[float, typer.Option(min=0.0, help="Weight of style against content.")] = 5.0,
     steps: Annotated[int, typer.Option(min=1, help="L-BFGS steps for every picture.")] = 200,
@@ -186,17 +215,17 @@ def eval_gatys(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """The ceiling: optimise every picture on the measured distances themselves (slow), then measure."""
-    command = room("benchmarks.quality")
+    """The ceiling: optimize every picture on the measured distances themselves (slow), then measure."""
+    command = command_module("benchmarks.quality")
     how = command.measuring(None, vgg, vgg_scales, inception, device=device, quiet=quiet or as_json)
-    wanted = command.Wanted(content, style, held_out, each, size, most)
-    found = command.evaluate_gatys(wanted, output, how, style_weight=style_weight, steps=steps)
+    wanted = command.Targets(content, style, held_out, pairs_per_style, size, max_pairs)
+    found = command.evaluate_optimum(wanted, output, how, style_weight=style_weight, steps=steps)
     _tell(found, output, as_json, quiet)
 
 
 @eval_app.command("video")
 def eval_video(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The clip that was stylised.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The clip that was stylized.")],
     result: Annotated[Path, typer.Argument(metavar="RESULT", help="What became of it, as many frames.")],
     gaps: Annotated[
         str, typer.Option("--gaps", help="Frames between the compared ones, comma-separated.")
@@ -211,21 +240,21 @@ def eval_video(
     as_json: JsonOption = False,
 ) -> None:
     """Measure flicker: the warping error of a result, beside that of its source."""
-    from mst_deploy.console import answer
+    from mst_deploy.console import print_result
     from mst_deploy.errors import InvalidArgument
 
     try:
         wanted = [int(gap) for gap in gaps.split(",")]
     except ValueError:
         raise InvalidArgument(f"cannot use {gaps!r} as gaps: give whole numbers, such as 1,5") from None
-    command = room("benchmarks.quality")
+    command = command_module("benchmarks.quality")
     found = command.evaluate_video(source, result, wanted, flow, output, quiet=quiet or as_json)
     lines = [
         f"gap {gap}: result {figures['result']:.4g}, source {figures['source']:.4g}, "
         f"{100 * figures['visible']:.0f} % of the pixels compared"
         for gap, figures in found["gaps"].items()
     ]
-    answer("\n".join(lines), found, as_json=as_json, quiet=quiet)
+    print_result("\n".join(lines), found, as_json=as_json, quiet=quiet)
 
 
 @eval_app.command("compare")
@@ -236,7 +265,7 @@ def eval_compare(
     ] = None,
 ) -> None:
     """One table of several reports, if they can be compared."""
-    print(room("benchmarks.quality").compare(reports, group))
+    print(command_module("benchmarks.quality").compare(reports, group))
 
 
 @eval_app.command("sheet")
@@ -272,31 +301,34 @@ def eval_sheet(
     as_json: JsonOption = False,
 ) -> None:
     """Blind comparison by people: sheets without names and a form; with --answers and --key the votes."""
-    from mst_deploy.console import answer
+    from mst_deploy.console import print_result
 
-    command = room("benchmarks.quality")
+    command = command_module("benchmarks.quality")
     if answers:
         if key is None:
             raise InvalidArgument("votes need the key that was written with the sheets; give it with --key")
         text, votes = command.count_answers([*answers, *(more or [])], key)
-        answer(text, votes, as_json=as_json, quiet=quiet)
+        print_result(text, votes, as_json=as_json, quiet=quiet)
         return
     if more:
         raise InvalidArgument(f"cannot use {more[0]}: forms are given with --answers")
     if content is None or style is None or output is None:
         raise InvalidArgument("sheets need --content, --style, --system (twice) and -o; votes need --answers")
     made = command.make_sheets(
-        system or [], command.Shown(content, style, pairs, seed, size, each), output, key,
+        system or [],
+        command.Shown(content, style, pairs, seed, size, each),
+        output,
+        key,
         command.Running(backend, device, quiet or as_json),
-    )  # fmt: skip
+    )
     text = (
         f"{made['sheets']} sheets in {made['folder']}, form {made['form']}; keep the key apart: {made['key']}"
     )
-    answer(text, made, as_json=as_json, quiet=quiet)
+    print_result(text, made, as_json=as_json, quiet=quiet)
 
 
 def _tell(found: dict[str, Any], output: Path, as_json: bool, quiet: bool) -> None:
-    from mst_deploy.console import answer
+    from mst_deploy.console import print_result
 
     summary = found["summary"]
     means = [f"{name} {value['mean']:.4g}" for name, value in summary["means"].items()]
@@ -305,4 +337,4 @@ def _tell(found: dict[str, Any], output: Path, as_json: bool, quiet: bool) -> No
     lines = [f"{found['system']}: {summary['pairs']} pairs of {sizes}: {', '.join(means)}"]
     lines += [f"not measured: {note}" for note in found["missing"]]
     lines.append(f"{output / 'report.html'}")
-    answer("\n".join(lines), found, as_json=as_json, quiet=quiet)
+    print_result("\n".join(lines), found, as_json=as_json, quiet=quiet)

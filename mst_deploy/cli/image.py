@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from mst_deploy.cli.job import (
+    BackgroundStyleOption,
     Job,
     MaskOption,
-    OutsideOption,
+    OptimizeStyleOption,
+    OptimizeVggOption,
     PreserveOption,
     SeedOption,
     StrengthsOption,
@@ -19,8 +21,6 @@ from mst_deploy.cli.job import (
     StrokesOption,
     StylesOption,
     TimelineOption,
-    TuneOption,
-    TuneVggOption,
     timeline_of,
 )
 from mst_deploy.errors import InvalidArgument
@@ -32,7 +32,7 @@ from mst_deploy.options import (
     ModelOption,
     QuietOption,
     SizeOption,
-    free_to_write,
+    require_writable,
 )
 
 
@@ -52,10 +52,10 @@ def image(
     seed: SeedOption = None,
     preserve_color: PreserveOption = False,
     mask: MaskOption = None,
-    outside: OutsideOption = None,
+    background_style: BackgroundStyleOption = None,
     timeline: TimelineOption = None,
-    tune: TuneOption = False,
-    vgg: TuneVggOption = None,
+    optimize_style: OptimizeStyleOption = False,
+    vgg: OptimizeVggOption = None,
     model: ModelOption = None,
     backend: BackendOption = "onnxrt",
     device: DeviceOption = "auto",
@@ -63,40 +63,42 @@ def image(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Stylise pictures. Results are named IN-STYLE beside the inputs unless -o says otherwise."""
-    from mst_deploy.console import answer, progress
+    """Stylize pictures. Results are named IN-STYLE beside the inputs unless -o says otherwise."""
+    from mst_deploy.console import print_result, progress
     from mst_deploy.images import IMAGE_SUFFIXES, load_image, resize, save_image
     from mst_deploy.jobs.inputs import expand
-    from mst_deploy.looks.masks import open_mask
-    from mst_deploy.pipeline import Size, stylize_picture
+    from mst_deploy.pipeline.frames import Size, stylize_picture
+    from mst_deploy.styles.masks import open_mask
 
-    looks = timeline_of(style, strength, preserve_color, mask, outside, timeline, strokes, stroke_size, seed)
-    if looks.changes:
+    style_plan = timeline_of(
+        style, strength, preserve_color, mask, background_style, timeline, strokes, stroke_size, seed
+    )
+    if style_plan.changes:
         raise InvalidArgument("a picture has no time: give styles, strength and strokes without @TIME")
     wanted = Size.parse(size) if size else Size()
     files = expand(inputs, IMAGE_SUFFIXES)
     targets = [
-        free_to_write(_target(path, looks.label, output, many=len(files) > 1), path, force=force)
+        require_writable(_target(path, style_plan.label, output, many=len(files) > 1), path, force=force)
         for path in files
     ]
     if len(set(targets)) < len(targets):
-        raise InvalidArgument("two inputs would be written to the same file; stylise them one by one")
+        raise InvalidArgument("two inputs would be written to the same file; stylize them one by one")
     gained: dict[str, Any] = {}
     with (
-        progress("stylising", len(files), unit="pictures/s", quiet=quiet or as_json) as tell,
-        open_mask(looks.mask) as where,
-        Job(looks, model, backend, device, tune=tune, vgg=vgg) as job,
+        progress("stylizing", len(files), unit="pictures/s", quiet=quiet or as_json) as tell,
+        open_mask(style_plan.mask) as where,
+        Job(style_plan, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job,
     ):
         for done, (path, target) in enumerate(zip(files, targets, strict=True), start=1):
-            own_looks, gain = job.looks_for(path, tell=partial(tell, done - 1), quiet=quiet or as_json)
+            own_looks, gain = job.plan_for(path, tell=partial(tell, done - 1), quiet=quiet or as_json)
             gained |= {str(target): gain["tuned"]} if gain else {}
             picture = load_image(path)
             picture = resize(picture, *wanted.applied(picture.shape[1], picture.shape[0]))
             save_image(target, stylize_picture(picture, job.generator, own_looks, where))
             tell(done)
     names = [str(target) for target in targets]
-    facts = {**job.facts(), **({"tuned": gained} if tune else {})}
-    answer("\n".join(names), {"outputs": names, **facts}, as_json=as_json, quiet=quiet)
+    facts = {**job.facts(), **({"tuned": gained} if optimize_style else {})}
+    print_result("\n".join(names), {"outputs": names, **facts}, as_json=as_json, quiet=quiet)
 
 
 def _target(path: Path, label: str, output: Path | None, *, many: bool) -> Path:

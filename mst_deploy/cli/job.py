@@ -1,4 +1,4 @@
-"""What stylising pictures and videos has in common on the command line: inputs, looks, the model."""
+"""What stylizing pictures and videos has in common on the command line: inputs, looks, the model."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.looks.timeline import StrengthKey, StrokeSizeKey, StrokesKey, StyleKey, Timeline
-from mst_deploy.options import needing
+from mst_deploy.options import import_optional
+from mst_deploy.styles.timeline import StrengthKey, StrokeSizeKey, StrokesKey, StyleKey, Timeline
 
 if TYPE_CHECKING:
-    from mst_deploy.jobs.tuned import LooksTuner
-    from mst_deploy.looks.looks import Looks
+    from mst_deploy.jobs.plan_optimizer import PlanOptimizer
+    from mst_deploy.styles.plan import StylePlan
     from mst_deploy.video.info import ReadOptions
 
 T = TypeVar("T")
@@ -84,28 +84,32 @@ SeedOption = Annotated[
 ]
 PreserveOption = Annotated[
     bool,
-    typer.Option("--preserve-color", help="Keep the colours of the source; the style gives the luminance."),
+    typer.Option("--preserve-color", help="Keep the colors of the source; the style gives the luminance."),
 ]
 MaskOption = Annotated[
     Path | None,
-    typer.Option(help="Picture or video: white is painted, black stays as it is (or see --outside)."),
+    typer.Option(
+        help="Picture or video: white is painted, black stays as it is (or see --background-style)."
+    ),
 ]
-OutsideOption = Annotated[str | None, typer.Option(help="Style of the black part of the mask.")]
+BackgroundStyleOption = Annotated[str | None, typer.Option(help="Style of the black part of the mask.")]
 TimelineOption = Annotated[
     Path | None,
     typer.Option("--timeline", help="YAML file that says all of this; see docs/video.md."),
 ]
-TuneOption = Annotated[
+OptimizeStyleOption = Annotated[
     bool,
     typer.Option(
-        "--tune",
+        "--optimize-style",
         help="Fit the style to each input first: nearer to the painting, less flicker, one to three minutes "
-        "on a CPU. Needs pictures as styles, and VGG-19; see mst style tune.",
+        "on a CPU. Needs pictures as styles, and VGG-19; see mst style optimize.",
     ),
 ]
-TuneVggOption = Annotated[
+OptimizeVggOption = Annotated[
     Path | None,
-    typer.Option("--vgg", help="VGG-19 for --tune: .pth or .safetensors. Default: downloaded once."),
+    typer.Option(
+        "--vgg", help="VGG-19 for --optimize-style: .pth or .safetensors. Default: downloaded once."
+    ),
 ]
 
 
@@ -114,7 +118,7 @@ def timeline_of(
     strength: list[StrengthKey] | None,
     preserve_color: bool,
     mask: Path | None,
-    outside: str | None,
+    background_style: str | None,
     file: Path | None,
     strokes: list[StrokesKey] | None = None,
     stroke_size: list[StrokeSizeKey] | None = None,
@@ -132,14 +136,23 @@ def timeline_of(
             seed=seed or 0,
             preserve_color=preserve_color,
             mask=mask,
-            outside=outside,
+            background_style=background_style,
         )
-    if styles or strength or preserve_color or mask or outside or strokes or stroke_size or seed is not None:
+    if (
+        styles
+        or strength
+        or preserve_color
+        or mask
+        or background_style
+        or strokes
+        or stroke_size
+        or seed is not None
+    ):
         raise InvalidArgument(
             f"{file} says which styles are wanted, how and where; leave out --style, --strength, --strokes, "
-            "--stroke-size, --seed, --preserve-color, --mask and --outside"
+            "--stroke-size, --seed, --preserve-color, --mask and --background-style"
         )
-    from mst_deploy.looks.timeline_file import load_timeline
+    from mst_deploy.styles.timeline_yaml import load_timeline
 
     return load_timeline(file)
 
@@ -154,48 +167,50 @@ class Job:
         backend: str,
         device: str,
         *,
-        tune: bool = False,
+        optimize_style: bool = False,
         vgg: Path | None = None,
     ) -> None:
         from mst_deploy.backends import open_generator, open_style_encoder
-        from mst_deploy.looks.looks import read_looks
-        from mst_deploy.manifest import open_bundle
-        from mst_deploy.shipped import find_bundle
+        from mst_deploy.model.bundle import open_bundle
+        from mst_deploy.model.zoo import resolve_model
+        from mst_deploy.styles.plan import load_plan
 
-        bundle = open_bundle(find_bundle(model))
+        bundle = open_bundle(resolve_model(model))
         self.timeline, self.backend = timeline, backend
-        self.tuner: LooksTuner | None = None
-        if tune:
-            tuned = needing("jobs.tuned", "export", "--tune")
-            paintings = tuned.paintings_of(timeline, bundle.manifest)
-            self.tuner = tuned.LooksTuner(bundle, paintings, vgg, device)
+        self.style_optimizer: PlanOptimizer | None = None
+        if optimize_style:
+            optimized = import_optional("jobs.plan_optimizer", "export", "--optimize-style")
+            paintings = optimized.artworks_of(timeline, bundle.manifest)
+            self.style_optimizer = optimized.PlanOptimizer(bundle, paintings, vgg, device)
         elif vgg is not None:
-            raise InvalidArgument("--vgg is what --tune looks with; give both or neither")
-        self.looks: Looks = read_looks(
+            raise InvalidArgument("--vgg is what --optimize-style looks with; give both or neither")
+        self.style_plan: StylePlan = load_plan(
             timeline, bundle.manifest, lambda: open_style_encoder(bundle, backend, device)
         )
         self.generator = open_generator(bundle, backend, device)
 
-    def looks_for(
+    def plan_for(
         self,
         source: Path,
         read: ReadOptions | None = None,
         *,
         tell: Callable[[str], None] = lambda note: None,
         quiet: bool = False,
-    ) -> tuple[Looks, dict[str, Any]]:
+    ) -> tuple[StylePlan, dict[str, Any]]:
         """The looks for one input and, where they were tuned to it, what that gained (also told)."""
-        from mst_deploy.console import say
+        from mst_deploy.console import echo
 
-        if self.tuner is None:
-            return self.looks, {}
-        looks, tuned = self.tuner(self.looks, source, read, tell)
-        for name, gained in tuned.items():
-            say(f"note: {Path(name).name} tuned to {source.name}: {gained.words()}", quiet=quiet)
-        return looks, {
-            "tuned": {name: {"before": asdict(gained.before), "after": asdict(gained.after)}
-                      for name, gained in tuned.items()}
-        }  # fmt: skip
+        if self.style_optimizer is None:
+            return self.style_plan, {}
+        style_plan, optimized = self.style_optimizer(self.style_plan, source, read, tell)
+        for name, gained in optimized.items():
+            echo(f"note: {Path(name).name} tuned to {source.name}: {gained.words()}", quiet=quiet)
+        return style_plan, {
+            "tuned": {
+                name: {"before": asdict(gained.before), "after": asdict(gained.after)}
+                for name, gained in optimized.items()
+            }
+        }
 
     def facts(self) -> dict[str, Any]:
         """What a program wants to know about the job."""

@@ -17,8 +17,8 @@ from mst_deploy.options import (
     ModelOption,
     QuietOption,
     VggOption,
-    free_to_write,
-    needing,
+    import_optional,
+    require_writable,
 )
 
 style_app = typer.Typer(
@@ -48,18 +48,20 @@ def style_make(
 ) -> None:
     """Read the style off pictures once; the small files work wherever --style does."""
     from mst_deploy.backends import open_style_encoder
-    from mst_deploy.console import answer, progress
-    from mst_deploy.film import STYLE_SUFFIX, save_style
-    from mst_deploy.manifest import open_bundle
-    from mst_deploy.shipped import find_bundle
-    from mst_deploy.styling import make_style
+    from mst_deploy.console import print_result, progress
+    from mst_deploy.model.bundle import open_bundle
+    from mst_deploy.model.film import STYLE_SUFFIX, save_style
+    from mst_deploy.model.zoo import resolve_model
+    from mst_deploy.styles.resolve import make_style
 
     if output and len(images) > 1:
         raise InvalidArgument(f"-o names one file, but there are {len(images)} images; leave it out")
     _check_suffix(output, STYLE_SUFFIX)
-    targets = [free_to_write(output or path.with_suffix(STYLE_SUFFIX), path, force=force) for path in images]
+    targets = [
+        require_writable(output or path.with_suffix(STYLE_SUFFIX), path, force=force) for path in images
+    ]
     with progress("reading styles", len(images), unit="styles/s", quiet=quiet or as_json) as tell:
-        encoder = open_style_encoder(open_bundle(find_bundle(model)), backend, device)
+        encoder = open_style_encoder(open_bundle(resolve_model(model)), backend, device)
         chosen = strokes is not None or stroke_size is not None
         if chosen and not encoder.manifest.canvas_bands:
             raise InvalidArgument(
@@ -77,11 +79,11 @@ def style_make(
             save_style(target, style)
             tell(done)
     names = [str(target) for target in targets]
-    answer("\n".join(names), {"outputs": names}, as_json=as_json, quiet=quiet)
+    print_result("\n".join(names), {"outputs": names}, as_json=as_json, quiet=quiet)
 
 
-@style_app.command("tune")
-def style_tune(
+@style_app.command("optimize")
+def style_optimize(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Picture of the style.")],
     files: Annotated[
         list[Path] | None,
@@ -126,7 +128,7 @@ def style_tune(
     model: ModelOption = None,
     vgg: VggOption = None,
     vgg_scales: Annotated[
-        Path | None, typer.Option(help="Factors that normalise VGG-19. Default: taken from photographs.")
+        Path | None, typer.Option(help="Factors that normalize VGG-19. Default: taken from photographs.")
     ] = None,
     device: DeviceOption = "auto",
     force: ForceOption = False,
@@ -139,27 +141,27 @@ def style_tune(
     videos or pictures or for all, in one to three minutes on a CPU. Use the style file with --style.
     """
     from mst_deploy.backends import open_style_encoder
-    from mst_deploy.console import answer, progress
-    from mst_deploy.film import STYLE_SUFFIX, save_style
+    from mst_deploy.console import print_result, progress
     from mst_deploy.images import load_image
-    from mst_deploy.manifest import open_bundle
-    from mst_deploy.moments import moments_of, photographs
-    from mst_deploy.shipped import find_bundle
-    from mst_deploy.styling import as_style, make_style
+    from mst_deploy.model.bundle import open_bundle
+    from mst_deploy.model.film import STYLE_SUFFIX, save_style
+    from mst_deploy.model.zoo import resolve_model
+    from mst_deploy.styles.resolve import as_style, make_style
+    from mst_deploy.styles.tuning_data import builtin_photos, sample_frames
 
     if image.suffix == STYLE_SUFFIX:
         raise InvalidArgument(f"{image} holds no picture any more; tune with the image it was made from")
-    name = f"{image.stem}-{files[0].stem if files else 'tuned'}"
+    name = f"{image.stem}-{files[0].stem if files else 'optimized'}"
     _check_suffix(output, STYLE_SUFFIX)
-    target = free_to_write(output or image.with_name(name + STYLE_SUFFIX), image, force=force)
-    tuning = needing("tuning", "export", "mst style tune")
-    bundle = open_bundle(find_bundle(model))
+    target = require_writable(output or image.with_name(name + STYLE_SUFFIX), image, force=force)
+    tuning = import_optional("styles.optimize", "export", "mst style optimize")
+    bundle = open_bundle(resolve_model(model))
     style = make_style(open_style_encoder(bundle), image, name=target.stem)
     if files:
-        moments = [moment for path in files for moment in moments_of(path, frames, size)]
-        how = tuning.Tuning()
+        moments = [moment for path in files for moment in sample_frames(path, frames, size)]
+        how = tuning.OptimizeOptions()
     else:
-        moments, how = photographs(), tuning.FOR_ALL
+        moments, how = builtin_photos(), tuning.FOR_ALL
     how = replace(
         how,
         steps=steps,
@@ -168,13 +170,13 @@ def style_tune(
         temporal_limit=temporal_limit,
     )
     painting = as_style(load_image(image), bundle.manifest)
-    tuner = tuning.Tuner(bundle, tuning.normalised_vgg(vgg, vgg_scales), device, how)
+    style_optimizer = tuning.StyleOptimizer(bundle, tuning.normalized_vgg(vgg, vgg_scales), device, how)
     with progress("tuning", how.steps, unit="steps/s", quiet=quiet or as_json) as tell:
-        tuned = tuner(style.film, moments, painting, tell)
-    save_style(target, replace(style, film=tuned.film))
-    answer(
-        f"{target}: {tuned.words()}",
-        {"output": str(target), "before": asdict(tuned.before), "after": asdict(tuned.after)},
+        optimized = style_optimizer(style.film, moments, painting, tell)
+    save_style(target, replace(style, film=optimized.film))
+    print_result(
+        f"{target}: {optimized.words()}",
+        {"output": str(target), "before": asdict(optimized.before), "after": asdict(optimized.after)},
         as_json=as_json,
         quiet=quiet,
     )
@@ -183,18 +185,18 @@ def style_tune(
 @style_app.command("list")
 def style_list(model: ModelOption = None, as_json: JsonOption = False) -> None:
     """List the styles shipped for a model with artist, title and year."""
-    from mst_deploy.console import answer
-    from mst_deploy.manifest import read_manifest
-    from mst_deploy.shipped import find_bundle, styles_for
+    from mst_deploy.console import print_result
+    from mst_deploy.model.bundle import read_manifest
+    from mst_deploy.model.zoo import resolve_model, styles_for
 
-    styles = styles_for(read_manifest(find_bundle(model)).model_id).values()
+    styles = styles_for(read_manifest(resolve_model(model)).model_id).values()
     width = max((len(style.name) for style in styles), default=0)
     lines = [
         f"{style.name:{width}}  {style.credit.get('artist', '')}: {style.credit.get('title', '')}"
         f" ({style.credit.get('year', '')})"
         for style in styles
     ]
-    answer(
+    print_result(
         "\n".join(lines) or "no styles are shipped for this model; make your own with mst style make --model",
         {"styles": [{"name": style.name, **style.credit} for style in styles]},
         as_json=as_json,

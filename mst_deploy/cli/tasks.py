@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mst_deploy.errors import InvalidArgument, MstError, error_line
-from mst_deploy.options import free_to_write
+from mst_deploy.options import require_writable
 
 if TYPE_CHECKING:
-    from mst_deploy.jobs.job import JobOptions, Result
+    from mst_deploy.jobs.video_job import JobOptions, Result
     from mst_deploy.video.reader import VideoInfo
 
 
@@ -40,7 +40,7 @@ class Failures:
 
     @contextmanager
     def of(self, path: Path) -> Iterator[None]:
-        from mst_deploy.console import say
+        from mst_deploy.console import echo
 
         try:
             yield
@@ -48,14 +48,14 @@ class Failures:
             if not self.many:
                 raise
             self.paths.append(path)
-            say(f"mst: {path.name}: {error_line(error)}")
+            echo(f"mst: {path.name}: {error_line(error)}")
 
 
 def find_tasks(
     files: list[Path], label: str, output: Path | None, options: JobOptions, failures: Failures, quiet: bool
 ) -> list[Task]:
     """What there is to make, with notes on what a result will not have."""
-    from mst_deploy.console import say
+    from mst_deploy.console import echo
     from mst_deploy.jobs.segments import interrupted_name
 
     tasks: list[Task] = []
@@ -65,16 +65,16 @@ def find_tasks(
     targets = {task.target.resolve() for task in tasks}
     results = targets | {interrupted_name(target) for target in targets}
     if len(targets) < len(tasks):
-        raise InvalidArgument("two inputs would be written to the same file; stylise them one by one")
+        raise InvalidArgument("two inputs would be written to the same file; stylize them one by one")
     wanted = []
     for task in tasks:
         if len(tasks) > 1 and task.source.resolve() in results:
-            say(f"note: {task.source.name} is left out: it is the result of another input", quiet=quiet)
+            echo(f"note: {task.source.name} is left out: it is the result of another input", quiet=quiet)
             continue
         with failures.of(task.source):
             if _is_wanted(task, options, quiet):
                 wanted.append(task)
-                tell_losses(task, options, quiet)
+                report_losses(task, options, quiet)
     return wanted
 
 
@@ -98,7 +98,7 @@ def _task(path: Path, label: str, output: Path | None, options: JobOptions) -> T
 
 def _is_wanted(task: Task, options: JobOptions, quiet: bool) -> bool:
     """Whether a result is still to be made. Raises OutputError when its name must not be taken."""
-    from mst_deploy.console import say
+    from mst_deploy.console import echo
     from mst_deploy.jobs.journal import unfinished
     from mst_deploy.video.demuxing import PIPE
 
@@ -106,14 +106,14 @@ def _is_wanted(task: Task, options: JobOptions, quiet: bool) -> bool:
         return True
     going_on = options.resume and unfinished(task.target)
     if options.resume and not going_on and not options.force and task.target.exists():
-        say(f"note: {task.target} is there already; --force makes it again", quiet=quiet)
+        echo(f"note: {task.target} is there already; --force makes it again", quiet=quiet)
         return False
-    free_to_write(task.target, task.source, force=options.force or going_on)
+    require_writable(task.target, task.source, force=options.force or going_on)
     return True
 
 
-def tell_losses(task: Task, options: JobOptions, quiet: bool) -> None:
-    from mst_deploy.console import say
+def report_losses(task: Task, options: JobOptions, quiet: bool) -> None:
+    from mst_deploy.console import echo
     from mst_deploy.video.codecs import codec_of
     from mst_deploy.video.containers import is_sequence
 
@@ -122,24 +122,24 @@ def tell_losses(task: Task, options: JobOptions, quiet: bool) -> None:
     width, height = options.size.applied(task.info.width, task.info.height)
     subsampled = codec_of(task.target, options.encode) in (None, "h264", "hevc", "vp9")
     if (width % 2 or height % 2) and subsampled and not is_sequence(task.target):
-        say(
-            f"note: {width}x{height} is odd, so the colour is written in 4:4:4, which some players "
+        echo(
+            f"note: {width}x{height} is odd, so the color is written in 4:4:4, which some players "
             f"cannot show; --size {width + width % 2}x{height + height % 2} avoids it",
             quiet=quiet,
         )
     if options.read.sdr and not task.info.tone_mapped:
-        say(f"note: {task.source.name} is not HDR; --sdr has no effect", quiet=quiet)
+        echo(f"note: {task.source.name} is not HDR; --sdr has no effect", quiet=quiet)
     for loss in task.info.not_kept:
-        say(f"note: not kept: {loss}", quiet=quiet)
+        echo(f"note: not kept: {loss}", quiet=quiet)
 
 
-def tell_more_losses(task: Task, result: Result, quiet: bool) -> None:
+def report_late_losses(task: Task, result: Result, quiet: bool) -> None:
     """What only the finished job knows; the rest was said before."""
-    from mst_deploy.console import say
+    from mst_deploy.console import echo
 
     said = task.info.not_kept if task.info else ()
     for loss in result.not_kept:
         if loss not in said:
-            say(f"note: not kept: {loss}", quiet=quiet)
+            echo(f"note: not kept: {loss}", quiet=quiet)
     for harm in result.damage:
-        say(f"note: {task.source.name} is damaged: {harm}", quiet=quiet)
+        echo(f"note: {task.source.name} is damaged: {harm}", quiet=quiet)

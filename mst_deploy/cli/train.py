@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mst_deploy.options import DeviceOption, QuietOption, room
+from mst_deploy.options import DeviceOption, QuietOption, command_module
 
 train_app = typer.Typer(help="Train models on your own pictures.", no_args_is_help=True)
 
@@ -22,7 +22,7 @@ VggOption = Annotated[
     typer.Option(help="VGG-19: torchvision's .pth, or .safetensors. Default: downloaded once."),
 ]
 VggScalesOption = Annotated[
-    Path | None, typer.Option(help="Factors that normalise VGG-19. Default: taken from the photographs.")
+    Path | None, typer.Option(help="Factors that normalize VGG-19. Default: taken from the photographs.")
 ]
 VggDistilledOption = Annotated[
     Path | None, typer.Option(help="Distilled VGG-19 that stands in for relu5_1 if --vgg lacks it.")
@@ -44,7 +44,7 @@ HeldOutOption = Annotated[
     Path | None, typer.Option(help="Text file of SHA-256 hashes of images not to train on.")
 ]
 MinutesOption = Annotated[float | None, typer.Option(min=0.01, help="Length of the run in minutes.")]
-StepsOption = Annotated[int | None, typer.Option(min=1, help="Length of the run in optimiser steps.")]
+StepsOption = Annotated[int | None, typer.Option(min=1, help="Length of the run in optimizer steps.")]
 RateOption = Annotated[float | None, typer.Option(help="Peak learning rate. Default: the recipe's.")]
 PrecisionOption = Annotated[str | None, typer.Option(help="bf16, fp16 or fp32. Default: the recipe's.")]
 BatchScaleOption = Annotated[
@@ -90,11 +90,22 @@ def train_classify(
     quiet: QuietOption = False,
 ) -> None:
     """First phase: Inception learns art movements, the folders below --style, from paintings."""
-    room("training").classify(
-        style, output, statistics=statistics, inception=inception, held_out=held_out, steps=steps,
-        learning_rate=learning_rate, precision=precision, batch_scale=batch_scale, seed=seed,
-        workers=workers, save_steps=save_steps, device=device, quiet=quiet,
-    )  # fmt: skip
+    command_module("training").classify(
+        style,
+        output,
+        statistics=statistics,
+        inception=inception,
+        held_out=held_out,
+        steps=steps,
+        learning_rate=learning_rate,
+        precision=precision,
+        batch_scale=batch_scale,
+        seed=seed,
+        workers=workers,
+        save_steps=save_steps,
+        device=device,
+        quiet=quiet,
+    )
 
 
 @train_app.command("joint")
@@ -103,7 +114,7 @@ def train_joint(
     style: ArtOption,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path("runs/joint"),
     recipe: Annotated[
-        str, typer.Option(help="default, lite, deck (as published) or a .json file, such as a run.json.")
+        str, typer.Option(help="default, lite, paper (as published) or a .json file, such as a run.json.")
     ] = "default",
     injection: Annotated[
         str | None,
@@ -120,7 +131,7 @@ def train_joint(
         str | None,
         typer.Option(help="Checkpoint or bundle whose generator is taken over; the encoder starts anew."),
     ] = None,
-    narrow: Annotated[
+    prune_from: Annotated[
         str | None,
         typer.Option(help="Checkpoint or bundle that a narrower network of the recipe starts from."),
     ] = None,
@@ -153,15 +164,38 @@ def train_joint(
 
     On several GPUs: torchrun --nproc-per-node 4 -m mst_deploy train joint ...
     """
-    room("training").train(
-        phase="joint", content=content, style=style, output=output, recipe=recipe, injection=injection,
-        statistics=statistics, start=start, generator=generator, narrow=narrow, vgg=vgg,
-        vgg_scales=vgg_scales, vgg_distilled=vgg_distilled, inception=inception, held_out=held_out,
-        minutes=minutes, steps=steps, epochs=epochs, learning_rate=learning_rate,
-        style_weight=style_weight, temporal_weight=temporal_weight, precision=precision,
-        batch_scale=batch_scale, seed=seed, workers=workers, save_every=save_every,
-        save_steps=save_steps, device=device, compiled=compiled, quiet=quiet,
-    )  # fmt: skip
+    command_module("training").train(
+        phase="joint",
+        content=content,
+        style=style,
+        output=output,
+        recipe=recipe,
+        injection=injection,
+        statistics=statistics,
+        start=start,
+        generator=generator,
+        prune_from=prune_from,
+        vgg=vgg,
+        vgg_scales=vgg_scales,
+        vgg_distilled=vgg_distilled,
+        inception=inception,
+        held_out=held_out,
+        minutes=minutes,
+        steps=steps,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        style_weight=style_weight,
+        temporal_weight=temporal_weight,
+        precision=precision,
+        batch_scale=batch_scale,
+        seed=seed,
+        workers=workers,
+        save_every=save_every,
+        save_steps=save_steps,
+        device=device,
+        compiled=compiled,
+        quiet=quiet,
+    )
 
 
 def add_later_phase(phase: str, text: str) -> None:
@@ -192,17 +226,34 @@ def add_later_phase(phase: str, text: str) -> None:
         compiled: CompileOption = False,
         quiet: QuietOption = False,
     ) -> None:
-        room("training").train(
-            phase=phase, content=content, style=style, output=output, recipe=recipe, start=start,
-            vgg=vgg, vgg_scales=vgg_scales, vgg_distilled=vgg_distilled, held_out=held_out, minutes=minutes,
-            steps=steps, learning_rate=learning_rate, precision=precision, batch_scale=batch_scale,
-            seed=seed, workers=workers, save_every=save_every, save_steps=save_steps, device=device,
-            compiled=compiled, quiet=quiet,
-        )  # fmt: skip
+        command_module("training").train(
+            phase=phase,
+            content=content,
+            style=style,
+            output=output,
+            recipe=recipe,
+            start=start,
+            vgg=vgg,
+            vgg_scales=vgg_scales,
+            vgg_distilled=vgg_distilled,
+            held_out=held_out,
+            minutes=minutes,
+            steps=steps,
+            learning_rate=learning_rate,
+            precision=precision,
+            batch_scale=batch_scale,
+            seed=seed,
+            workers=workers,
+            save_every=save_every,
+            save_steps=save_steps,
+            device=device,
+            compiled=compiled,
+            quiet=quiet,
+        )
 
 
 add_later_phase("encoder", "Second phase: the generator is frozen, the whole style encoder is fine-tuned.")
 add_later_phase(
-    "retouch",
-    "Last phase: the generator unlearns light and coloured lines along edges and keeps all else.",
+    "finetune-artifacts",
+    "Last phase: the generator unlearns light and colored lines along edges and keeps all else.",
 )

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mst_deploy.cli.job import (
+    BackgroundStyleOption,
     Job,
     MaskOption,
-    OutsideOption,
+    OptimizeStyleOption,
+    OptimizeVggOption,
     PreserveOption,
     SeedOption,
     StrengthsOption,
@@ -21,11 +23,9 @@ from mst_deploy.cli.job import (
     StrokesOption,
     StylesOption,
     TimelineOption,
-    TuneOption,
-    TuneVggOption,
     timeline_of,
 )
-from mst_deploy.cli.tasks import Failures, Task, find_tasks, tell_more_losses
+from mst_deploy.cli.tasks import Failures, Task, find_tasks, report_late_losses
 from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.options import (
     BackendOption,
@@ -38,7 +38,7 @@ from mst_deploy.options import (
 )
 
 if TYPE_CHECKING:
-    from mst_deploy.jobs.job import JobOptions, Result
+    from mst_deploy.jobs.video_job import JobOptions, Result
 
 
 def video(
@@ -66,14 +66,14 @@ def video(
     seed: SeedOption = None,
     preserve_color: PreserveOption = False,
     mask: MaskOption = None,
-    outside: OutsideOption = None,
+    background_style: BackgroundStyleOption = None,
     timeline: TimelineOption = None,
-    tune: TuneOption = False,
-    vgg: TuneVggOption = None,
-    steady: Annotated[
+    optimize_style: OptimizeStyleOption = False,
+    vgg: OptimizeVggOption = None,
+    deflicker: Annotated[
         bool,
         typer.Option(
-            "--steady",
+            "--deflicker",
             help="Less flicker: average each painted frame with up to four before it, moved along with the "
             "picture. Where much moves, strokes get a little softer.",
         ),
@@ -82,7 +82,7 @@ def video(
         str | None, typer.Option(metavar="TIME", help="Begin here: seconds or [HH:]MM:SS.")
     ] = None,
     end: Annotated[str | None, typer.Option(metavar="TIME", help="End before this moment.")] = None,
-    every: Annotated[
+    sample_every: Annotated[
         str | None, typer.Option(metavar="TIME", help="Keep one frame in each interval of this length.")
     ] = None,
     rate: Annotated[
@@ -102,7 +102,7 @@ def video(
     bitrate: Annotated[
         str | None, typer.Option(help="Bits a second in place of a quality: 800k, 4M.")
     ] = None,
-    hw: Annotated[
+    hwaccel: Annotated[
         str, typer.Option(help="NVIDIA's decoder and encoder: off, on, or auto (where they can).")
     ] = "off",
     resume: Annotated[
@@ -116,26 +116,28 @@ def video(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Stylise videos: same frames at the same times, the sound untouched.
+    """Stylize videos: same frames at the same times, the sound untouched.
 
     Results are named IN-STYLE beside the inputs unless -o says otherwise. Ctrl-C keeps what is done as a
     file that plays; --resume makes the rest.
     """
-    from mst_deploy.console import say
+    from mst_deploy.console import echo
     from mst_deploy.jobs.inputs import VIDEO_SUFFIXES, expand
-    from mst_deploy.jobs.job import JobOptions
-    from mst_deploy.pipeline import Size
+    from mst_deploy.jobs.video_job import JobOptions
+    from mst_deploy.pipeline.frames import Size
     from mst_deploy.video.codecs import EncodeOptions, parse_bitrate
     from mst_deploy.video.info import ReadOptions
-    from mst_deploy.video.spans import Span
+    from mst_deploy.video.time_ranges import TimeRange
 
-    looks = timeline_of(style, strength, preserve_color, mask, outside, timeline, strokes, stroke_size, seed)
+    style_plan = timeline_of(
+        style, strength, preserve_color, mask, background_style, timeline, strokes, stroke_size, seed
+    )
     options = JobOptions(
-        read=ReadOptions(Span.parse(start, end, every), sdr, hw, parse_rate(rate)),
+        read=ReadOptions(TimeRange.parse(start, end, sample_every), sdr, hwaccel, parse_rate(rate)),
         size=Size.parse(size) if size else Size(),
-        encode=EncodeOptions(codec, crf, None if bitrate is None else parse_bitrate(bitrate), hw),
+        encode=EncodeOptions(codec, crf, None if bitrate is None else parse_bitrate(bitrate), hwaccel),
         batch=batch,
-        steady=steady,
+        deflicker=deflicker,
         resume=resume,
         force=force,
     )
@@ -144,14 +146,14 @@ def video(
     if many and output and not output.is_dir():
         raise InvalidArgument(f"for several inputs -o must be an existing folder; {output} is not")
     failures = Failures(many)
-    tasks = find_tasks(files, looks.label, output, options, failures, quiet)
+    tasks = find_tasks(files, style_plan.label, output, options, failures, quiet)
     made: list[dict[str, Any]] = []
     try:
         if tasks:
-            with Job(looks, model, backend, device, tune=tune, vgg=vgg) as job:
+            with Job(style_plan, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job:
                 made = _make(tasks, job, options, failures, quiet=quiet or as_json)
     except KeyboardInterrupt as stop:
-        say("; ".join(["mst: interrupted", *getattr(stop, "__notes__", ())]))
+        echo("; ".join(["mst: interrupted", *getattr(stop, "__notes__", ())]))
         raise typer.Exit(130) from None
     _tell(made, as_json=as_json, quiet=quiet, many=many)
     if failures.paths:
@@ -163,8 +165,8 @@ def _make(
     tasks: list[Task], job: Job, options: JobOptions, failures: Failures, *, quiet: bool
 ) -> list[dict[str, Any]]:
     """All videos, one after the other, with one progress display over all their frames."""
-    from mst_deploy.console import progress, say
-    from mst_deploy.jobs.job import Listener, stylize_video
+    from mst_deploy.console import echo, progress
+    from mst_deploy.jobs.video_job import Listener, stylize_video
 
     total = sum(task.frames for task in tasks)
     label = tasks[0].source.name if len(tasks) == 1 else f"{len(tasks)} videos"
@@ -174,15 +176,15 @@ def _make(
             note = f"{number}: {task.source.name}" if len(tasks) > 1 else ""
             listener = Listener(
                 on_frame=partial(lambda before, note, done: tell(before + done, note), before, note),
-                on_note=lambda text: say(f"note: {text}", quiet=quiet),
+                on_note=lambda text: echo(f"note: {text}", quiet=quiet),
             )
             with failures.of(task.source):
-                looks, gained = job.looks_for(
+                style_plan, gained = job.plan_for(
                     task.source, options.read, tell=partial(tell, before), quiet=quiet
                 )
-                result = stylize_video(task.source, task.target, job.generator, looks, options, listener)
+                result = stylize_video(task.source, task.target, job.generator, style_plan, options, listener)
                 made.append({**_facts(result, job), **gained})
-                tell_more_losses(task, result, quiet)
+                report_late_losses(task, result, quiet)
             before += task.frames
     return made
 
@@ -224,7 +226,7 @@ def _resumed(facts: dict[str, Any]) -> str:
 
 
 def _tell(done: list[dict[str, Any]], *, as_json: bool, quiet: bool, many: bool) -> None:
-    from mst_deploy.console import answer, say
+    from mst_deploy.console import echo, print_result
 
     lines = [
         f"{facts['output']}  {facts['frames']} frames{_resumed(facts)}, {facts['width']}x{facts['height']}, "
@@ -234,6 +236,6 @@ def _tell(done: list[dict[str, Any]], *, as_json: bool, quiet: bool, many: bool)
     ]
     values = {"outputs": done} if many or not done else done[0]
     if any(facts["output"] == "-" for facts in done):  # the standard output is the video's
-        say(json.dumps(values) if as_json else "\n".join(lines), quiet=quiet and not as_json)
+        echo(json.dumps(values) if as_json else "\n".join(lines), quiet=quiet and not as_json)
         return
-    answer("\n".join(lines), values, as_json=as_json, quiet=quiet)
+    print_result("\n".join(lines), values, as_json=as_json, quiet=quiet)

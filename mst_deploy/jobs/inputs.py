@@ -8,8 +8,25 @@ from pathlib import Path
 
 from mst_deploy.errors import InputError
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
-                  ".wmv", ".flv", ".ogv", ".3gp", ".vob", ".y4m")  # fmt: skip
+VIDEO_SUFFIXES = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".mkv",
+    ".webm",
+    ".avi",
+    ".mpg",
+    ".mpeg",
+    ".ts",
+    ".mts",
+    ".m2ts",
+    ".wmv",
+    ".flv",
+    ".ogv",
+    ".3gp",
+    ".vob",
+    ".y4m",
+)
 
 
 def expand(inputs: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:

@@ -15,9 +15,9 @@ from pathlib import Path
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.jobs.disk import check_during
 from mst_deploy.jobs.journal import JOINED, PAINTED, PAINTING, Journal
-from mst_deploy.video.containers import FILMS, is_sequence
+from mst_deploy.video.containers import AV_CONTAINERS, is_sequence
 from mst_deploy.video.demuxing import PIPE
-from mst_deploy.video.info import Frame, VideoInfo, Written
+from mst_deploy.video.info import Frame, VideoInfo, WriteReport
 from mst_deploy.video.writer import (
     EncodeOptions,
     VideoWriter,
@@ -29,7 +29,7 @@ from mst_deploy.video.writer import (
 
 
 @dataclass(frozen=True)
-class Segmenting:
+class SegmentOptions:
     """How a job is written in parts."""
 
     settings: dict[str, str]
@@ -58,7 +58,7 @@ class SegmentedOutput:
         self.open = ExitStack()
         self.writer: VideoWriter | None = None
         self.end: Fraction | None = None
-        self.told = Written()
+        self.told = WriteReport()
 
     def write(self, frame: Frame) -> None:
         """Encode one upright frame; every so many the part is closed and entered."""
@@ -156,7 +156,7 @@ class WholeOutput:
         self.writer = self.open.enter_context(open_writer(self.target, source, options))
 
     @property
-    def told(self) -> Written:
+    def told(self) -> WriteReport:
         """What is to be said of the file, once it is finished."""
         return self.writer.told
 
@@ -195,12 +195,12 @@ Output = SegmentedOutput | WholeOutput
 
 def in_parts(output: Path, source: Path) -> bool:
     """Whether a result is written in parts, so that it can be gone on with."""
-    return output.suffix.lower() in FILMS and not is_sequence(output) and PIPE not in (output, source)
+    return output.suffix.lower() in AV_CONTAINERS and not is_sequence(output) and PIPE not in (output, source)
 
 
 @contextmanager
 def open_output(
-    output: Path, source: VideoInfo, options: EncodeOptions, plan: Segmenting
+    output: Path, source: VideoInfo, options: EncodeOptions, plan: SegmentOptions
 ) -> Iterator[Output]:
     """A place for the frames of a job; in parts where that is possible, those of an earlier run included.
 

@@ -41,20 +41,42 @@ class Codec:
 
 CODECS = {
     "h264": Codec("libx264", 18, 51, hardware="h264_nvenc"),
-    "hevc": Codec("libx265", 20, 51, deep="yuv420p10le", deep_odd="yuv444p10le", hardware="hevc_nvenc",
-                  smallest=16),
-    "av1": Codec("libsvtav1", 24, 63, odd="yuv420p", deep="yuv420p10le", deep_odd="yuv420p10le",
-                 hardware="av1_nvenc", smallest=8),
+    "hevc": Codec(
+        "libx265", 20, 51, deep="yuv420p10le", deep_odd="yuv444p10le", hardware="hevc_nvenc", smallest=16
+    ),
+    "av1": Codec(
+        "libsvtav1",
+        24,
+        63,
+        odd="yuv420p",
+        deep="yuv420p10le",
+        deep_odd="yuv420p10le",
+        hardware="av1_nvenc",
+        smallest=8,
+    ),
     "vp9": Codec("libvpx-vp9", 24, 63),
-    "prores": Codec("prores_ks", plain="yuv422p10le", odd="yuv444p10le", deep="yuv422p10le",
-                    deep_odd="yuv444p10le", bitrate=False, full_range=False),
+    "prores": Codec(
+        "prores_ks",
+        plain="yuv422p10le",
+        odd="yuv444p10le",
+        deep="yuv422p10le",
+        deep_odd="yuv444p10le",
+        bitrate=False,
+        full_range=False,
+    ),
     "ffv1": Codec("ffv1", plain="yuv444p", deep="yuv444p10le", deep_odd="yuv444p10le", bitrate=False),
     "gif": Codec("gif", plain="pal8", odd="pal8", bitrate=False),
     "webp": Codec("libwebp_anim", plain="bgra", odd="bgra", bitrate=False),
     "png": Codec("png", plain="rgb24", odd="rgb24", bitrate=False),
-    "raw": Codec("wrapped_avframe", odd="yuv444p", deep="yuv420p10le", deep_odd="yuv444p10le", bitrate=False,
-                 tags=False),
-}  # fmt: skip
+    "raw": Codec(
+        "wrapped_avframe",
+        odd="yuv444p",
+        deep="yuv420p10le",
+        deep_odd="yuv444p10le",
+        bitrate=False,
+        tags=False,
+    ),
+}
 """By the name that --codec takes. The default qualities show no loss."""
 
 ONLY_CODEC = {".gif": "gif", ".webp": "webp", ".png": "png", ".y4m": "raw"}
@@ -72,11 +94,11 @@ class EncodeOptions:
     """Constant rate factor: lower is better and larger. None means the codec's default."""
     bitrate: int | None = None
     """Bits per second, instead of a constant quality."""
-    hw: str = "off"
+    hwaccel: str = "off"
     """NVIDIA's encoder: off, on, or auto (where it starts)."""
 
     def __post_init__(self) -> None:
-        check_mode(self.hw)
+        check_mode(self.hwaccel)
         if self.crf is not None and self.bitrate is not None:
             raise InvalidArgument("--crf and --bitrate contradict each other; give one of them")
         if self.codec is not None:
@@ -109,7 +131,7 @@ class EncodeOptions:
 
 
 @dataclass(frozen=True)
-class Coding:
+class EncoderSettings:
     """What is set on an encoder for one stream."""
 
     codec: str
@@ -133,7 +155,7 @@ class Coding:
         return {"rc": "vbr", "cq": str(self.crf)} if self.hardware else {"crf": str(self.crf)}
 
 
-def coding_for(options: EncodeOptions, width: int, height: int, depth: int) -> Coding:
+def settings_for(options: EncodeOptions, width: int, height: int, depth: int) -> EncoderSettings:
     """Encoder and pixel format for frames of one size. Raises OutputError, BackendError."""
     assert options.codec is not None  # resolved before
     codec = CODECS[options.codec]
@@ -147,8 +169,8 @@ def coding_for(options: EncodeOptions, width: int, height: int, depth: int) -> C
     if depth > 8:
         pix_fmt = (codec.deep_odd if odd else codec.deep) or pix_fmt
     card = {"yuv420p10le": "p010le"}.get(pix_fmt, pix_fmt)
-    hardware = use_encoder(options.hw, codec.hardware, card)
-    return Coding(
+    hardware = use_encoder(options.hwaccel, codec.hardware, card)
+    return EncoderSettings(
         codec=options.codec,
         encoder=codec.hardware if hardware and codec.hardware else codec.encoder,
         pix_fmt=card if hardware else pix_fmt,

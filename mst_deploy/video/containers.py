@@ -9,20 +9,54 @@ from mst_deploy.video.demuxing import PIPE
 from mst_deploy.video.info import VideoInfo
 
 MUXERS = {
-    ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm",
-    ".gif": "gif", ".webp": "webp", ".y4m": "yuv4mpegpipe", ".nut": "nut",
-}  # fmt: skip
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+    ".gif": "gif",
+    ".webp": "webp",
+    ".y4m": "yuv4mpegpipe",
+    ".nut": "nut",
+}
 """FFmpeg's name of the container, by suffix."""
 CONTAINERS = tuple(MUXERS)[:-1]  # nut is for parts of a job alone
-FILMS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+AV_CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 """Containers that also hold sound."""
 
 PLAIN_WORDS = {
-    "title", "artist", "album_artist", "composer", "album", "date", "encoder", "comment", "genre",
-    "copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id", "network",
-    "keywords", "episode_sort", "season_number", "media_type", "hd_video", "gapless_playback",
-    "compilation", "track", "disc", "tmpo", "creation_time", "location", "location-eng", "timecode",
-}  # fmt: skip
+    "title",
+    "artist",
+    "album_artist",
+    "composer",
+    "album",
+    "date",
+    "encoder",
+    "comment",
+    "genre",
+    "copyright",
+    "grouping",
+    "lyrics",
+    "description",
+    "synopsis",
+    "show",
+    "episode_id",
+    "network",
+    "keywords",
+    "episode_sort",
+    "season_number",
+    "media_type",
+    "hd_video",
+    "gapless_playback",
+    "compilation",
+    "track",
+    "disc",
+    "tmpo",
+    "creation_time",
+    "location",
+    "location-eng",
+    "timecode",
+}
 """Metadata that mp4 has an own place for; other words need the newer form, which fewer players show."""
 
 
@@ -42,7 +76,7 @@ def muxer_of(path: Path, codec: str | None) -> str:
 
 
 def muxer_options(muxer: str, source: VideoInfo, *, index_in_front: bool) -> dict[str, str]:
-    """mp4 family: index in front, colour box, and start times exact instead of in milliseconds."""
+    """mp4 family: index in front, color box, and start times exact instead of in milliseconds."""
     if muxer == "gif":
         return {"loop": "0"}
     if muxer == "webp":

@@ -17,7 +17,7 @@ PICTURE_EACH = ("av1", "h264", "hevc", "mpeg1video", "mpeg2video", "vp9", "vvc")
 
 
 @dataclass
-class Damage:
+class DecodeReport:
     """What went wrong while a file was read."""
 
     packets: int = 0
@@ -53,7 +53,7 @@ class Damage:
         )
 
 
-class Pictures:
+class PacketTracker:
     """Watches which packets become pictures: decoders pass over what they cannot make out in silence."""
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class Pictures:
         return self.absent + len(self.waiting) if self.known else 0
 
 
-class Rhythm:
+class TimestampMonitor:
     """Watches the times of a stream: where nearly all frames are evenly spaced, a gap is a loss."""
 
     def __init__(self, step: Fraction, start: int | None = None) -> None:
@@ -102,7 +102,7 @@ class Rhythm:
         self.even = self.uneven = self.gaps = self.absent = self.late = 0
         self.last: int | None = None
 
-    def beat(self, time: int) -> None:
+    def observe(self, time: int) -> None:
         """The next frame is shown at ``time``."""
         if self.last is None and self.start is not None:
             self.late = max(0, round((time - self.start) / self.step))

@@ -16,7 +16,7 @@ from av.codec.hwaccel import HWAccel
 from av.stream import Disposition
 
 from mst_deploy.errors import BackendError, InputError, InvalidArgument
-from mst_deploy.video.spans import parse_time
+from mst_deploy.video.time_ranges import parse_time
 
 PIPE = Path("-")
 """Standard input or output."""
@@ -73,7 +73,9 @@ def _opened(file: Any, name: str, options: dict[str, Any]) -> Any:
             "try to play it, or copy it again"
         ) from error
     except RuntimeError as error:  # the GPU was insisted on
-        raise BackendError(f"--hw on: the GPU cannot decode {name}; use --hw auto or --hw off") from error
+        raise BackendError(
+            f"--hwaccel on: the GPU cannot decode {name}; use --hwaccel auto or --hwaccel off"
+        ) from error
 
 
 def sequence_numbers(pattern: Path) -> list[int]:

@@ -13,8 +13,8 @@ from av.video.reformatter import ColorRange, VideoReformatter
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # knows the processor
 
 from mst_deploy.errors import OutputError
-from mst_deploy.video.codecs import CODECS, Coding
-from mst_deploy.video.colour import LIMITED, Mastering, usual_matrix
+from mst_deploy.video.codecs import CODECS, EncoderSettings
+from mst_deploy.video.color import LIMITED, Mastering, usual_matrix
 from mst_deploy.video.filters import Palettes
 from mst_deploy.video.info import Frame, VideoInfo
 from mst_deploy.video.reader import SCALING
@@ -50,36 +50,36 @@ class PictureEncoder:
         return picture
 
     def _converted(self, picture: av.VideoFrame) -> av.VideoFrame:
-        colour = self.source.colour
+        color = self.source.color
         if self.stream.codec_context.format.is_rgb:
             coded: Any = self.reformatter.reformat(picture, format=self.stream.pix_fmt)
         else:
             coded = self.reformatter.reformat(
                 picture,
                 format=self.stream.pix_fmt,
-                src_colorspace=colour.scaler_matrix,
-                dst_colorspace=colour.scaler_matrix,
+                src_colorspace=color.scaler_matrix,
+                dst_colorspace=color.scaler_matrix,
                 src_color_range=ColorRange.JPEG,
-                dst_color_range=colour.range,
+                dst_color_range=color.range,
                 interpolation=SCALING,
             )
-            colour.apply(coded)
+            color.apply(coded)
         coded.pts, coded.time_base = picture.pts, picture.time_base
         coded.duration = picture.duration
         return coded  # type: ignore[no-any-return]
 
 
-def as_stored(source: VideoInfo, coding: Coding) -> VideoInfo:
-    """The source in the range and matrix that the codec can hold; colours stay what they are."""
-    codec, colour = CODECS[coding.codec], source.colour
+def storage_info(source: VideoInfo, coding: EncoderSettings) -> VideoInfo:
+    """The source in the range and matrix that the codec can hold; colors stay what they are."""
+    codec, color = CODECS[coding.codec], source.color
     if not codec.full_range:
-        colour = replace(colour, range=LIMITED)
+        color = replace(color, range=LIMITED)
     if not codec.tags:
-        colour = replace(colour, matrix=usual_matrix(coded_size(source)[1]))
-    return replace(source, colour=colour)
+        color = replace(color, matrix=usual_matrix(coded_size(source)[1]))
+    return replace(source, color=color)
 
 
-def add_stream(container: Any, source: VideoInfo, coding: Coding) -> Any:
+def add_stream(container: Any, source: VideoInfo, coding: EncoderSettings) -> Any:
     """The video stream with its encoder, not yet open. Raises OutputError."""
     try:
         stream: Any = container.add_stream(coding.encoder, rate=source.rate)
@@ -109,14 +109,14 @@ def tag_stream(stream: Any, source: VideoInfo, codec: str, muxer: str) -> None:
     context.framerate = source.rate
     context.sample_aspect_ratio = source.sample_aspect_ratio
     if codec not in ("gif", "webp", "png"):  # those are RGB
-        source.colour.apply(context)
+        source.color.apply(context)
     if codec == "hevc" and muxer in ("mp4", "mov"):
         context.codec_tag = "hvc1"  # the form that Apple's players take
     if source.display_matrix is not None:
         stream.set_display_matrix(source.display_matrix)
 
 
-def start(container: Any, stream: Any, coding: Coding) -> None:
+def start(container: Any, stream: Any, coding: EncoderSettings) -> None:
     """Open the encoder and write the header: what does not go together shows here. Raises OutputError."""
     context = stream.codec_context
     try:
@@ -141,12 +141,12 @@ def coded_size(source: VideoInfo) -> tuple[int, int]:
     return (source.height, source.width) if turned else (source.width, source.height)
 
 
-def holds_mastering(coding: Coding) -> bool:
+def holds_mastering(coding: EncoderSettings) -> bool:
     """Whether PyAV can hand the encoder what is known of the mastering display."""
     return coding.encoder in ("libx265", "libsvtav1")
 
 
-def _repeatable(coding: Coding) -> dict[str, str]:
+def _repeatable(coding: EncoderSettings) -> dict[str, str]:
     """Keep x264 from its AVX-512 code, which gives other pixels in every run.
 
     Seen with x264 165 at sizes whose width is no multiple of 128, only with macroblock-tree rate control.
@@ -156,12 +156,12 @@ def _repeatable(coding: Coding) -> dict[str, str]:
     return {"x264-params": "asm=AVX2"} if wide else {}
 
 
-def _quiet(coding: Coding) -> dict[str, str]:
+def _quiet(coding: EncoderSettings) -> dict[str, str]:
     """x265 prints statistics otherwise."""
     return {"x265-params": "log-level=error"} if coding.encoder == "libx265" else {}
 
 
-def _hdr_options(coding: Coding, mastering: Mastering | None) -> dict[str, str]:
+def _hdr_options(coding: EncoderSettings, mastering: Mastering | None) -> dict[str, str]:
     """Mastering display and light levels in the words of x265 and SVT-AV1."""
     if mastering is None:
         return {}

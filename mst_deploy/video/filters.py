@@ -109,7 +109,7 @@ def _buffer(graph: Any, frame: av.VideoFrame) -> Any:
 
 
 class Palettes:
-    """RGB frames to 256 colours of their own, for GIF."""
+    """RGB frames to 256 colors of their own, for GIF."""
 
     def __init__(self) -> None:
         self.graph: Any = None

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mst_deploy.video.colour import ColourTags, Mastering
+from mst_deploy.video.color import ColorTags, Mastering
 from mst_deploy.video.demuxing import Pipe
-from mst_deploy.video.spans import Cut, Span
+from mst_deploy.video.time_ranges import ClockSpan, TimeRange
 
 Image = NDArray[np.uint8]
 """(H, W, 3) RGB, upright."""
@@ -32,10 +32,10 @@ class Frame:
 class ReadOptions:
     """What of a file is read, and how."""
 
-    span: Span = field(default_factory=Span)
+    span: TimeRange = field(default_factory=TimeRange)
     sdr: bool = False
     """Map high dynamic range to BT.709."""
-    hw: str = "off"
+    hwaccel: str = "off"
     """NVIDIA's decoder: off, on, or auto (where it can do the job)."""
     rate: Fraction | None = None
     """Pictures a second of a numbered sequence; None means 25."""
@@ -60,7 +60,7 @@ class VideoInfo:
     display_matrix: tuple[int, ...] | None
     sample_aspect_ratio: Fraction
     """Width by height of one pixel of the coded picture."""
-    colour: ColourTags
+    color: ColorTags
     """Of the output, which is that of the input unless it was mapped to SDR."""
     audio: tuple[str, ...]
     """Codec of every audio stream."""
@@ -71,11 +71,11 @@ class VideoInfo:
     stream_index: int = 0
     """Number of the video stream in its file."""
     depth: int = 8
-    """Bits of a colour value that an output needs."""
+    """Bits of a color value that an output needs."""
     mastering: Mastering | None = None
     tone_mapped: bool = False
     """Whether HDR is tone-mapped to SDR, BT.709."""
-    cut: Cut | None = None
+    cut: ClockSpan | None = None
     """Which part is read; its start is moved to 0."""
     decoder: str = ""
     """What decodes: FFmpeg's name, and ``cuda`` where the GPU does it."""
@@ -84,7 +84,7 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
-class Written:
+class WriteReport:
     """What is to be said of a finished file."""
 
     not_kept: tuple[str, ...] = ()

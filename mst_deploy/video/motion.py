@@ -26,8 +26,9 @@ def targets(flow: Flow) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 def warp(image: Image, flow: Flow) -> NDArray[np.float32]:
     """(H, W, 3) uint8 sampled where each pixel went, bilinear -> (H, W, 3) float32 in 0..255."""
-    moved = cv2.remap(image.astype(np.float32), *targets(flow),
-                      cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # fmt: skip
+    moved = cv2.remap(
+        image.astype(np.float32), *targets(flow), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     return np.asarray(moved, np.float32)
 
 

@@ -21,8 +21,8 @@ from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from mst_deploy.errors import InputError
-from mst_deploy.video.colour import SDR_TAGS, Mastering, read_tags
-from mst_deploy.video.damage import PICTURE_EACH, Damage, Pictures, Rhythm
+from mst_deploy.video.color import SDR_TAGS, Mastering, read_tags
+from mst_deploy.video.damage import PICTURE_EACH, DecodeReport, PacketTracker, TimestampMonitor
 from mst_deploy.video.demuxing import (
     PATIENCE,
     PIPE,
@@ -40,11 +40,11 @@ from mst_deploy.video.demuxing import (
 from mst_deploy.video.filters import Deinterlacer, ToneMapper
 from mst_deploy.video.hardware import decoding
 from mst_deploy.video.info import Frame, Image, ReadOptions, VideoInfo, resized
-from mst_deploy.video.spans import Cut, Span
+from mst_deploy.video.time_ranges import ClockSpan, TimeRange
 
-__all__ = ["Damage", "Frame", "Image", "ReadOptions", "VideoInfo", "VideoReader", "resized"]
+__all__ = ["DecodeReport", "Frame", "Image", "ReadOptions", "VideoInfo", "VideoReader", "resized"]
 
-# Exact rounding and full chroma interpolation: costs a little, keeps colour bars within 1/255.
+# Exact rounding and full chroma interpolation: costs a little, keeps color bars within 1/255.
 SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
@@ -56,10 +56,10 @@ class VideoReader:
 
     def __init__(self, path: Path, options: ReadOptions | None = None) -> None:
         self.path, self.options = path, options or ReadOptions()
-        self.damage = Damage()
+        self.damage = DecodeReport()
         self.reformatter = VideoReformatter()
         self.tone: ToneMapper | None = None
-        hwaccel = decoding(self.options.hw)
+        hwaccel = decoding(self.options.hwaccel)
         self.container = open_input(path, hwaccel=hwaccel, rate=self.options.rate)
         try:
             self.stream = picture_stream(self.container, path)
@@ -67,8 +67,8 @@ class VideoReader:
             if self.options.span.end is None:
                 refuse_truncated(self.container, self.stream, path)
             step = 1 / (self._rate_of_source() * Fraction(self.stream.time_base))
-            self.rhythm = Rhythm(step, None if self.options.span.start else self.stream.start_time)
-            self.sent = Pictures()
+            self.rhythm = TimestampMonitor(step, None if self.options.span.start else self.stream.start_time)
+            self.sent = PacketTracker()
             self.pipe = Pipe(self.container) if path == PIPE else None
             self.cut = _cut(self.options.span, self.container, self.stream)
             if self.cut is not None and self.cut.start > 0 and path != PIPE:
@@ -113,19 +113,19 @@ class VideoReader:
 
     def _whole_frames(self) -> Iterator[av.VideoFrame]:
         """Wanted frames with usable times, fields made into frames."""
-        every = self.options.span.every
+        sample_every = self.options.span.sample_every
         kept: int | None = None
         for picture in _timed(_deinterlaced(self._decode()), self.damage):
             assert picture.pts is not None
-            self.rhythm.beat(picture.pts)
+            self.rhythm.observe(picture.pts)
             assert picture.time_base is not None
             time = picture.pts * picture.time_base
             if self.cut is not None and not self.cut.holds(time):
                 if self.cut.end is not None and time >= self.cut.end:
                     return
                 continue
-            if every is not None:
-                number = int((time - (self.cut.start if self.cut else 0)) // every)
+            if sample_every is not None:
+                number = int((time - (self.cut.start if self.cut else 0)) // sample_every)
                 if number == kept:
                     continue
                 kept = number
@@ -189,13 +189,13 @@ class VideoReader:
         return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), self.info.quarter_turns))
 
     def _as_rgb(self, picture: av.VideoFrame) -> av.VideoFrame:
-        colour = self.source_colour
+        color = self.source_color
         return self.reformatter.reformat(
             picture,
             format="rgb24",
-            src_colorspace=colour.scaler_matrix,
-            dst_colorspace=colour.scaler_matrix,
-            src_color_range=colour.range,
+            src_colorspace=color.scaler_matrix,
+            dst_colorspace=color.scaler_matrix,
+            src_color_range=color.range,
             dst_color_range=ColorRange.JPEG,
             interpolation=SCALING,
         )
@@ -208,17 +208,17 @@ class VideoReader:
         return rgb.reformat(width=width, height=height, interpolation=SCALING)
 
     def _duration(self, picture: av.VideoFrame) -> int:
-        every = self.options.span.every
-        shortest = 0 if every is None else int(every / self.info.time_base)
+        sample_every = self.options.span.sample_every
+        shortest = 0 if sample_every is None else int(sample_every / self.info.time_base)
         return max(picture.duration or 0, shortest)
 
     def _describe(self, first: av.VideoFrame) -> VideoInfo:
         stream = self.stream
         self.coded_size = first.width, first.height
-        self.source_colour = read_tags(first, self.path)
-        mapped = self.options.sdr and self.source_colour.hdr is not None
+        self.source_color = read_tags(first, self.path)
+        mapped = self.options.sdr and self.source_color.hdr is not None
         if mapped:
-            self.tone = ToneMapper(self.source_colour.transfer, self.source_colour.primaries)
+            self.tone = ToneMapper(self.source_color.transfer, self.source_color.primaries)
         depth = _depth(first)
         turns = round(first.rotation / 90) % 4
         width, height = first.width, first.height
@@ -234,7 +234,7 @@ class VideoReader:
             quarter_turns=turns,
             display_matrix=_display_matrix(first),
             sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
-            colour=SDR_TAGS if mapped else self.source_colour,
+            color=SDR_TAGS if mapped else self.source_color,
             audio=tuple(
                 audio.codec_context.name if audio.codec_context else "unknown"
                 for audio in self.container.streams.audio
@@ -255,12 +255,12 @@ class VideoReader:
 
     def _rate(self) -> Fraction:
         rate = self._rate_of_source()
-        every = self.options.span.every
-        return rate if every is None else min(rate, 1 / every)
+        sample_every = self.options.span.sample_every
+        return rate if sample_every is None else min(rate, 1 / sample_every)
 
     def _count(self) -> int:
         seconds = seconds_of(self.container, self.stream)
-        if self.options.span == Span() and self.stream.frames:
+        if self.options.span == TimeRange() and self.stream.frames:
             return pictures_of(self.container, self.stream)
         if seconds is None:
             return 0
@@ -269,12 +269,12 @@ class VideoReader:
         return max(0, round((seconds - (self.options.span.start or 0)) * self._rate()))
 
     def _not_kept(self, first: av.VideoFrame, depth: int, *, mapped: bool) -> tuple[str, ...]:
-        hdr = self.source_colour.hdr
+        hdr = self.source_color.hdr
         losses = []
         if mapped:
             losses.append(f"{hdr} (mapped to SDR, BT.709)")
         elif depth > 8:
-            losses.append(f"{depth}-bit steps of colour{f' in {hdr}' if hdr else ''} (styled in 8 bits)")
+            losses.append(f"{depth}-bit steps of color{f' in {hdr}' if hdr else ''} (styled in 8 bits)")
         if first.interlaced_frame or self.interlaced:
             losses.append("interlacing (fields are made into whole frames with bwdif)")
         if any(component.is_alpha for component in first.format.components):
@@ -298,7 +298,7 @@ class VideoReader:
         whole = self.options.span.end is None and self.options.span.start is None
         announced = pictures_of(self.container, self.stream) - self.sent.dropped if whole else 0
         self.damage.skipped = self.rhythm.missing(announced, self.damage.packets, hidden=self.sent.hidden > 0)
-        if self.options.span != Span() or self.path == PIPE:
+        if self.options.span != TimeRange() or self.path == PIPE:
             return
         self.damage.cut_off = breaks_off(self.container, self.path)
         expected = end_of(self.container, self.stream)
@@ -331,7 +331,7 @@ def _deinterlaced(pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         yield from filter_.push(None)
 
 
-def _timed(pictures: Iterator[av.VideoFrame], damage: Damage) -> Iterator[av.VideoFrame]:
+def _timed(pictures: Iterator[av.VideoFrame], damage: DecodeReport) -> Iterator[av.VideoFrame]:
     """Times that rise: a frame with a broken stamp is kept, in order."""
     last: int | None = None
     for picture in pictures:
@@ -342,7 +342,7 @@ def _timed(pictures: Iterator[av.VideoFrame], damage: Damage) -> Iterator[av.Vid
         yield picture
 
 
-def _cut(span: Span, container: Any, stream: Any) -> Cut | None:
+def _cut(span: TimeRange, container: Any, stream: Any) -> ClockSpan | None:
     """The wanted part on the clock of the file; None where all of it is wanted as it is.
 
     Players of mp4 hide what comes before 0, so a picture that begins earlier makes 0 of the file's start.
@@ -352,7 +352,7 @@ def _cut(span: Span, container: Any, stream: Any) -> Cut | None:
     if not span.cuts and not negative:
         return None
     origin = begin if negative else max(Fraction(0), begin)
-    return Cut(origin + (span.start or 0), None if span.end is None else origin + span.end)
+    return ClockSpan(origin + (span.start or 0), None if span.end is None else origin + span.end)
 
 
 def _begin(container: Any, picture: Any) -> Fraction:

@@ -14,7 +14,7 @@ from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.images import IMAGE_SUFFIXES, save_image
 from mst_deploy.video.codecs import EncodeOptions
 from mst_deploy.video.demuxing import sequence_numbers
-from mst_deploy.video.info import Frame, VideoInfo, Written
+from mst_deploy.video.info import Frame, VideoInfo, WriteReport
 
 
 class SequenceWriter:
@@ -27,24 +27,24 @@ class SequenceWriter:
             raise InvalidArgument(f"cannot write {pattern}: unknown picture type; use one of {known}")
         if options.codec not in (None, "png") or options.crf is not None or options.bitrate is not None:
             raise InvalidArgument(f"{pattern.name} names pictures; leave --codec, --crf and --bitrate out")
-        if source.colour.hdr:
+        if source.color.hdr:
             raise OutputError("numbered pictures hold no HDR; use --sdr")
         self.pattern, self.source, self.written = pattern, source, 0
 
     @property
-    def told(self) -> Written:
+    def told(self) -> WriteReport:
         """What of the source pictures have no room for."""
         rate = f"{float(self.source.rate):.5g}"
         losses = [f"times and everything beside the picture (numbered pictures; {rate} a second)"]
         if self.source.sample_aspect_ratio != 1:
             losses.append(f"pixels that are not square ({self.source.sample_aspect_ratio})")
-        return Written(tuple(losses))
+        return WriteReport(tuple(losses))
 
     def __enter__(self) -> Self:
         folder = self.pattern.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.room = Path(tempfile.mkdtemp(prefix=".pictures-", dir=folder))
+            self.folder = Path(tempfile.mkdtemp(prefix=".pictures-", dir=folder))
         except OSError as error:
             raise OutputError(f"cannot write into the folder {folder}: {error.strerror}") from error
         return self
@@ -52,7 +52,7 @@ class SequenceWriter:
     def write(self, frame: Frame) -> None:
         """Save one upright frame under the next number."""
         self.written += 1
-        save_image(self.room / (self.pattern.name % self.written), frame.image)
+        save_image(self.folder / (self.pattern.name % self.written), frame.image)
 
     def __exit__(
         self,
@@ -62,10 +62,10 @@ class SequenceWriter:
     ) -> None:
         try:
             if kind is None:
-                for picture in sorted(self.room.iterdir()):
+                for picture in sorted(self.folder.iterdir()):
                     picture.replace(self.pattern.parent / picture.name)
         finally:
-            shutil.rmtree(self.room, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class EvenTimes:

@@ -1,8 +1,8 @@
-"""Writing videos through PyAV: stylised frames at the times of their source, all else untouched.
+"""Writing videos through PyAV: stylized frames at the times of their source, all else untouched.
 
 The writer turns upright frames back to how the source was coded and stores its display matrix, so
 coded size and rotation survive. The YUV planes get the source's matrix and range, tagged in stream and
-container. Everything beside the picture is copied (:mod:`mst_deploy.video.other_streams`).
+container. Everything beside the picture is copied (:mod:`mst_deploy.video.passthrough`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,18 @@ import av
 
 from mst_deploy.errors import MstError, OutputError
 from mst_deploy.files import replacing
-from mst_deploy.video.codecs import CODECS, Coding, EncodeOptions, coding_for, keeps_depth, segment_suffix
-from mst_deploy.video.colour import BT2020_NC
+from mst_deploy.video.codecs import (
+    CODECS,
+    EncodeOptions,
+    EncoderSettings,
+    keeps_depth,
+    segment_suffix,
+    settings_for,
+)
+from mst_deploy.video.color import BT2020_NC
 from mst_deploy.video.containers import (
+    AV_CONTAINERS,
     CONTAINERS,
-    FILMS,
     MUXERS,
     PLAIN_WORDS,
     is_sequence,
@@ -36,33 +43,45 @@ from mst_deploy.video.demuxing import PIPE
 from mst_deploy.video.encoding import (
     PictureEncoder,
     add_stream,
-    as_stored,
     coded_size,
     holds_mastering,
     start,
+    storage_info,
     tag_stream,
 )
-from mst_deploy.video.info import Frame, VideoInfo, Written
-from mst_deploy.video.other_streams import OtherStreams, fits
+from mst_deploy.video.info import Frame, VideoInfo, WriteReport
+from mst_deploy.video.passthrough import PassthroughStreams, fits
 from mst_deploy.video.sequences import EvenTimes, SequenceWriter
 
 __all__ = [
-    "CODECS", "CONTAINERS", "EncodeOptions", "SequenceWriter", "VideoWriter", "Written", "coding_of",
-    "default_suffix", "encoder_of", "join_segments", "joined_packets", "open_segment", "open_writer",
-    "segment_suffix", "try_output",
-]  # fmt: skip
+    "CODECS",
+    "CONTAINERS",
+    "EncodeOptions",
+    "SequenceWriter",
+    "VideoWriter",
+    "WriteReport",
+    "default_suffix",
+    "encoder_of",
+    "encoder_settings",
+    "join_segments",
+    "joined_packets",
+    "open_segment",
+    "open_writer",
+    "probe_output",
+    "segment_suffix",
+]
 
 
 class VideoWriter:
     """Writes upright frames and everything else of the source. Use through :func:`open_writer`."""
 
     def __init__(
-        self, file: Any, muxer: str, source: VideoInfo, coding: Coding, *, others: bool = True
+        self, file: Any, muxer: str, source: VideoInfo, coding: EncoderSettings, *, others: bool = True
     ) -> None:
         self.even = EvenTimes(source) if muxer == "yuv4mpegpipe" else None
-        source = as_stored(self.even.target if self.even else source, coding)
+        source = storage_info(self.even.target if self.even else source, coding)
         self.source, self.coding = source, coding
-        self.others: OtherStreams | None = None
+        self.others: PassthroughStreams | None = None
         options = muxer_options(muxer, source, index_in_front=others and isinstance(file, Path))
         self.container = av.open(file, "w", format=muxer, container_options=options)
         try:
@@ -77,7 +96,7 @@ class VideoWriter:
             raise
 
     @property
-    def told(self) -> Written:
+    def told(self) -> WriteReport:
         """What is known of the file up to here."""
         told = _told(self.coding, self.source, self.others)
         return replace(told, not_kept=(*told.not_kept, *(self.even.losses if self.even else ())))
@@ -117,7 +136,7 @@ def open_writer(
             yield pictures
         return
     muxer = muxer_of(path, options.codec)
-    coding = coding_of(path, source, options)
+    coding = encoder_settings(path, source, options)
     if path == PIPE:
         with _opened(Unseekable(), "standard output", muxer, source, coding) as writer:
             yield writer
@@ -126,12 +145,12 @@ def open_writer(
         yield writer
 
 
-def try_output(path: Path, source: VideoInfo, options: EncodeOptions) -> None:
+def probe_output(path: Path, source: VideoInfo, options: EncodeOptions) -> None:
     """Write all but the packets into memory: what cannot be written shows before hours of work.
 
     Raises OutputError, BackendError.
     """
-    muxer, coding = muxer_of(path, options.codec), coding_of(path, source, options)
+    muxer, coding = muxer_of(path, options.codec), encoder_settings(path, source, options)
     try:
         writer = VideoWriter(io.BytesIO(), muxer, source, coding)
     except av.FFmpegError as error:
@@ -146,7 +165,7 @@ def open_segment(path: Path, source: VideoInfo, options: EncodeOptions) -> Itera
 
     The suffix must be :func:`segment_suffix`'s. The file takes its name when the block ends.
     """
-    coding = coding_of(path, source, options)
+    coding = encoder_settings(path, source, options)
     muxer = MUXERS[path.suffix]
     with (
         replacing(path) as temporary,
@@ -162,7 +181,7 @@ def join_segments(
     segments: Sequence[Path],
     *,
     until: Fraction | None = None,
-) -> Written:
+) -> WriteReport:
     """Mux the packets of closed segments, in order, with everything else of the source.
 
     The result has the streams, tags and other streams that :func:`open_writer` would have given it; no
@@ -170,7 +189,7 @@ def join_segments(
     Raises OutputError.
     """
     muxer = muxer_of(path, options.codec)
-    coding = coding_of(path, source, options)
+    coding = encoder_settings(path, source, options)
     settings = muxer_options(muxer, source, index_in_front=True)
     with replacing(path) as temporary, ExitStack() as stack:
         try:
@@ -178,7 +197,7 @@ def join_segments(
             stack.enter_context(container)
             with av.open(segments[0]) as first:
                 stream = container.add_stream_from_template(first.streams.video[0], opaque=True)
-            tag_stream(stream, as_stored(source, coding), coding.codec, muxer)
+            tag_stream(stream, storage_info(source, coding), coding.codec, muxer)
             others = _with_others(container, muxer, source, stream)
             stack.callback(others.close)
             for packet in joined_packets(segments):
@@ -209,7 +228,7 @@ def joined_packets(segments: Sequence[Path]) -> Iterator[Any]:
 def default_suffix(info: VideoInfo) -> str:
     """The container an output goes to when none is named: the input's, else one that holds all of it."""
     suffix = info.path.suffix.lower()
-    if suffix in FILMS:
+    if suffix in AV_CONTAINERS:
         return suffix
     return ".mp4" if fits(info, "mp4") else ".mkv"
 
@@ -239,7 +258,7 @@ class Unseekable:
 
 @contextmanager
 def _opened(
-    file: Any, name: str, muxer: str, source: VideoInfo, coding: Coding, *, others: bool = True
+    file: Any, name: str, muxer: str, source: VideoInfo, coding: EncoderSettings, *, others: bool = True
 ) -> Iterator[VideoWriter]:
     try:
         writer = VideoWriter(file, muxer, source, coding, others=others)
@@ -257,23 +276,23 @@ def _opened(
         raise OutputError(f"cannot write {name}: {error.strerror or error}") from error
 
 
-def coding_of(path: Path, source: VideoInfo, options: EncodeOptions) -> Coding:
+def encoder_settings(path: Path, source: VideoInfo, options: EncodeOptions) -> EncoderSettings:
     """Codec, encoder and pixel format for this output. Raises OutputError, BackendError."""
     suffix = path.suffix.lower()
     if path == PIPE:
         suffix = ".y4m" if options.codec == "raw" else ".mkv"
     chosen = options.resolved(suffix, source.depth)
-    if source.colour.hdr and not keeps_depth(chosen):
+    if source.color.hdr and not keeps_depth(chosen):
         raise OutputError(
-            f"{source.path} is HDR ({source.colour.hdr}), and {chosen.codec} is written in 8 bits; "
+            f"{source.path} is HDR ({source.color.hdr}), and {chosen.codec} is written in 8 bits; "
             "use --codec hevc or av1, or --sdr"
         )
-    if source.colour.hdr and not chosen.known.tags:
+    if source.color.hdr and not chosen.known.tags:
         raise OutputError(
-            f"{source.path} is HDR ({source.colour.hdr}), which y4m cannot say of itself; use --sdr, or a "
+            f"{source.path} is HDR ({source.color.hdr}), which y4m cannot say of itself; use --sdr, or a "
             ".mkv file"
         )
-    return coding_for(chosen, *coded_size(source), source.depth)
+    return settings_for(chosen, *coded_size(source), source.depth)
 
 
 def encoder_of(path: Path, source: VideoInfo, options: EncodeOptions) -> str:
@@ -281,27 +300,27 @@ def encoder_of(path: Path, source: VideoInfo, options: EncodeOptions) -> str:
     if is_sequence(path):
         return path.suffix[1:].lower()
     muxer_of(path, options.codec)  # refuses a suffix that nothing is written to
-    return coding_of(path, source, options).encoder
+    return encoder_settings(path, source, options).encoder
 
 
-def _told(coding: Coding, source: VideoInfo, others: OtherStreams | None) -> Written:
+def _told(coding: EncoderSettings, source: VideoInfo, others: PassthroughStreams | None) -> WriteReport:
     losses = tuple(_losses_of_coding(coding, source))
-    return Written((*losses, *others.not_kept), others.damage) if others else Written(losses)
+    return WriteReport((*losses, *others.not_kept), others.damage) if others else WriteReport(losses)
 
 
-def _losses_of_coding(coding: Coding, source: VideoInfo) -> Iterator[str]:
+def _losses_of_coding(coding: EncoderSettings, source: VideoInfo) -> Iterator[str]:
     if source.depth > 8 and CODECS[coding.codec].deep is None:
-        yield f"{source.depth}-bit colour ({coding.codec} is written in 8 bits; hevc and av1 keep 10)"
-    if not CODECS[coding.codec].tags and source.colour.primaries == BT2020_NC:
+        yield f"{source.depth}-bit color ({coding.codec} is written in 8 bits; hevc and av1 keep 10)"
+    if not CODECS[coding.codec].tags and source.color.primaries == BT2020_NC:
         yield "the primaries of BT.2020 (y4m cannot name them)"
     if source.mastering is not None and not holds_mastering(coding):
         yield f"data on the mastering display ({coding.encoder} is not told)"
     if coding.codec == "gif":
-        yield "times (gif counts hundredths of a second) and all but 256 colours a frame"
+        yield "times (gif counts hundredths of a second) and all but 256 colors a frame"
 
 
-def _with_others(container: Any, muxer: str, source: VideoInfo, stream: Any) -> OtherStreams:
-    others = OtherStreams(source, container, muxer)
+def _with_others(container: Any, muxer: str, source: VideoInfo, stream: Any) -> PassthroughStreams:
+    others = PassthroughStreams(source, container, muxer)
     others.describe_picture(stream)
     if muxer in ("mp4", "mov") and not {word.lower() for word in container.metadata} <= PLAIN_WORDS:
         container.container_options["movflags"] += "+use_metadata_tags"

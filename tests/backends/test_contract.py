@@ -9,22 +9,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mst_deploy.backends import Generator, load_backend, onnxrt, open_generator, open_style_encoder
-from mst_deploy.benchmarks.machine import instructions
-from mst_deploy.checking import psnr
+from mst_deploy.backends import StylizeBackend, load_backend, onnxrt, open_generator, open_style_encoder
+from mst_deploy.backends.parity import psnr
+from mst_deploy.benchmarks.environment import instructions
 from mst_deploy.errors import BackendError, InvalidArgument
-from mst_deploy.manifest import Bundle
-from mst_deploy.shipped import load_shipped_styles
+from mst_deploy.model.bundle import Bundle
+from mst_deploy.model.zoo import load_shipped_styles
 from tests.pictures import picture
 
-BACKENDS = [("onnxrt", "cpu"), ("pytorch", "cpu"), ("fake", "cpu"),
-            ("openvino", "cpu"), ("openvino:bf16", "cpu"),
-            pytest.param(("onnxrt", "cuda"), marks=pytest.mark.gpu),
-            pytest.param(("pytorch", "cuda"), marks=pytest.mark.gpu)]  # fmt: skip
+BACKENDS = [
+    ("onnxrt", "cpu"),
+    ("pytorch", "cpu"),
+    ("fake", "cpu"),
+    ("openvino", "cpu"),
+    ("openvino:bf16", "cpu"),
+    pytest.param(("onnxrt", "cuda"), marks=pytest.mark.gpu),
+    pytest.param(("pytorch", "cuda"), marks=pytest.mark.gpu),
+]
 
 
 @pytest.fixture(scope="module", params=BACKENDS, ids=str)
-def generator(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Generator]:
+def generator(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[StylizeBackend]:
     name, device = request.param
     if name.startswith("openvino"):
         pytest.importorskip("openvino")
@@ -41,7 +46,7 @@ def films() -> Any:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (17, 23), (64, 48), (33, 120)])
-def test_shape_and_type_come_back(generator: Generator, films: Any, size: tuple[int, int]) -> None:
+def test_shape_and_type_come_back(generator: StylizeBackend, films: Any, size: tuple[int, int]) -> None:
     frames = picture(size[1], size[0], 0)[None]
     stylized = generator(frames, films[:1])
     assert stylized.shape == frames.shape
@@ -49,7 +54,7 @@ def test_shape_and_type_come_back(generator: Generator, films: Any, size: tuple[
 
 
 def test_each_item_of_a_batch_has_its_own_style(
-    generator: Generator, films: Any, request: pytest.FixtureRequest
+    generator: StylizeBackend, films: Any, request: pytest.FixtureRequest
 ) -> None:
     coarse = "bf16" in request.node.name  # eight bits of a number: sums in another order differ by more
     frames = np.stack([picture(48, 40, 0), picture(48, 40, 9)])
@@ -59,18 +64,18 @@ def test_each_item_of_a_batch_has_its_own_style(
         assert np.abs(both[index].astype(int) - alone[0].astype(int)).max() <= (3 if coarse else 1)
 
 
-def test_same_input_same_output(generator: Generator, films: Any) -> None:
+def test_same_input_same_output(generator: StylizeBackend, films: Any) -> None:
     frames = picture(48, 40, 0)[None]
     np.testing.assert_array_equal(generator(frames, films[:1]), generator(frames, films[:1]))
 
 
-def test_strided_frames_are_accepted(generator: Generator, films: Any) -> None:
+def test_strided_frames_are_accepted(generator: StylizeBackend, films: Any) -> None:
     frames = np.rot90(picture(48, 40, 0))[None]
     expected = generator(np.ascontiguousarray(frames), films[:1])
     np.testing.assert_array_equal(generator(frames, films[:1]), expected)
 
 
-def test_contract_violations_are_refused(generator: Generator, films: Any) -> None:
+def test_contract_violations_are_refused(generator: StylizeBackend, films: Any) -> None:
     good = picture(48, 40, 0)[None]
     for frames, rows in [
         (good.astype(np.float32), films[:1]),

@@ -17,21 +17,36 @@ from mst_deploy.benchmarks.harness import Plan
 from mst_deploy.benchmarks.latency import GENERATOR, Case, measure_cases, precision_of
 from mst_deploy.benchmarks.reports import read_report
 from mst_deploy.errors import InvalidArgument, NoisyMachine
-from mst_deploy.shipped import find_bundle
+from mst_deploy.model.zoo import resolve_model
 
-EASY = ("--within", "0.5", "--load", "1", "--no-ceilings", "--no-encoder")
+EASY = ("--ci-width", "0.5", "--max-load", "1", "--no-ceilings", "--no-encoder")
 
 
 def mst(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "mst_deploy", "bench", *map(str, arguments)],
-        capture_output=True, text=True, cwd=cwd, timeout=300, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=300,
+        check=False,
+    )
 
 
 def test_report_tables_and_comparison(tmp_path: Path) -> None:
-    done = mst("latency", "--size", "48x32", *EASY, "--seconds", "2", "-o", "a.json", "--markdown", "a.md",
-               cwd=tmp_path)  # fmt: skip
+    done = mst(
+        "latency",
+        "--size",
+        "48x32",
+        *EASY,
+        "--seconds",
+        "2",
+        "-o",
+        "a.json",
+        "--markdown",
+        "a.md",
+        cwd=tmp_path,
+    )
     if "too busy" in done.stderr:
         pytest.skip("this machine is too busy, and the command said so")
     assert done.returncode == 0, done.stderr
@@ -61,9 +76,18 @@ def test_report_tables_and_comparison(tmp_path: Path) -> None:
 def test_regression_check_fails_on_what_is_slower(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     row: dict[str, Any] = {
-        "part": "generator", "backend": "onnxrt", "device": "cpu", "precision": "fp32", "weights": "fp16",
-        "size": "8x8", "batch": 1, "model": "base", "work": {}, "warmups": 6, "settled": True,
-    }  # fmt: skip
+        "part": "generator",
+        "backend": "onnxrt",
+        "device": "cpu",
+        "precision": "fp32",
+        "weights": "fp16",
+        "size": "8x8",
+        "batch": 1,
+        "model": "base",
+        "work": {},
+        "warmups": 6,
+        "settled": True,
+    }
     machine = {"cpu": "A", "cores": 2, "gpu": None, "threads": {}}
     for name, pace in (("a", 1.0), ("b", 1.2)):
         seconds = list(pace * rng.normal(1, 0.01, 20))
@@ -88,10 +112,14 @@ def test_work_is_counted_without_running(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(("latency", "--size", "512"), "WIDTHxHEIGHT"), (("latency", "--backend", "tpu"), "unknown backend"),
-     (("latency", "--backend", "onnxrt:bf16"), "onnxrt"), (("latency", "--plots", "a.pdf"), ".svg"),
-     (("work", "--size", "7"), "WIDTHxHEIGHT")],
-)  # fmt: skip
+    [
+        (("latency", "--size", "512"), "WIDTHxHEIGHT"),
+        (("latency", "--backend", "tpu"), "unknown backend"),
+        (("latency", "--backend", "onnxrt:bf16"), "onnxrt"),
+        (("latency", "--plots", "a.pdf"), ".svg"),
+        (("work", "--size", "7"), "WIDTHxHEIGHT"),
+    ],
+)
 def test_wrong_arguments_are_one_line(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     done = mst(*arguments, cwd=tmp_path)
     assert done.returncode == 2
@@ -100,19 +128,29 @@ def test_wrong_arguments_are_one_line(tmp_path: Path, arguments: tuple[str, ...]
 
 
 def test_noisy_rows_are_not_reported() -> None:
-    row = {"part": "generator", "backend": "x", "size": "8x8", "seconds": [1.0, 3.0] * 5, "warmups": 6,
-           "settled": True}  # fmt: skip
+    row = {
+        "part": "generator",
+        "backend": "x",
+        "size": "8x8",
+        "seconds": [1.0, 3.0] * 5,
+        "warmups": 6,
+        "settled": True,
+    }
     with pytest.raises(NoisyMachine, match="generator x 8x8: the mean is known"):
-        command.believed([row], Plan(), 0.0)
+        command.require_reliable([row], Plan(), 0.0)
 
 
 def test_cases_take_turns_by_size() -> None:
     request = command.Request(
-        [find_bundle()], ["fake", "onnxrt"], "cpu", ["16x8", "8x16"], [1, 2], encoder=False
+        [resolve_model()], ["fake", "onnxrt"], "cpu", ["16x8", "8x16"], [1, 2], encoder=False
     )
     groups = command.cases_of(request)
     assert [(group[0].size, group[0].batch) for group in groups] == [
-        ((16, 8), 1), ((16, 8), 2), ((8, 16), 1), ((8, 16), 2)]  # fmt: skip
+        ((16, 8), 1),
+        ((16, 8), 2),
+        ((8, 16), 1),
+        ((8, 16), 2),
+    ]
     assert all([case.backend for case in group] == ["fake", "onnxrt"] for group in groups)
 
 
@@ -125,7 +163,9 @@ def test_models_are_called_with_their_batch(monkeypatch: pytest.MonkeyPatch) -> 
         return call(self, frames, films)
 
     monkeypatch.setattr(FakeGenerator, "__call__", watched)
-    (row,) = measure_cases([Case(GENERATOR, find_bundle(), "fake", "cpu", (16, 8), 3)], Plan(least=5, most=5))
+    (row,) = measure_cases(
+        [Case(GENERATOR, resolve_model(), "fake", "cpu", (16, 8), 3)], Plan(min_runs=5, most=5)
+    )
     assert set(shapes) == {((3, 8, 16, 3), 3)}
     assert len(row["seconds"]) == 5
 
@@ -140,4 +180,4 @@ def test_precision_is_that_of_the_multiplications() -> None:
 
 def test_sizes_must_have_two_sides() -> None:
     with pytest.raises(InvalidArgument, match="WIDTHxHEIGHT"):
-        command.cases_of(command.Request([find_bundle()], ["fake"], "cpu", ["360"], [1]))
+        command.cases_of(command.Request([resolve_model()], ["fake"], "cpu", ["360"], [1]))

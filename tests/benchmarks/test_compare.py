@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 
-from mst_deploy.benchmarks.ceilings import Ceilings, ceilings_of
 from mst_deploy.benchmarks.compare import differences, other_machine
 from mst_deploy.benchmarks.harness import Times
 from mst_deploy.benchmarks.plots import save_plots
@@ -24,6 +23,7 @@ from mst_deploy.benchmarks.reports import (
     text_table,
     write_report,
 )
+from mst_deploy.benchmarks.roofline import Roofline, roofline_of
 from mst_deploy.errors import InputError, InvalidArgument
 
 
@@ -34,18 +34,35 @@ def report(
     rng = np.random.default_rng(seed)
     rows = [
         {
-            "part": "generator", "backend": backend, "device": "cpu", "precision": "fp32", "weights": "fp16",
-            "size": size, "batch": 1, "model": "base", "warmups": 6, "settled": True,
+            "part": "generator",
+            "backend": backend,
+            "device": "cpu",
+            "precision": "fp32",
+            "weights": "fp16",
+            "size": size,
+            "batch": 1,
+            "model": "base",
+            "warmups": 6,
+            "settled": True,
             "seconds": list(pace * factor * rng.normal(0.1, 0.002, 40)),
             "work": {"multiply_adds": 10**9, "bytes": 10**8, "least_bytes": 10**7},
         }
         for size in sizes
         for backend, factor in (("pytorch", 2.0), ("onnxrt", slower))
-    ]  # fmt: skip
+    ]
     machine = {"cpu": "A", "cores": 2, "gpu": None, "threads": {}, "instructions": ["avx2"]}
-    return {"schema": 1, "made": "2026-01-01", "commit": None, "command": ["mst"], "versions": {"numpy": "2"},
-            "machine": machine, "plan": {"confidence": 0.95}, "load": 0.01, "rows": rows,
-            "ceilings": {"multiply_adds": {"fp32": 4e10}, "copied": 1e10}}  # fmt: skip
+    return {
+        "schema": 1,
+        "made": "2026-01-01",
+        "commit": None,
+        "command": ["mst"],
+        "versions": {"numpy": "2"},
+        "machine": machine,
+        "plan": {"confidence": 0.95},
+        "load": 0.01,
+        "rows": rows,
+        "ceilings": {"multiply_adds": {"fp32": 4e10}, "copied": 1e10},
+    }
 
 
 def test_ten_per_cent_between_reports_is_told_and_nothing_is_not() -> None:
@@ -76,8 +93,9 @@ def test_models_are_told_apart() -> None:
     """A second model beside the first, half as fast in B only: nothing is said of the first."""
     a, b = report(0), report(1)
     for one, slower in ((a, 1.0), (b, 2.0)):
-        one["rows"] += [{**row, "model": "lite", "seconds": [slower * s for s in row["seconds"]]}
-                        for row in one["rows"]]  # fmt: skip
+        one["rows"] += [
+            {**row, "model": "lite", "seconds": [slower * s for s in row["seconds"]]} for row in one["rows"]
+        ]
     found = differences(a, b)
     assert [(one.key[-1], one.real) for one in found] == [("base", False)] * 2 + [("lite", True)] * 2
     assert "generator, lite, pytorch" in found[2].told()
@@ -104,8 +122,17 @@ def test_report_comes_back_from_its_file(tmp_path: Path) -> None:
     assert read_report(path) == report(0)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 1, "rows": []}', '{"schema": 9, "rows": [{}]}',
-                                  '{"schema": 1, "rows": [{"part": "generator"}]}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"schema": 1, "rows": []}',
+        '{"schema": 9, "rows": [{}]}',
+        '{"schema": 1, "rows": [{"part": "generator"}]}',
+    ],
+)
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(text, encoding="utf-8")
@@ -116,18 +143,22 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
 def test_share_of_the_machine_is_the_roofline() -> None:
     """10^9 multiply-adds at 4 x 10^10 a second take 25 ms; 10^7 bytes at 10^10 take 1 ms."""
     row = report(0)["rows"][0]
-    ceilings = Ceilings({"fp32": 4e10}, 1e10)
+    ceilings = Roofline({"fp32": 4e10}, 1e10)
     assert share_of_machine(row, 0.1, ceilings) == pytest.approx(0.25)
-    assert share_of_machine(row, 0.1, Ceilings({"fp32": 4e10}, 1e8)) == pytest.approx(1.0)
+    assert share_of_machine(row, 0.1, Roofline({"fp32": 4e10}, 1e8)) == pytest.approx(1.0)
     assert share_of_machine({**row, "precision": "bf16"}, 0.1, ceilings) is None
     assert share_of_machine(row, 0.1, None) is None
 
 
 def test_ceilings_are_the_best_that_was_seen() -> None:
-    times = {"fp32:numpy": Times((2.0, 1.0), 6, True), "fp32:torch": Times((0.5, 3.0), 6, True),
-             "bf16:torch": Times((0.25,), 6, True), "copy": Times((4.0, 2.0), 6, True)}  # fmt: skip
-    found = ceilings_of(times, copied=100, sides=10)
-    assert found == Ceilings({"fp32": 2000.0, "bf16": 4000.0}, 100.0)
+    times = {
+        "fp32:numpy": Times((2.0, 1.0), 6, True),
+        "fp32:torch": Times((0.5, 3.0), 6, True),
+        "bf16:torch": Times((0.25,), 6, True),
+        "copy": Times((4.0, 2.0), 6, True),
+    }
+    found = roofline_of(times, copied=100, sides=10)
+    assert found == Roofline({"fp32": 2000.0, "bf16": 4000.0}, 100.0)
 
 
 def test_tables_have_what_the_rows_say() -> None:

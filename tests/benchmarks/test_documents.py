@@ -28,20 +28,39 @@ def script() -> ModuleType:
 def row(backend: str, size: str, **changed: Any) -> dict[str, Any]:
     ratio = {"value": 2.04, "low": 2.0, "high": 2.1}
     return {
-        "part": "generator", "backend": backend, "device": "cpu", "precision": "fp32", "weights": "shipped",
-        "size": size, "batch": 1, "model": "base", "seconds": [0.25] * 10, "warmups": 6, "settled": True,
-        "taken_off_s": 0.0, "times_faster": ratio, "psnr_db": 61.4,
-        "work": {"multiply_adds": 10**9, "bytes": 10**8, "least_bytes": 10**7}, **changed,
-    }  # fmt: skip
+        "part": "generator",
+        "backend": backend,
+        "device": "cpu",
+        "precision": "fp32",
+        "weights": "shipped",
+        "size": size,
+        "batch": 1,
+        "model": "base",
+        "seconds": [0.25] * 10,
+        "warmups": 6,
+        "settled": True,
+        "taken_off_s": 0.0,
+        "times_faster": ratio,
+        "psnr_db": 61.4,
+        "work": {"multiply_adds": 10**9, "bytes": 10**8, "least_bytes": 10**7},
+        **changed,
+    }
 
 
 def report(rows: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     return {
-        "made": "2026-01-01", "commit": "abc", "command": ["mst"], "versions": {"numpy": "2"}, "load": 0.01,
+        "made": "2026-01-01",
+        "commit": "abc",
+        "command": ["mst"],
+        "versions": {"numpy": "2"},
+        "load": 0.01,
         "machine": {"cpu": "Z 80", "cores": 2, "gpu": None, "threads": {}, "instructions": []},
-        "plan": {"confidence": 0.95}, "ceilings": {"multiply_adds": {"fp32": 4e10}, "copied": 1e10},
-        "refused": {}, "rows": rows, **more,
-    }  # fmt: skip
+        "plan": {"confidence": 0.95},
+        "ceilings": {"multiply_adds": {"fp32": 4e10}, "copied": 1e10},
+        "refused": {},
+        "rows": rows,
+        **more,
+    }
 
 
 def test_only_blocks_with_reports_are_made(script: ModuleType, tmp_path: Path) -> None:

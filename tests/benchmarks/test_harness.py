@@ -75,7 +75,7 @@ def test_warm_up_lasts_until_calls_are_stable() -> None:
 def test_things_take_turns_in_changing_order() -> None:
     called: list[str] = []
     clock: Iterator[int] = iter(range(10_000))
-    plan = Plan(least=8, most=8)
+    plan = Plan(min_runs=8, most=8)
     things = {name: partial(called.append, name) for name in "abc"}
     measure(things, plan, clock=lambda: float(next(clock)))
     timed = called[-24:]
@@ -86,12 +86,12 @@ def test_things_take_turns_in_changing_order() -> None:
 
 def test_noisier_things_are_called_more_often() -> None:
     quiet, loud = (len(Machine(7, size).run(a=1e-3)["a"].seconds) for size in (0.002, 0.2))
-    assert quiet == PLAN.least
+    assert quiet == PLAN.min_runs
     assert loud >= 4 * quiet
 
 
 def test_budget_of_time_ends_the_calls_but_not_below_the_least() -> None:
-    plan = Plan(least=10, seconds=25.0, precision=0.0001)
+    plan = Plan(min_runs=10, seconds=25.0, precision=0.0001)
     assert len(Machine(0).run(plan, a=1.0)["a"].seconds) == pytest.approx(25, abs=2)
     assert len(Machine(0).run(plan, a=30.0)["a"].seconds) == 10
 
@@ -137,7 +137,7 @@ def test_the_verdict_of_one_does_not_hide_another() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"confidence": 1.0}, {"precision": 0.0}, {"least": 1}, {"least": 9, "most": 8}]
+    "wrong", [{"confidence": 1.0}, {"precision": 0.0}, {"min_runs": 1}, {"min_runs": 9, "most": 8}]
 )
 def test_impossible_plans_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InvalidArgument):

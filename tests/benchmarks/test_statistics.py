@@ -14,7 +14,7 @@ from mst_deploy.benchmarks.statistics import (
     ratio_of_runs,
     ratio_of_turns,
     student_quantile,
-    summarise,
+    summarize,
 )
 from mst_deploy.errors import InvalidArgument
 
@@ -59,7 +59,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
 
 def test_percentiles_are_numpys_where_enough_values_lie_beyond() -> None:
     values = list(np.random.default_rng(2).exponential(1, 100))
-    assert summarise(values, 0.95).percentiles == {
+    assert summarize(values, 0.95).percentiles == {
         rank: pytest.approx(np.percentile(values, rank)) for rank in (50, 90, 95, 99)
     }
     assert percentile(values[:99], 99) is None

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from mst_deploy.backends import Films, Images
+from mst_deploy.backends import FilmBatch, Images
 from mst_deploy.backends.fake import FakeGenerator
 from mst_deploy.benchmarks.memory import make_clip as make_long_clip
 from mst_deploy.benchmarks.throughput import frames_per_second, make_clip
-from mst_deploy.canvas import Canvas
-from mst_deploy.manifest import Bundle
+from mst_deploy.model.bundle import Bundle
+from mst_deploy.model.canvas import Canvas
 from tests.clips import probe
 
 
@@ -26,7 +26,7 @@ def test_the_generator_alone_is_timed_after_its_warm_up(
     calls: list[int] = []
 
     class Counting(FakeGenerator):
-        def __call__(self, frames: Images, films: Films, canvas: Canvas | None = None) -> Images:
+        def __call__(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> Images:
             calls.append(len(frames))
             return super().__call__(frames, films)
 
@@ -44,16 +44,16 @@ def test_clips_are_what_they_should_be(tmp_path: Path) -> None:
     assert len(long.audio) > 0
 
 
-@pytest.mark.parametrize("steady", [False, True])
-def test_throughput_writes_json_with_shares(steady: bool) -> None:
+@pytest.mark.parametrize("deflicker", [False, True])
+def test_throughput_writes_json_with_shares(deflicker: bool) -> None:
     command = ["-m", "mst_deploy.benchmarks.throughput", "--size", "32x16", "--frames", "4"]
-    command += ["--steady"] * steady
+    command += ["--deflicker"] * deflicker
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
     (row,) = json.loads(done.stdout)["throughput"]
     assert (row["size"], row["frames"]) == ("32x16", 4)
     stages = {"decode", "prepare", "canvas", "paint", "compose", "encode", "join"}
-    stages |= {"steady"} if steady else set()
-    assert (set(row["shares"]), row["steady"]) == (stages, steady)
+    stages |= {"steady"} if deflicker else set()
+    assert (set(row["shares"]), row["steady"]) == (stages, deflicker)
     assert row["limit"] in row["shares"]
     assert set(row["conversion_ms"]) == {"yuv_to_rgb", "rgb_to_yuv"}
 

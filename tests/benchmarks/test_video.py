@@ -18,17 +18,17 @@ from mst_deploy.benchmarks.harness import Plan
 from mst_deploy.benchmarks.reports import KEY, read_report
 from mst_deploy.benchmarks.video import VideoRequest, cells, measure_video, stages
 from mst_deploy.errors import InputError, InvalidArgument, NoisyMachine
-from mst_deploy.jobs.job import JobOptions
-from mst_deploy.shipped import find_bundle
+from mst_deploy.jobs.video_job import JobOptions
+from mst_deploy.model.zoo import resolve_model
 from mst_deploy.video.info import ReadOptions
-from mst_deploy.video.spans import Span
+from mst_deploy.video.time_ranges import TimeRange
 
-RUNS = Plan(least=3, most=3, precision=0.05)
+RUNS = Plan(min_runs=3, most=3, precision=0.05)
 STAGES = {"decode", "prepare", "canvas", "paint", "compose", "encode", "join"}
 
 
 def request(clip: Path, **changed: Any) -> VideoRequest:
-    return VideoRequest(clip, [find_bundle()], ["fake"], "cpu", **changed)
+    return VideoRequest(clip, [resolve_model()], ["fake"], "cpu", **changed)
 
 
 def test_rows_are_whole_jobs_by_stage(small_clip: Path) -> None:
@@ -57,7 +57,7 @@ def test_only_the_wanted_part_is_painted_in_batches(
         return call(self, frames, films, canvas)
 
     monkeypatch.setattr(FakeGenerator, "__call__", watched)
-    job = JobOptions(read=ReadOptions(Span(end=Fraction(1, 5))), batch=3)
+    job = JobOptions(read=ReadOptions(TimeRange(end=Fraction(1, 5))), batch=3)
     (row,) = measure_video(request(small_clip, job=job), RUNS)
     assert (row["frames"], row["batch"]) == (6, 3)
     assert set(shapes) == {(3, 48, 64, 3)}
@@ -88,40 +88,61 @@ def test_same_cases_and_clips_that_are_none_are_refused(small_clip: Path, tmp_pa
 
 def row(seconds: list[float]) -> dict[str, Any]:
     return {
-        "part": "video a.mp4", "model": "base", "backend": "onnxrt", "device": "cpu", "precision": "fp32",
-        "weights": "fp16", "size": "64x48", "batch": 1, "seconds": seconds, "limit": "paint", "warmups": 6,
-        "alone": [0.8 * one for one in seconds], "settled": True,
+        "part": "video a.mp4",
+        "model": "base",
+        "backend": "onnxrt",
+        "device": "cpu",
+        "precision": "fp32",
+        "weights": "fp16",
+        "size": "64x48",
+        "batch": 1,
+        "seconds": seconds,
+        "limit": "paint",
+        "warmups": 6,
+        "alone": [0.8 * one for one in seconds],
+        "settled": True,
         "worked": {"decode": [0.025] * len(seconds), "paint": [0.225] * len(seconds)},
         "work": {"multiply_adds": 10**9, "bytes": 10**8, "least_bytes": 10**7},
-    }  # fmt: skip
+    }
 
 
 def test_tables_say_what_the_runs_say() -> None:
     """A quarter of a second a frame; the generator alone a fifth; the ceiling would allow a fortieth."""
     report = {"plan": {"confidence": 0.95}, "ceilings": {"multiply_adds": {"fp32": 4e10}, "copied": 1e10}}
     assert cells(row([0.25] * 3), report) == [
-        "base, onnxrt (cpu, fp32)", "64x48", "1", "250.0 ± 0.0", "4.00", "80%", "paint", "10%",
-    ]  # fmt: skip
+        "base, onnxrt (cpu, fp32)",
+        "64x48",
+        "1",
+        "250.0 ± 0.0",
+        "4.00",
+        "80%",
+        "paint",
+        "10%",
+    ]
     assert stages(row([0.25] * 3)) == (
         "onnxrt 64x48, work on a frame, side by side: decode 25.0 ms (10%), paint 225.0 ms (90%)"
     )
 
 
 def test_runs_that_differ_too_much_are_refused() -> None:
-    command.believed([row([0.25, 0.251, 0.252])], RUNS, 0.0)
+    command.require_reliable([row([0.25, 0.251, 0.252])], RUNS, 0.0)
     with pytest.raises(NoisyMachine, match=r"video a\.mp4 onnxrt 64x48: the mean is known"):
-        command.believed([row([0.2, 0.3, 0.25])], RUNS, 0.0)
+        command.require_reliable([row([0.2, 0.3, 0.25])], RUNS, 0.0)
 
 
 def mst(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "mst_deploy", "bench", *map(str, arguments)],
-        capture_output=True, text=True, cwd=cwd, timeout=300, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=300,
+        check=False,
+    )
 
 
 def test_command_writes_a_report_that_compares(small_clip: Path, tmp_path: Path) -> None:
-    wanted = ("--backend", "fake", "--load", "1", "--within", "0.5", "--no-ceilings", "--runs", "8")
+    wanted = ("--backend", "fake", "--max-load", "1", "--ci-width", "0.5", "--no-ceilings", "--runs", "8")
     done = mst("video", small_clip, *wanted, "-o", "v.json", "--markdown", "v.md", cwd=tmp_path)
     if "too busy" in done.stderr:
         pytest.skip("this machine is too busy, and the command said so")
@@ -140,9 +161,12 @@ def test_command_writes_a_report_that_compares(small_clip: Path, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(("none.mp4",), "none.mp4"), (("{clip}", "--backend", "tpu"), "unknown backend"),
-     (("{clip}", "--end", "x"), "as a time")],
-)  # fmt: skip
+    [
+        (("none.mp4",), "none.mp4"),
+        (("{clip}", "--backend", "tpu"), "unknown backend"),
+        (("{clip}", "--end", "x"), "as a time"),
+    ],
+)
 def test_wrong_arguments_are_one_line(
     small_clip: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:

@@ -76,8 +76,8 @@ class FakeCuda:
     compute_capability = "9.0"
     runtime_version = "13.0"
 
-    def __init__(self, room: int = 1 << 30) -> None:
-        self.room = room
+    def __init__(self, capacity: int = 1 << 30) -> None:
+        self.capacity = capacity
         self.blocks: dict[int, Memory] = {}
         self.streams: list[Stream] = []
         self.captured: tuple[Stream, list[Callable[[], None]]] | None = None
@@ -110,7 +110,7 @@ class FakeCuda:
     def allocate(self, count: int) -> Memory:
         assert self.depth == 1
         self.allocations += 1
-        if count > self.room:
+        if count > self.capacity:
             raise BackendError("the GPU has too little free memory (cuMemAlloc failed: out of memory)")
         block = Memory(4096 * (1 + len(self.blocks)), count)
         self.blocks[block.address] = block

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from mst_deploy.backends import trt_versions
-from mst_deploy.backends.trt import collecting_logger
-from mst_deploy.engine_cache import ShapeRange
+from mst_deploy.backends.trt import compat
+from mst_deploy.backends.trt.engine_cache import ShapeRange
+from mst_deploy.backends.trt.runner import collecting_logger
 from mst_deploy.engines.build import BuildOptions, Built, build_plan
 from mst_deploy.errors import BackendError, InvalidArgument
 from tests.engines.fake_cuda import FakeCuda
@@ -62,7 +62,7 @@ def test_8_is_told_to_keep_statistics_in_float32() -> None:
     config = trt.Builder(collecting_logger(trt)).create_builder_config()
     layers = [Layer(kind) for kind in trt.LayerType]
     for layer in layers:
-        trt_versions.set_precision(trt, layer, config, "fp16")
+        compat.set_precision(trt, layer, config, "fp16")
         assert layer.precision == layer.output
     told = {layer.type.name: layer.output.name for layer in layers if layer.output is not None}
     assert told == {"CONVOLUTION": "HALF", "NORMALIZATION": "FLOAT", "REDUCE": "FLOAT", "SCALE": "FLOAT"}

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mst_deploy.backends import trt_versions
 from mst_deploy.backends.onnxrt import open_session
-from mst_deploy.checking import graph_inputs
-from mst_deploy.engine_cache import Engine, Machine, listed, read_timings
+from mst_deploy.backends.parity import graph_inputs
+from mst_deploy.backends.trt import compat
+from mst_deploy.backends.trt.engine_cache import Engine, Machine, listed, read_timings
 from mst_deploy.engines import command
 from mst_deploy.engines.build import BuildOptions
 from mst_deploy.engines.command import Request
 from mst_deploy.errors import BackendError, InvalidArgument, VerificationError
-from mst_deploy.manifest import Bundle
+from mst_deploy.model.bundle import Bundle
 from tests.engines.fake_cuda import FakeCuda
 from tests.engines.fake_tensorrt import Scenario, fake_tensorrt
 
@@ -46,7 +46,7 @@ def machine_with(monkeypatch: pytest.MonkeyPatch, major: int, **scenario: Any) -
         told.cuda.closed = False
         return told.cuda
 
-    monkeypatch.setattr(trt_versions, "load", lambda: trt)
+    monkeypatch.setattr(compat, "load", lambda: trt)
     monkeypatch.setattr(command, "open_cuda", gpu)
     return told
 
@@ -83,7 +83,7 @@ def test_built_once_verified_and_kept(
     ("compute", "message"),
     [
         (lambda frames, films: 255 - frames, r"PSNR \d+\.\d dB \(at least 35\)"),
-        (lambda frames, films: np.zeros_like(frames), "one flat colour"),
+        (lambda frames, films: np.zeros_like(frames), "one flat color"),
     ],
 )
 def test_engine_that_computes_something_else_is_refused_with_figures(
@@ -137,9 +137,12 @@ def test_two_builds_at_once_build_once(
 
 
 def test_stale_engine_is_told_and_built_again(
-    bundle: Bundle, cache: Path, on_cpu: Any, monkeypatch: pytest.MonkeyPatch,
+    bundle: Bundle,
+    cache: Path,
+    on_cpu: Any,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     machine_with(monkeypatch, 10, compute=on_cpu)
     command.build(request_for(bundle))
     machine_with(monkeypatch, 11, compute=on_cpu)
@@ -160,9 +163,12 @@ def test_stale_engine_is_told_and_built_again(
 
 
 def test_damaged_engine_is_told_and_built_again(
-    bundle: Bundle, cache: Path, on_cpu: Any, monkeypatch: pytest.MonkeyPatch,
+    bundle: Bundle,
+    cache: Path,
+    on_cpu: Any,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     machine_with(monkeypatch, 10, compute=on_cpu)
     engine, _ = command.build(request_for(bundle))
     engine.path.write_bytes(engine.path.read_bytes()[:-4])

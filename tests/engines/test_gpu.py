@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from mst_deploy.backends import open_generator
-from mst_deploy.checking import psnr, sample_picture
+from mst_deploy.backends.parity import psnr, sample_picture
 from mst_deploy.engines.command import Request, build
 from mst_deploy.engines.verify import LEAST_PSNR
-from mst_deploy.manifest import Bundle
-from mst_deploy.shipped import load_shipped_styles
+from mst_deploy.model.bundle import Bundle
+from mst_deploy.model.zoo import load_shipped_styles
 
 pytestmark = pytest.mark.gpu
 

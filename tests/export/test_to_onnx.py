@@ -9,14 +9,13 @@ import onnx
 import pytest
 import torch
 
-from mst_deploy import checking
-from mst_deploy.backends import open_generator, open_style_encoder
+from mst_deploy.backends import open_generator, open_style_encoder, parity
 from mst_deploy.errors import BackendError, InvalidArgument, VerificationError
 from mst_deploy.export import check
 from mst_deploy.export.to_onnx import export_bundle
-from mst_deploy.manifest import Bundle, open_bundle
-from mst_deploy.networks import Generator, NetworkConfig, StyleEncoder
-from mst_deploy.weights import Networks, load_bundle, load_checkpoint, model_id, save_checkpoint
+from mst_deploy.model.bundle import Bundle, open_bundle
+from mst_deploy.model.checkpoints import Networks, load_bundle, load_checkpoint, model_id, save_checkpoint
+from mst_deploy.model.networks import Generator, NetworkConfig, StyleEncoder
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +63,7 @@ def test_graphs_have_the_names_types_and_symbolic_axes_of_the_contract(exported:
 
 
 def test_norms_are_float32_and_convolutions_are_not(exported: Bundle) -> None:
-    """Types after shape inference: what feeds a normalisation, and the weights of a convolution."""
+    """Types after shape inference: what feeds a normalization, and the weights of a convolution."""
     model = onnx.shape_inference.infer_shapes(onnx.load(exported.generator))
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
     weights = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
@@ -94,7 +93,7 @@ def test_weights_come_back_out_of_the_graphs(exported: Bundle, networks: Network
 
 
 def test_styles_of_both_precisions_are_interchangeable(exported: Bundle, networks: Networks) -> None:
-    style = checking.sample_picture(96, 80, seed=5)[None]
+    style = parity.sample_picture(96, 80, seed=5)[None]
     _, film = open_style_encoder(exported, device="cpu")(style)
     _, reference = open_style_encoder(exported, "pytorch", "cpu")(style)
     np.testing.assert_allclose(film, reference, atol=2e-2 * np.abs(reference).max())
@@ -102,7 +101,7 @@ def test_styles_of_both_precisions_are_interchangeable(exported: Bundle, network
 
 @pytest.mark.parametrize("size", [(17, 23), (8, 8), (200, 31)])
 def test_onnx_runtime_agrees_with_pytorch(exported: Bundle, size: tuple[int, int]) -> None:
-    frames = np.stack([checking.sample_picture(*size, seed=seed) for seed in (1, 2)])
+    frames = np.stack([parity.sample_picture(*size, seed=seed) for seed in (1, 2)])
     rng = np.random.default_rng(0)
     row = exported.manifest.layout.identity()
     films = np.stack([row, row]) + rng.normal(0, 0.2, (2, len(row))).astype(np.float32)
@@ -152,9 +151,9 @@ def test_checkpoint_round_trip(networks: Networks, tmp_path: Path) -> None:
 
 def test_psnr_closed_form() -> None:
     zeros = np.zeros((4, 4), np.uint8)
-    assert checking.psnr(zeros, zeros) == 100.0
-    assert checking.psnr(zeros, zeros + 255) == 0.0
-    assert checking.psnr(zeros, zeros + 1) == pytest.approx(48.1308, abs=1e-3)
+    assert parity.psnr(zeros, zeros) == 100.0
+    assert parity.psnr(zeros, zeros + 255) == 0.0
+    assert parity.psnr(zeros, zeros + 1) == pytest.approx(48.1308, abs=1e-3)
 
 
 def test_bf16_generator_with_its_float32_statistics(networks: Networks, tmp_path: Path) -> None:

@@ -67,10 +67,12 @@ def main() -> None:
             for index, layer in part.named_children():
                 for name, value in layer.named_parameters():
                     value.copy_(torch.from_numpy(seeded(f"features.{index}.{name}", tuple(value.shape))))
-        colour = distance(2 * first - 1, 2 * second - 1).flatten()
-        grey = [(x * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
-                for x in (first, second)]  # fmt: skip
-        greyed = distance(2 * grey[0] - 1, 2 * grey[1] - 1).flatten()
+        color = distance(2 * first - 1, 2 * second - 1).flatten()
+        gray = [
+            (x * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+            for x in (first, second)
+        ]
+        grayed = distance(2 * gray[0] - 1, 2 * gray[1] - 1).flatten()
         pooled = filled(Inception3(init_weights=False))(first, return_features=True).numpy()
     few = [features(seed, 300) for seed in (3, 4)]
     gaussians = [(x.mean(axis=0), np.cov(x, rowvar=False)) for x in few]
@@ -91,8 +93,8 @@ def main() -> None:
         infinite.append(float(reference.compute_fid_infinity("stylized", "style", 1, "cpu")))
     flat = pooled.ravel()
     golden = {
-        "lpips": colour.tolist(),
-        "lpips_gray": greyed.tolist(),
+        "lpips": color.tolist(),
+        "lpips_gray": grayed.tolist(),
         "art_inception": {"norm": float(np.linalg.norm(flat)), "some": flat[::97].tolist()},
         "frechet": float(reference.compute_frechet_distance(*gaussians[0], *gaussians[1])),
         "frechet_infinity": {"mean": float(np.mean(infinite)), "spread": float(np.std(infinite))},

@@ -23,22 +23,54 @@ WHEELS = {
     11: "tensorrt-cu13-bindings==11.4.0.106",
 }
 CLASSES = (
-    "Builder", "IBuilderConfig", "INetworkDefinition", "OnnxParser", "ParserError", "Runtime", "ICudaEngine",
-    "IExecutionContext", "IOptimizationProfile", "Logger", "ILogger", "EngineInspector", "ITimingCache",
-    "IHostMemory", "IProgressMonitor", "ITensor", "ILayer", "Refitter", "OnnxParserRefitter",
-)  # fmt: skip
+    "Builder",
+    "IBuilderConfig",
+    "INetworkDefinition",
+    "OnnxParser",
+    "ParserError",
+    "Runtime",
+    "ICudaEngine",
+    "IExecutionContext",
+    "IOptimizationProfile",
+    "Logger",
+    "ILogger",
+    "EngineInspector",
+    "ITimingCache",
+    "IHostMemory",
+    "IProgressMonitor",
+    "ITensor",
+    "ILayer",
+    "Refitter",
+    "OnnxParserRefitter",
+)
 ENUMS = (
-    "BuilderFlag", "NetworkDefinitionCreationFlag", "OnnxParserFlag", "MemoryPoolType", "TensorIOMode",
-    "DataType", "HardwareCompatibilityLevel", "LayerInformationFormat", "ProfilingVerbosity", "LayerType",
-)  # fmt: skip
+    "BuilderFlag",
+    "NetworkDefinitionCreationFlag",
+    "OnnxParserFlag",
+    "MemoryPoolType",
+    "TensorIOMode",
+    "DataType",
+    "HardwareCompatibilityLevel",
+    "LayerInformationFormat",
+    "ProfilingVerbosity",
+    "LayerType",
+)
 SYMBOLS = (
-    "createInferBuilder_INTERNAL", "createInferRefitter_INTERNAL", "createInferRuntime_INTERNAL",
-    "createNvOnnxParserRefitter_INTERNAL", "createNvOnnxParser_INTERNAL", "getBuilderPluginRegistry",
-    "getPluginRegistry", "getNvOnnxParserVersion", "initLibNvInferPlugins",
+    "createInferBuilder_INTERNAL",
+    "createInferRefitter_INTERNAL",
+    "createInferRuntime_INTERNAL",
+    "createNvOnnxParserRefitter_INTERNAL",
+    "createNvOnnxParser_INTERNAL",
+    "getBuilderPluginRegistry",
+    "getPluginRegistry",
+    "getNvOnnxParserVersion",
+    "initLibNvInferPlugins",
     # 8.6 also wants the parsers of two formats that are gone
-    "_ZN11nvuffparser15createUffParserEv", "_ZN11nvuffparser8FieldMapC1EPKcPKvNS_9FieldTypeEi",
-    "_ZN14nvcaffeparser117createCaffeParserEv", "_ZN14nvcaffeparser123shutdownProtobufLibraryEv",
-)  # fmt: skip
+    "_ZN11nvuffparser15createUffParserEv",
+    "_ZN11nvuffparser8FieldMapC1EPKcPKvNS_9FieldTypeEi",
+    "_ZN14nvcaffeparser117createCaffeParserEv",
+    "_ZN14nvcaffeparser123shutdownProtobufLibraryEv",
+)
 LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser", "nvparsers")
 
 
@@ -74,8 +106,13 @@ def importable(major: int, folder: Path) -> dict[str, str]:
 def read_api(major: int, folder: Path) -> dict[str, Any]:
     """The API of the real bindings, read in a process of their own."""
     code = f"import sys; sys.path.insert(0, {str(HERE)!r}); import make_trt_api; make_trt_api.describe()"
-    done = subprocess.run([sys.executable, "-c", code], env=importable(major, folder), check=True,
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=importable(major, folder),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

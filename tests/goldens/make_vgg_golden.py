@@ -20,16 +20,28 @@ Array = NDArray[np.float64]
 HERE = Path(__file__).parent
 # (index in torchvision's features, outputs, name of the activation kept); None is a 2x2 maximum
 LAYERS: list[tuple[int, int, str] | None] = [
-    (0, 64, "relu1_1"), (2, 64, ""), None,
-    (5, 128, "relu2_1"), (7, 128, ""), None,
-    (10, 256, "relu3_1"), (12, 256, ""), (14, 256, ""), (16, 256, ""), None,
-    (19, 512, "relu4_1"), (21, 512, "relu4_2"), (23, 512, ""), (25, 512, ""), None,
+    (0, 64, "relu1_1"),
+    (2, 64, ""),
+    None,
+    (5, 128, "relu2_1"),
+    (7, 128, ""),
+    None,
+    (10, 256, "relu3_1"),
+    (12, 256, ""),
+    (14, 256, ""),
+    (16, 256, ""),
+    None,
+    (19, 512, "relu4_1"),
+    (21, 512, "relu4_2"),
+    (23, 512, ""),
+    (25, 512, ""),
+    None,
     (28, 512, "relu5_1"),
-]  # fmt: skip
+]
 
 
 def random_weights() -> dict[str, NDArray[np.float32]]:
-    """He-initialised weights of the whole network from a seed."""
+    """He-initialized weights of the whole network from a seed."""
     rng = np.random.default_rng(19)
     weights, inputs = {}, 3
     for layer in LAYERS:

@@ -40,14 +40,34 @@ def without_av(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     (blocked / "av.py").write_text("raise ModuleNotFoundError(\"No module named 'av'\", name='av')\n")
     paths = os.pathsep.join([str(blocked), str(ROOT)])
     return subprocess.run(
-        [sys.executable, *map(str, command)], capture_output=True, text=True, cwd=cwd, timeout=120,
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, check=False,
-    )  # fmt: skip
+        [sys.executable, *map(str, command)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
 
 
 def test_everything_is_rehearsed_on_a_cpu_without_pyav(tmp_path: Path) -> None:
-    done = without_av("-m", "tools.gpu_report", "--device", "cpu", "--size", "48x32", "--models", "lite",
-                      "--minutes", "1.5", "-o", "out", "--commit", "1234", cwd=tmp_path)  # fmt: skip
+    done = without_av(
+        "-m",
+        "tools.gpu_report",
+        "--device",
+        "cpu",
+        "--size",
+        "48x32",
+        "--models",
+        "lite",
+        "--minutes",
+        "1.5",
+        "-o",
+        "out",
+        "--commit",
+        "1234",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["finished"]
@@ -169,8 +189,9 @@ def test_a_step_that_crashes_keeps_what_it_found_and_its_last_line(tmp_path: Pat
 
 
 def test_a_step_that_hangs_is_ended_with_what_it_started(tmp_path: Path) -> None:
-    code = ("import subprocess; log.write(str(subprocess.Popen(['sleep', '60']).pid)); log.flush();"
-            "time.sleep(60)")  # fmt: skip
+    code = (
+        "import subprocess; log.write(str(subprocess.Popen(['sleep', '60']).pid)); log.flush();time.sleep(60)"
+    )
     began = time.monotonic()
     entry = entry_of(code, tmp_path, 2)
     assert time.monotonic() - began < 8
@@ -270,13 +291,21 @@ def simulated_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     instead: dict[str, Any] = {
-        "Event": Event, "Stream": Stream, "CUDAGraph": Replayed, "current_stream": Stream,
-        "stream": lambda stream: nullcontext(), "graph": lambda captured, stream=None: nullcontext(),
-        "synchronize": lambda: None, "empty_cache": lambda: None, "is_initialized": lambda: True,
-        "reset_peak_memory_stats": lambda: None, "max_memory_allocated": lambda: 2**21,
-        "memory_allocated": lambda: 2**20, "memory_reserved": lambda: 2**21,
+        "Event": Event,
+        "Stream": Stream,
+        "CUDAGraph": Replayed,
+        "current_stream": Stream,
+        "stream": lambda stream: nullcontext(),
+        "graph": lambda captured, stream=None: nullcontext(),
+        "synchronize": lambda: None,
+        "empty_cache": lambda: None,
+        "is_initialized": lambda: True,
+        "reset_peak_memory_stats": lambda: None,
+        "max_memory_allocated": lambda: 2**21,
+        "memory_allocated": lambda: 2**20,
+        "memory_reserved": lambda: 2**21,
         "mem_get_info": lambda: (2**30, 2**31),
-    }  # fmt: skip
+    }
     for name, value in instead.items():
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor.clone())

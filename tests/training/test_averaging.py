@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.networks import NetworkConfig
+from mst_deploy.model.checkpoints import Networks, load_checkpoint, new_networks, save_checkpoint
+from mst_deploy.model.networks import NetworkConfig
 from mst_deploy.training.averaging import averaged
-from mst_deploy.weights import Networks, load_checkpoint, new_networks, save_checkpoint
 
 CONFIG = NetworkConfig(widths=(4, 5, 6), residual_blocks=1, embedding_size=6)
 

@@ -13,9 +13,9 @@ import torch
 from lightning.fabric import Fabric
 from safetensors.torch import load_file
 
+from mst_deploy.datasets import ImageFile, load_images
 from mst_deploy.errors import InputError
-from mst_deploy.image_sets import StoredImage, load_images
-from mst_deploy.networks import NetworkConfig, StyleEncoder
+from mst_deploy.model.networks import NetworkConfig, StyleEncoder
 from mst_deploy.training.classify import ClassifyConfig, ClassifyTrainer, classify, split
 from mst_deploy.training.pretrained import load_trunk_into
 
@@ -24,7 +24,7 @@ CONFIG = ClassifyConfig(steps=16, batch=8, crop=80, learning_rate=3e-4, warmup_s
 
 @pytest.fixture(scope="module")
 def art(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two movements that differ: stripes across and stripes down, in all colours."""
+    """Two movements that differ: stripes across and stripes down, in all colors."""
     folder = tmp_path_factory.mktemp("art")
     rng = np.random.default_rng(0)
     for movement in ("across", "down"):
@@ -37,7 +37,7 @@ def art(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_trainer(images: list[StoredImage]) -> ClassifyTrainer:
+def make_trainer(images: list[ImageFile]) -> ClassifyTrainer:
     torch.manual_seed(0)
     encoder = StyleEncoder(NetworkConfig())
     load_trunk_into(encoder, None)
@@ -73,10 +73,21 @@ def test_continued_run_equals_uninterrupted_run(art: Path) -> None:
 def test_command_writes_a_trunk_that_the_next_phase_takes(art: Path, tmp_path: Path) -> None:
     (tmp_path / "held.txt").write_text(load_images([art])[0].sha256 + "\n")
     classify(
-        [art], tmp_path / "run", statistics="moments", inception=None, held_out=tmp_path / "held.txt",
-        steps=2, learning_rate=1e-3, precision="fp32", batch_scale=0.25, seed=None, workers=0,
-        save_steps=None, device="cpu", quiet=True,
-    )  # fmt: skip
+        [art],
+        tmp_path / "run",
+        statistics="moments",
+        inception=None,
+        held_out=tmp_path / "held.txt",
+        steps=2,
+        learning_rate=1e-3,
+        precision="fp32",
+        batch_scale=0.25,
+        seed=None,
+        workers=0,
+        save_steps=None,
+        device="cpu",
+        quiet=True,
+    )
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["movements"] == ["across", "down"]
     assert run["done"]["held_out_accuracy"] in (0.0, 1.0)
@@ -89,6 +100,6 @@ def test_command_writes_a_trunk_that_the_next_phase_takes(art: Path, tmp_path: P
 
 
 def test_pictures_without_movements_are_refused() -> None:
-    flat = [StoredImage(f"{index}.png", content=b"x") for index in range(3)]
+    flat = [ImageFile(f"{index}.png", content=b"x") for index in range(3)]
     with pytest.raises(InputError, match="one folder of pictures for each"):
         split(flat, frozenset())

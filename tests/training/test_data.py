@@ -14,15 +14,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from mst_deploy.datasets import ImageFile, fingerprint, load_images, read_hash_list
 from mst_deploy.errors import InputError
-from mst_deploy.image_sets import StoredImage, fingerprint, load_images, read_hash_list
-from mst_deploy.training.data import group_weights, random_crop, shift_colours
+from mst_deploy.training.data import group_weights, random_crop, shift_colors
 from mst_deploy.training.samples import Batch, Samples, Share, batches, collate
 from tests.pictures import picture
 from tests.training.toys import CONFIG, contents, pixels_of, stored, styles
 
 
-def add_to_tar(archive: tarfile.TarFile, image: StoredImage) -> None:
+def add_to_tar(archive: tarfile.TarFile, image: ImageFile) -> None:
     info = tarfile.TarInfo(f"group/{image.name}")
     info.size = len(image.data)
     archive.addfile(info, io.BytesIO(image.data))
@@ -48,7 +48,7 @@ def test_folders_tars_and_lists_without_what_is_held_out(tmp_path: Path, mode: s
 
 
 def test_fingerprint_is_of_the_content() -> None:
-    a, b = contents(), [StoredImage(f"other/{image.name}", content=image.data) for image in contents()]
+    a, b = contents(), [ImageFile(f"other/{image.name}", content=image.data) for image in contents()]
     assert fingerprint(a) == fingerprint(b) != fingerprint(a[:2])
 
 
@@ -63,7 +63,7 @@ def test_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:
 
 
 def test_groups_weigh_alike() -> None:
-    images = [StoredImage(name) for name in ("a/1", "a/2", "a/3", "b/1", "c/1")]
+    images = [ImageFile(name) for name in ("a/1", "a/2", "a/3", "b/1", "c/1")]
     odds = group_weights(images, ["c"], 3.0)
     np.testing.assert_allclose(odds, [1 / 15, 1 / 15, 1 / 15, 1 / 5, 3 / 5])
 
@@ -75,9 +75,9 @@ def test_crops_are_inside_and_repeatable() -> None:
     np.testing.assert_array_equal(crops[0], crops[1])
 
 
-def test_colour_shift_leaves_greys_alone() -> None:
+def test_color_shift_leaves_grays_alone() -> None:
     ramp = np.repeat(np.arange(0, 250, 10, dtype=np.uint8)[None, :, None], 3, axis=2)
-    np.testing.assert_array_equal(shift_colours(ramp, np.random.default_rng(1)), ramp)
+    np.testing.assert_array_equal(shift_colors(ramp, np.random.default_rng(1)), ramp)
 
 
 # --- bad files -------------------------------------------------------------------------------
@@ -88,25 +88,25 @@ def encoded(pixels: NDArray[Any], suffix: str = ".png") -> bytes:
 
 
 def test_unusual_pictures_are_read(tmp_path: Path) -> None:
-    """16 bits a channel, grey, and CMYK as printers send it."""
+    """16 bits a channel, gray, and CMYK as printers send it."""
     deep = (pixels_of(1).astype(np.uint16)) * 257
-    from_deep = StoredImage("deep.png", content=encoded(deep)).decode()
+    from_deep = ImageFile("deep.png", content=encoded(deep)).decode()
     np.testing.assert_allclose(from_deep, pixels_of(1)[..., ::-1], atol=1)
-    grey = StoredImage("grey.png", content=encoded(pixels_of(1)[..., 0])).decode()
-    np.testing.assert_array_equal(grey, pixels_of(1)[..., :1].repeat(3, axis=2))
+    gray = ImageFile("gray.png", content=encoded(pixels_of(1)[..., 0])).decode()
+    np.testing.assert_array_equal(gray, pixels_of(1)[..., :1].repeat(3, axis=2))
     pillow = pytest.importorskip("PIL.Image")
     file = io.BytesIO()
     pillow.fromarray(pixels_of(2)).convert("CMYK").save(file, "JPEG", quality=100)
-    decoded = StoredImage("print.jpg", content=file.getvalue()).decode().astype(int)
+    decoded = ImageFile("print.jpg", content=file.getvalue()).decode().astype(int)
     assert np.abs(decoded - pixels_of(2)).mean() < 8
 
 
 def test_bad_files_are_passed_over_and_named() -> None:
     bad = [
-        StoredImage("a-text.jpg", content=b"these are words, not pixels"),
-        StoredImage("b-dot.png", content=encoded(np.zeros((1, 1, 3), np.uint8))),
-        StoredImage("c-empty.jpg"),
-        StoredImage("d-cut.jpg", content=encoded(pixels_of(0), ".jpg")[:40]),
+        ImageFile("a-text.jpg", content=b"these are words, not pixels"),
+        ImageFile("b-dot.png", content=encoded(np.zeros((1, 1, 3), np.uint8))),
+        ImageFile("c-empty.jpg"),
+        ImageFile("d-cut.jpg", content=encoded(pixels_of(0), ".jpg")[:40]),
     ]
     good = contents()
     stage = replace(CONFIG.stages[0], batch=8)
@@ -118,7 +118,7 @@ def test_bad_files_are_passed_over_and_named() -> None:
 
 
 def test_nothing_but_bad_files_is_an_error_not_a_loop() -> None:
-    bad = [StoredImage(f"{i}.jpg", content=b"words") for i in range(30)]
+    bad = [ImageFile(f"{i}.jpg", content=b"words") for i in range(30)]
     samples = Samples(CONFIG, CONFIG.stages[0], bad, styles(), None)
     for workers in (0, 1):
         with pytest.raises(InputError, match="none of 20 images in a row") as caught:

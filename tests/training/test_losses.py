@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 
-from mst_deploy.halos import FRINGES, HALO_RANGE, LUMA, SEEN, fringe_loss, fringes, halo_loss
+from mst_deploy.perceptual.artifacts import (
+    BLEED_RANGE,
+    FRINGES,
+    LUMA,
+    SEEN,
+    edge_fringe_loss,
+    fringes,
+    low_frequency_bleed_loss,
+)
 from mst_deploy.training.losses import (
     DIRECTIONS,
     QUANTILES,
@@ -63,10 +71,10 @@ def test_halo_loss_of_one_step_by_hand() -> None:
     result = torch.zeros(1, 3, 8, 16)
     result[..., 8:] = 0.5
     plain = torch.full((1, 3, 8, 16), 0.4)
-    assert halo_loss(result, plain).tolist() == pytest.approx([0.25])
+    assert low_frequency_bleed_loss(result, plain).tolist() == pytest.approx([0.25])
     spanning = plain.clone()
-    spanning[0, 1, 3, 12] += HALO_RANGE  # one channel of one pixel is enough to be less flat
-    assert halo_loss(result, spanning).tolist() == pytest.approx([0.25 / math.e], rel=1e-4)
+    spanning[0, 1, 3, 12] += BLEED_RANGE  # one channel of one pixel is enough to be less flat
+    assert low_frequency_bleed_loss(result, spanning).tolist() == pytest.approx([0.25 / math.e], rel=1e-4)
 
 
 def test_a_seam_along_an_edge_is_seen_and_strokes_and_edges_are_not() -> None:
@@ -77,11 +85,11 @@ def test_a_seam_along_an_edge_is_seen_and_strokes_and_edges_are_not() -> None:
     seam[:, :, 32:64] += 0.1 * torch.linspace(0, 1, 32)[None, None, :, None]
     fine = content + 0.1 * (torch.arange(96) % 4 - 1.5).sign()[None, None, None]  # strokes 4 pixels wide
     other = 1 - 2 * content  # another palette: the edge stays where it was
-    seen = halo_loss(seam, content).item()
+    seen = low_frequency_bleed_loss(seam, content).item()
     assert seen > 1e-4
     for harmless in (content, fine, other):
-        assert halo_loss(harmless, content).item() < 1e-3 * seen
-    assert halo_loss(torch.zeros(2, 3, 7, 7), torch.zeros(2, 3, 7, 7)).tolist() == [0.0, 0.0]
+        assert low_frequency_bleed_loss(harmless, content).item() < 1e-3 * seen
+    assert low_frequency_bleed_loss(torch.zeros(2, 3, 7, 7), torch.zeros(2, 3, 7, 7)).tolist() == [0.0, 0.0]
 
 
 FIGURE, WALL = 0.15, 0.6
@@ -94,15 +102,15 @@ def before_a_wall() -> torch.Tensor:
     return content
 
 
-def with_fringe(content: torch.Tensor, *colour: float) -> torch.Tensor:
-    """``colour`` added on the wall as far as a fringe reaches: an edge pixel and all that a glow reaches."""
+def with_fringe(content: torch.Tensor, *color: float) -> torch.Tensor:
+    """``color`` added on the wall as far as a fringe reaches: an edge pixel and all that a glow reaches."""
     fringed = content.clone()
-    fringed[..., 48 : 48 + FRINGES[1] + 1] += torch.tensor(colour)[:, None, None]
+    fringed[..., 48 : 48 + FRINGES[1] + 1] += torch.tensor(color)[:, None, None]
     return fringed
 
 
 @pytest.mark.parametrize(
-    ("colour", "size"),
+    ("color", "size"),
     [
         ((0.1, 0.1, 0.1), 0.1),
         ((0.0, 0.0, 0.1), 0.1 / 3**0.5),
@@ -112,14 +120,14 @@ def with_fringe(content: torch.Tensor, *colour: float) -> torch.Tensor:
         ((0.0, 0.0, 0.0), 0.0),
     ],
 )
-def test_a_fringe_has_the_size_of_what_is_lighter_or_of_another_colour(
-    colour: tuple[float, float, float], size: float
+def test_a_fringe_has_the_size_of_what_is_lighter_or_of_another_color(
+    color: tuple[float, float, float], size: float
 ) -> None:
     content = before_a_wall()
-    for painted in (content, 1 - content):  # the edge's own colours do not matter
-        sizes, weights = fringes(with_fringe(painted, *colour), content)
+    for painted in (content, 1 - content):  # the edge's own colors do not matter
+        sizes, weights = fringes(with_fringe(painted, *color), content)
         assert sizes[weights > 0].max().item() == pytest.approx(size, abs=2e-3)
-    found = fringe_loss(with_fringe(content, *colour), content).item()
+    found = edge_fringe_loss(with_fringe(content, *color), content).item()
     assert (found > 0) == (size > SEEN)
 
 
@@ -128,7 +136,7 @@ def test_fringe_loss_is_the_mean_square_of_what_is_seen() -> None:
     sizes, weights = fringes(with_fringe(content, 0.1, 0.1, 0.1), content)
     wall = weights * (sizes > 0.05)
     expected = wall.sum(dim=1).mean().item() * (0.1 - SEEN) ** 2
-    found = fringe_loss(with_fringe(content, 0.1, 0.1, 0.1), content).item()
+    found = edge_fringe_loss(with_fringe(content, 0.1, 0.1, 0.1), content).item()
     assert found == pytest.approx(expected, rel=0.01)
     # All columns with an edge pixel or near one, on both sides, once as a line and once as a glow, of 48.
     assert weights.sum(dim=1).max().item() <= sum(2 * (1 + reach) for reach in FRINGES) / 48
@@ -139,10 +147,12 @@ def test_strokes_shades_and_small_pictures_have_no_fringe() -> None:
     strokes = content + 0.1 * (torch.arange(96) % 4 - 1.5).sign()[None, None, :, None]
     shade = content + 0.02 * torch.linspace(0, 1, 96)[None, None, None]
     for harmless in (strokes, shade):
-        assert fringe_loss(harmless, content).tolist() == [0.0]
-    assert fringe_loss(with_fringe(content, 0.1, 0.1, 0.1)[..., :31], content[..., :31]).tolist() == [0.0]
+        assert edge_fringe_loss(harmless, content).tolist() == [0.0]
+    assert edge_fringe_loss(with_fringe(content, 0.1, 0.1, 0.1)[..., :31], content[..., :31]).tolist() == [
+        0.0
+    ]
     with_one = torch.cat([content, with_fringe(content, 0.1, 0.1, 0.1)])
-    assert fringe_loss(with_one, torch.cat([content, content])).gt(0).tolist() == [False, True]
+    assert edge_fringe_loss(with_one, torch.cat([content, content])).gt(0).tolist() == [False, True]
 
 
 def test_content_counts_less_where_the_photograph_is_flat() -> None:

@@ -6,12 +6,12 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
-from mst_deploy.image_sets import StoredImage, load_images
+from mst_deploy.datasets import ImageFile, load_images
+from mst_deploy.model.checkpoints import new_networks
+from mst_deploy.perceptual.vgg import load_vgg
 from mst_deploy.training.config import Stage, TrainConfig
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.pretrained import load_trunk_into
-from mst_deploy.vgg import load_vgg
-from mst_deploy.weights import new_networks
 from tests.conftest import ROOT
 from tests.training.test_real_weights import SCALES, VGG
 from tests.training.toys import stored
@@ -25,13 +25,21 @@ def test_style_loss_falls_ten_times() -> None:
     """From the first step to the mean of the last twenty."""
     photos = [stored(f"{index}.png", 30 * index, 160) for index in range(8)]
     art = next(i for i in load_images([ROOT / "examples" / "paintings"]) if "starry" in i.name)
-    styles: list[StoredImage] = [art]
+    styles: list[ImageFile] = [art]
     torch.manual_seed(0)
     config = TrainConfig(
-        stages=(Stage(1.0, 96, 4, 50.0),), steps=STEPS, warmup_steps=20, identity_share=0.0,
-        style_views=1, style_size=128, colour_shift_share=0.0, content_weight=0.1, style_zoom=1.0,
-        temporal_weight=0.0, strength_share=0.0,
-    )  # fmt: skip
+        stages=(Stage(1.0, 96, 4, 50.0),),
+        steps=STEPS,
+        warmup_steps=20,
+        identity_share=0.0,
+        style_views=1,
+        style_size=128,
+        color_shift_share=0.0,
+        content_weight=0.1,
+        style_zoom=1.0,
+        temporal_weight=0.0,
+        strength_share=0.0,
+    )
     networks = new_networks(config.network)
     assert networks.encoder is not None
     load_trunk_into(networks.encoder, None)

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from mst_deploy.images import load_image, resize_short_side
-from mst_deploy.networks import NetworkConfig, StyleEncoder
-from mst_deploy.vgg import IMAGENET_MEAN, IMAGENET_STD, load_vgg
-from mst_deploy.weights import load_inception
+from mst_deploy.model.checkpoints import load_inception
+from mst_deploy.model.networks import NetworkConfig, StyleEncoder
+from mst_deploy.perceptual.vgg import IMAGENET_MEAN, IMAGENET_STD, load_vgg
 from tests.conftest import ROOT
 
 WEIGHTS = ROOT.parent / "shared" / "weights"
@@ -47,12 +47,12 @@ def test_plain_vgg_equals_a_second_implementation(image: torch.Tensor) -> None:
         torch.testing.assert_close(tap, features, rtol=1e-4, atol=1e-4)
 
 
-def test_normalised_vgg_has_activations_of_about_one(image: torch.Tensor) -> None:
-    """What the normalisation is for (Gatys et al. 2016, section 2)."""
+def test_normalized_vgg_has_activations_of_about_one(image: torch.Tensor) -> None:
+    """What the normalization is for (Gatys et al. 2016, section 2)."""
     with torch.no_grad():
-        plain, normalised = load_vgg(VGG)(image), load_vgg(VGG, SCALES)(image)
+        plain, normalized = load_vgg(VGG)(image), load_vgg(VGG, SCALES)(image)
     assert plain["relu4_1"].mean() > 10 or plain["relu3_1"].mean() > 10
-    for features in normalised.values():
+    for features in normalized.values():
         assert 0.2 < features.mean() < 3
 
 

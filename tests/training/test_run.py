@@ -20,15 +20,15 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mst_deploy.errors import BackendError, InputError, InvalidArgument, OutputError
-from mst_deploy.networks import NetworkConfig
+from mst_deploy.model.checkpoints import load_checkpoint, new_networks, save_checkpoint
+from mst_deploy.model.networks import NetworkConfig
 from mst_deploy.training.command import Job, configure, read_recipe, read_start, train
 from mst_deploy.training.config import RECIPES
 from mst_deploy.training.loop import check
-from mst_deploy.training.narrowing import narrowed
-from mst_deploy.training.reports import LossIsNoNumber
+from mst_deploy.training.pruning import prune_channels
+from mst_deploy.training.reports import NonFiniteLoss
 from mst_deploy.training.run_folder import open_run
 from mst_deploy.training.running import check_compiler
-from mst_deploy.weights import load_checkpoint, new_networks, save_checkpoint
 from tests.conftest import ROOT
 from tests.training.toys import batch_of, make_trainer, write_folders
 
@@ -105,8 +105,16 @@ def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
     gradients = []
     for processes in (1, 2):
         file = tmp_path / f"{processes}.pt"
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
-                   f"--nproc-per-node={processes}", str(script), str(file), str(processes)]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={processes}",
+            str(script),
+            str(file),
+            str(processes),
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-2000:]
@@ -120,9 +128,24 @@ def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
 
 def test_torchrun_trains_with_two_processes(tmp_path: Path) -> None:
     data = write_folders(tmp_path)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-               "-m", "mst_deploy", "train", "joint", *data, "-o", str(tmp_path / "run"),
-               "--steps", "3", "--workers", "0"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "mst_deploy",
+        "train",
+        "joint",
+        *data,
+        "-o",
+        str(tmp_path / "run"),
+        "--steps",
+        "3",
+        "--workers",
+        "0",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -153,7 +176,7 @@ def test_batch_that_gave_no_number_is_kept(tmp_path: Path) -> None:
     batch = batch_of(trainer)
     with torch.no_grad():
         trainer.networks.generator.head.weight.fill_(float("inf"))
-    with open_run(tmp_path, FACTS) as folder, pytest.raises(LossIsNoNumber) as caught:
+    with open_run(tmp_path, FACTS) as folder, pytest.raises(NonFiniteLoss) as caught:
         trainer.update(batch, 0.0)
     kept = torch.load(folder.keep_bad_batch(caught.value.bad), weights_only=True)
     assert torch.equal(kept["contents"], batch.contents)
@@ -229,13 +252,13 @@ def test_options_take_the_place_of_the_recipe() -> None:
     assert [stage.style_weight for stage in config.stages] == [3.0] * len(default.stages)
     assert [stage.batch for stage in config.stages] == [2 * stage.batch for stage in default.stages]
     assert configure(job()) == default
-    assert configure(job(recipe="deck", minutes=5.0)).epochs is None
+    assert configure(job(recipe="paper", minutes=5.0)).epochs is None
     assert configure(job(injection="johnson")).identity_share == 0
 
 
 def test_bad_recipes_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgument, match="unknown recipe 'deckk'; choose one of default, lite, deck"):
-        read_recipe("deckk")
+    with pytest.raises(InvalidArgument, match="unknown recipe 'paperr'; choose one of default, lite, paper"):
+        read_recipe("paperr")
     with pytest.raises(InvalidArgument, match="one length"):
         configure(job(steps=1, minutes=1.0))
     (tmp_path / "r.json").write_text("[1]")
@@ -249,7 +272,7 @@ def test_bad_recipes_are_named(tmp_path: Path) -> None:
 def test_narrowed_start_has_the_recipes_generator_and_the_models_encoder(tmp_path: Path) -> None:
     wide = new_networks(NetworkConfig((18, 34, 66), 5, embedding_size=6, hidden_size=7, statistics="mean"))
     save_checkpoint(tmp_path / "wide.safetensors", wide)
-    given = job(recipe="lite", narrow=tmp_path / "wide.safetensors")
+    given = job(recipe="lite", prune_from=tmp_path / "wide.safetensors")
     start = read_start(given)
     assert start is not None
     config = configure(given, start)
@@ -259,7 +282,7 @@ def test_narrowed_start_has_the_recipes_generator_and_the_models_encoder(tmp_pat
     assert config.learning_rate == RECIPES["lite"].learning_rate
     padded = replace(RECIPES["lite"], network=replace(RECIPES["lite"].network, padding="zero"))
     (tmp_path / "padded.json").write_text(json.dumps(padded.to_dict()))
-    given = job(recipe=str(tmp_path / "padded.json"), narrow=tmp_path / "wide.safetensors")
+    given = job(recipe=str(tmp_path / "padded.json"), prune_from=tmp_path / "wide.safetensors")
     start_padded = read_start(given)
     assert start_padded is not None
     assert configure(given, start_padded).network == replace(config.network, padding="zero")
@@ -269,8 +292,8 @@ def test_narrowed_start_has_the_recipes_generator_and_the_models_encoder(tmp_pat
 
 @pytest.mark.parametrize("other", ["start", "generator"])
 def test_narrowing_is_the_only_start(other: str, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgument, match=f"--narrow cannot be had with --{other}"):
-        read_start(job(narrow=tmp_path, **{other: tmp_path}))
+    with pytest.raises(InvalidArgument, match=f"--prune-from cannot be had with --{other}"):
+        read_start(job(prune_from=tmp_path, **{other: tmp_path}))
 
 
 def test_narrowed_run_begins_with_the_parts_of_the_wide_one(tmp_path: Path) -> None:
@@ -278,11 +301,22 @@ def test_narrowed_run_begins_with_the_parts_of_the_wide_one(tmp_path: Path) -> N
     write_folders(tmp_path)
     wide = new_networks(NetworkConfig((5, 9, 9), 2, embedding_size=6))
     save_checkpoint(tmp_path / "wide.safetensors", wide)
-    train(phase="joint", content=[tmp_path / "photos"], style=[tmp_path / "art"], output=tmp_path / "run",
-          recipe=str(tmp_path / "recipe.json"), narrow=tmp_path / "wide.safetensors", device="cpu", steps=1,
-          vgg=tmp_path / "vgg.safetensors", learning_rate=1e-30, workers=0, quiet=True)  # fmt: skip
+    train(
+        phase="joint",
+        content=[tmp_path / "photos"],
+        style=[tmp_path / "art"],
+        output=tmp_path / "run",
+        recipe=str(tmp_path / "recipe.json"),
+        prune_from=tmp_path / "wide.safetensors",
+        device="cpu",
+        steps=1,
+        vgg=tmp_path / "vgg.safetensors",
+        learning_rate=1e-30,
+        workers=0,
+        quiet=True,
+    )
     result = load_checkpoint(tmp_path / "run" / "weights.safetensors")
-    expected = narrowed(wide, NetworkConfig((4, 6, 8), 1, embedding_size=6))
+    expected = prune_channels(wide, NetworkConfig((4, 6, 8), 1, embedding_size=6))
     for name, tensor in expected.state_dict().items():
         torch.testing.assert_close(result.state_dict()[name], tensor, msg=name)
 
@@ -295,14 +329,22 @@ def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch: py
     check_compiler("cpu")
     compiler.unlink()
     with pytest.raises(BackendError, match=r"--compile: no C\+\+ compiler found"):
-        train(phase="joint", content=[tmp_path], style=[tmp_path], output=tmp_path / "run", recipe="default",
-              compiled=True, device="cpu", quiet=True)  # fmt: skip
+        train(
+            phase="joint",
+            content=[tmp_path],
+            style=[tmp_path],
+            output=tmp_path / "run",
+            recipe="default",
+            compiled=True,
+            device="cpu",
+            quiet=True,
+        )
     assert not (tmp_path / "run").exists()
 
 
 def test_recipe_of_a_finished_run_is_the_same_recipe(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text(json.dumps({"config": RECIPES["deck"].to_dict(), "phase": "joint"}))
-    assert read_recipe(str(tmp_path / "run.json")) == RECIPES["deck"]
+    (tmp_path / "run.json").write_text(json.dumps({"config": RECIPES["paper"].to_dict(), "phase": "joint"}))
+    assert read_recipe(str(tmp_path / "run.json")) == RECIPES["paper"]
 
 
 @pytest.mark.parametrize(
@@ -314,11 +356,15 @@ def test_recipe_of_a_finished_run_is_the_same_recipe(tmp_path: Path) -> None:
         (["--content", "photos", "--style", "art", "--precision", "fp16"], "trains on CUDA only", 2),
         (["--content", "photos", "--style", "art", "--injection", "johnson", "--vgg", "VGG"], "one style", 2),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_one_line_and_starts_no_run(
-    tmp_path: Path, arguments: list[str], message: str, code: int, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     from mst_deploy.cli import main
 
     write_folders(tmp_path)

@@ -13,16 +13,16 @@ import torch.nn.functional as F
 from lightning.fabric import Fabric
 
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.film import look_at
-from mst_deploy.injections import INJECTIONS
-from mst_deploy.perceptual import gram, style_distance
+from mst_deploy.model.checkpoints import new_networks
+from mst_deploy.model.film import at_strength
+from mst_deploy.model.injections import INJECTIONS
+from mst_deploy.perceptual.distances import gram, style_distance
 from mst_deploy.training.command import with_canvas
-from mst_deploy.training.config import DECK, Stage, TrainConfig
+from mst_deploy.training.config import PAPER, Stage, TrainConfig
 from mst_deploy.training.loop import Trainer
-from mst_deploy.training.reports import LossIsNoNumber, Report
+from mst_deploy.training.reports import NonFiniteLoss, Report
 from mst_deploy.training.samples import View, style_crops
 from mst_deploy.training.stylizer import stack, to_tensor
-from mst_deploy.weights import new_networks
 from tests.training.toys import CONFIG, batch_of, make_trainer, with_injection
 
 
@@ -34,7 +34,7 @@ def advance(trainer: Trainer, steps: int) -> list[float]:
 
 def test_the_loss_goes_down() -> None:
     trainer = make_trainer(replace(CONFIG, steps=60))
-    trainer.initialise_encoder()
+    trainer.initialize_encoder()
     losses = advance(trainer, 40)
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
@@ -43,8 +43,8 @@ def test_the_loss_goes_down() -> None:
 def test_continued_run_equals_uninterrupted_run(workers: int) -> None:
     config = replace(CONFIG, temporal_weight=1.0)
     whole, first = make_trainer(config, workers=workers), make_trainer(config, workers=workers)
-    whole.initialise_encoder()
-    first.initialise_encoder()
+    whole.initialize_encoder()
+    first.initialize_encoder()
     advance(whole, 6)
     advance(first, 3)
     second = make_trainer(config)  # without workers: their number must not matter
@@ -58,7 +58,7 @@ def test_continued_run_equals_uninterrupted_run(workers: int) -> None:
 
 def test_style_targets_are_kept_in_one_block() -> None:
     trainer = make_trainer()
-    trainer.initialise_encoder()
+    trainer.initialize_encoder()
     kept = trainer.targets.kept
     assert len(kept) == 3 * CONFIG.style_views
     assert len({t.grams["relu1_1"].untyped_storage().data_ptr() for t in kept.values()}) == 1
@@ -143,7 +143,7 @@ def test_average_of_no_decay_is_the_last_weights() -> None:
 @pytest.mark.parametrize("injection", INJECTIONS)
 def test_every_injection_learns_all_it_has(injection: str) -> None:
     trainer = make_trainer(with_injection(injection))
-    trainer.initialise_encoder()
+    trainer.initialize_encoder()
     before = {name: value.detach().clone() for name, value in trainer.trained.items()}
     assert not any(".trunk." in name for name in before)
     advance(trainer, 2)
@@ -154,8 +154,9 @@ def test_every_injection_learns_all_it_has(injection: str) -> None:
 def test_encoder_phase_leaves_the_generator_alone() -> None:
     joint = make_trainer()
     config = replace(CONFIG, train_trunk=True)
-    trainer = Trainer(config, joint.networks, joint.vgg, joint.contents, joint.styles, joint.fabric,
-                      frozen="generator")  # fmt: skip
+    trainer = Trainer(
+        config, joint.networks, joint.vgg, joint.contents, joint.styles, joint.fabric, frozen="generator"
+    )
     generator = {k: v.clone() for k, v in trainer.networks.generator.state_dict().items()}
     encoder = {k: v.detach().clone() for k, v in trainer.trained.items()}
     assert all(name.startswith("encoder.") for name in encoder)
@@ -173,16 +174,16 @@ def test_loss_that_is_no_number_stops_the_run_before_the_weights_change() -> Non
     with torch.no_grad():
         trainer.networks.generator.head.weight.fill_(float("nan"))
     before = trainer.networks.generator.stem.conv.weight.detach().clone()
-    with pytest.raises(LossIsNoNumber, match=r"at step 0.*nan") as caught:
+    with pytest.raises(NonFiniteLoss, match=r"at step 0.*nan") as caught:
         trainer.update(batch, 0.1)
     assert caught.value.bad.batch is batch
     torch.testing.assert_close(trainer.networks.generator.stem.conv.weight, before, rtol=0, atol=0)
 
 
-def test_projection_starts_centred() -> None:
-    """After initialisation the projections of the training styles sum to zero."""
-    trainer = make_trainer(replace(CONFIG, foretell_steps=0))
-    trainer.initialise_encoder()
+def test_projection_starts_centerd() -> None:
+    """After initialization the projections of the training styles sum to zero."""
+    trainer = make_trainer(replace(CONFIG, gram_pretraining_steps=0))
+    trainer.initialize_encoder()
     encoder = trainer.networks.encoder
     assert encoder is not None
     crops = [stack([style_crops(CONFIG, trainer.styles, View(i, 0), set())]) for i in range(3)]
@@ -225,7 +226,7 @@ def test_weaker_styles_are_painted_between_two_film_rows() -> None:
             encoder.film_of(encoder.embed(pooled)).detach().numpy()[0]
             for pooled in (encoder.pooled(shown), target.pooled[None])
         )
-        film = look_at(own, full, strength).film
+        film = at_strength(own, full, strength).film
         taps = trainer.vgg(generator(contents[row : row + 1], torch.from_numpy(film)[None]))
         grams = {name: gram(taps[name]) for name in target.grams}
         wanted = {name: matrix[None] for name, matrix in target.grams.items()}
@@ -253,7 +254,7 @@ def test_the_style_reaches_only_the_layers_that_were_named() -> None:
     config = replace(CONFIG, film_layers=("blocks", "up2"), steps=6, learning_rate=0.01)
     trainer = make_trainer(config)
     encoder = trainer.networks.film_encoder
-    trainer.initialise_encoder()
+    trainer.initialize_encoder()
     advance(trainer, 4)
     with torch.no_grad():
         rows = encoder.film_of(torch.randn(5, config.network.embedding_size))
@@ -314,11 +315,11 @@ def test_epochs_are_passes_over_the_photographs() -> None:
 
 
 def test_deck_is_as_published() -> None:
-    assert DECK.learning_rate == 1e-4
-    assert DECK.epochs == 80
-    assert {stage.batch for stage in DECK.stages} == {32}
-    assert [stage.crop for stage in DECK.stages] == [128, 256]
-    assert TrainConfig.from_dict(DECK.to_dict()) == DECK
+    assert PAPER.learning_rate == 1e-4
+    assert PAPER.epochs == 80
+    assert {stage.batch for stage in PAPER.stages} == {32}
+    assert [stage.crop for stage in PAPER.stages] == [128, 256]
+    assert TrainConfig.from_dict(PAPER.to_dict()) == PAPER
 
 
 def test_unknown_setting_is_named() -> None:

@@ -13,13 +13,13 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from mst_deploy.image_sets import StoredImage
-from mst_deploy.networks import NetworkConfig
+from mst_deploy.datasets import ImageFile
+from mst_deploy.model.checkpoints import new_networks
+from mst_deploy.model.networks import NetworkConfig
+from mst_deploy.perceptual.vgg import Vgg19
 from mst_deploy.training.config import Stage, TrainConfig
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.samples import Batch, Samples, Share, batches, collate
-from mst_deploy.vgg import Vgg19
-from mst_deploy.weights import new_networks
 from tests.pictures import picture
 
 CONFIG = TrainConfig(
@@ -29,7 +29,7 @@ CONFIG = TrainConfig(
     style_size=80,
     style_views=2,
     warmup_steps=2,
-    foretell_steps=5,
+    gram_pretraining_steps=5,
     temporal_weight=0.0,
     strength_share=0.0,
     tv_weight=0.5,
@@ -51,15 +51,15 @@ def pixels_of(seed: int, size: int = 96) -> NDArray[np.uint8]:
     return np.roll(picture(size, size, seed), seed, axis=2)
 
 
-def stored(name: str, seed: int, size: int = 96) -> StoredImage:
-    return StoredImage(name, content=cv2.imencode(".png", pixels_of(seed, size))[1].tobytes())
+def stored(name: str, seed: int, size: int = 96) -> ImageFile:
+    return ImageFile(name, content=cv2.imencode(".png", pixels_of(seed, size))[1].tobytes())
 
 
-def contents() -> list[StoredImage]:
+def contents() -> list[ImageFile]:
     return [stored(f"c{i}.png", i) for i in range(3)]
 
 
-def styles(count: int = 3) -> list[StoredImage]:
+def styles(count: int = 3) -> list[ImageFile]:
     return [stored(f"group{i % 2}/s{i}.png", 40 + 30 * i) for i in range(count)]
 
 
@@ -72,8 +72,9 @@ def make_trainer(
     vgg = Vgg19().eval()
     count = 1 if config.network.injection == "johnson" else 3
     fabric = fabric or Fabric(accelerator="cpu", devices=1)
-    return Trainer(config, networks, vgg, contents(), styles(count), fabric, workers=workers,
-                   compiled=compiled)  # fmt: skip
+    return Trainer(
+        config, networks, vgg, contents(), styles(count), fabric, workers=workers, compiled=compiled
+    )
 
 
 def with_injection(injection: str) -> TrainConfig:
@@ -102,6 +103,14 @@ def write_folders(folder: Path) -> list[str]:
     save_file(Vgg19().state_dict(), folder / "vgg.safetensors")
     (folder / "recipe.json").write_text(json.dumps({**CONFIG.to_dict(), "steps": 20}))
     return [
-        "--content", str(folder / "photos"), "--style", str(folder / "art"),
-        "--vgg", str(folder / "vgg.safetensors"), "--recipe", str(folder / "recipe.json"), "--device", "cpu",
-    ]  # fmt: skip
+        "--content",
+        str(folder / "photos"),
+        "--style",
+        str(folder / "art"),
+        "--vgg",
+        str(folder / "vgg.safetensors"),
+        "--recipe",
+        str(folder / "recipe.json"),
+        "--device",
+        "cpu",
+    ]

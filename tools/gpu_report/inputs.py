@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from mst_deploy.checking import sample_picture
-from mst_deploy.film import Film
-from mst_deploy.manifest import Bundle, open_bundle
-from mst_deploy.shipped import bundle_path, styles_for
+from mst_deploy.backends.parity import sample_picture
+from mst_deploy.model.bundle import Bundle, open_bundle
+from mst_deploy.model.film import FilmParams
+from mst_deploy.model.zoo import bundle_path, styles_for
 
 Inputs = dict[str, NDArray[Any]]
 STYLES = 2
@@ -24,8 +24,8 @@ def opened(model: str) -> Bundle:
     return open_bundle(bundle_path(model))
 
 
-def films_of(bundle: Bundle) -> list[Film]:
-    """Two film rows (P,) of shipped styles, or the identity twice where no style fits the model."""
+def films_of(bundle: Bundle) -> list[FilmParams]:
+    """Two FiLM vectors (P,) of shipped styles, or the identity twice where no style fits the model."""
     rows = [style.film for style in styles_for(bundle.manifest.model_id).values()]
     return (rows[:: max(1, len(rows) // STYLES)] or [bundle.manifest.layout.identity()] * STYLES)[:STYLES]
 
@@ -38,9 +38,13 @@ def input_names(bundle: Bundle) -> list[str]:
 
 
 def make_inputs(
-    names: Sequence[str], size: tuple[int, int], film: Film, picture: NDArray[np.uint8] | None = None,
-    *, batch: int = 1,
-) -> Inputs:  # fmt: skip
+    names: Sequence[str],
+    size: tuple[int, int],
+    film: FilmParams,
+    picture: NDArray[np.uint8] | None = None,
+    *,
+    batch: int = 1,
+) -> Inputs:
     """Arrays for the inputs of a graph by name: ``batch`` times the same picture, (H, W, 3) uint8.
 
     ``size`` is width and height; the default picture is like a photograph. Raises KeyError for an input that

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mst_deploy.graphs import GeneratorGraph
-from mst_deploy.networks import FilmNorm, Generator
-from mst_deploy.weights import load_bundle
+from mst_deploy.model.checkpoints import load_bundle
+from mst_deploy.model.io_wrappers import Uint8Generator
+from mst_deploy.model.networks import FilmNorm, Generator
 from tools.gpu_report.inputs import Inputs, films_of, input_names, make_inputs, opened
 
 CUDA: Any = torch.cuda  # parts of it have no types
@@ -39,7 +39,7 @@ def generator(
     model: str, device: str, dtype: torch.dtype = torch.float32, *, channels_last: bool = False
 ) -> nn.Module:
     """A shipped model's generator with bytes at its doors: ``dtype`` weights, in evaluation mode."""
-    graph: nn.Module = GeneratorGraph(deepcopy(_weights(model))).eval().to(device, dtype)
+    graph: nn.Module = Uint8Generator(deepcopy(_weights(model))).eval().to(device, dtype)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return graph.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]
 
@@ -139,5 +139,8 @@ def difference(wanted: Tensor, found: Tensor) -> dict[str, Any]:
     apart = (wanted.to(found.device).short() - found.short()).abs()
     error = float(apart.double().square().mean())
     ratio = 100.0 if error == 0 else 10 * math.log10(255.0**2 / error)
-    return {"psnr_db": round(ratio, 2), "largest_difference": int(apart.max()),
-            "range": [int(found.min()), int(found.max())]}  # fmt: skip
+    return {
+        "psnr_db": round(ratio, 2),
+        "largest_difference": int(apart.max()),
+        "range": [int(found.min()), int(found.max())],
+    }

@@ -13,9 +13,15 @@ DEVICES = ("cuda", "cpu")
 SIZES = ((1920, 1080), (1280, 720), (3840, 2160))
 """Width and height; the most important first."""
 SHARES = {
-    "machine": 20, "torch": 130, "numerics": 15, "onnxruntime": 60, "profile": 20, "tensorrt": 25,
-    "memory": 20, "tests": 15,
-}  # fmt: skip
+    "machine": 20,
+    "torch": 130,
+    "numerics": 15,
+    "onnxruntime": 60,
+    "profile": 20,
+    "tensorrt": 25,
+    "memory": 20,
+    "tests": 15,
+}
 """The steps in order of value, and how the time is shared out between those that are still to come."""
 LEAST = 5.0
 """Seconds; a step with less is not begun."""

@@ -5,7 +5,15 @@ from __future__ import annotations
 import time
 from importlib import import_module
 
-NAMES = ("numpy", "cv2", "onnx", "torch", "torch.utils.data", "mst_deploy.weights", "mst_deploy.graphs")
+NAMES = (
+    "numpy",
+    "cv2",
+    "onnx",
+    "torch",
+    "torch.utils.data",
+    "mst_deploy.model.checkpoints",
+    "mst_deploy.model.io_wrappers",
+)
 SECONDS: dict[str, float] = {}
 """How long each took."""
 ERRORS: dict[str, str] = {}

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from mst_deploy.benchmarks.machine import birth_certificate, gpu
+from mst_deploy.benchmarks.environment import environment_info, gpu
 from tools.gpu_report import STARTED
 from tools.gpu_report.plan import LEAST, Settings, limit_of, shares_of
 from tools.gpu_report.record import Record, write_json
@@ -33,11 +33,15 @@ def run(settings: Settings, steps: Sequence[str], seconds: float, commit: str | 
     """Run the steps within ``seconds`` -> the report, which is also in OUTPUT/report.json."""
     ends = STARTED + seconds - RESERVE
     folder = Path(settings.output)
-    born = birth_certificate()
+    born = environment_info()
     report: dict[str, Any] = {
-        **born, "commit": born["commit"] or commit, "settings": {**asdict(settings), "seconds": seconds},
-        "finished": False, "steps": {}, "clocks": [],
-    }  # fmt: skip
+        **born,
+        "commit": born["commit"] or commit,
+        "settings": {**asdict(settings), "seconds": seconds},
+        "finished": False,
+        "steps": {},
+        "clocks": [],
+    }
     # Steps are forked off a server that has imported PyTorch once: where disks are slow, importing it takes
     # longer than most measurements. The server itself never touches the GPU.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

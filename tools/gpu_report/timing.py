@@ -67,9 +67,14 @@ def wall_times(work: Callable[[], object], budget: Budget, wait: Callable[[], ob
 def summary(milliseconds: Sequence[float]) -> dict[str, float | int]:
     """Percentiles, mean, least and count."""
     p50, p90, p99 = np.percentile(milliseconds, (50, 90, 99))
-    return {"p50": round(float(p50), 4), "p90": round(float(p90), 4), "p99": round(float(p99), 4),
-            "mean": round(float(np.mean(milliseconds)), 4), "min": round(float(min(milliseconds)), 4),
-            "calls": len(milliseconds)}  # fmt: skip
+    return {
+        "p50": round(float(p50), 4),
+        "p90": round(float(p90), 4),
+        "p99": round(float(p99), 4),
+        "mean": round(float(np.mean(milliseconds)), 4),
+        "min": round(float(min(milliseconds)), 4),
+        "calls": len(milliseconds),
+    }
 
 
 def _warm_up(work: Callable[[], object], budget: Budget, wait: Callable[[], object]) -> dict[str, Any]:

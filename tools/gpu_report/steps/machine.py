@@ -12,16 +12,33 @@ from typing import Any
 
 import torch
 
-from mst_deploy.benchmarks.ceilings import measure_ceilings
-from mst_deploy.doctor import examine
+from mst_deploy.benchmarks.roofline import measure_roofline
+from mst_deploy.cli.doctor import examine
 from tools.gpu_report.plan import Settings
 from tools.gpu_report.record import Record
 from tools.gpu_report.timing import Budget, device_times
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-PACKAGES = ("torch", "triton", "onnxruntime", "onnxruntime-gpu", "onnx", "numpy", "tensorrt", "tensorrt-cu13",
-            "tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt_rtx", "cuda-bindings", "cuda-core", "pycuda",
-            "nvidia-cudnn-cu13", "nvidia-cublas", "opencv-python-headless", "lightning")  # fmt: skip
+PACKAGES = (
+    "torch",
+    "triton",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnx",
+    "numpy",
+    "tensorrt",
+    "tensorrt-cu13",
+    "tensorrt-rtx",
+    "tensorrt-rtx-cu13",
+    "tensorrt_rtx",
+    "cuda-bindings",
+    "cuda-core",
+    "pycuda",
+    "nvidia-cudnn-cu13",
+    "nvidia-cublas",
+    "opencv-python-headless",
+    "lightning",
+)
 SECTIONS = "CLOCK,POWER,TEMPERATURE,PERFORMANCE,ECC"
 
 
@@ -36,7 +53,7 @@ def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None
     record.fact("copies", lambda: copies(settings))
     record.fact("launches", lambda: launches(settings))
     if record.left() > 8 and settings.cuda:
-        record.fact("ceilings", lambda: asdict(measure_ceilings(settings.device)))
+        record.fact("ceilings", lambda: asdict(measure_roofline(settings.device)))
     if record.left() > 4:
         record.fact("doctor", examine)
 
@@ -56,10 +73,14 @@ def torch_facts() -> dict[str, Any]:
     """Versions of the libraries inside of PyTorch, and its settings."""
     cudnn: Any = torch.backends.cudnn
     return {
-        "version": torch.__version__, "cuda": torch.version.cuda, "cudnn": cudnn.version(),
-        "tf32_convolutions": torch.backends.cudnn.allow_tf32, "threads": torch.get_num_threads(),
-        "tf32_products": torch.backends.cuda.matmul.allow_tf32, "gpus": torch.cuda.device_count(),
-    }  # fmt: skip
+        "version": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": cudnn.version(),
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32,
+        "threads": torch.get_num_threads(),
+        "tf32_products": torch.backends.cuda.matmul.allow_tf32,
+        "gpus": torch.cuda.device_count(),
+    }
 
 
 def card() -> dict[str, Any]:
@@ -67,10 +88,14 @@ def card() -> dict[str, Any]:
     known = torch.cuda.get_device_properties(0)
     free, total = torch.cuda.mem_get_info()
     return {
-        "name": known.name, "capability": f"{known.major}.{known.minor}",
-        "multiprocessors": known.multi_processor_count, "memory_mib": total >> 20, "free_mib": free >> 20,
-        "l2_mib": getattr(known, "L2_cache_size", 0) / 2**20, "architectures": torch.cuda.get_arch_list(),
-    }  # fmt: skip
+        "name": known.name,
+        "capability": f"{known.major}.{known.minor}",
+        "multiprocessors": known.multi_processor_count,
+        "memory_mib": total >> 20,
+        "free_mib": free >> 20,
+        "l2_mib": getattr(known, "L2_cache_size", 0) / 2**20,
+        "architectures": torch.cuda.get_arch_list(),
+    }
 
 
 def nvidia_smi() -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mst_deploy.backends import open_generator
-from mst_deploy.benchmarks.machine import device_memory, peak_memory
+from mst_deploy.benchmarks.environment import device_memory, peak_memory
 from tools.gpu_report.inputs import films_of, make_inputs, opened
 from tools.gpu_report.networks import names_of
 from tools.gpu_report.plan import Settings

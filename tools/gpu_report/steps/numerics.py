@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from mst_deploy.images import load_image
-from mst_deploy.shipped import shipped_photographs
+from mst_deploy.model.zoo import shipped_photographs
 from tools.gpu_report.inputs import films_of, make_inputs, opened, photo_like
 from tools.gpu_report.networks import (
     NORMS,
@@ -24,7 +24,7 @@ from tools.gpu_report.networks import (
     norms,
     on_device,
     switches,
-)  # fmt: skip
+)
 from tools.gpu_report.plan import Settings
 from tools.gpu_report.record import Record
 

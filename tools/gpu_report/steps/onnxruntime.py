@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import torch
 
-from mst_deploy.cpu_graph import film_into_norm
-from mst_deploy.rewrites import fold_small_constants, to_float32, upsample_into_conv
+from mst_deploy.onnx_passes.cpu import film_into_norm
+from mst_deploy.onnx_passes.passes import fold_small_constants, to_float32, upsample_into_conv
 from tools.gpu_report.inputs import Inputs, films_of, make_inputs, opened
 from tools.gpu_report.networks import difference, names_of, reference
 from tools.gpu_report.plan import Settings
@@ -88,8 +88,11 @@ def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None
 
 def best(done: Mapping[Any, Mapping[str, Any]], model: str) -> Variant:
     """Of the first variants the one that was fastest for a model where it gave the picture."""
-    times = {key[2]: one["bound_ms"]["p50"] for key, one in done.items()
-             if key[0] == model and one.get("psnr_db", 0) > 35}  # fmt: skip
+    times = {
+        key[2]: one["bound_ms"]["p50"]
+        for key, one in done.items()
+        if key[0] == model and one.get("psnr_db", 0) > 35
+    }
     name = min(times, key=lambda key: times[key], default=FIRST[1].name)
     return next(variant for variant in FIRST if variant.name == name)
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mst_deploy.benchmarks.arithmetic import count
-from mst_deploy.networks import FilmNorm, PaddedConv
+from mst_deploy.benchmarks.op_counts import count
+from mst_deploy.model.networks import FilmNorm, PaddedConv
 from tools.gpu_report.inputs import films_of, make_inputs, opened
 from tools.gpu_report.networks import caller, generator, names_of, on_device, switches
 from tools.gpu_report.plan import Settings
@@ -48,8 +48,13 @@ def roofline(settings: Settings, model: str, size: tuple[int, int], before: dict
     with switches():
         times = device_times(caller(graph, tensors), Budget(settings.seconds(1.0)), settings.device)
     seconds = (times.get("device_ms") or times["call_ms"])["p50"] / 1000
-    found = {"multiply_adds": work.multiply_adds, "bytes": work.bytes, "least_bytes": work.least_bytes,
-             "flops_per_s": 2 * work.multiply_adds / seconds, **times}  # fmt: skip
+    found = {
+        "multiply_adds": work.multiply_adds,
+        "bytes": work.bytes,
+        "least_bytes": work.least_bytes,
+        "flops_per_s": 2 * work.multiply_adds / seconds,
+        **times,
+    }
     rate = _rate(before)
     copied = (before.get("copies") or {}).get("within")
     if rate:
@@ -79,27 +84,37 @@ def kernels(settings: Settings, model: str, size: tuple[int, int], before: dict[
                 call()
             _wait(settings)
     events = profile.key_averages()
-    rows = [(str(event.key), _own_ms(event, settings), int(event.count)) for event in events
-            if _is_kernel(event, settings)]  # fmt: skip
+    rows = [
+        (str(event.key), _own_ms(event, settings), int(event.count))
+        for event in events
+        if _is_kernel(event, settings)
+    ]
     rows.sort(key=lambda one: -one[1])
     kinds: Counter[str] = Counter()
     for name, ms, _ in rows:
         kinds[kind_of(name)] += ms / FRAMES  # type: ignore[assignment]
-    top = [{"kernel": name[:160], "ms_a_frame": round(ms / FRAMES, 4), "calls_a_frame": calls / FRAMES}
-           for name, ms, calls in rows[:TOP]]  # fmt: skip
+    top = [
+        {"kernel": name[:160], "ms_a_frame": round(ms / FRAMES, 4), "calls_a_frame": calls / FRAMES}
+        for name, ms, calls in rows[:TOP]
+    ]
     total = sum(ms for _, ms, _ in rows) / FRAMES
     launches = sum(calls for _, _, calls in rows) / FRAMES
-    return {"kernels_ms_a_frame": round(total, 4), "top": top, "launches_a_frame": launches,
-            "by_kind_ms": {kind: round(ms, 4) for kind, ms in kinds.most_common()},
-            "profiled_s": round(time.perf_counter() - began, 2)}  # fmt: skip
+    return {
+        "kernels_ms_a_frame": round(total, 4),
+        "top": top,
+        "launches_a_frame": launches,
+        "by_kind_ms": {kind: round(ms, 4) for kind, ms in kinds.most_common()},
+        "profiled_s": round(time.perf_counter() - began, 2),
+    }
 
 
 def layers(settings: Settings, model: str, size: tuple[int, int], before: dict[str, Any]) -> dict[str, Any]:
     """Milliseconds of every convolution (with its padding) and every norm, by events around each."""
     graph, tensors = prepared(settings, model, size)
     call = caller(graph, tensors)
-    watched = {name: module for name, module in graph.named_modules()
-               if isinstance(module, PaddedConv | FilmNorm)}  # fmt: skip
+    watched = {
+        name: module for name, module in graph.named_modules() if isinstance(module, PaddedConv | FilmNorm)
+    }
     marks: dict[str, list[Any]] = {name: [] for name in watched}
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -146,10 +161,11 @@ def kind_of(kernel: str) -> str:
     kinds = {
         "convolution": ("convol", "xmma", "cutlass", "gemm", "fprop", "dgrad", "wgrad", "mkldnn"),
         "norm": ("norm", "welford", "reduce", "mean", "var"),
-        "padding": ("reflection", "pad"), "upsampling": ("upsample",),
+        "padding": ("reflection", "pad"),
+        "upsampling": ("upsample",),
         "copies and layout": ("copy", "memcpy", "nchw", "nhwc", "transpose", "contiguous", "cat"),
         "elementwise": ("elementwise", "vectorized", "triton", "add", "mul", "relu", "sigmoid"),
-    }  # fmt: skip
+    }
     return next((kind for kind in kinds if any(word in name for word in kinds[kind])), "other")
 
 

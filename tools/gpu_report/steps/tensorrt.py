@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from mst_deploy.backends import trt_versions
-from mst_deploy.backends.trt import collecting_logger
-from mst_deploy.engine_cache import ShapeRange
+from mst_deploy.backends.trt import compat
+from mst_deploy.backends.trt.engine_cache import ShapeRange
+from mst_deploy.backends.trt.runner import collecting_logger
 from mst_deploy.engines.build import BuildOptions, build_plan, parse, profile_for
-from mst_deploy.engines.graph import for_tensorrt
+from mst_deploy.onnx_passes.trt import for_tensorrt
 from tools.gpu_report.inputs import films_of, make_inputs, opened
 from tools.gpu_report.networks import difference, names_of, on_device, reference
 from tools.gpu_report.plan import Settings
@@ -65,10 +65,19 @@ def version_of(name: str) -> str:
 def engine(trt: Any, settings: Settings, model: str, size: tuple[int, int]) -> dict[str, Any]:
     """Build with the project's builder, then open, compare and time."""
     bundle, began = opened(model), time.monotonic()
-    graph = for_tensorrt(bundle.generator, trt_versions.major(trt))
+    graph = for_tensorrt(bundle.generator, compat.major(trt))
     manifest = bundle.manifest
-    built = build_plan(trt, graph, manifest.film_size, manifest.precision, _fixed(size), BuildOptions(), b"",
-                       lambda share, note: None, canvas=bool(manifest.canvas_bands))  # fmt: skip
+    built = build_plan(
+        trt,
+        graph,
+        manifest.film_size,
+        manifest.precision,
+        _fixed(size),
+        BuildOptions(),
+        b"",
+        lambda share, note: None,
+        canvas=bool(manifest.canvas_bands),
+    )
     found: dict[str, Any] = {"build_s": round(time.monotonic() - began, 2), "plan_bytes": len(built.plan)}
     return found | opened_and_run(trt, collecting_logger(trt), settings, model, size, built.plan)
 
@@ -79,7 +88,7 @@ def portable(trt: Any, settings: Settings, model: str, target: str | None) -> di
     bundle = opened(model)
     builder = trt.Builder(logger)
     network = builder.create_network(0)
-    parse(trt, network, logger, for_tensorrt(bundle.generator, trt_versions.major(trt)))
+    parse(trt, network, logger, for_tensorrt(bundle.generator, compat.major(trt)))
     config = builder.create_builder_config()
     if target is not None:
         config.num_compute_capabilities = 1
@@ -148,7 +157,7 @@ def run(trt: Any, engine: Any, settings: Settings, model: str, size: tuple[int, 
         found["first_frame_s"] = round(time.monotonic() - began, 3)
         result = stylized.clone()
         found |= difference(reference(model, size, settings.device), result)
-        found["device_memory_mib"] = round(trt_versions.device_memory(trt, engine) / 2**20, 1)
+        found["device_memory_mib"] = round(compat.device_memory(trt, engine) / 2**20, 1)
         budget = Budget(settings.seconds(EACH))
         found |= device_times(enqueue, budget, settings.device)
         found["end_to_end"] = end_to_end(enqueue, inputs["frames"], tensors["frames"], stylized, budget)

@@ -87,8 +87,11 @@ def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None
     for model, size in main:
         for variant in (*FIRST, GRAPH, PIPELINED):
             row(settings, record, model, size, variant)
-        record.row({"model": model, "size": size, "what": "change of style"},
-                   partial(style_change, settings, model, size), settings.seconds(3.0))  # fmt: skip
+        record.row(
+            {"model": model, "size": size, "what": "change of style"},
+            partial(style_change, settings, model, size),
+            settings.seconds(3.0),
+        )
     needs = compiled(settings, record, main[:1], COMPILING)
     for model, size in others:
         for variant in (*FIRST, GRAPH):
@@ -114,9 +117,13 @@ def compiled(
 
 
 def row(
-    settings: Settings, record: Record, model: str, size: tuple[int, int], variant: Variant,
+    settings: Settings,
+    record: Record,
+    model: str,
+    size: tuple[int, int],
+    variant: Variant,
     needs: float = 3.0,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """One row of the report."""
     what = {"model": model, "size": size, "what": variant.name}
     if (variant.replay or variant.pipelined) and not settings.cuda:
@@ -164,9 +171,14 @@ def measured(settings: Settings, model: str, size: tuple[int, int], variant: Var
 
 
 def end_to_end(
-    work: Callable[[], Any], tensors: dict[str, torch.Tensor], inputs: Inputs, written: torch.Tensor,
-    seconds: float, settings: Settings, variant: Variant,
-) -> dict[str, Any]:  # fmt: skip
+    work: Callable[[], Any],
+    tensors: dict[str, torch.Tensor],
+    inputs: Inputs,
+    written: torch.Tensor,
+    seconds: float,
+    settings: Settings,
+    variant: Variant,
+) -> dict[str, Any]:
     """One frame from pinned memory to pinned memory, waited for: copy in, generator, copy out."""
     pinned = settings.cuda
     source = {name: torch.from_numpy(array) for name, array in inputs.items() if name != "film"}
@@ -196,10 +208,16 @@ def pipelined(
     copy_in, compute, copy_out = (CUDA.Stream() for _ in range(3))
     frames = inputs["frames"]
     slots: list[dict[str, Any]] = [
-        {"in": torch.from_numpy(frames).pin_memory(), "device": torch.empty_like(tensors["frames"]),
-         "out": torch.from_numpy(frames).pin_memory(), "arrived": CUDA.Event(), "computed": CUDA.Event(),
-         "returned": CUDA.Event()} for _ in range(2)
-    ]  # fmt: skip
+        {
+            "in": torch.from_numpy(frames).pin_memory(),
+            "device": torch.empty_like(tensors["frames"]),
+            "out": torch.from_numpy(frames).pin_memory(),
+            "arrived": CUDA.Event(),
+            "computed": CUDA.Event(),
+            "returned": CUDA.Event(),
+        }
+        for _ in range(2)
+    ]
     taken = np.empty_like(frames)
 
     def submit(slot: dict[str, Any]) -> None:
@@ -236,7 +254,8 @@ def pipelined(
 
 
 def style_change(settings: Settings, model: str, size: tuple[int, int]) -> dict[str, Any]:
-    """A new film row in every call against the same one: milliseconds of calls in turns, and of the copy."""
+    """A new FiLM vector in every call against the same one: milliseconds of calls in turns, and of the
+    copy."""
     device = settings.device
     rows = [torch.from_numpy(film[None]) for film in films_of(opened(model))]
     if settings.cuda:
@@ -255,7 +274,14 @@ def style_change(settings: Settings, model: str, size: tuple[int, int]) -> dict[
     with switches():
         same = wall_times(call, budget, wait)["call_ms"]
         other = wall_times(changed, budget, wait)["call_ms"]
-    copy = wall_times(lambda: tensors["film"].copy_(rows[next(turn) % len(rows)], non_blocking=True),
-                      Budget(settings.seconds(0.1)), wait)["call_ms"]  # fmt: skip
-    return {"same_style_ms": same, "new_style_ms": other, "copy_ms": copy,
-            "change_ms": round(other["p50"] - same["p50"], 4)}  # fmt: skip
+    copy = wall_times(
+        lambda: tensors["film"].copy_(rows[next(turn) % len(rows)], non_blocking=True),
+        Budget(settings.seconds(0.1)),
+        wait,
+    )["call_ms"]
+    return {
+        "same_style_ms": same,
+        "new_style_ms": other,
+        "copy_ms": copy,
+        "change_ms": round(other["p50"] - same["p50"], 4),
+    }

@@ -1,0 +1,68 @@
+"""Statistics of the normalizations given instead of computed: what it would bring, and what it would cost.
+
+Mean and variance of every map are read off one frame and hold for all others, which turns normalization and
+film into one multiplication and one addition a channel, and these go into the convolution before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import NodeProto, numpy_helper
+
+from mst_deploy.backends import FilmBatch, Images
+from mst_deploy.backends.parity import graph_inputs
+
+
+def fix_statistics(model: onnx.ModelProto, frames: Images, films: FilmBatch) -> int:
+    """Of one frame (1, H, W, 3), and its film, for a graph in float32; says how many were replaced."""
+    chains = _chains(model)
+    wanted = [
+        name for norm, scale, shift in chains for name in (norm.input[0], scale.input[1], shift.input[1])
+    ]
+    names = [value.name for value in model.graph.input]
+    values = _values(model, wanted, graph_inputs(names, frames, films))
+    for norm, scale, shift in chains:
+        epsilon = next(attribute.f for attribute in norm.attribute if attribute.name == "epsilon")
+        maps = values[norm.input[0]].astype(np.float64)  # (1, C, H, W)
+        mean, variance = maps.mean((2, 3), keepdims=True), maps.var((2, 3), keepdims=True)
+        factor = values[scale.input[1]] / np.sqrt(variance + epsilon)
+        added = values[shift.input[1]] - mean * factor
+        scale.input[:] = [norm.input[0], _constant(model, f"{norm.output[0]}.factor", factor)]
+        shift.input[1] = _constant(model, f"{norm.output[0]}.added", added)
+        model.graph.node.remove(norm)
+    return len(chains)
+
+
+def _chains(model: onnx.ModelProto) -> list[tuple[NodeProto, NodeProto, NodeProto]]:
+    """Every normalization with the multiplication and the addition of its film."""
+    users: dict[str, list[NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    chains = []
+    for norm in [node for node in model.graph.node if node.op_type == "InstanceNormalization"]:
+        (scale,) = users[norm.output[0]]
+        (shift,) = users[scale.output[0]]
+        chains.append((norm, scale, shift))
+    return chains
+
+
+def _values(model: onnx.ModelProto, names: list[str], inputs: dict[str, Any]) -> dict[str, Any]:
+    """What stands at these places of the graph for these inputs."""
+    probe = onnx.ModelProto.FromString(model.SerializeToString())
+    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        probe.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def _constant(model: onnx.ModelProto, name: str, value: Any) -> str:
+    model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))
+    return name

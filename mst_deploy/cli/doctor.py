@@ -1,0 +1,125 @@
+"""What this machine can run: packages, providers, GPU; and the line that installs what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+from mst_deploy.environment import gpu_name, version
+
+PACKAGES = {
+    "numpy": "",
+    "opencv-python-headless": "",
+    "opencv-python": "",
+    "av": "",
+    "onnxruntime-gpu": "",
+    "onnxruntime": "",
+    "torch": "export",
+    "onnx": "",
+    "onnxscript": "export",
+    "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "cuda-bindings": "tensorrt",
+    "pycuda": "tensorrt",
+    "filelock": "",
+    "torchmetrics": "eval",
+    "matplotlib": "eval",
+    "lightning": "train",
+    "tensorboard": "train",
+}
+"""Distribution and the extra that brings it; the two forms of OpenCV and ONNX Runtime exclude each other."""
+PURPOSES = {
+    "export": "mst export and the pytorch backend",
+    "openvino": "--backend openvino, fastest on CPUs",
+    "train": "mst train",
+    "eval": "mst eval",
+    "tensorrt": "mst build and --backend trt",
+}
+"""What an extra is for."""
+
+
+def examine() -> dict[str, Any]:
+    """Facts for a program; :func:`report` is the same for people."""
+    import onnxruntime
+
+    from mst_deploy.backends.onnxrt import PROVIDERS, open_session
+    from mst_deploy.errors import MstError
+    from mst_deploy.model.zoo import MODELS, resolve_model
+
+    graph = resolve_model() / "generator.onnx"
+    devices: dict[str, str] = {}
+    for device in PROVIDERS:
+        try:
+            open_session(graph, device)
+            devices[device] = "works"
+        except MstError as error:
+            devices[device] = str(error)
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "gpu": gpu_name(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "onnxruntime_providers": onnxruntime.get_available_providers(),
+        "devices": devices,
+        "tensorrt": tensorrt_state(),
+        "models": {model: model_state(model) for model in MODELS},
+    }
+
+
+def model_state(name: str) -> dict[str, Any]:
+    """Where a shipped model is, whether its files are whole, and the styles that go with it."""
+    from mst_deploy.errors import MstError
+    from mst_deploy.model.bundle import open_bundle
+    from mst_deploy.model.zoo import bundle_path, styles_for
+
+    folder = bundle_path(name)
+    try:
+        styles = list(styles_for(open_bundle(folder).manifest.model_id))
+    except MstError as error:
+        return {"folder": str(folder), "state": str(error), "styles": []}
+    return {"folder": str(folder), "state": "works", "styles": styles}
+
+
+def tensorrt_state() -> str:
+    """``works`` with version and GPU, or what is in the way."""
+    from mst_deploy.backends.trt import compat
+    from mst_deploy.backends.trt.runner import machine, open_cuda
+    from mst_deploy.errors import MstError
+
+    try:
+        trt = compat.load()
+        cuda = open_cuda()
+    except MstError as error:
+        return str(error)
+    try:
+        here = machine(trt, cuda)
+    finally:
+        cuda.close()
+    return f"works: TensorRT {here.tensorrt}, CUDA {here.cuda}, {here.gpu} ({here.compute_capability})"
+
+
+def report(findings: dict[str, Any]) -> str:
+    """The findings as lines, ending with what to install for what."""
+    packages = findings["packages"]
+    lines = [
+        f"Python {findings['python']} on {findings['platform']}, {findings['cpus']} CPUs",
+        f"GPU: {findings['gpu'] or 'none found (nvidia-smi is absent or does not answer)'}",
+        "",
+        *(f"  {name:24} {found}" for name, found in packages.items() if found),
+        "",
+    ]
+    for device, state in findings["devices"].items():
+        lines.append(f"ONNX Runtime on {device}: {state}")
+    lines += [f"TensorRT: {findings['tensorrt']}", ""]
+    for model, found in findings["models"].items():
+        lines.append(f"model {model}: {found['state']}, {len(found['styles'])} styles")
+    lines.append("")
+    for extra, purpose in PURPOSES.items():
+        missing = [name for name, needs in PACKAGES.items() if needs == extra and not packages[name]]
+        if missing:
+            lines.append(f"{purpose}: missing {', '.join(missing)}; pip install 'mst-deploy[{extra}]'")
+        else:
+            lines.append(f"{purpose}: installed")
+    return "\n".join(lines)

@@ -1,0 +1,28 @@
+"""What is installed here and which GPU there is, without importing any of it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from importlib import metadata
+
+
+def version(distribution: str) -> str | None:
+    """Installed version of a distribution, or None."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def gpu_name() -> str | None:
+    """What nvidia-smi calls the first GPU and its driver, or None."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    query = [program, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else None

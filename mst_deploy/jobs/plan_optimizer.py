@@ -1,0 +1,90 @@
+"""Looks tuned to the very video or picture that is about to be painted (``--optimize-style``).
+
+What was tuned is kept in the user's cache folder: a job that goes on after a crash paints with the same
+rows, and a second run does not wait again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+from mst_deploy.errors import InvalidArgument
+from mst_deploy.files import user_cache
+from mst_deploy.images import Image, load_image
+from mst_deploy.model.bundle import Bundle, Manifest
+from mst_deploy.styles.optimize import OptimizedStyle, OptimizeOptions, StyleOptimizer, normalized_vgg
+from mst_deploy.styles.plan import StylePlan
+from mst_deploy.styles.resolve import as_style, resolve_style
+from mst_deploy.styles.timeline import Timeline
+from mst_deploy.styles.tuning_data import sample_frames
+from mst_deploy.video.demuxing import PIPE
+from mst_deploy.video.info import ReadOptions
+
+
+@dataclass(frozen=True)
+class PlanOptimizer:
+    """Fits every style of a timeline to a source, with the settings of ``tuning.OptimizeOptions``."""
+
+    bundle: Bundle
+    paintings: Mapping[str, Image]
+    """Of every style of the timeline, at the size the encoder looks at."""
+    vgg: Path | None = None
+    """VGG-19; None for torchvision's, which is downloaded once."""
+    device: str = "auto"
+
+    @cached_property
+    def style_optimizer(self) -> StyleOptimizer:
+        """Made with the first source: normalizing VGG-19 takes seconds."""
+        return StyleOptimizer(
+            self.bundle, normalized_vgg(self.vgg, None), self.device, OptimizeOptions(), user_cache("tuned")
+        )
+
+    def __call__(
+        self,
+        style_plan: StylePlan,
+        source: Path,
+        read: ReadOptions | None = None,
+        tell: Callable[[str], None] = lambda note: None,
+    ) -> tuple[StylePlan, dict[str, OptimizedStyle]]:
+        """The looks with tuned FiLM vectors, and what each style gained.
+
+        ``read`` says which part of a video will be painted; ``tell`` gets what is being done. Raises
+        InputError and InvalidArgument where there is nothing to look at.
+        """
+        if source == PIPE:
+            raise InvalidArgument(
+                "--optimize-style looks at the video before it is painted, and a pipe can be read only once; "
+                "give the file itself, or tune with mst style optimize before"
+            )
+        moments = sample_frames(source, read=read)
+        found: dict[str, OptimizedStyle] = {}
+        for name, painting in self.paintings.items():
+            note = partial(_note, tell, Path(name).stem)
+            found[name] = self.style_optimizer(style_plan.rows[name], moments, painting, note)
+        rows = {name: optimized.film for name, optimized in found.items()}
+        return replace(style_plan, rows={**style_plan.rows, **rows}), found
+
+
+def _note(tell: Callable[[str], None], style: str, done: int) -> None:
+    tell(f"tuning {style}, step {done} of {OptimizeOptions.steps}")
+
+
+def artworks_of(timeline: Timeline, manifest: Manifest) -> dict[str, Image]:
+    """The pictures that the styles of a timeline are read off.
+
+    Raises InvalidArgument for a style that has none any more, InputError and BundleError as
+    ``resolve_style``.
+    """
+    found = {}
+    for name in timeline.names:
+        style = resolve_style(name, manifest)
+        if not isinstance(style, Path):
+            raise InvalidArgument(
+                f"the style {name!r} is a FiLM vector read off a picture, and --optimize-style needs the "
+                "picture itself; give it with --style"
+            )
+        found[name] = as_style(load_image(style), manifest)
+    return found

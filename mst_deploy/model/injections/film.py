@@ -1,0 +1,22 @@
+"""FiLM: F' = gamma(z) F + beta(z) after every normalization (Perez et al. 2018, arXiv 1709.07871)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from mst_deploy.model.injections.base import Injection, Places
+
+
+class FilmInjection(Injection):
+    """The row comes from outside, ready made: the style encoder computes it, the deployed graph takes it."""
+
+    NEEDS: ClassVar[Literal["film"]] = "film"
+
+    def __init__(self, places: Places) -> None:
+        super().__init__()
+
+    def rows(self, condition: Any) -> Tensor:
+        row: Tensor = condition
+        return row

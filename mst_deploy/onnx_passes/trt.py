@@ -1,0 +1,38 @@
+"""The generator's ONNX graph as every supported TensorRT takes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from mst_deploy.errors import BundleError
+from mst_deploy.onnx_passes.passes import cast_at_io, fold_small_constants, to_opset17, upsample_into_conv
+
+OPSET_17_MAJORS = (8,)
+"""TensorRT versions whose parser knows opset 17 at most."""
+
+
+def for_tensorrt(path: Path, major: int, *, rewrite: bool = True) -> bytes:
+    """The graph for TensorRT ``major``. Raises BundleError.
+
+    Bytes are converted at the doors; with ``rewrite``, doubling and convolution become one (see
+    ``mst_deploy.onnx_passes.passes``); for 8.6 the opset is lowered.
+    """
+    model = read(path)
+    fold_small_constants(model)
+    cast_at_io(model)
+    if rewrite:
+        upsample_into_conv(model)
+    if major in OPSET_17_MAJORS:
+        to_opset17(model)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """A graph from a file. Raises BundleError."""
+    try:
+        return onnx.load(path)
+    except Exception as error:  # onnx and protobuf share no base class
+        raise BundleError(f"cannot read {path} as ONNX: {error}") from error

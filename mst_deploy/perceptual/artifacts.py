@@ -1,0 +1,123 @@
+"""What no painter would paint, as numbers: seams and clouds in flat areas, fringes along edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BLEED_CELLS = (8, 16)  # pixels: strokes are finer, halos and blobs are not
+BLEED_RANGE = 0.06  # of pixels in 0..1: a cell pair that spans this much is flat to a third
+
+EDGE = 0.15  # of pixels in 0..1: 3x3 pixels that span more have an edge in them
+FLAT = 0.10  # those that span less are flat
+FRINGES = (3, 8)  # pixels from an edge: how far a line reaches, and a glow
+AWAY = (12, 28)  # pixels from an edge: what they are compared with
+TONES = 8  # gray levels that tell the two sides of an edge apart
+BLOCK, WINDOW = 8, 6  # averages are taken over windows of 6x6 blocks of 8x8 pixels
+LEAST = 0.01  # least share of a window that counts as a side of an edge
+ALIKE = 0.10  # contents that differ this much near an edge and away from it count a third
+SEEN = 6 / 255  # a fringe that differs less is not seen among strokes
+LUMA = (0.299, 0.587, 0.114)  # of ITU-R BT.601
+
+
+def low_frequency_bleed_loss(images: Tensor, contents: Tensor, cells: Sequence[int] = BLEED_CELLS) -> Tensor:
+    """Mean squared unevenness of what is flat in the picture: (N, 3, H, W) twice, in 0..1 -> (N,).
+
+    A light seam along the edge of a dark sky, and clouds in a blue one, are slow changes that the content
+    has not got. Both pictures are averaged over square cells, which hides strokes; neighboring cells should
+    be alike where the content's pixels hardly differ over both. 0 for pictures smaller than two cells.
+    """
+    losses = []
+    for cell in (cell for cell in cells if cell <= min(images.shape[2:])):
+        means = F.avg_pool2d(images.float(), cell)
+        highest = F.max_pool2d(contents.float(), cell)
+        lowest = -F.max_pool2d(-contents.float(), cell)
+        for axis in (2, 3):
+            count = means.shape[axis] - 1
+            if count < 1:
+                continue
+            one, two = (
+                [part.narrow(axis, start, count) for part in (means, highest, lowest)] for start in (0, 1)
+            )
+            span = (torch.maximum(one[1], two[1]) - torch.minimum(one[2], two[2])).amax(dim=1, keepdim=True)
+            flat = torch.exp(-(span / BLEED_RANGE).square())
+            losses.append((flat * (one[0] - two[0]).square()).mean(dim=(1, 2, 3)))
+    return torch.stack(losses).mean(dim=0) if losses else images.new_zeros(len(images))
+
+
+def edge_fringe_loss(images: Tensor, contents: Tensor) -> Tensor:
+    """Mean squared fringe of the picture's edges: (N, 3, H, W) twice, in 0..1 -> (N,).
+
+    A fringe is a light or colored line along an edge, as round a dark head before a plain wall. A dark one
+    is not counted: that is an outline, and prints and drawings live on them. See ``fringes``; what is not
+    seen among strokes (``SEEN``) is free. 0 for pictures smaller than a window.
+    """
+    sizes, weights = fringes(images, contents)
+    return (weights * (sizes - SEEN).clamp(min=0).square()).sum(dim=1).mean(dim=(1, 2))
+
+
+def fringes(images: Tensor, contents: Tensor) -> tuple[Tensor, Tensor]:
+    """Sizes of the fringes in 0..1, and their weights: (N, 3, H, W) twice -> (N, K, h, w) twice.
+
+    In each window, and for each of FRINGES and each gray level of the content (K in all), pixels that are so
+    near to an edge are averaged, and flat ones that are AWAY from it. Strokes average out. Where the content
+    is alike in both places the picture should be, too; a fringe is how much lighter or otherwise colored it
+    is near the edge (root of the mean square of the channels). The weight is the share of the window that the
+    smaller of both covers.
+    """
+    side = BLOCK * WINDOW
+    if min(images.shape[2:]) < side:
+        none = images.new_zeros(len(images), len(FRINGES) * TONES, 1, 1)
+        return none, none
+    near, away = sides(contents.float())
+    near_share, away_share = _windows(near), _windows(away)
+    own, of_content = (
+        _means(near, near_share, pictures.float()) - _means(away, away_share, pictures.float())
+        for pictures in (images, contents)
+    )
+    extra = own - of_content
+    luma = (extra * extra.new_tensor(LUMA)[:, None, None]).sum(dim=2, keepdim=True)
+    light = extra - luma.clamp(max=0)
+    sizes = (light.square().mean(dim=2) + 1e-12).sqrt()
+    alike = torch.exp(-(of_content.abs().amax(dim=2) / ALIKE).square())
+    enough = (near_share > LEAST) & (away_share > LEAST)
+    return sizes, torch.minimum(near_share, away_share) * alike * enough
+
+
+def sides(contents: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels near edges, and flat ones away from them: (N, 3, H, W) -> (N, K, H, W) twice.
+
+    By reach and gray level. A pixel between two levels belongs to both, in parts that add up to 1.
+    """
+    contents = contents.contiguous()  # pooling one channel of a map with channels last is slow on a GPU
+    span = (F.max_pool2d(contents, 3, 1, 1) + F.max_pool2d(-contents, 3, 1, 1)).amax(dim=1, keepdim=True)
+    edge = (span > EDGE).to(contents.dtype)
+    within = {reach: _within(edge, reach) for reach in (*FRINGES, *AWAY)}
+    luma = (contents * contents.new_tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True) * (TONES - 1)
+    levels = torch.arange(TONES, device=contents.device, dtype=contents.dtype)[:, None, None]
+    tones = (1 - (luma - levels).abs()).clamp(min=0)
+    away = (within[AWAY[1]] - within[AWAY[0]]) * (span < FLAT) * tones
+    near = [within[reach] * tones for reach in FRINGES]
+    return torch.cat(near, dim=1), torch.cat([away] * len(near), dim=1)
+
+
+def _within(marks: Tensor, reach: int) -> Tensor:
+    """1 where a mark lies in the square of ``reach`` pixels each way, else 0; rows first, then columns."""
+    plane = marks[:, 0]  # (N, H, W): as channels of one image, whatever the memory format
+    rows = F.max_pool2d(plane, (2 * reach + 1, 1), 1, (reach, 0))
+    return F.max_pool2d(rows, (1, 2 * reach + 1), 1, (0, reach))[:, None]
+
+
+def _means(marks: Tensor, shares: Tensor, pictures: Tensor) -> Tensor:
+    """Mean colors of the marked pixels of each window: (N, K, H, W), (N, 3, H, W) -> (N, K, 3, h, w)."""
+    sums = _windows((marks[:, :, None] * pictures[:, None]).flatten(1, 2))
+    height, width = sums.shape[2:]
+    return sums.view(*marks.shape[:2], 3, height, width) / shares[:, :, None].clamp(min=LEAST)
+
+
+def _windows(maps: Tensor) -> Tensor:
+    """Averages over overlapping windows, one block apart: (N, C, H, W) -> (N, C, h, w)."""
+    return F.avg_pool2d(F.avg_pool2d(maps, BLOCK), WINDOW, 1)

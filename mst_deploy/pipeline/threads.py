@@ -1,0 +1,176 @@
+"""Stages that work side by side, each in a thread of its own, joined by bounded queues.
+
+    source ─ ahead ─ ahead ─> the caller's own loop ─> behind ─ behind
+
+A full queue makes the stage before it wait, so memory does not grow. An error in a stage stops all of
+a line's threads and is raised once, in the caller; none outlives the ``with`` block.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
+TICK = 0.1  # seconds between looks at whether to stop; an item that comes is taken at once
+END = object()
+
+
+class Stopped(Exception):
+    """Raised inside the threads of a line that is being left; never seen outside."""
+
+
+class StageTimer:
+    """Seconds that each stage worked, without the time it waited for its neighbors.
+
+    Every stage is timed by one thread only.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timing(self, stage: str, sign: int = 1) -> Iterator[None]:
+        """Count the block as work of a stage; with ``sign`` -1 take it out again."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            passed = time.perf_counter() - started
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + sign * passed
+
+    def each(self, stage: str, source: Iterable[T], sign: int = 1) -> Iterator[T]:
+        """The items of a source; making them is the work (or, with ``sign`` -1, not part of it)."""
+        items = iter(source)
+        while True:
+            with self.timing(stage, sign):
+                item = next(items, END)
+            if item is END:
+                return
+            yield item  # type: ignore[misc]
+
+    def limit(self) -> str:
+        """The stage that worked longest: no line is faster than it. "" before the first item."""
+        return max(self.seconds, key=lambda stage: self.seconds[stage], default="")
+
+
+class ThreadedPipeline:
+    """A row of threads. Use it as a context manager; leaving it stops them and waits for them."""
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        self.stopped = threading.Event()
+        self.failure: BaseException | None = None
+        self.threads: list[threading.Thread] = []
+        self.entrance: queue.Queue[Any] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join()
+
+    def prefetch(self, name: str, source: Iterable[T]) -> Iterator[T]:
+        """Make the items of a source in a thread; its error surfaces here, after the items before it."""
+        items: queue.Queue[Any] = queue.Queue(self.depth)
+
+        def work() -> None:
+            try:
+                for item in source:
+                    self._put(items, item)
+                self._put(items, END)
+            except Stopped:
+                pass
+            except BaseException as error:
+                self._offer(items, _Failed(error))
+
+        self._start(name, work)
+        return self._taken(items)
+
+    def in_background(self, name: str, work: Callable[[T], None]) -> Callable[[T], None]:
+        """A function that hands an item to ``work`` in a thread. The last stage is made first.
+
+        Once a stage has failed, the function raises its error.
+        """
+        items: queue.Queue[Any] = queue.Queue(self.depth)
+        following = self.entrance
+
+        def run() -> None:
+            try:
+                for item in self._taken(items):
+                    work(item)
+                if following is not None:
+                    self._put(following, END)
+            except Stopped:
+                pass
+            except BaseException as error:
+                self._fail(error)
+
+        self.entrance = items
+        self._start(name, run)
+        return lambda item: self._put(items, item)
+
+    def finish(self) -> None:
+        """Wait until every stage behind has done all that it was given. Raises the error of one."""
+        if self.entrance is not None:
+            self._put(self.entrance, END)
+        for thread in self.threads:
+            while thread.is_alive():  # in steps, so that Ctrl-C is heard on every system
+                thread.join(TICK)
+        if self.failure is not None:
+            raise self.failure
+
+    def _start(self, name: str, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        self.threads.append(thread)
+        thread.start()
+
+    def _taken(self, items: queue.Queue[Any]) -> Iterator[Any]:
+        while True:
+            try:
+                item = items.get(timeout=TICK)
+            except queue.Empty:
+                self._check()
+                continue
+            if item is END:
+                return
+            if isinstance(item, _Failed):
+                raise item.error
+            yield item
+
+    def _put(self, items: queue.Queue[Any], item: Any) -> None:
+        while True:
+            self._check()
+            try:
+                return items.put(item, timeout=TICK)
+            except queue.Full:
+                continue
+
+    def _offer(self, items: queue.Queue[Any], item: Any) -> None:
+        with suppress(Stopped):
+            self._put(items, item)
+
+    def _fail(self, error: BaseException) -> None:
+        self.failure = self.failure or error
+        self.stopped.set()
+
+    def _check(self) -> None:
+        """Raise the error of the line in the caller's thread, and what ends them in its own."""
+        if not self.stopped.is_set():
+            return
+        if self.failure is not None and threading.current_thread() not in self.threads:
+            raise self.failure
+        raise Stopped
+
+
+class _Failed:
+    """The error of a stage on its way through a queue."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error

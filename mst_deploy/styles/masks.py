@@ -1,0 +1,84 @@
+"""Masks: where on a frame the style goes. A still picture, or a video that runs beside the clip.
+
+White (255) is painted, black (0) is not, gray is between; colors count by their luma. A mask is resized
+to the frame. A mask video starts with the clip and shows, at every moment, what a player would show; when
+it ends early, its last picture stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mst_deploy.images import IMAGE_SUFFIXES, Image, load_image, resize, to_gray
+
+if TYPE_CHECKING:
+    from mst_deploy.video.reader import VideoReader
+
+Weights = NDArray[np.uint8]
+"""(H, W): 255 where the style is."""
+
+
+class Mask(Protocol):
+    """Where the style goes at a moment."""
+
+    def at(self, time: Fraction, width: int, height: int) -> Weights:
+        """(height, width) uint8 at seconds after the first frame; moments must not go back."""
+        ...
+
+
+class StillMask:
+    """The same picture all the time."""
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        self.fitted: Weights | None = None
+
+    def at(self, time: Fraction, width: int, height: int) -> Weights:
+        if self.fitted is None or self.fitted.shape != (height, width):
+            self.fitted = fitted(self.image, width, height)
+        return self.fitted
+
+
+class MovingMask:
+    """Frames of a video, each from its own time until the next one's."""
+
+    def __init__(self, reader: VideoReader) -> None:
+        self.base = reader.info.time_base
+        self.frames = iter(reader)
+        self.shown = next(self.frames)
+        self.start = self.shown.pts
+        self.following = next(self.frames, None)
+        self.fitted: Weights | None = None
+
+    def at(self, time: Fraction, width: int, height: int) -> Weights:
+        while self.following is not None and (self.following.pts - self.start) * self.base <= time:
+            self.shown, self.following, self.fitted = self.following, next(self.frames, None), None
+        if self.fitted is None or self.fitted.shape != (height, width):
+            self.fitted = fitted(self.shown.image, width, height)
+        return self.fitted
+
+
+@contextmanager
+def open_mask(path: Path | None) -> Iterator[Mask | None]:
+    """The mask of a file, by its suffix a picture or a video; None for None. Raises InputError."""
+    if path is None:
+        yield None
+    elif path.suffix.lower() in IMAGE_SUFFIXES:
+        yield StillMask(load_image(path))
+    else:
+        from mst_deploy.video.reader import VideoReader  # here, because a still mask needs no PyAV
+
+        with VideoReader(path) as reader:
+            yield MovingMask(reader)
+
+
+def fitted(image: Image, width: int, height: int) -> Weights:
+    """(H, W, 3) uint8 RGB -> (height, width) uint8."""
+    return to_gray(resize(image, width, height))

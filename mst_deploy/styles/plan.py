@@ -1,0 +1,144 @@
+"""From a timeline to what the network paints with at every frame, and from there to the picture shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mst_deploy.backends import Images, StyleEncoder
+from mst_deploy.errors import InvalidArgument
+from mst_deploy.images import masked, mix, with_colors_of
+from mst_deploy.model.bundle import Manifest
+from mst_deploy.model.film import Blend, FilmLayout, FilmParams, Style, at_strength, blend, canvas_gains
+from mst_deploy.styles.resolve import encode_film, make_style, resolve_style
+from mst_deploy.styles.timeline import StyleKey, Timeline
+
+
+@dataclass(frozen=True)
+class FramePlan:
+    """What becomes of one frame."""
+
+    inside: Blend
+    background_style: Blend | None = None
+    """Of the black part of the mask; None leaves the source there."""
+    preserve_color: bool = False
+    mask: NDArray[np.uint8] | None = field(default=None, repr=False)
+    """(H, W): 255 where ``inside`` is shown."""
+
+    @property
+    def films(self) -> tuple[FilmParams, ...]:
+        """FiLM vectors with which the frame must be painted; none where only the source is shown."""
+        blends = [self.inside] if self.background_style is None else [self.inside, self.background_style]
+        return tuple(blend.film for blend in blends) if self.inside.share > 0 else ()
+
+    def compose(self, source: Images, painted: Sequence[Images]) -> Images:
+        """The picture shown: source (H, W, 3) and one painted picture for each of ``films``."""
+        if not painted:
+            return source
+        if self.preserve_color:
+            painted = [with_colors_of(picture, source) for picture in painted]
+        shown = painted[0]
+        if self.mask is not None:
+            shown = masked(shown, painted[1] if len(painted) > 1 else source, self.mask)
+        return mix(source, shown, self.inside.share)
+
+
+@dataclass(frozen=True)
+class StylePlan:
+    """A timeline whose styles have been read."""
+
+    timeline: Timeline
+    rows: Mapping[str, FilmParams] = field(repr=False)
+    """FiLM vector of every style of the timeline."""
+    read: Callable[[Images], FilmParams] | None = field(default=None, repr=False)
+    """Reads the FiLM vector off a picture; needed where the strength is below 1."""
+    own: FilmParams | None = field(default=None, repr=False)
+    """FiLM vector of the content."""
+    layout: FilmLayout | None = None
+    """Of a model that paints from a canvas; None for one that does not."""
+    defaults: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Strokes and stroke size of styles that are painted with others than 1 and 1."""
+
+    @property
+    def has_canvas(self) -> bool:
+        return self.layout is not None
+
+    def started_with(self, first: Images) -> StylePlan:
+        """The same for a certain picture (H, W, 3), or for the video that begins with it."""
+        if self.timeline.always_full or self.read is None:
+            return self
+        own = self.read(first)
+        return replace(self, own=own if self.layout is None else self.layout.without_canvas(own))
+
+    def row(self, name: str, time: Fraction) -> FilmParams:
+        """The FiLM vector of a style at a moment: its own, with the gains of the strokes that are wanted."""
+        if self.layout is None:
+            return self.rows[name]
+        strokes, size = self.defaults.get(name, (1.0, 1.0))
+        gains = canvas_gains(
+            self.layout.canvas_bands,
+            strokes * self.timeline.strokes_at(time),
+            size * self.timeline.stroke_size_at(time),
+        )
+        return self.layout.with_gains(self.rows[name], gains)
+
+    def at(self, time: Fraction, mask: NDArray[np.uint8] | None = None) -> FramePlan:
+        """The look at a moment (seconds from the first frame). Raises InvalidArgument before begun()."""
+        timeline = self.timeline
+        strength = timeline.strength_at(time)
+        weights = timeline.weights_at(time)
+        row = blend([self.row(name, time) for name in weights], list(weights.values()))
+        background_style = None
+        if timeline.background_style is not None:
+            background_style = at_strength(self.own, self.row(timeline.background_style, time), strength)
+        return FramePlan(
+            at_strength(self.own, row, strength), background_style, timeline.preserve_color, mask
+        )
+
+
+def load_plan(timeline: Timeline, manifest: Manifest, encoder: Callable[[], StyleEncoder]) -> StylePlan:
+    """Read all styles of a timeline; the encoder is only opened if something must be encoded.
+
+    Raises InputError and BundleError for a style that cannot be used, before any frame is touched.
+    """
+    if timeline.needs_canvas and not manifest.canvas_bands:
+        raise InvalidArgument(
+            f"the model {manifest.name} paints without a canvas, so it has no strokes, stroke size or seed "
+            "to choose; leave them out, or choose a model with a canvas"
+        )
+    found = {name: resolve_style(name, manifest) for name in timeline.names}
+    opened: list[StyleEncoder] = []
+
+    def ready() -> StyleEncoder:
+        if not opened:
+            opened.append(encoder())
+        return opened[0]
+
+    rows = {
+        name: make_style(ready(), style).film if isinstance(style, Path) else style.film
+        for name, style in found.items()
+    }
+    style_plan = StylePlan(
+        timeline,
+        rows,
+        layout=manifest.layout if manifest.canvas_bands else None,
+        defaults={
+            name: (style.strokes, style.stroke_size)
+            for name, style in found.items()
+            if isinstance(style, Style)
+        },
+    )
+    return style_plan if timeline.always_full else replace(style_plan, read=partial(encode_film, ready()))
+
+
+def constant_plan(film: FilmParams, manifest: Manifest | None = None) -> StylePlan:
+    """One FiLM vector (P,) at full strength all the time; the manifest tells whether there is a canvas."""
+    bands = 0 if manifest is None else manifest.canvas_bands
+    layout = manifest.layout if manifest is not None and bands else None
+    return StylePlan(Timeline((StyleKey("style"),)), {"style": film}, layout=layout)

@@ -1,0 +1,94 @@
+"""From what a person calls a style to the FiLM vector that the generator takes."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from mst_deploy.backends import Images, StyleEncoder
+from mst_deploy.errors import BundleError, InputError
+from mst_deploy.images import IMAGE_SUFFIXES, load_image, pad_to_minimum, resize_short_side
+from mst_deploy.model.bundle import Manifest
+from mst_deploy.model.film import STYLE_SUFFIX, FilmParams, Style, load_style
+from mst_deploy.model.zoo import MODELS, shipped_name, styles_for
+
+
+def encode_film(encoder: StyleEncoder, image: Images) -> FilmParams:
+    """The FiLM vector (P,) of one image (H, W, 3), resized to what the encoder was trained on."""
+    _, films = encoder(np.ascontiguousarray(as_style(image, encoder.manifest)[None]))
+    return np.asarray(films[0], np.float32)
+
+
+def as_style(image: Images, manifest: Manifest) -> Images:
+    """An image (H, W, 3) at the size at which the encoder was trained on styles.
+
+    Long panoramas are cut to four times their height (or width) around the center.
+    """
+    small = resize_short_side(_without_ends(image, longest=4.0), manifest.style_size)
+    return pad_to_minimum(small, manifest.style_min_size)
+
+
+def make_style(encoder: StyleEncoder, path: Path, name: str = "") -> Style:
+    """A reusable style from an image file. Raises InputError if it is not a picture."""
+    image = load_image(path)
+    return Style(
+        name=name or path.stem,
+        film=encode_film(encoder, image),
+        model_id=encoder.manifest.model_id,
+        source_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
+
+
+def resolve_style(wanted: str, manifest: Manifest) -> Style | Path:
+    """A ready style (one shipped for this model, or a style file), or an image still to be encoded.
+
+    Raises InputError when there is no such thing, BundleError when the style is of another model.
+    """
+    shipped = styles_for(manifest.model_id)
+    path = Path(wanted)
+    if wanted in shipped:
+        return fitting(shipped[wanted], manifest)
+    if not path.exists():
+        raise InputError(f"no style {wanted!r}: it is {_what_it_is_not(wanted, list(shipped), manifest)}")
+    if path.suffix.lower() == STYLE_SUFFIX:
+        return fitting(load_style(path), manifest)
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise InputError(
+            f"cannot use {path} as a style: give an image ({', '.join(IMAGE_SUFFIXES)}), a style file "
+            f"({STYLE_SUFFIX}) or the name of a shipped style"
+        )
+    return path
+
+
+def fitting(style: Style, manifest: Manifest) -> Style:
+    """The style itself, if this model made it. Raises BundleError otherwise."""
+    if style.model_id != manifest.model_id or len(style.film) != manifest.film_size:
+        maker = shipped_name(style.model_id)
+        raise BundleError(
+            f"the style {style.name!r} was made by model {style.model_id}{f' ({maker})' if maker else ''}, "
+            f"this is model {manifest.model_id} ({manifest.name}); "
+            f"{f'paint with --model {maker}, or ' if maker else ''}make it again from its image with mst "
+            "style make and the --model that you paint with"
+        )
+    return style
+
+
+def _what_it_is_not(wanted: str, shipped: list[str], manifest: Manifest) -> str:
+    if not shipped:
+        return (
+            f"no file, and the shipped styles are for the models {' and '.join(MODELS)}, not for "
+            f"{manifest.name}; give an image, or a style file made with mst style make --model"
+        )
+    close = difflib.get_close_matches(wanted, shipped, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"neither a file nor a shipped style; {hint}shipped are {', '.join(shipped)}"
+
+
+def _without_ends(image: Images, longest: float) -> Images:
+    height, width = image.shape[:2]
+    high, wide = min(height, round(width * longest)), min(width, round(height * longest))
+    top, left = (height - high) // 2, (width - wide) // 2
+    return image[top : top + high, left : left + wide]

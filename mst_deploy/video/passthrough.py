@@ -1,0 +1,314 @@
+"""Everything of a file beside its picture: sound, subtitles, covers, attachments, data, chapters, words.
+
+Packets are copied byte for byte from a second demuxer, in step with the video, so that a reader of
+frames stays a plain iterator. What a container cannot hold is found by asking FFmpeg's muxer.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.rational import AVRational
+from av.stream import Discard
+
+from mst_deploy.errors import InputError, OutputError
+from mst_deploy.video.demuxing import is_cover, open_input, packets_of
+from mst_deploy.video.info import VideoInfo
+from mst_deploy.video.subtitles import FORM, TEXT, SubtitleRewriter
+
+OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
+"""Words that a muxer writes about the file itself; those of the source would be wrong."""
+OF_THE_CODING = ("bps", "number_of_", "_statistics_", "duration", "encoder", "vendor_id", "variant_bitrate")
+"""Words (as beginnings) about how the source's picture was coded."""
+PICTURES_ONLY = {"gif", "webp", "image2", "yuv4mpegpipe"}
+"""Muxers that hold one stream of pictures and nothing else."""
+LOOK_BACK = 60
+"""Seconds before a cut where subtitles that are still shown may begin."""
+EMPTY_TEXT = b"\0\0"
+"""What mp4 fills the pauses between subtitles with; its muxer does so anew."""
+GONE_BACK = Fraction(1, 10)
+"""Seconds by which a packet's time may go back and still be a matter of rounding."""
+
+
+@dataclass
+class StreamRoute:
+    """Where the packets of one stream go."""
+
+    stream: Any
+    rewrite: Callable[[Any], Any] | None = None
+    last: int | None = None
+    """Decoding time of the packet before, in units of ``stream.time_base``."""
+    text: bool = False
+    """Subtitles: may overlap a cut, and may begin together."""
+    cover: bool = False
+    """One picture without a time."""
+
+
+class PassthroughStreams:
+    """Copies what goes with the picture into an output container.
+
+    Chapters and metadata are set at once; packets follow with :meth:`copy_until`. ``not_kept`` says in
+    words what the container has no room for, ``damaged`` counts packets whose times made no sense.
+    """
+
+    def __init__(self, source: VideoInfo, output: Any, muxer: str) -> None:
+        self.source, self.output, self.muxer = source, output, muxer
+        self.not_kept: list[str] = []
+        self.damaged = 0
+        self.routes: dict[int, StreamRoute] = {}
+        self.held: Any = None
+        self.input = source.pipe.container if source.pipe else open_input(source.path, rate=source.rate)
+        try:
+            self._describe()
+            for stream in self.input.streams:
+                if stream.index != source.stream_index:
+                    self._add(stream)
+            self.demuxed = self._demuxed()
+        except BaseException:
+            self.close()
+            raise
+
+    def describe_picture(self, stream: Any) -> None:
+        """Give the output's video stream the language, title and flags of the source's."""
+        original = self.input.streams[self.source.stream_index]
+        words = {k: v for k, v in original.metadata.items() if not k.lower().startswith(OF_THE_CODING)}
+        if self.source.cut is not None and self.source.cut.start > 0 and words.pop("timecode", None):
+            self.not_kept.append("the time code (it counts from a start that was cut off)")
+        stream.metadata.update(words)
+        stream.disposition = original.disposition
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What could not be copied because it was damaged, in words."""
+        if not self.damaged:
+            return ()
+        return (f"{self.damaged} packet(s) of sound or subtitles had times that make no sense",)
+
+    def copy_until(self, time: Fraction | None) -> None:
+        """Mux every packet that starts before ``time`` (output seconds); None means all that are left."""
+        while (packet := self.held or self._next()) is not None:
+            self.held = packet
+            if time is not None and _start(packet) >= time:
+                return
+            self.held = None
+            self._mux(packet)
+
+    def close(self) -> None:
+        """Close the second demuxer."""
+        if self.source.pipe is None:
+            self.input.close()
+
+    def _describe(self) -> None:
+        if self.muxer in PICTURES_ONLY:
+            return
+        words = {k: v for k, v in self.input.metadata.items() if k.lower() not in OF_THE_FILE}
+        self.output.metadata.update(words)
+        chapters = self.input.chapters()
+        if self.muxer == "webm" and chapters:
+            self.not_kept.append("chapters (.webm files hold none)")
+            return
+        self.output.set_chapters(_cut_chapters(chapters, self.source))
+
+    def _add(self, stream: Any) -> None:
+        """Make room for one stream; raise or note what the container cannot hold."""
+        form = FORM.get(self.muxer)
+        if self.muxer in PICTURES_ONLY:
+            self.not_kept.append(f"{describe(stream)} ({self.muxer} holds pictures only)")
+        elif _comes_by_itself(stream, self.input):
+            return
+        elif stream.type == "attachment":
+            self._attach(stream.name or "attachment", stream.mimetype, stream.data, stream)
+        elif is_cover(stream) and self.muxer == "matroska":
+            self._attach_cover(stream)
+        elif can_hold(self.muxer, stream):
+            made = _added(self.output, stream)
+            self.routes[stream.index] = StreamRoute(
+                made, text=stream.type == "subtitle", cover=is_cover(stream)
+            )
+        elif stream.type == "subtitle" and form and _is_text(stream):
+            self._rewrite(stream, form)
+        elif stream.type in ("audio", "subtitle"):
+            raise OutputError(
+                f"{self.muxer} files cannot hold {describe(stream)}; write to a .mkv file instead"
+            )
+        else:
+            self.not_kept.append(f"{describe(stream)} ({self.muxer} cannot hold it)")
+
+    def _rewrite(self, stream: Any, form: str) -> None:
+        made = self.output.add_mux_stream(form)
+        made.time_base = stream.time_base
+        made.metadata.update(stream.metadata)
+        made.disposition = stream.disposition
+        self.routes[stream.index] = StreamRoute(made, SubtitleRewriter(stream, form), text=True)
+        self.not_kept.append(f"the form of {describe(stream)} (written as {form})")
+
+    def _attach(self, name: str, mimetype: str | None, data: bytes, stream: Any) -> None:
+        if self.muxer != "matroska":
+            self.not_kept.append(f"attachment {name} (only .mkv holds attachments)")
+            return
+        made = self.output.add_attachment(name, mimetype or "application/octet-stream", data)
+        made.metadata.update(stream.metadata)
+
+    def _attach_cover(self, stream: Any) -> None:
+        """Matroska keeps covers as attachments called cover.*"""
+        if self.source.pipe is not None:
+            self.not_kept.append(f"{describe(stream)} (a cover cannot be copied from a pipe)")
+            return
+        kind = "png" if stream.codec_context.name == "png" else "jpg"
+        name = stream.metadata.get("filename") or f"cover.{kind}"
+        mimetype = stream.metadata.get("mimetype") or f"image/{'png' if kind == 'png' else 'jpeg'}"
+        with open_input(self.source.path) as container:
+            picture = next(container.demux(container.streams[stream.index]))
+            self._attach(name, mimetype, bytes(picture), stream)
+
+    def _next(self) -> Any:
+        """The next wanted packet in the order of the file, on the clock of the output; None: none now."""
+        while (packet := self._read()) is not None:
+            route = self.routes.get(packet.stream_index)
+            if route is None or not packet.size or (route.text and bytes(packet) == EMPTY_TEXT):
+                continue
+            if route.cover:
+                packet.pts = packet.dts = 0
+                return packet
+            if (packet.pts is not None or packet.dts is not None) and self._moved(packet, route):
+                return packet
+        return None
+
+    def _read(self) -> Any:
+        if self.source.pipe is None:
+            return next(self.demuxed, None) if self.routes else None
+        return self.source.pipe.packets.popleft() if self.source.pipe.packets else None
+
+    def _demuxed(self) -> Iterator[Any]:
+        for stream in self.input.streams:
+            if stream.index not in self.routes:
+                stream.discard = Discard.all
+        try:
+            if self.source.cut is not None and self.source.cut.start > LOOK_BACK:
+                self.input.seek(int((self.source.cut.start - LOOK_BACK) * av.time_base))
+            yield from packets_of(self.input, *(self.input.streams[index] for index in self.routes))
+        except av.FFmpegError as error:
+            raise InputError(
+                f"the sound or subtitles of {self.source.path} cannot be read to the end ({error.strerror}); "
+                "repair the file, or cut it before that point with --end"
+            ) from error
+
+    def _moved(self, packet: Any, route: StreamRoute) -> bool:
+        """Moves the packet to the output's clock; False if it lies outside of the wanted part."""
+        cut = self.source.cut
+        if cut is None:
+            return True
+        base, start = packet.time_base, _start(packet)
+        if route.text and start < cut.start:
+            late = cut.start - start
+            if packet.duration * base <= late:
+                return False
+            packet.duration -= int(late / base)  # still shown when the cut begins
+            packet.pts = packet.dts = 0
+            return True
+        if not cut.holds(start):
+            return False
+        shift = cut.shift(base)
+        packet.pts = None if packet.pts is None else packet.pts - shift
+        packet.dts = None if packet.dts is None else packet.dts - shift
+        return True
+
+    def _mux(self, packet: Any) -> None:
+        route = self.routes[packet.stream_index]
+        packet = route.rewrite(packet) if route.rewrite else packet
+        if packet is None:
+            return
+        self.output.start_encoding()  # the muxer's time bases are known only with its header
+        packet.rescale_ts(AVRational(route.stream.time_base))
+        if not self._in_order(packet, route):
+            self.damaged += 1
+            return
+        packet.stream = route.stream
+        self.output.mux(packet)
+
+    def _in_order(self, packet: Any, route: StreamRoute) -> bool:
+        """Muxers want rising times: mends what rounding did, False for a packet out of order."""
+        if packet.dts is None:
+            packet.dts = packet.pts
+        if packet.pts is not None and packet.pts < packet.dts:
+            packet.pts = packet.dts
+        if route.last is not None and packet.dts <= route.last and not route.text:
+            if (route.last - packet.dts) * route.stream.time_base > GONE_BACK:
+                return False
+            packet.dts = route.last + 1
+            packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
+        route.last = packet.dts
+        return True
+
+
+def can_hold(muxer: str, stream: Any) -> bool:
+    """Whether FFmpeg's muxer takes a stream: tried on a file in memory."""
+    try:
+        with av.open(io.BytesIO(), "w", format=muxer) as container:
+            _added(container, stream)
+            container.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def describe(stream: Any) -> str:
+    """A stream in words: ``subtitle stream 3 (hdmv_pgs_subtitle, eng)``."""
+    codec = stream.codec_context.name if stream.codec_context else getattr(stream, "name", None)
+    words = [word for word in (codec, stream.metadata.get("language")) if word]
+    return f"{stream.type} stream {stream.index} ({', '.join(words) or 'of unknown kind'})"
+
+
+def _start(packet: Any) -> Fraction:
+    time: Fraction = (packet.pts if packet.pts is not None else packet.dts) * packet.time_base
+    return time
+
+
+def _added(output: Any, stream: Any) -> Any:
+    made = output.add_stream_from_template(stream, opaque=True)
+    made.metadata.update(stream.metadata)
+    made.disposition = stream.disposition
+    return made
+
+
+def _is_text(stream: Any) -> bool:
+    return stream.codec_context is not None and stream.codec_context.name in TEXT
+
+
+def _comes_by_itself(stream: Any, container: Any) -> bool:
+    """Data tracks that a muxer makes anew from what was copied: chapter names and time codes."""
+    if stream.type != "data":
+        return False
+    return "timecode" in stream.metadata or bool(container.chapters() and stream.name == "bin_data")
+
+
+def _cut_chapters(chapters: list[dict[str, Any]], source: VideoInfo) -> list[dict[str, Any]]:
+    """Chapters of the wanted part, on its clock."""
+    cut = source.cut
+    if cut is None:
+        return chapters
+    kept = []
+    for chapter in chapters:
+        base = chapter["time_base"]
+        start, end = chapter["start"] * base, chapter["end"] * base
+        if end <= cut.start or (cut.end is not None and start >= cut.end):
+            continue
+        last = end if cut.end is None else min(end, cut.end)
+        times = {"start": int(max(start - cut.start, 0) / base), "end": int((last - cut.start) / base)}
+        kept.append({**chapter, **times})
+    return kept
+
+
+def fits(source: VideoInfo, muxer: str) -> bool:
+    """Whether a container holds every stream that goes with the picture as it is."""
+    with open_input(source.path, rate=source.rate) as container:
+        streams = [stream for stream in container.streams if stream.index != source.stream_index]
+        return all(
+            stream.type == "data" or (stream.type != "attachment" and can_hold(muxer, stream))
+            for stream in streams
+        )

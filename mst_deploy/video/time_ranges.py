@@ -1,0 +1,80 @@
+"""Which part of a clip is wanted: times as people write them, and the frames that they choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from mst_deploy.errors import InvalidArgument
+
+
+@dataclass(frozen=True)
+class TimeRange:
+    """A part of a clip, in seconds from the start of the file."""
+
+    start: Fraction | None = None
+    end: Fraction | None = None
+    """The first moment that is not wanted any more."""
+    sample_every: Fraction | None = None
+    """Keep one frame in each of these intervals; times stay, so the clip plays at its own speed."""
+
+    def __post_init__(self) -> None:
+        if self.start is not None and self.start < 0:
+            raise InvalidArgument(f"--start must not be negative, got {float(self.start):g} s")
+        if self.end is not None and self.end <= (self.start or 0):
+            raise InvalidArgument(
+                f"--end ({float(self.end):g} s) must be later than --start ({float(self.start or 0):g} s)"
+            )
+        if self.sample_every is not None and self.sample_every <= 0:
+            raise InvalidArgument(
+                f"--sample-every must be longer than nothing, got {float(self.sample_every):g} s"
+            )
+
+    @classmethod
+    def parse(cls, start: str | None, end: str | None, sample_every: str | None) -> TimeRange:
+        """From what was typed. Raises InvalidArgument."""
+        return cls(*(None if text is None else parse_time(text) for text in (start, end, sample_every)))
+
+    @property
+    def cuts(self) -> bool:
+        """Whether anything is left out at an end."""
+        return self.start is not None or self.end is not None
+
+
+def parse_time(text: str) -> Fraction:
+    """``90``, ``1.5``, ``1:30`` or ``00:01:30.5`` -> seconds, exactly. Raises InvalidArgument."""
+    parts = text.strip().split(":")
+    try:
+        if not 1 <= len(parts) <= 3 or not all(part.isdigit() for part in parts[:-1]):
+            raise ValueError
+        *larger, last = parts
+        if not last.replace(".", "", 1).isdigit() or not last.isascii():
+            raise ValueError
+        seconds = Fraction(last)
+        if larger and (seconds >= 60 or any(int(part) >= 60 for part in larger[1:])):
+            raise ValueError
+    except ValueError:
+        raise InvalidArgument(
+            f"cannot use {text!r} as a time: give seconds (90 or 1.5), or hours, minutes and seconds "
+            "(00:01:30)"
+        ) from None
+    for power, part in enumerate(reversed(larger), start=1):
+        seconds += int(part) * 60**power
+    return seconds
+
+
+@dataclass(frozen=True)
+class ClockSpan:
+    """A span on the clock of one file, where the first moment need not be 0."""
+
+    start: Fraction
+    """Seconds; becomes 0 in the output."""
+    end: Fraction | None
+
+    def holds(self, time: Fraction) -> bool:
+        """Whether something that begins at ``time`` is wanted."""
+        return time >= self.start and (self.end is None or time < self.end)
+
+    def shift(self, time_base: Fraction) -> int:
+        """Units of ``time_base`` to take off; rounded down, so that no wanted time becomes negative."""
+        return int(self.start // time_base)

@@ -1,0 +1,257 @@
+"""``mst style optimize`` and ``--optimize-style``: what the commands write, keep and refuse."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from mst_deploy.cli.style import style_optimize
+from mst_deploy.images import save_image
+from mst_deploy.model.film import load_style
+from mst_deploy.styles.optimize import FOR_ALL, OptimizeOptions
+from mst_deploy.styles.tuning_data import FRAMES, SIZE
+from mst_deploy.video.reader import VideoReader
+from tests.cli.test_cli import mst
+from tests.clips import Clip, write_clip
+from tests.conftest import ROOT
+from tests.pictures import picture
+
+PAINTING = ROOT / "examples" / "paintings" / "great-wave.jpg"
+
+
+def test_the_command_writes_a_style_for_the_model(tmp_path: Path, vgg_file: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", Clip(width=96, height=64, frames=6))
+    output = tmp_path / "tuned.safetensors"
+    made = mst(
+        "style",
+        "optimize",
+        PAINTING,
+        "--for",
+        clip,
+        "--steps",
+        1,
+        "--frames",
+        2,
+        "--model",
+        "lite",
+        "--vgg",
+        vgg_file,
+        "--device",
+        "cpu",
+        "-o",
+        output,
+        "--json",
+    )
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["output"] == str(output)
+    style = load_style(output)
+    assert style.name == "tuned"
+    plain = mst("style", "make", PAINTING, "--model", "lite", "-o", tmp_path / "plain.safetensors")
+    assert plain.returncode == 0, plain.stderr
+    moved = np.abs(style.film - load_style(tmp_path / "plain.safetensors").film)
+    assert moved.max() == pytest.approx(OptimizeOptions().rate, rel=0.01)
+    for_all = mst(
+        "style",
+        "optimize",
+        PAINTING,
+        "--steps",
+        1,
+        "--model",
+        "lite",
+        "--vgg",
+        vgg_file,
+        "--device",
+        "cpu",
+        "-o",
+        tmp_path / "all.safetensors",
+    )
+    assert for_all.returncode == 0, for_all.stderr
+    assert "flicker" in for_all.stdout  # of the photographs' two windows
+    painted = mst("video", clip, "--style", output, "--model", "lite", "-o", tmp_path / "painted.mp4", "-q")
+    assert painted.returncode == 0, painted.stderr
+    twice = mst("style", "optimize", PAINTING, "--for", clip, "-o", output, "--vgg", vgg_file)
+    assert twice.returncode == 1
+    assert "--force" in twice.stderr
+    from_style = mst("style", "optimize", output, "--for", clip)
+    assert from_style.returncode == 2
+    assert "holds no picture any more" in from_style.stderr
+    nothing = mst(
+        "style",
+        "optimize",
+        PAINTING,
+        "--for",
+        tmp_path / "none.mp4",
+        "--vgg",
+        vgg_file,
+        "-o",
+        tmp_path / "x.safetensors",
+    )
+    assert nothing.returncode == 1
+    assert "none.mp4" in nothing.stderr
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_the_command_and_the_values_have_the_same_defaults() -> None:
+    """They are written twice, because a help text must not import PyTorch."""
+    parameters = inspect.signature(style_optimize, eval_str=True).parameters
+    given = {name: value.default for name, value in parameters.items()}
+    for name in ("steps", "temporal_weight", "temporal_limit"):
+        assert given[name] == getattr(OptimizeOptions(), name) == getattr(FOR_ALL, name), name
+    (option,) = (part for part in get_args(parameters["style_weight"].annotation) if hasattr(part, "help"))
+    weights = OptimizeOptions().style_weight, FOR_ALL.style_weight
+    assert "Default: {:g}, or {:g} for everyday photographs".format(*weights) in option.help
+    assert (given["frames"], given["size"]) == (FRAMES, SIZE)
+
+
+def test_models_are_measured_tuned(tmp_path: Path, vgg_file: Path) -> None:
+    for folder, seed in (("photos", 1), ("art", 40)):
+        (tmp_path / folder).mkdir()
+        save_image(tmp_path / folder / "a.png", np.ascontiguousarray(picture(80, 80, seed)))
+    sets = [
+        "--content",
+        tmp_path / "photos",
+        "--style",
+        tmp_path / "art",
+        "--size",
+        80,
+        "--pairs-per-style",
+        1,
+    ]
+    how = ["--vgg", vgg_file, "--metrics", "style", "--device", "cpu"]
+    common = ["eval", "model", "lite", *sets, *how]
+    made = mst(*common, "--optimize-style", tmp_path / "rows", "-o", tmp_path / "tuned", "--json")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["system"] == "lite, tuned"
+    assert len(list((tmp_path / "rows").iterdir())) == 1
+    alone = mst(*common, "--optimize-once", "-o", tmp_path / "alone")
+    assert alone.returncode == 2
+    assert "give --optimize-style and a folder" in alone.stderr
+    weaker = mst(*common, "--optimize-style", tmp_path / "rows", "--strength", 0.7, "-o", tmp_path / "weaker")
+    assert weaker.returncode == 0, weaker.stderr
+    assert len(list((tmp_path / "rows").iterdir())) == 1
+
+
+def command_with_cache(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """``mst`` in a process of its own that keeps tuned rows in ``folder``."""
+    return subprocess.run(
+        [sys.executable, "-m", "mst_deploy", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "XDG_CACHE_HOME": str(folder)},
+    )
+
+
+def test_videos_are_tuned_on_the_way_as_beforehand(tmp_path: Path, vgg_file: Path) -> None:
+    """``mst video --optimize-style`` paints what ``mst style optimize`` and ``mst video`` paint, and
+    waits only once."""
+    clip = write_clip(tmp_path / "clip.mp4", Clip(width=96, height=64, frames=3))
+    how = ["--model", "lite", "--device", "cpu"]
+    beforehand = mst(
+        "style",
+        "optimize",
+        PAINTING,
+        "--for",
+        clip,
+        "--vgg",
+        vgg_file,
+        *how,
+        "-o",
+        tmp_path / "tuned.safetensors",
+    )
+    assert beforehand.returncode == 0, beforehand.stderr
+    for style, output in (("tuned.safetensors", "one.mkv"), (PAINTING, "plain.mkv")):
+        done = mst(
+            "video", clip, "--style", tmp_path / style, *how, "--codec", "ffv1", "-o", tmp_path / output
+        )
+        assert done.returncode == 0, done.stderr
+    told = []
+    for output in ("two.mkv", "three.mkv"):
+        done = command_with_cache(
+            tmp_path / "cache",
+            "video",
+            clip,
+            "--style",
+            PAINTING,
+            "--optimize-style",
+            "--vgg",
+            vgg_file,
+            *how,
+            "--codec",
+            "ffv1",
+            "-o",
+            tmp_path / output,
+            "--json",
+        )
+        assert done.returncode == 0, done.stderr
+        told.append(json.loads(done.stdout)["tuned"][str(PAINTING)])
+        kept = list((tmp_path / "cache" / "mst" / "tuned").iterdir())
+        assert len(kept) == 1
+    assert told[0] == told[1]  # to the last digit: read, not made again
+    one, two, plain = (frames_of(tmp_path / name) for name in ("one.mkv", "two.mkv", "plain.mkv"))
+    assert np.abs(one - two).max() <= 1  # threads may add up in another order
+    assert np.abs(one - plain).mean() > 1
+    np.testing.assert_array_equal(two, frames_of(tmp_path / "three.mkv"))
+
+
+def frames_of(clip: Path) -> Any:
+    """All frames of a video, (N, H, W, 3) float."""
+    with VideoReader(clip) as reader:
+        return np.stack([frame.image for frame in reader]).astype(float)
+
+
+def test_pictures_are_tuned_one_by_one(tmp_path: Path, vgg_file: Path) -> None:
+    names = []
+    for seed in (1, 2):
+        names.append(tmp_path / f"{seed}.png")
+        save_image(names[-1], np.ascontiguousarray(picture(96, 80, seed)))
+    (tmp_path / "out").mkdir()
+    done = command_with_cache(
+        tmp_path / "cache",
+        "image",
+        *names,
+        "--style",
+        PAINTING,
+        "--optimize-style",
+        "--vgg",
+        vgg_file,
+        "--model",
+        "lite",
+        "--device",
+        "cpu",
+        "-o",
+        tmp_path / "out",
+        "--json",
+    )
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert list(facts["tuned"]) == facts["outputs"]
+    first, second = (facts["tuned"][output][str(PAINTING)]["before"] for output in facts["outputs"])
+    assert first != second
+    assert len(list((tmp_path / "cache" / "mst" / "tuned").iterdir())) == 2
+
+
+def test_what_cannot_be_tuned_is_told(tmp_path: Path, vgg_file: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", Clip(width=96, height=64, frames=2))
+    common = ["--model", "lite", "--device", "cpu", "-o", tmp_path / "x.mp4"]
+    for style, more, message in (
+        ("udnie", ["--optimize-style"], "needs the picture itself"),
+        (PAINTING, ["--vgg", vgg_file], "give both or neither"),
+    ):
+        done = mst("video", clip, "--style", style, *more, *common)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+    piped = mst("video", "-", "--style", PAINTING, "--optimize-style", "--vgg", vgg_file, *common)
+    assert piped.returncode == 2
+    assert "a pipe can be read only once" in piped.stderr
+    assert not (tmp_path / "x.mp4").exists()

@@ -1,0 +1,425 @@
+"""The video path: what goes in comes out, whatever the clip is like."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from mst_deploy.backends import BackendBase
+from mst_deploy.errors import InputError, InvalidArgument, OutputError
+from mst_deploy.jobs.video_job import JobOptions, stylize_video
+from mst_deploy.pipeline.frames import Size
+from mst_deploy.styles.plan import constant_plan
+from mst_deploy.video.reader import Frame, ReadOptions, VideoReader
+from mst_deploy.video.time_ranges import TimeRange
+from mst_deploy.video.writer import EncodeOptions, VideoWriter, open_writer
+from tests.clips import NTSC, Clip, probe, write_clip
+
+VFR = (0, 500, 2502, 3003, 7007, 7100, 9009, 15015)
+
+CLIPS = {
+    "ntsc": Clip(),
+    "vfr": Clip(times=VFR),
+    "portrait": Clip(rotation=90),
+    "upside_down": Clip(rotation=180),
+    "silent": Clip(audio=0),
+    "two_tracks": Clip(audio=2),
+    "tiny_odd": Clip(width=17, height=23, codec="mpeg4", frames=6),
+    "odd": Clip(width=853, height=479, codec="mpeg4", frames=6),
+    "bt601": Clip(matrix=6),
+    "full_range": Clip(range=2),
+    "late_start": Clip(times=tuple(range(2500, 2500 + 12 * 1001, 1001))),
+    "b_frames": Clip(options={"crf": "12", "bf": "3", "g": "12"}),
+    "intra_444": Clip(pix_fmt="yuv444p"),
+    "one_frame": Clip(frames=1, audio=0),
+    "bt2020": Clip(matrix=9),
+    "ten_bits": Clip(pix_fmt="yuv420p10le", frames=8),
+    "edit_list": Clip(times=tuple(range(-5005, 20 * 1001, 1001)), below_zero=True),
+    "drop_frame": Clip(timecode="01:00:00;02", frames=8),
+}
+
+
+def run(source: Path, output: Path, generator: Any, film: Any, **options: Any) -> Any:
+    """``options`` are those of the coding; ``size`` and what else is of the job."""
+    encode = options.pop("options", EncodeOptions())
+    return stylize_video(source, output, generator, constant_plan(film), JobOptions(encode=encode, **options))
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_nothing_is_lost(name: str, clip_folder: Path, tmp_path: Path, identity: Any, film: Any) -> None:
+    source = write_clip(clip_folder / f"{name}.mp4", CLIPS[name])
+    output = tmp_path / "out.mp4"
+    result = run(source, output, identity, film)
+    before, after = probe(source), probe(output)
+    assert result.frames == len(before.times)
+    assert after.times == before.times
+    assert after.audio == before.audio
+    assert len({track for track, _, _ in after.audio}) == CLIPS[name].audio
+    assert (after.size, after.rotation) == (before.size, before.rotation)
+    if not CLIPS[name].times:  # of variable rate the duration in the file depends on B-frame delays
+        assert after.duration == before.duration
+    assert 2 not in (after.matrix, after.primaries, after.transfer)
+    assert after.range in (1, 2)
+    if before.matrix != 2:  # mpeg4 streams carry no tags
+        assert (after.matrix, after.range) == (before.matrix, before.range)
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [
+        ("h264", ".mp4"),
+        ("h264", ".mov"),
+        ("hevc", ".mp4"),
+        ("av1", ".mp4"),
+        ("vp9", ".mkv"),
+        ("ffv1", ".mkv"),
+    ],
+)
+def test_every_codec_keeps_picture_and_times(
+    codec: str, suffix: str, small_clip: Path, tmp_path: Path, identity: Any, film: Any
+) -> None:
+    output = tmp_path / f"out{suffix}"
+    run(small_clip, output, identity, film, options=EncodeOptions(codec))
+    before, after = probe(small_clip), probe(output)
+    # Matroska counts milliseconds and has no negative times: all tracks move by the sound's priming.
+    limit = Fraction(1, 1000) if suffix == ".mkv" else 0
+    moved = after.times[0] - before.times[0]
+    assert moved == 0 or (suffix == ".mkv" and moved <= Fraction(22, 1000))
+    assert len(after.times) == len(before.times)
+    assert all(abs(a - b - moved) <= limit for a, b in zip(after.times, before.times, strict=True))
+    assert (after.matrix, after.range) == (before.matrix, before.range)
+    with VideoReader(small_clip) as first, VideoReader(output) as second:
+        for a, b in zip(first, second, strict=True):
+            error = np.mean((a.image.astype(float) - b.image) ** 2)
+            assert 10 * np.log10(255**2 / error) > 32
+
+
+def test_quality_outside_the_scale_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="between 0 and 51"):
+        EncodeOptions("h264", 60)
+    with pytest.raises(InvalidArgument, match="lossless"):
+        EncodeOptions("ffv1", 10)
+
+
+def test_ntsc_rate_stays_rational(clip_folder: Path, tmp_path: Path, identity: Any, film: Any) -> None:
+    source = write_clip(clip_folder / "rate.mp4", Clip())
+    run(source, tmp_path / "out.mp4", identity, film)
+    assert probe(tmp_path / "out.mp4").rate == NTSC
+
+
+def test_matroska_keeps_packets_and_millisecond_times(
+    clip_folder: Path, tmp_path: Path, identity: Any, film: Any
+) -> None:
+    source = write_clip(clip_folder / "clip.mkv", Clip())
+    run(source, tmp_path / "out.mkv", identity, film)
+    before, after = probe(source), probe(tmp_path / "out.mkv")
+    assert after.times == before.times
+    assert after.audio == before.audio
+
+
+def test_index_is_in_front(small_clip: Path, tmp_path: Path, identity: Any, film: Any) -> None:
+    run(small_clip, tmp_path / "out.mp4", identity, film)
+    data = (tmp_path / "out.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    assert b"colrnclx" in data
+
+
+def test_frames_are_upright(clip_folder: Path) -> None:
+    """The reader turns frames by the display matrix: 90 degrees counter-clockwise here."""
+    plain = write_clip(clip_folder / "plain.mp4", Clip(frames=1, audio=0))
+    turned = write_clip(clip_folder / "turned.mp4", Clip(frames=1, audio=0, rotation=90))
+    with VideoReader(plain) as reader:
+        still = next(iter(reader)).image
+    with VideoReader(turned) as reader:
+        upright = next(iter(reader)).image
+        assert (reader.info.width, reader.info.height) == (48, 64)
+    expected = np.rot90(still, av.open(turned).decode(video=0).__next__().rotation // 90)
+    np.testing.assert_array_equal(upright, expected)
+
+
+@pytest.mark.parametrize(("matrix", "red", "blue"), [(1, 0.2126, 0.0722), (6, 0.299, 0.114)])
+@pytest.mark.parametrize("full", [False, True])
+def test_colors_follow_the_standard(matrix: int, red: float, blue: float, full: bool, tmp_path: Path) -> None:
+    """Decoded RGB against the equations of BT.709-6 section 3 and BT.601-7 section 2.5."""
+    colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [20, 120, 200]], float)
+    luma = colors @ [red, 1 - red - blue, blue] / 255
+    cb = (colors[:, 2] / 255 - luma) / (2 * (1 - blue))
+    cr = (colors[:, 0] / 255 - luma) / (2 * (1 - red))
+    planes = np.stack([luma * 255, cb * 255 + 128, cr * 255 + 128])
+    if not full:
+        planes = np.stack([luma * 219 + 16, cb * 224 + 128, cr * 224 + 128])
+    codes = np.clip(np.round(planes), 0, 255).astype(np.uint8)
+    path = tmp_path / "bars.mkv"
+    with av.open(path, "w") as container:
+        stream: Any = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 16 * len(colors), 16, "yuv444p"
+        stream.codec_context.colorspace = stream.codec_context.color_primaries = matrix
+        stream.codec_context.color_range = 2 if full else 1
+        image = np.repeat(np.repeat(codes[:, None, :], 16, axis=1), 16, axis=2)
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="yuv444p")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with VideoReader(path) as reader:
+        found = next(iter(reader)).image[8, 8::16].astype(float)
+    assert np.abs(found - colors).max() <= 2
+
+
+BARS = np.array(
+    [
+        [235, 235, 235],
+        [191, 191, 0],
+        [0, 191, 191],
+        [0, 191, 0],
+        [191, 0, 191],
+        [191, 0, 0],
+        [0, 0, 191],
+        [9, 9, 9],
+    ]
+)
+"""White, the six colors at 75 % (EBU), and nearly black."""
+LUMA = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
+"""Weights of red and blue, by H.273's number of the matrix."""
+
+
+def write_bars(path: Path, matrix: int, full: bool) -> Path:
+    """Bars 32 pixels wide in lossless 4:2:0, computed from the equations of the standards."""
+    red, blue = LUMA[matrix]
+    luma = BARS @ [red, 1 - red - blue, blue] / 255
+    chroma = [(BARS[:, at] / 255 - luma) / (2 * (1 - weight)) for at, weight in ((2, blue), (0, red))]
+    scale, base, swing = (255, 0, 255) if full else (219, 16, 224)
+    codes = [luma * scale + base, *(part * swing + 128 for part in chroma)]
+    rows = [np.clip(np.round(values), 0, 255).astype(np.uint8) for values in codes]
+    with av.open(path, "w") as container:
+        stream: Any = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32 * len(BARS), 64, "yuv420p"
+        context = stream.codec_context
+        context.colorspace = context.color_primaries = matrix
+        context.color_trc, context.color_range = {9: 14}.get(matrix, matrix), 2 if full else 1
+        planes = [np.repeat(np.repeat(rows[0], 32)[None], 64, axis=0).ravel()]
+        planes += [np.repeat(np.repeat(row, 16)[None], 32, axis=0).ravel() for row in rows[1:]]
+        frame = av.VideoFrame.from_ndarray(np.concatenate(planes).reshape(96, -1), format="yuv420p")
+        for index in range(3):
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "vp9", "prores", "ffv1", "raw"])
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("matrix", LUMA)
+def test_color_bars_survive_the_whole_path(
+    matrix: int, full: bool, codec: str, tmp_path: Path, identity: Any, film: Any
+) -> None:
+    """Within 2/255 of the source, at the qualities that are used by default."""
+    source = write_bars(tmp_path / "in.mkv", matrix, full)
+    output = tmp_path / {"prores": "out.mov", "raw": "out.y4m"}.get(codec, "out.mkv")
+    run(source, output, identity, film, options=EncodeOptions(codec))
+    found = probe(output)
+    stored_full = full and codec != "prores"  # which is always read as limited
+    assert found.range == (2 if stored_full else 1)
+    # y4m has no tags: it is written in what readers take a small picture to be in
+    assert (found.matrix, found.primaries) == ((2, 2) if codec == "raw" else (matrix, matrix))
+    with VideoReader(source) as first, VideoReader(output) as second:
+        for before, after in zip(first, second, strict=True):
+            middle = (slice(16, 48), slice(16, None, 32))
+            assert np.abs(before.image[middle].astype(int) - BARS).max() <= 2
+            assert np.abs(before.image[middle].astype(int) - after.image[middle]).max() <= 2
+
+
+@pytest.mark.parametrize(("text", "expected"), [("32x24", (32, 24)), ("24", (32, 24)), ("96", (128, 96))])
+def test_size(
+    text: str, expected: tuple[int, int], small_clip: Path, tmp_path: Path, identity: Any, film: Any
+) -> None:
+    result = run(small_clip, tmp_path / "out.mp4", identity, film, size=Size.parse(text))
+    assert (result.width, result.height) == expected
+    assert probe(tmp_path / "out.mp4").size == expected
+
+
+def test_size_is_that_of_the_upright_picture(
+    clip_folder: Path, tmp_path: Path, identity: Any, film: Any
+) -> None:
+    source = write_clip(clip_folder / "tall.mp4", Clip(rotation=90))  # shown as 48x64
+    result = run(source, tmp_path / "out.mp4", identity, film, size=Size.parse("24x32"))
+    assert (result.width, result.height) == (24, 32)
+    found = probe(tmp_path / "out.mp4")
+    assert (found.size, found.rotation) == ((32, 24), probe(source).rotation)
+
+
+@pytest.mark.parametrize("text", ["", "x", "12x", "axb", "0", "-4", "1x2x3", "99999", "٣x٣"])
+def test_bad_sizes_are_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="cannot use"):
+        Size.parse(text)
+
+
+class Failing(BackendBase):
+    """Wraps a generator that breaks at the third frame."""
+
+    device = "cpu"
+
+    def __init__(self, inner: Any) -> None:
+        self.inner, self.manifest, self.calls = inner, inner.manifest, 0
+
+    def __call__(self, frames: Any, films: Any, canvas: Any = None) -> Any:
+        self.calls += 1
+        if self.calls == 3:
+            raise RuntimeError("broken on purpose")
+        return self.inner(frames, films)
+
+
+def test_failure_leaves_nothing_behind(small_clip: Path, tmp_path: Path, identity: Any, film: Any) -> None:
+    threads = threading.active_count()
+    with pytest.raises(RuntimeError, match="on purpose"):
+        run(small_clip, tmp_path / "out.mp4", Failing(identity), film)
+    assert list(tmp_path.iterdir()) == []
+    assert threading.active_count() == threads
+
+
+def test_failing_encoder_stops_the_decoder_before_its_file_is_closed(
+    small_clip: Path, tmp_path: Path, identity: Any, film: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread would else decode from a container that is gone, which kills the process."""
+    written = 0
+
+    def write(self: VideoWriter, frame: Frame) -> None:
+        nonlocal written
+        written += 1
+        if written == 3:
+            raise OutputError("the disk is full")
+
+    monkeypatch.setattr(VideoWriter, "write", write)
+    threads = threading.active_count()
+    for _ in range(20):
+        written = 0
+        with pytest.raises(OutputError, match="disk is full"):
+            run(small_clip, tmp_path / "out.mp4", identity, film)
+        assert threading.active_count() == threads
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failure_keeps_the_old_file(small_clip: Path, tmp_path: Path, identity: Any, film: Any) -> None:
+    (tmp_path / "out.mp4").write_bytes(b"precious")
+    with pytest.raises(RuntimeError):
+        run(small_clip, tmp_path / "out.mp4", Failing(identity), film)
+    assert (tmp_path / "out.mp4").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+@pytest.mark.parametrize("faststart", [False, True])
+def test_truncated_mp4_is_refused(share: float, faststart: bool, clip_folder: Path, tmp_path: Path) -> None:
+    whole = write_clip(clip_folder / "whole.mp4", Clip(width=320, height=240, frames=60))
+    if faststart:
+        with (
+            VideoReader(whole) as reader,
+            open_writer(tmp_path / "w.mp4", reader.info, EncodeOptions()) as writer,
+        ):
+            for frame in reader:
+                writer.write(frame)
+        whole = tmp_path / "w.mp4"
+    data = whole.read_bytes()
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(InputError, match="truncated"), VideoReader(cut) as reader:
+        list(reader)
+
+
+def test_truncated_matroska_is_refused(clip_folder: Path, tmp_path: Path) -> None:
+    data = write_clip(clip_folder / "whole.mkv", Clip(width=320, height=240, frames=90)).read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match=r"truncated|damaged"), VideoReader(tmp_path / "cut.mkv") as reader:
+        list(reader)
+
+
+def test_what_is_not_kept_is_said(tmp_path: Path) -> None:
+    plain = write_clip(tmp_path / "plain.mp4", Clip(frames=2))
+    deep = write_clip(tmp_path / "deep.mp4", Clip(frames=2, pix_fmt="yuv420p10le"))
+    with VideoReader(plain) as first, VideoReader(deep) as second:
+        assert first.info.not_kept == ()
+        assert second.info.not_kept == ("10-bit steps of color (styled in 8 bits)",)
+
+
+def test_unknown_container_is_refused(small_clip: Path, tmp_path: Path) -> None:
+    with (
+        VideoReader(small_clip) as reader,
+        pytest.raises(OutputError, match="unknown video type"),
+        open_writer(tmp_path / "out.avi", reader.info, EncodeOptions()),
+    ):
+        pass
+
+
+def test_sample_aspect_ratio_is_kept(tmp_path: Path, small_clip: Path, identity: Any, film: Any) -> None:
+    with VideoReader(small_clip) as reader:
+        wide = replace(reader.info, sample_aspect_ratio=Fraction(4, 3))
+        with open_writer(tmp_path / "wide.mp4", wide, EncodeOptions()) as writer:
+            for frame in reader:
+                writer.write(frame)
+    run(tmp_path / "wide.mp4", tmp_path / "out.mp4", identity, film)
+    with av.open(tmp_path / "out.mp4") as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from mst_deploy.backends.fake import FakeGenerator
+from mst_deploy.model.bundle import open_bundle
+from mst_deploy.jobs.video_job import stylize_video
+from mst_deploy.styles.plan import constant_plan
+from mst_deploy.model.zoo import resolve_model
+bundle = open_bundle(resolve_model())
+film = bundle.manifest.layout.identity()
+stylize_video(Path(sys.argv[1]), Path(sys.argv[2]), FakeGenerator(bundle), constant_plan(film))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_length(clip_folder: Path, tmp_path: Path) -> None:
+    """1,000 more frames of 230 kB would be 230 MB; allow 40 MB for the encoder's look-ahead."""
+    assert resource  # the module exists only where the measurement does
+    peaks = []
+    for frames in (100, 1100):
+        source = write_clip(
+            clip_folder / f"long{frames}.mp4",
+            Clip(width=320, height=240, frames=frames, options={"preset": "ultrafast"}),
+        )
+        output = tmp_path / f"{frames}.mp4"
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, source, output], capture_output=True, text=True, check=True
+        )
+        peaks.append(int(done.stdout))  # kilobytes
+    assert peaks[1] - peaks[0] < 40_000
+
+
+def test_a_picture_that_begins_before_zero_is_shown_whole(tmp_path: Path, identity: Any, film: Any) -> None:
+    """A transport stream may; players of mp4 would hide those frames. The sound moves with them."""
+    times = tuple(range(-5005, 20 * 1001, 1001))
+    source = write_clip(tmp_path / "in.ts", Clip(times=times, below_zero=True))
+    before = probe(source)
+    assert before.times[0] == Fraction(-5005, 30000)
+    for name in ("out.mp4", "out.mkv"):
+        run(source, tmp_path / name, identity, film)
+        after = probe(tmp_path / name)
+        unit = Fraction(1, 1000 if name == "out.mkv" else 90000)  # of the file's clock
+        for a, b in zip(after.times, before.times, strict=True):
+            assert abs(a - after.times[0] - (b - before.times[0])) <= unit
+        assert after.times[0] == 0
+        for (_, a, _), (_, b, _) in zip(after.audio, before.audio, strict=True):
+            assert abs(a - (b - before.times[0])) <= unit
+
+
+def test_a_cut_from_an_uneven_start_keeps_the_first_frame(clip_folder: Path) -> None:
+    """1001/30000 s is rounded up in the file's own word for it."""
+    clip = Clip(times=tuple(range(1001, 13 * 1001, 1001)), audio=0)
+    source = write_clip(clip_folder / "uneven.mp4", clip)
+    with VideoReader(source, ReadOptions(span=TimeRange(end=Fraction(1)))) as reader:
+        assert len(list(reader)) == 12
