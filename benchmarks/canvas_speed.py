@@ -16,7 +16,7 @@ import typer
 
 from mst_deploy.benchmarks.environment import environment_info
 from mst_deploy.options import run_alone
-from mst_deploy.pipeline.frames import Size
+from mst_deploy.size import Size
 from mst_deploy.video.canvas import MovingCanvas
 
 WARM_UP = 3

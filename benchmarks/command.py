@@ -20,7 +20,7 @@ from mst_deploy.benchmarks.roofline import measure_roofline
 from mst_deploy.console import progress
 from mst_deploy.errors import InvalidArgument, MissingDependency
 from mst_deploy.model.bundle import open_bundle
-from mst_deploy.pipeline.frames import Size
+from mst_deploy.size import Size
 
 if TYPE_CHECKING:
     from mst_deploy.benchmarks.video import VideoRequest

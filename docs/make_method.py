@@ -37,7 +37,7 @@ from mst_deploy.model.injections.patch import FEATURES, match
 from mst_deploy.model.zoo import resolve_model
 from mst_deploy.perceptual.distances import as_tensor
 from mst_deploy.perceptual.vgg import Vgg19, load_vgg
-from mst_deploy.pipeline.frames import stylize_image
+from mst_deploy.pipeline.still import stylize_image
 from mst_deploy.styles.resolve import encode_film
 from mst_deploy.training.compare import CONDITIONED, MOVEMENTS, VIEW, of_movement
 from mst_deploy.training.stylizer import Stylizer, stylize_pictures

@@ -20,7 +20,7 @@ from mst_deploy.backends import Images, open_generator, open_style_encoder
 from mst_deploy.images import load_image, resize, resize_short_side, save_image
 from mst_deploy.model.film import FilmParams
 from mst_deploy.model.zoo import DEFAULT_MODEL, bundle_path, load_shipped_styles
-from mst_deploy.pipeline.frames import stylize_image
+from mst_deploy.pipeline.still import stylize_image
 from mst_deploy.styles.resolve import encode_film
 from mst_deploy.video.reader import VideoReader
 

@@ -45,7 +45,7 @@ from mst_deploy.errors import BundleError, InvalidArgument, MstError
 from mst_deploy.model.bundle import GENERATOR, Bundle, open_bundle
 from mst_deploy.model.zoo import styles_for
 from mst_deploy.onnx_passes.trt import for_tensorrt
-from mst_deploy.pipeline.frames import Size
+from mst_deploy.size import Size
 
 VERIFIED_STYLES = 2
 

@@ -22,6 +22,15 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 JPEG_QUALITY = 95
 
 
+def check_image(image: object, name: str) -> None:
+    """Raise InvalidArgument unless ``image`` is a picture (H, W, 3) uint8 with at least one pixel."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise InvalidArgument(f"{name} must be an array (H, W, 3) of uint8, RGB; got {found}")
+    if 0 in image.shape:
+        raise InvalidArgument(f"{name} has no pixels: its shape is {image.shape}")
+
+
 def decode_image(data: bytes, name: str | os.PathLike[str]) -> Image:
     """Encoded file content -> (H, W, 3) uint8 RGB; gray becomes RGB, EXIF orientation is applied.
 

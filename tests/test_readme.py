@@ -96,8 +96,8 @@ def test_training_line_gave_a_model(folder: Path) -> None:
 def test_python_block_runs(folder: Path) -> None:
     """As written; only the model is the fake one, which takes no time."""
     (code,) = [text for kind, text in BLOCKS if kind == "python"]
-    assert "mst.open_model()" in code
-    code = code.replace("mst.open_model()", 'mst.open_model(backend="fake")')
+    assert "mst.Stylizer()" in code
+    code = code.replace("mst.Stylizer()", 'mst.Stylizer(backend="fake")')
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=False
     )

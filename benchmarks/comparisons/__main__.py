@@ -40,7 +40,7 @@ from mst_deploy.images import load_image, resize
 from mst_deploy.model.bundle import Bundle, open_bundle
 from mst_deploy.model.zoo import resolve_model, styles_for
 from mst_deploy.options import ModelOption, run_alone
-from mst_deploy.pipeline.frames import Size
+from mst_deploy.size import Size
 
 REFERENCE = "PyTorch eager"
 STYLE_SIDE = 256

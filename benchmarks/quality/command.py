@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from mst_deploy import __version__
-from mst_deploy.backends import open_generator, open_style_encoder
 from mst_deploy.benchmarks.quality import report, sheet
 from mst_deploy.benchmarks.quality.measure import (
     BASIC,
@@ -37,6 +36,7 @@ from mst_deploy.model.bundle import MANIFEST, open_bundle
 from mst_deploy.model.zoo import resolve_model
 from mst_deploy.perceptual.vgg import find_vgg, load_vgg
 from mst_deploy.styles.optimize import FOR_ALL, OptimizeOptions, StyleOptimizer, normalized_vgg
+from mst_deploy.stylizer import Stylizer
 from mst_deploy.video.motion import ESTIMATORS
 
 LOG = "rows.jsonl"
@@ -155,8 +155,8 @@ def evaluate_model(
         optimizer = StyleOptimizer(
             opened, network, how.device, FOR_ALL if once else OptimizeOptions(), kept=optimize_style
         )
-    with open_generator(opened, backend, how.device) as generator:
-        model = Model(generator, open_style_encoder(opened, backend, how.device), strength, optimizer, once)
+    with Stylizer(bundle, backend=backend, device=how.device) as stylizer:
+        model = Model(stylizer, strength, optimizer, once)
         name = (
             opened.manifest.name + (", tuned" if optimizer else "") + (" once" if optimizer and once else "")
         )
@@ -394,10 +394,10 @@ def _paint(
     folder.mkdir(parents=True, exist_ok=True)
     _same_run(folder / "made_with.json", {"model_id": opened.manifest.model_id, "backend": how.backend})
     with (
-        open_generator(opened, how.backend, how.device) as generator,
+        Stylizer(bundle, backend=how.backend, device=how.device) as stylizer,
         progress(name, len(pairs), unit="pictures/s", quiet=how.quiet) as tell,
     ):
-        model = Model(generator, open_style_encoder(opened, how.backend, how.device))
+        model = Model(stylizer)
         for done, (pair, own) in enumerate(zip(pairs, names, strict=True), start=1):
             target = folder / f"{own}.png"
             if not target.exists():

@@ -134,12 +134,12 @@ def video(
         require_writable(path, clip, force=force)
     from mst_deploy.benchmarks.harness import Plan
     from mst_deploy.benchmarks.video import VideoRequest
-    from mst_deploy.jobs.video_job import JobOptions
+    from mst_deploy.jobs.render_file import RenderOptions
     from mst_deploy.video.codecs import EncodeOptions
     from mst_deploy.video.info import ReadOptions
     from mst_deploy.video.time_ranges import TimeRange
 
-    job = JobOptions(
+    job = RenderOptions(
         read=ReadOptions(TimeRange.parse(start, end, None)), encode=EncodeOptions(codec), batch=batch
     )
     request = VideoRequest(clip, _bundles(models), backends or ["onnxrt"], device, sizes or (), job, ceilings)

@@ -12,7 +12,7 @@ from mst_deploy.errors import InvalidArgument, MstError, error_line
 from mst_deploy.options import require_writable
 
 if TYPE_CHECKING:
-    from mst_deploy.jobs.video_job import JobOptions, Result
+    from mst_deploy.jobs.render_file import RenderOptions, RenderResult
     from mst_deploy.video.reader import VideoInfo
 
 
@@ -52,11 +52,16 @@ class Failures:
 
 
 def find_tasks(
-    files: list[Path], label: str, output: Path | None, options: JobOptions, failures: Failures, quiet: bool
+    files: list[Path],
+    label: str,
+    output: Path | None,
+    options: RenderOptions,
+    failures: Failures,
+    quiet: bool,
 ) -> list[Task]:
     """What there is to make, with notes on what a result will not have."""
     from mst_deploy.console import echo
-    from mst_deploy.jobs.segments import interrupted_name
+    from mst_deploy.video.sinks import interrupted_name
 
     tasks: list[Task] = []
     for path in files:
@@ -78,7 +83,7 @@ def find_tasks(
     return wanted
 
 
-def _task(path: Path, label: str, output: Path | None, options: JobOptions) -> Task:
+def _task(path: Path, label: str, output: Path | None, options: RenderOptions) -> Task:
     from mst_deploy.video.demuxing import PIPE
     from mst_deploy.video.reader import VideoReader
     from mst_deploy.video.writer import default_suffix
@@ -96,7 +101,7 @@ def _task(path: Path, label: str, output: Path | None, options: JobOptions) -> T
     return Task(path, output / name if output.is_dir() else output, info)
 
 
-def _is_wanted(task: Task, options: JobOptions, quiet: bool) -> bool:
+def _is_wanted(task: Task, options: RenderOptions, quiet: bool) -> bool:
     """Whether a result is still to be made. Raises OutputError when its name must not be taken."""
     from mst_deploy.console import echo
     from mst_deploy.jobs.journal import unfinished
@@ -112,7 +117,7 @@ def _is_wanted(task: Task, options: JobOptions, quiet: bool) -> bool:
     return True
 
 
-def report_losses(task: Task, options: JobOptions, quiet: bool) -> None:
+def report_losses(task: Task, options: RenderOptions, quiet: bool) -> None:
     from mst_deploy.console import echo
     from mst_deploy.video.codecs import codec_of
     from mst_deploy.video.containers import is_sequence
@@ -133,7 +138,7 @@ def report_losses(task: Task, options: JobOptions, quiet: bool) -> None:
         echo(f"note: not kept: {loss}", quiet=quiet)
 
 
-def report_late_losses(task: Task, result: Result, quiet: bool) -> None:
+def report_late_losses(task: Task, result: RenderResult, quiet: bool) -> None:
     """What only the finished job knows; the rest was said before."""
     from mst_deploy.console import echo
 

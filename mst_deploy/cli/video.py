@@ -38,7 +38,7 @@ from mst_deploy.options import (
 )
 
 if TYPE_CHECKING:
-    from mst_deploy.jobs.video_job import JobOptions, Result
+    from mst_deploy.jobs.render_file import RenderOptions, RenderResult
 
 
 def video(
@@ -123,16 +123,16 @@ def video(
     """
     from mst_deploy.console import echo
     from mst_deploy.jobs.inputs import VIDEO_SUFFIXES, expand
-    from mst_deploy.jobs.video_job import JobOptions
-    from mst_deploy.pipeline.frames import Size
+    from mst_deploy.jobs.render_file import RenderOptions
+    from mst_deploy.size import Size
     from mst_deploy.video.codecs import EncodeOptions, parse_bitrate
     from mst_deploy.video.info import ReadOptions
     from mst_deploy.video.time_ranges import TimeRange
 
-    style_plan = timeline_of(
+    timeline_ = timeline_of(
         style, strength, preserve_color, mask, background_style, timeline, strokes, stroke_size, seed
     )
-    options = JobOptions(
+    options = RenderOptions(
         read=ReadOptions(TimeRange.parse(start, end, sample_every), sdr, hwaccel, parse_rate(rate)),
         size=Size.parse(size) if size else Size(),
         encode=EncodeOptions(codec, crf, None if bitrate is None else parse_bitrate(bitrate), hwaccel),
@@ -146,11 +146,11 @@ def video(
     if many and output and not output.is_dir():
         raise InvalidArgument(f"for several inputs -o must be an existing folder; {output} is not")
     failures = Failures(many)
-    tasks = find_tasks(files, style_plan.label, output, options, failures, quiet)
+    tasks = find_tasks(files, timeline_.label, output, options, failures, quiet)
     made: list[dict[str, Any]] = []
     try:
         if tasks:
-            with Job(style_plan, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job:
+            with Job(timeline_, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job:
                 made = _make(tasks, job, options, failures, quiet=quiet or as_json)
     except KeyboardInterrupt as stop:
         echo("; ".join(["mst: interrupted", *getattr(stop, "__notes__", ())]))
@@ -162,34 +162,37 @@ def video(
 
 
 def _make(
-    tasks: list[Task], job: Job, options: JobOptions, failures: Failures, *, quiet: bool
+    tasks: list[Task], job: Job, options: RenderOptions, failures: Failures, *, quiet: bool
 ) -> list[dict[str, Any]]:
     """All videos, one after the other, with one progress display over all their frames."""
     from mst_deploy.console import echo, progress
-    from mst_deploy.jobs.video_job import Listener, stylize_video
+    from mst_deploy.pipeline.events import Event, FramesDone, Note
 
     total = sum(task.frames for task in tasks)
     label = tasks[0].source.name if len(tasks) == 1 else f"{len(tasks)} videos"
     made, before = [], 0
-    with progress(f"{label} ({job.generator.device})", total, quiet=quiet) as tell:
+    with progress(f"{label} ({job.stylizer.device})", total, quiet=quiet) as tell:
         for number, task in enumerate(tasks, start=1):
             note = f"{number}: {task.source.name}" if len(tasks) > 1 else ""
-            listener = Listener(
-                on_frame=partial(lambda before, note, done: tell(before + done, note), before, note),
-                on_note=lambda text: echo(f"note: {text}", quiet=quiet),
-            )
+
+            def on_event(event: Event, before: int = before, note: str = note) -> None:
+                if isinstance(event, FramesDone):
+                    tell(before + event.done, note)
+                elif isinstance(event, Note):
+                    echo(f"note: {event.text}", quiet=quiet)
+
             with failures.of(task.source):
                 style_plan, gained = job.plan_for(
                     task.source, options.read, tell=partial(tell, before), quiet=quiet
                 )
-                result = stylize_video(task.source, task.target, job.generator, style_plan, options, listener)
+                result = job.stylizer.file(task.source, task.target, style_plan, options, on_event)
                 made.append({**_facts(result, job), **gained})
                 report_late_losses(task, result, quiet)
             before += task.frames
     return made
 
 
-def _facts(result: Result, job: Job) -> dict[str, Any]:
+def _facts(result: RenderResult, job: Job) -> dict[str, Any]:
     return {
         "output": str(result.output),
         "frames": result.frames,

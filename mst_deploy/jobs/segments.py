@@ -15,15 +15,15 @@ from pathlib import Path
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.jobs.disk import check_during
 from mst_deploy.jobs.journal import JOINED, PAINTED, PAINTING, Journal
-from mst_deploy.video.containers import AV_CONTAINERS, is_sequence
+from mst_deploy.video.containers import AV_CONTAINERS
 from mst_deploy.video.demuxing import PIPE
 from mst_deploy.video.info import Frame, VideoInfo, WriteReport
+from mst_deploy.video.sinks import FrameSink, interrupted_name, open_sink, spec_of, write_or_close
 from mst_deploy.video.writer import (
     EncodeOptions,
     VideoWriter,
     join_segments,
     open_segment,
-    open_writer,
     segment_suffix,
 )
 
@@ -46,8 +46,8 @@ class SegmentOptions:
             raise InvalidArgument(f"a part must have at least 1 frame, got {self.frames_each}")
 
 
-class SegmentedOutput:
-    """Writes parts, enters them, joins them. Use :func:`open_output`."""
+class SegmentedSink:
+    """A file that is written in parts, each entered in the journal, then joined. Use :func:`open_output`."""
 
     def __init__(self, journal: Journal, source: VideoInfo, options: EncodeOptions, frames_each: int) -> None:
         self.journal, self.source = journal, source
@@ -58,7 +58,7 @@ class SegmentedOutput:
         self.open = ExitStack()
         self.writer: VideoWriter | None = None
         self.end: Fraction | None = None
-        self.told = WriteReport()
+        self.report = WriteReport()
 
     def write(self, frame: Frame) -> None:
         """Encode one upright frame; every so many the part is closed and entered."""
@@ -67,23 +67,19 @@ class SegmentedOutput:
             self.writer = self.open.enter_context(
                 open_segment(self.journal.path(self.name), self.source, self.options)
             )
-        with ExitStack() as unless_it_fails:
-            unless_it_fails.push(self.open.pop_all())
-            self.writer.write(frame)
-            self.open = unless_it_fails.pop_all()
-        self.written += 1
+        write_or_close(self, frame)
         self.end = (frame.pts + frame.duration) * self.source.time_base
         if self.written % self.frames_each == 0:
-            self.close_part()
+            self.flush()
 
     @property
-    def painted(self) -> bool:
+    def complete(self) -> bool:
         """Whether every frame is there already, and only joining is left."""
         return self.journal.entries.state != PAINTING
 
     def finish(self) -> None:
         """Join the parts, give the result its name, clear up. Every step may be the last before a crash."""
-        self.close_part()
+        self.flush()
         journal, output = self.journal, self.journal.output
         whole = journal.path(output.name)
         if journal.entries.state != JOINED:
@@ -123,7 +119,7 @@ class SegmentedOutput:
         """File of the part that is being written."""
         return f"{len(self.journal.entries.parts):06d}{segment_suffix(self.options)}"
 
-    def close_part(self) -> None:
+    def flush(self) -> None:
         """Code what the encoder still holds, and enter the part."""
         if self.writer is None:
             return
@@ -134,74 +130,23 @@ class SegmentedOutput:
 
     def join(self, path: Path, names: list[str], until: Fraction | None = None) -> None:
         files = [self.journal.path(name) for name in names]
-        self.told = join_segments(path, self.source, self.options, files, until=until)
+        self.report = join_segments(path, self.source, self.options, files, until=until)
 
     def check_room(self) -> None:
         sizes = [part.bytes for part in self.journal.entries.parts]
         check_during(self.journal.output, sum(sizes), max(sizes, default=0))
 
 
-class WholeOutput:
-    """What cannot be written in parts: animations, numbered pictures, pipes. Use :func:`open_output`."""
-
-    done = 0
-    painted = False
-
-    def __init__(self, path: Path, source: VideoInfo, options: EncodeOptions) -> None:
-        self.path, self.source, self.written = path, source, 0
-        # A file gets the name of an interrupted one first; finish() gives it its own.
-        self.named = not (is_sequence(path) or path == PIPE)
-        self.target = interrupted_name(path) if self.named else path
-        self.open = ExitStack()
-        self.writer = self.open.enter_context(open_writer(self.target, source, options))
-
-    @property
-    def told(self) -> WriteReport:
-        """What is to be said of the file, once it is finished."""
-        return self.writer.told
-
-    def write(self, frame: Frame) -> None:
-        """Encode one upright frame."""
-        with ExitStack() as unless_it_fails:
-            unless_it_fails.push(self.open.pop_all())
-            self.writer.write(frame)
-            self.open = unless_it_fails.pop_all()
-        self.written += 1
-
-    def close_part(self) -> None:
-        """Code what the encoder still holds: the only part is the file."""
-        self.open.close()
-
-    def finish(self) -> None:
-        """Give the file its name."""
-        self.close_part()
-        if self.named:
-            self.target.replace(self.path)
-
-    def keep(self) -> str:
-        """After an interruption: close what there is. Says where; "" for no frame."""
-        if not self.written:
-            return ""
-        self.open.close()
-        return "" if self.path == PIPE else f"the first {self.written} frames are in {self.target}"
-
-    def abandon(self, error: BaseException) -> None:
-        """After an error: nothing stays."""
-        self.open.__exit__(type(error), error, error.__traceback__)
-
-
-Output = SegmentedOutput | WholeOutput
-
-
 def in_parts(output: Path, source: Path) -> bool:
     """Whether a result is written in parts, so that it can be gone on with."""
-    return output.suffix.lower() in AV_CONTAINERS and not is_sequence(output) and PIPE not in (output, source)
+    kinds = output.suffix.lower() in AV_CONTAINERS and spec_of(output).name == "file"
+    return kinds and PIPE not in (output, source)
 
 
 @contextmanager
 def open_output(
     output: Path, source: VideoInfo, options: EncodeOptions, plan: SegmentOptions
-) -> Iterator[Output]:
+) -> Iterator[FrameSink]:
     """A place for the frames of a job; in parts where that is possible, those of an earlier run included.
 
     On an error finished parts are kept for --resume; with none, nothing is left. Raises OutputError, and
@@ -212,21 +157,16 @@ def open_output(
             raise InvalidArgument(
                 f"{output} is written in one piece and cannot be resumed; leave --resume out"
             )
-        yield from _guarded(WholeOutput(output, source, options))
+        yield from _guarded(open_sink(output, source, options))
         return
     with Journal(output) as journal:
         journal.begin(plan.settings, resume=plan.resume, force=plan.force)
-        yield from _guarded(SegmentedOutput(journal, source, options, plan.frames_each))
+        yield from _guarded(SegmentedSink(journal, source, options, plan.frames_each))
 
 
-def _guarded(target: Output) -> Iterator[Output]:
+def _guarded(target: FrameSink) -> Iterator[FrameSink]:
     try:
         yield target
     except BaseException as error:
         target.abandon(error)
         raise
-
-
-def interrupted_name(output: Path) -> Path:
-    """Where the playable part of an interrupted job goes: ``out.interrupted.mp4``."""
-    return output.with_name(f"{output.stem}.interrupted{output.suffix}")

@@ -12,7 +12,6 @@ import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import av
@@ -85,12 +84,7 @@ class VideoReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.container.close()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -104,6 +98,10 @@ class VideoReader:
         except av.FFmpegError as error:
             raise InputError(f"{self.path} cannot be decoded any further ({error.strerror})") from error
         self._note_early_end(end)
+
+    def problems(self) -> tuple[str, ...]:
+        """Describe the damage found so far, for people."""
+        return self.damage.words()
 
     def _pictures(self) -> Iterator[av.VideoFrame]:
         if self.first is not None:

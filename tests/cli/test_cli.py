@@ -494,10 +494,10 @@ def test_the_summary_names_the_limit(small_clip: Path, tmp_path: Path) -> None:
     done = mst("video", small_clip, "-s", "zodiac", "-o", tmp_path / "o.mp4", "--json")
     facts = json.loads(done.stdout)
     assert facts["limit"] == max(facts["stages"], key=facts["stages"].get)
-    stages = {"decode", "prepare", "canvas", "paint", "compose", "encode", "join"}
+    stages = {"decode", "prepare", "canvas", "infer", "compose", "encode", "join"}
     assert set(facts["stages"]) == stages
     done = mst("video", small_clip, "-s", "zodiac", "-o", tmp_path / "s.mp4", "--deflicker", "--json")
-    assert set(json.loads(done.stdout)["stages"]) == {*stages, "steady"}
+    assert set(json.loads(done.stdout)["stages"]) == {*stages, "deflicker"}
     assert (tmp_path / "s.mp4").read_bytes() != (tmp_path / "o.mp4").read_bytes()
 
 

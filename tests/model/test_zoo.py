@@ -62,6 +62,6 @@ def test_other_models_have_no_styles_and_no_name() -> None:
 
 def test_models_are_opened_by_name() -> None:
     for name in MODELS:
-        with mst.open_model(name, backend="fake") as model:
-            assert model.bundle.manifest.name == name
-            assert model.style_plan("udnie").timeline.label == "udnie"
+        with mst.Stylizer(name, backend="fake") as stylizer:
+            assert stylizer.manifest.name == name
+            assert stylizer.plan("udnie").timeline.label == "udnie"

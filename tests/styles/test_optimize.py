@@ -27,7 +27,7 @@ from mst_deploy.model.zoo import shipped_photographs
 from mst_deploy.perceptual.artifacts import edge_fringe_loss, low_frequency_bleed_loss
 from mst_deploy.perceptual.distances import Distances, as_tensor
 from mst_deploy.perceptual.vgg import Vgg19, load_vgg
-from mst_deploy.pipeline.frames import stylize_image
+from mst_deploy.pipeline.still import stylize_image
 from mst_deploy.styles.optimize import (
     CANVAS_CELLS,
     OptimizeOptions,

@@ -18,8 +18,8 @@ import pytest
 
 from mst_deploy.cli.tasks import Task, report_losses
 from mst_deploy.errors import BackendError, InputError, InvalidArgument, OutputError
-from mst_deploy.jobs.video_job import JobOptions
-from mst_deploy.pipeline.frames import Size
+from mst_deploy.jobs.render_file import RenderOptions
+from mst_deploy.size import Size
 from mst_deploy.video.codecs import parse_bitrate
 from mst_deploy.video.reader import ReadOptions, VideoReader
 from mst_deploy.video.time_ranges import TimeRange, parse_time
@@ -394,5 +394,5 @@ def test_odd_sizes_are_told_where_players_may_not_show_them(
 ) -> None:
     with VideoReader(small_clip) as reader:
         task = Task(small_clip, Path(name), reader.info)
-    report_losses(task, JobOptions(size=Size(17, 23), encode=EncodeOptions(codec)), quiet=False)
+    report_losses(task, RenderOptions(size=Size(17, 23), encode=EncodeOptions(codec)), quiet=False)
     assert ("17x23 is odd" in capsys.readouterr().err) == said
