@@ -109,7 +109,7 @@ def cases_of(request: Request) -> list[list[Case]]:
     for text, batch in product(request.sizes, request.batches):
         size = Size.parse(text)
         if size.width is None or size.height is None:
-            raise InvalidArgument(f"give sizes as WIDTHxHEIGHT, not {text!r}")
+            raise InvalidArgument(field="size", problem=f"give sizes as WIDTHxHEIGHT, not {text!r}")
         groups.append(
             [
                 Case(GENERATOR, model, backend, request.device, (size.width, size.height), batch)
@@ -195,6 +195,6 @@ def work_of(model: Path, size: str, batch: int) -> Work:
     """What the generator of a bundle computes and moves at a size. Raises BundleError, InvalidArgument."""
     bundle, wanted = open_bundle(model), Size.parse(size)
     if wanted.width is None or wanted.height is None:
-        raise InvalidArgument(f"give the size as WIDTHxHEIGHT, not {size!r}")
+        raise InvalidArgument(field="size", problem=f"give the size as WIDTHxHEIGHT, not {size!r}")
     pixels = (batch, wanted.height, wanted.width, 3)
     return count(bundle.generator, input_shapes(bundle.manifest, pixels))

@@ -218,9 +218,15 @@ def shape_range(request: Request) -> ShapeRange:
         low, middle, high = (_shape(str(text), request.batch) for text in ends)
         ordered = all(a <= b <= c for a, b, c in zip(low, middle, high, strict=True))
         if not ordered:
-            raise InvalidArgument(f"--min, --opt and --max must grow: got {ends}")
+            raise InvalidArgument(field="opt", problem=f"[option:min], [option:opt] and [option:max] must grow: got {ends}")
         return ShapeRange(low, middle, high)
-    raise InvalidArgument("give --size WxH for frames of one size, or all of --min, --opt and --max")
+    raise InvalidArgument(
+        field="size",
+        problem=(
+            "give [option:size] WxH for frames of one size, or all of [option:min], [option:opt] and "
+            "[option:max]"
+        ),
+    )
 
 
 def timing_name(where: Machine, options: BuildOptions) -> str:
@@ -323,12 +329,12 @@ def _described(engine: Engine | BundleError, here: Machine | None) -> dict[str, 
 def _found(name: str) -> Engine:
     path = cache_folder() / name
     if not path.is_file():
-        raise InvalidArgument(f"there is no engine {name!r} in {cache_folder()}; see mst engines list")
+        raise InvalidArgument(field="name", problem=f"there is no engine {name!r} in {cache_folder()}", hint="see mst engines list")
     return read_header(path)
 
 
 def _shape(size: str, batch: int) -> Shape:
     wanted = Size.parse(size)
     if wanted.width is None or wanted.height is None:
-        raise InvalidArgument(f"an engine needs WIDTHxHEIGHT, got {size!r}")
+        raise InvalidArgument(field="size", problem=f"an engine needs WIDTHxHEIGHT, got {size!r}")
     return (batch, wanted.height, wanted.width)

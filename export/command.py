@@ -38,7 +38,7 @@ def export(
 ) -> Path:
     """Read weights, export, print what was checked -> the bundle written."""
     if precision not in PRECISIONS:
-        raise InvalidArgument(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+        raise InvalidArgument(field="precision", problem=f"unknown precision {precision!r}", hint=f"choose one of {', '.join(PRECISIONS)}")
     source = resolve_model(model)
     target = output or Path(f"{source.stem}-{precision}")
     require_writable(target, source, force=force)

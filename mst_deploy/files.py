@@ -27,7 +27,8 @@ def replacing(path: Path) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
     except OSError as error:
         raise OutputError(
-            f"cannot write into the folder {path.parent}: {error.strerror}; choose another with -o"
+            f"cannot write into the folder {path.parent}: {error.strerror}; choose another with "
+            "[option:output]"
         ) from error
     try:
         temporary = folder / path.name

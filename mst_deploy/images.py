@@ -78,7 +78,7 @@ def resize(image: Image, width: int, height: int) -> Image:
     if (image.shape[1], image.shape[0]) == (width, height):
         return image
     if width < 1 or height < 1:
-        raise InvalidArgument(f"cannot resize an image to {width}x{height}")
+        raise InvalidArgument(field="size", problem=f"cannot resize an image to {width}x{height}")
     shrinks = width * height < image.shape[0] * image.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)

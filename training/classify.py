@@ -160,7 +160,7 @@ class ClassifyTrainer:
         if not torch.isfinite(loss):
             raise VerificationError(
                 f"training stopped at step {self.step}: the loss is no longer a number; the last saved "
-                "state is good; try a lower --learning-rate or --precision fp32"
+                "state is good; try a lower [option:learning_rate] or [option:precision] fp32"
             )
         self.fabric.backward(loss)
         self.fabric.clip_gradients(
@@ -330,4 +330,4 @@ def classify(
 
         trainer.run(tell, save, save_steps=save_steps or 200)
     trunk = output / "inception.safetensors"
-    echo(f"{trunk}; train with it: mst train joint --inception {trunk} ...", quiet=quiet)
+    echo(f"{trunk}; train with it: mst train joint with [option:inception] {trunk}", quiet=quiet)

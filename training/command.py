@@ -166,14 +166,16 @@ def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
         for name in ("injection", "statistics"):
             wanted, found = getattr(job, name), getattr(networks.config, name)
             if wanted not in (None, found):
-                raise InvalidArgument(f"--{name} {wanted}: the model to start from has {found}, and keeps it")
+                raise InvalidArgument(
+                    f"[option:{name}] {wanted}: the model to start from has {found}, and keeps it"
+                )
         config = replace(config, network=networks.config)
     else:
         config = replace(config, network=choose_network(job, config.network))
     length: dict[str, Any] = {"steps": job.steps, "epochs": job.epochs, "minutes": job.minutes}
     given = {name: value for name, value in length.items() if value is not None}
     if len(given) > 1:
-        raise InvalidArgument(f"give one length for the run, not {' and '.join(given)}")
+        raise InvalidArgument(field="steps", problem=f"give one length for the run, not {' and '.join(given)}")
     if given:
         config = replace(config, **{"epochs": None, "minutes": None, **given})
     others: dict[str, Any] = {
@@ -211,9 +213,7 @@ def read_recipe(recipe: str) -> TrainConfig:
         return RECIPES[recipe]
     path = Path(recipe)
     if path.suffix != ".json":
-        raise InvalidArgument(
-            f"unknown recipe {recipe!r}; choose one of {', '.join(RECIPES)} or give a .json file"
-        )
+        raise InvalidArgument(field="recipe", problem=f"unknown recipe {recipe!r}", hint=f"choose one of {', '.join(RECIPES)} or give a .json file")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return TrainConfig.from_dict(values.get("config", values))
@@ -234,7 +234,13 @@ def read_start(job: Job) -> Networks | None:
             found = with_canvas(found, wanted.canvas_bands)
         return found
     if job.start or job.generator:
-        raise InvalidArgument(f"--prune-from cannot be had with {'--start' if job.start else '--generator'}")
+        raise InvalidArgument(
+            field="prune_from",
+            problem=(
+                "[option:prune_from] cannot be had with "
+                f"{'[option:start]' if job.start else '[option:generator]'}"
+            ),
+        )
     wide, wanted = open_weights(job.prune_from), read_recipe(job.recipe).network
     config = replace(
         wide.config, widths=wanted.widths, residual_blocks=wanted.residual_blocks, padding=wanted.padding
@@ -268,7 +274,7 @@ def fresh_networks(config: TrainConfig, inception: Path | None, teacher: Network
     if teacher is not None:
         own, given = networks.generator.state_dict(), teacher.generator.state_dict()
         if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in given.items()}:
-            raise InvalidArgument("--generator is a network of other widths, blocks or injection")
+            raise InvalidArgument(field="generator", problem="[option:generator] is a network of other widths, blocks or injection")
         networks.generator.load_state_dict(given)
     if networks.encoder is not None:
         load_trunk_into(networks.encoder, inception)

@@ -51,10 +51,10 @@ def make_fabric(device: str, precision: str) -> Fabric:
     """One process, or one of those that torchrun started. Raises BackendError."""
     has_cuda = torch.cuda.is_available()
     if device == "cuda" and not has_cuda:
-        raise BackendError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
+        raise BackendError("[option:device] cuda: PyTorch finds no CUDA device here; use [option:device] cpu")
     chosen = ("cuda" if has_cuda else "cpu") if device == "auto" else device
     if chosen == "cpu" and precision == "fp16":
-        raise InvalidArgument("--precision fp16 trains on CUDA only; use bf16 or fp32 on a CPU")
+        raise InvalidArgument(field="precision", problem="[option:precision] fp16 trains on CUDA only", hint="use bf16 or fp32 on a CPU")
     if chosen == "cuda":
         torch.backends.cudnn.benchmark = True  # sizes stay the same for a whole stage
         torch.set_float32_matmul_precision("high")
@@ -81,9 +81,11 @@ def check_compiler(device: str) -> None:
     """Raises BackendError where TorchInductor lacks what it compiles for ``device`` ("cpu", "cuda") with."""
     names = (os.environ.get("CXX", "g++"), "g++", "clang++", "c++", "cl")
     if not any(map(shutil.which, names)):
-        raise BackendError("--compile: no C++ compiler found (g++, clang++); install one or train without")
+        raise BackendError(
+            "[option:compile]: no C++ compiler found (g++, clang++); install one or train without"
+        )
     if device == "cuda" and find_spec("triton") is None:
-        raise BackendError("--compile: Triton is not installed; pip install triton, or train without")
+        raise BackendError("[option:compile]: Triton is not installed; pip install triton, or train without")
 
 
 @contextmanager

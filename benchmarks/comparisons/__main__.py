@@ -59,12 +59,10 @@ class External:
     def parse(cls, files: Sequence[Path], functions: Sequence[str], models: Sequence[str]) -> External:
         """From what was typed. Raises InvalidArgument."""
         if len(files) != len(functions):
-            raise InvalidArgument(
-                f"give one --function for each --program; there are {len(functions)} for {len(files)}"
-            )
+            raise InvalidArgument(field="function", problem="give one [option:function] for each [option:program]", hint=f"there are {len(functions)} for {len(files)}")
         named = dict(text.split("=", 1) for text in models if "=" in text)
         if len(named) < len(models):
-            raise InvalidArgument(f"give TFLite models as NAME=FILE, each name once, not {', '.join(models)}")
+            raise InvalidArgument(field="tflite", problem=f"give TFLite models as NAME=FILE, each name once, not {', '.join(models)}")
         programs = [ExternalProgram.parse(*pair) for pair in zip(files, functions, strict=True)]
         return cls(programs, {name: Path(path) for name, path in named.items()})
 

@@ -172,7 +172,7 @@ def main(
 ) -> None:
     """Measure one system; give --model, or --program and --function."""
     if (model is None) == (program is None):
-        raise InvalidArgument("give either --model or --program with --function")
+        raise InvalidArgument(field="model", problem="give either [option:model] or [option:program] with [option:function]")
     tuning = None
     distances = Distances(load_vgg(find_vgg(vgg), vgg_scales))
     if model is not None:

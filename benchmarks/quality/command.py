@@ -320,7 +320,7 @@ def make_sheets(
     key = key or output.with_name(f"{output.name}-key.json")
     for path in (output, key):
         if path.exists():
-            raise InputError(f"{path} is there already; choose another with -o or --key")
+            raise InputError(f"{path} is there already; choose another with [option:output] or [option:key]")
     listed = _listed(shown, [path for _, path in named if not is_bundle(path)])
     names = sheet.pair_names(listed)
     files: dict[str, dict[str, Path]] = {}
@@ -408,7 +408,7 @@ def _paint(
 def chosen_device(name: str) -> torch.device:
     """auto takes CUDA where there is one. Raises InputError for cuda without a GPU."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("PyTorch finds no CUDA device; use --device cpu")
+        raise InputError("PyTorch finds no CUDA device; use [option:device] cpu")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 
@@ -416,9 +416,10 @@ def _same_run(path: Path, facts: dict[str, Any]) -> None:
     """Write what makes the pictures, or refuse a folder in which something else made them."""
     if not path.exists():
         if (path.parent / PAIRS).exists() or (path.parent / "stylized").exists():
-            raise InputError(f"{path.parent} holds other pictures; choose a new folder with -o")
+            raise InputError(f"{path.parent} holds other pictures; choose a new folder with [option:output]")
         path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     elif json.loads(path.read_text(encoding="utf-8")) != facts:
         raise InputError(
-            f"{path.parent} holds the results of another run ({path.name}); choose a new folder with -o"
+            f"{path.parent} holds the results of another run ({path.name}); choose a new folder with "
+            "[option:output]"
         )

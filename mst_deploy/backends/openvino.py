@@ -32,7 +32,7 @@ class Compiled:
         if precision == "bf16" and BFLOAT16 not in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise BackendError(
                 "this processor has no bfloat16 arithmetic (AVX512-BF16 or AMX), with which openvino:bf16 "
-                "computes; use --backend openvino, which computes in float32"
+                "computes; use [option:backend] openvino, which computes in float32"
             )
         self.options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         try:
@@ -107,5 +107,6 @@ def open_style_encoder(bundle: Bundle, device: str, precision: str = "f32") -> O
 def _refuse_cuda(device: str) -> None:
     if device == "cuda":
         raise BackendError(
-            "OpenVINO does not run on NVIDIA GPUs; use --device cpu, or choose --backend onnxrt or trt"
+            "OpenVINO does not run on NVIDIA GPUs; use [option:device] cpu, or choose "
+            "[option:backend] onnxrt or trt"
         )

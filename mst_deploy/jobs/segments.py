@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from mst_deploy.errors import InvalidArgument
+from mst_deploy.errors import InvalidArgument, Message
 from mst_deploy.jobs.disk import check_during
 from mst_deploy.jobs.journal import JOINED, PAINTED, PAINTING, Journal
 from mst_deploy.video.containers import AV_CONTAINERS, is_sequence
@@ -43,7 +43,7 @@ class SegmentOptions:
 
     def __post_init__(self) -> None:
         if self.frames_each < 1:
-            raise InvalidArgument(f"a part must have at least 1 frame, got {self.frames_each}")
+            raise InvalidArgument(field="frames_each", problem=f"a part must have at least 1 frame, got {self.frames_each}")
 
 
 class SegmentedOutput:
@@ -107,7 +107,8 @@ class SegmentedOutput:
         playable = interrupted_name(self.journal.output)
         self.join(playable, names, until=self.end)
         kept = f"the first {self.written} frames are in {playable}"
-        return f"{kept}; the same command with --resume goes on" if self.journal.entries.parts else kept
+        going_on = "; the same command with [option:resume] goes on" if self.journal.entries.parts else ""
+        return Message(kept + going_on)
 
     def abandon(self, error: BaseException) -> None:
         """After an error: forget the open part, and the folder too if nothing else is in it."""
@@ -116,7 +117,8 @@ class SegmentedOutput:
             self.journal.remove()
         elif not getattr(error, "__notes__", ()):  # keep() has not told it already
             frames = self.journal.entries.frames
-            error.add_note(f"the first {frames} frames are kept: the same command with --resume goes on")
+            kept = f"the first {frames} frames are kept"
+            error.add_note(Message(f"{kept}: the same command with [option:resume] goes on"))
 
     @property
     def name(self) -> str:
@@ -209,9 +211,7 @@ def open_output(
     """
     if not in_parts(output, source.path):
         if plan.resume:
-            raise InvalidArgument(
-                f"{output} is written in one piece and cannot be resumed; leave --resume out"
-            )
+            raise InvalidArgument(field="resume", problem=f"{output} is written in one piece and cannot be resumed", hint="leave [option:resume] out")
         yield from _guarded(WholeOutput(output, source, options))
         return
     with Journal(output) as journal:

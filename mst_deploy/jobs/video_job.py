@@ -162,11 +162,11 @@ def _note_disk_space(output: Path, target: VideoInfo, options: JobOptions, liste
 
 
 def _note_software_codecs(decoder: str, encoder: str, options: JobOptions, listener: Listener) -> None:
-    """With --hwaccel auto: what is done in software because the GPU cannot do it."""
+    """With ``hwaccel`` auto: what is done in software because the GPU cannot do it."""
     if options.read.hwaccel == "auto" and "(cuda)" not in decoder:
-        listener.on_note(f"--hwaccel auto: decoding in software ({decoder})")
+        listener.on_note(Message(f"[option:hwaccel] auto: decoding in software ({decoder})"))
     if options.encode.hwaccel == "auto" and not encoder.endswith("_nvenc"):
-        listener.on_note(f"--hwaccel auto: encoding in software ({encoder})")
+        listener.on_note(Message(f"[option:hwaccel] auto: encoding in software ({encoder})"))
 
 
 def _write_all(

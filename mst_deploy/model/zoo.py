@@ -71,7 +71,7 @@ def shipped_name(model_id: str) -> str | None:
 
 def known(model: str) -> str:
     if model not in MODELS:
-        raise InvalidArgument(f"there is no shipped model {model!r}; shipped are {', '.join(MODELS)}")
+        raise InvalidArgument(field="model", problem=f"there is no shipped model {model!r}", hint=f"shipped are {', '.join(MODELS)}")
     return model
 
 

@@ -56,8 +56,11 @@ class Size:
         if len(parts) == 2:
             return cls(width=int(parts[0]), height=int(parts[1]))
         raise InvalidArgument(
-            f"cannot use {text!r} as a size: give WIDTHxHEIGHT (640x360) or the short side (360), "
-            "in pixels from 1 to 16384"
+            field="size",
+            problem=(
+                f"cannot use {text!r} as a size: give WIDTHxHEIGHT (640x360) or the short side (360), in "
+                "pixels from 1 to 16384"
+            ),
         )
 
     def applied(self, width: int, height: int) -> tuple[int, int]:
@@ -257,4 +260,4 @@ def stylize_frames(
 def check_batch(batch: int) -> None:
     """Raises InvalidArgument for a batch without pictures."""
     if batch < 1:
-        raise InvalidArgument(f"a batch must have at least 1 picture, got {batch}")
+        raise InvalidArgument(field="batch", problem=f"a batch must have at least 1 picture, got {batch}")

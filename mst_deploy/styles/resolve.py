@@ -68,10 +68,10 @@ def fitting(style: Style, manifest: Manifest) -> Style:
     if style.model_id != manifest.model_id or len(style.film) != manifest.film_size:
         maker = shipped_name(style.model_id)
         raise BundleError(
-            f"the style {style.name!r} was made by model {style.model_id}{f' ({maker})' if maker else ''}, "
-            f"this is model {manifest.model_id} ({manifest.name}); "
-            f"{f'paint with --model {maker}, or ' if maker else ''}make it again from its image with mst "
-            "style make and the --model that you paint with"
+            f"the style {style.name!r} was made by model "
+            f"{style.model_id}{f' ({maker})' if maker else ''}, this is model {manifest.model_id} "
+            f"({manifest.name}); {f'paint with [option:model] {maker}, or ' if maker else ''}make it "
+            "again from its image with mst style make and the [option:model] that you paint with"
         )
     return style
 
@@ -80,7 +80,7 @@ def _what_it_is_not(wanted: str, shipped: list[str], manifest: Manifest) -> str:
     if not shipped:
         return (
             f"no file, and the shipped styles are for the models {' and '.join(MODELS)}, not for "
-            f"{manifest.name}; give an image, or a style file made with mst style make --model"
+            f"{manifest.name}; give an image, or make a style file: mst style make with [option:model]"
         )
     close = difflib.get_close_matches(wanted, shipped, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
