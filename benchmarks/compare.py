@@ -96,5 +96,8 @@ def _relative(
         row for other, row in rows.items() if (other[0], other[1], *other[5:]) == (key[0], backend, *key[5:])
     ]
     if not base:
-        raise InvalidArgument(field="relative_to", problem=f"no row of the backend {backend!r} at {key[5]}, batch {key[6]} to compare with")
+        raise InvalidArgument(
+            field="relative_to",
+            problem=f"no row of the backend {backend!r} at {key[5]}, batch {key[6]} to compare with",
+        )
     return ratio_of_runs(_estimate(base[0], report), _estimate(rows[key], report), confidence)

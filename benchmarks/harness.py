@@ -50,7 +50,9 @@ class Plan:
                 f"confidence and precision lie between 0 and 1, got {self.confidence} and {self.precision}"
             )
         if not 2 <= self.min_runs <= self.most:
-            raise InvalidArgument(field="min_runs", problem=f"at least 2 runs and no less than that at most, got {self}")
+            raise InvalidArgument(
+                field="min_runs", problem=f"at least 2 runs and no less than that at most, got {self}"
+            )
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from av.video.reformatter import VideoReformatter
 
 from mst_deploy.backends import StylizeBackend, open_generator
 from mst_deploy.benchmarks.environment import Load, background_load, environment_info
-from mst_deploy.console import progress
+from mst_deploy.cli.console import progress
+from mst_deploy.cli.options import BackendOption, DeviceOption, ModelOption, run_alone
 from mst_deploy.jobs.video_job import JobOptions, Listener, stylize_video
 from mst_deploy.model.zoo import resolve_model
-from mst_deploy.options import BackendOption, DeviceOption, ModelOption, run_alone
 from mst_deploy.pipeline.frames import Size
 from mst_deploy.styles.plan import constant_plan
 from mst_deploy.video.codecs import EncodeOptions

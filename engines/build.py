@@ -34,9 +34,14 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS:
-            raise InvalidArgument(field="optimization_level", problem=f"the optimization level goes from 0 to {LEVELS[-1]}, got {self.level}")
+            raise InvalidArgument(
+                field="optimization_level",
+                problem=f"the optimization level goes from 0 to {LEVELS[-1]}, got {self.level}",
+            )
         if self.workspace_mib is not None and self.workspace_mib < 1:
-            raise InvalidArgument(field="workspace", problem=f"the workspace must be at least 1 MiB, got {self.workspace_mib}")
+            raise InvalidArgument(
+                field="workspace", problem=f"the workspace must be at least 1 MiB, got {self.workspace_mib}"
+            )
 
     def flags(self) -> tuple[str, ...]:
         """Names of all that is not as usual, for the identity."""

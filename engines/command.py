@@ -37,7 +37,6 @@ from mst_deploy.backends.trt.runner import (
     machine,
     open_cuda,
 )
-from mst_deploy.console import echo, progress
 from mst_deploy.engines.build import BuildOptions, build_plan
 from mst_deploy.engines.layers import half_share, layers_of
 from mst_deploy.engines.verify import trial, verify
@@ -46,6 +45,7 @@ from mst_deploy.model.bundle import GENERATOR, Bundle, open_bundle
 from mst_deploy.model.zoo import styles_for
 from mst_deploy.onnx_passes.trt import for_tensorrt
 from mst_deploy.pipeline.frames import Size
+from mst_deploy.reporter import SILENT, Reporter
 
 VERIFIED_STYLES = 2
 
@@ -65,7 +65,7 @@ class Request:
     """Replace operators by cheaper ones that compute the same."""
     timing_cache: bool = True
     force: bool = False
-    quiet: bool = False
+    reporter: Reporter = SILENT
 
 
 def build(request: Request) -> tuple[Engine, bool]:
@@ -107,9 +107,9 @@ def ensure(bundle: Bundle, trt: Any, cuda: Any, shapes: ShapeRange, request: Req
                 engine = read_header(path)
                 engine.plan()
                 return engine, False
-            echo(f"{path.name} is damaged and will be built again", quiet=request.quiet)
+            request.reporter.note(f"{path.name} is damaged and will be built again")
         elif not request.force and (reasons := outdated(folder, wanted)):
-            echo(f"{reasons[0]}; a new engine will be built", quiet=request.quiet)
+            request.reporter.note(f"{reasons[0]}; a new engine will be built")
         return built(bundle, trt, cuda, wanted, request), True
 
 
@@ -126,7 +126,7 @@ def built(bundle: Bundle, trt: Any, cuda: Any, wanted: Identity, request: Reques
     started = time.monotonic()
     with (
         cuda.current(),
-        progress(f"building {wanted.shapes}", 1000, unit="", quiet=request.quiet) as tell,
+        request.reporter.progress(f"building {wanted.shapes}", 1000, unit="") as tell,
     ):
         made = build_plan(
             trt,
@@ -209,7 +209,10 @@ def outdated(folder: Path, wanted: Identity) -> list[str]:
 
 
 def shape_range(request: Request) -> ShapeRange:
-    """The frames of a request. Raises InvalidArgument unless it is --size, or --min, --opt and --max."""
+    """The frames of a request.
+
+    Raises InvalidArgument unless it has one size, or a smallest, a typical and a largest.
+    """
     ends = [request.smallest, request.typical, request.largest]
     if request.size is not None and not any(ends):
         shape = _shape(request.size, request.batch)
@@ -218,7 +221,9 @@ def shape_range(request: Request) -> ShapeRange:
         low, middle, high = (_shape(str(text), request.batch) for text in ends)
         ordered = all(a <= b <= c for a, b, c in zip(low, middle, high, strict=True))
         if not ordered:
-            raise InvalidArgument(field="opt", problem=f"[option:min], [option:opt] and [option:max] must grow: got {ends}")
+            raise InvalidArgument(
+                field="opt", problem=f"[option:min], [option:opt] and [option:max] must grow: got {ends}"
+            )
         return ShapeRange(low, middle, high)
     raise InvalidArgument(
         field="size",
@@ -329,7 +334,11 @@ def _described(engine: Engine | BundleError, here: Machine | None) -> dict[str, 
 def _found(name: str) -> Engine:
     path = cache_folder() / name
     if not path.is_file():
-        raise InvalidArgument(field="name", problem=f"there is no engine {name!r} in {cache_folder()}", hint="see mst engines list")
+        raise InvalidArgument(
+            field="name",
+            problem=f"there is no engine {name!r} in {cache_folder()}",
+            hint="see mst engines list",
+        )
     return read_header(path)
 
 

@@ -11,9 +11,8 @@
     └── NoisyMachine         a measurement that other programs or an unsteady clock have spoiled
 
 Messages say what failed, what was found and what to do. Where one names an option it is written
-``[option:sample_every]``, and a command as ``[mst build: size=640x360, force]``: a message reads
-``sample_every`` and ``mst build (size=640x360, force)`` in Python, and the command line, which knows how its
-options are spelled, prints ``--sample-every`` and ``mst build --size 640x360 --force``.
+``[option:sample_every]``, and a command as ``[mst build: size=640x360, force]``: in Python a message reads
+``sample_every`` and ``mst build (size=640x360, force)``; the command line prints both as they are typed.
 """
 
 from __future__ import annotations

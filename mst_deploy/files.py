@@ -60,3 +60,16 @@ def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
+
+
+def require_writable(path: Path, source: Path | None, *, force: bool) -> Path:
+    """The path itself if it may be written. Raises OutputError when it exists or is the input."""
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
+        raise OutputError(f"the output {path} is the input itself; choose another name with [option:output]")
+    if path.exists() and not force:
+        raise OutputError(
+            f"{path} already exists; use [option:force] to overwrite it, or [option:output] for another name"
+        )
+    if path.is_dir() and not (path / "manifest.json").is_file():
+        raise OutputError(f"{path} is a folder; give a file name")
+    return path

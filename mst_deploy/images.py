@@ -54,11 +54,13 @@ def load_image(path: Path) -> Image:
 
 
 def save_image(path: Path, image: Image) -> None:
-    """Write (H, W, 3) uint8 RGB in the format of the suffix. Raises OutputError."""
+    """Write (H, W, 3) uint8 RGB in the format of the suffix. Raises InvalidArgument, OutputError."""
     suffix = path.suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
-        raise OutputError(
-            f"cannot write {path}: unknown image type {suffix!r}; use one of {', '.join(IMAGE_SUFFIXES)}"
+        raise InvalidArgument(
+            field="output",
+            problem=f"cannot write {path}: unknown image type {suffix!r}",
+            hint=f"use one of {', '.join(IMAGE_SUFFIXES)}",
         )
     quality = {
         ".jpg": cv2.IMWRITE_JPEG_QUALITY,

@@ -15,7 +15,7 @@ import pytest
 
 import mst_deploy as mst
 from mst_deploy.backends import open_style_encoder
-from mst_deploy.errors import InputError, InvalidArgument, OutputError
+from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.images import mix
 from mst_deploy.video.deflicker import Deflicker
 from tests.clips import Clip, probe, write_clip
@@ -97,7 +97,7 @@ def test_leaving_early_leaves_no_thread_and_no_file(clip_folder: Path, tmp_path:
             next(frames)
             frames.close()
             assert set(threading.enumerate()) <= before
-        with mst.open_video(source) as clip, pytest.raises(OutputError, match="unknown video type"):
+        with mst.open_video(source) as clip, pytest.raises(InvalidArgument, match="unknown video type"):
             mst.write_video(tmp_path / "out.xyz", mst.stylize(clip, model, "zodiac"), clip)
     assert set(threading.enumerate()) <= before
     assert list(tmp_path.iterdir()) == []

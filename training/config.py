@@ -160,9 +160,17 @@ class TrainConfig:
         if not self.stages or self.stages[-1].until != 1.0:
             raise InvalidArgument("the last training stage must end at 1.0")
         if self.precision not in PRECISIONS:
-            raise InvalidArgument(field="precision", problem=f"unknown training precision {self.precision!r}", hint=f"choose one of {', '.join(PRECISIONS)}")
+            raise InvalidArgument(
+                field="precision",
+                problem=f"unknown training precision {self.precision!r}",
+                hint=f"choose one of {', '.join(PRECISIONS)}",
+            )
         if self.schedule not in SCHEDULES:
-            raise InvalidArgument(field="schedule", problem=f"unknown schedule {self.schedule!r}", hint=f"choose one of {', '.join(SCHEDULES)}")
+            raise InvalidArgument(
+                field="schedule",
+                problem=f"unknown schedule {self.schedule!r}",
+                hint=f"choose one of {', '.join(SCHEDULES)}",
+            )
         if self.steps < 1 or (self.minutes or 1) <= 0 or (self.epochs or 1) <= 0:
             raise InvalidArgument(
                 field="steps",

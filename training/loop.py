@@ -457,11 +457,23 @@ def check(
         )
     injection = networks.config.injection
     if injection == "johnson" and len(styles) != 1:
-        raise InvalidArgument(field="injection", problem="a johnson network learns one style", hint=f"{len(styles)} style images were given: give one, or choose another [option:injection]")
+        raise InvalidArgument(
+            field="injection",
+            problem="a johnson network learns one style",
+            hint=f"{len(styles)} style images were given: give one, or choose another [option:injection]",
+        )
     if injection == "johnson" and config.identity_share:
-        raise InvalidArgument(field="identity_share", problem="a johnson network has no style to choose", hint="set identity_share to 0")
+        raise InvalidArgument(
+            field="identity_share",
+            problem="a johnson network has no style to choose",
+            hint="set identity_share to 0",
+        )
     if config.strength_share and not networks.config.has_encoder:
-        raise InvalidArgument(field="strength_share", problem=f"a network with the injection {injection} has no strength to choose", hint="set strength_share to 0")
+        raise InvalidArgument(
+            field="strength_share",
+            problem=f"a network with the injection {injection} has no strength to choose",
+            hint="set strength_share to 0",
+        )
     if config.train_trunk and networks.encoder is None:
         raise InvalidArgument(f"the injection {injection} has no style encoder to train")
     for stage in config.stages:

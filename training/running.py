@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import torch
 from lightning.fabric import Fabric
 
-from mst_deploy.console import progress
 from mst_deploy.errors import BackendError, InvalidArgument
+from mst_deploy.reporter import Reporter
 from mst_deploy.training.reports import Report
 from mst_deploy.training.run_folder import RunFolder
 
@@ -54,7 +54,11 @@ def make_fabric(device: str, precision: str) -> Fabric:
         raise BackendError("[option:device] cuda: PyTorch finds no CUDA device here; use [option:device] cpu")
     chosen = ("cuda" if has_cuda else "cpu") if device == "auto" else device
     if chosen == "cpu" and precision == "fp16":
-        raise InvalidArgument(field="precision", problem="[option:precision] fp16 trains on CUDA only", hint="use bf16 or fp32 on a CPU")
+        raise InvalidArgument(
+            field="precision",
+            problem="[option:precision] fp16 trains on CUDA only",
+            hint="use bf16 or fp32 on a CPU",
+        )
     if chosen == "cuda":
         torch.backends.cudnn.benchmark = True  # sizes stay the same for a whole stage
         torch.set_float32_matmul_precision("high")
@@ -107,9 +111,9 @@ def graceful_stop(trainer: Stoppable) -> Iterator[None]:
 
 
 @contextmanager
-def reporting(folder: RunFolder, *, quiet: bool) -> Iterator[Callable[[Report], None]]:
+def reporting(folder: RunFolder, reporter: Reporter) -> Iterator[Callable[[Report], None]]:
     """A function that takes reports to the log, the curves and the progress bar."""
-    with progress("training", 1000, unit="", quiet=quiet) as tell:
+    with reporter.progress("training", 1000, unit="") as tell:
 
         def record(report: Report) -> None:
             folder.record(report)

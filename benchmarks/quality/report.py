@@ -26,7 +26,7 @@ from mst_deploy.benchmarks.quality.metrics import (
 )
 from mst_deploy.benchmarks.quality.rows import Row
 from mst_deploy.benchmarks.quality.sets import Pair
-from mst_deploy.errors import InputError, Message
+from mst_deploy.errors import InputError, InvalidArgument, Message
 from mst_deploy.files import replacing
 from mst_deploy.images import Image, load_image, resize_short_side
 from mst_deploy.model.inception import INCEPTION_URL
@@ -98,9 +98,11 @@ def whole_set(rows: Sequence[Row], mode: str) -> dict[str, float]:
 
 
 def check_mode(mode: str, pairs: int) -> None:
-    """Raise InputError for an unknown ArtFID mode, and for one that needs more pairs."""
+    """Raise InvalidArgument for an unknown ArtFID mode, InputError for one that needs more pairs."""
     if mode not in MODES:
-        raise InputError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
+        raise InvalidArgument(
+            field="artfid_mode", problem=f"unknown mode {mode!r}", hint=f"choose one of {', '.join(MODES)}"
+        )
     if mode == "art_fid_inf" and pairs < INFINITY_START:
         raise InputError(
             f"art_fid_inf needs {INFINITY_START} pairs at least, found {pairs} (below that the authors' "

@@ -127,7 +127,9 @@ class Backend(Protocol):
 def load_backend(name: str) -> Backend:
     """Import the module of a backend. Raises InvalidArgument, or MissingDependency with the fix."""
     if name not in BACKENDS:
-        raise InvalidArgument(field="backend", problem=f"unknown backend {name!r}", hint=f"choose one of {', '.join(BACKENDS)}")
+        raise InvalidArgument(
+            field="backend", problem=f"unknown backend {name!r}", hint=f"choose one of {', '.join(BACKENDS)}"
+        )
     try:
         return cast(Backend, import_module(f"mst_deploy.backends.{name}"))
     except ModuleNotFoundError as error:
@@ -161,7 +163,11 @@ def split_precision(backend: str) -> tuple[str, dict[str, str]]:
     choices = PRECISIONS.get(name, ())
     if precision not in choices:
         hint = f"choose one of {', '.join(choices)}" if choices else f"give {name} alone"
-        raise InvalidArgument(field="backend", problem=f"the backend {name} cannot be told to compute in {precision!r}", hint=f"{hint}")
+        raise InvalidArgument(
+            field="backend",
+            problem=f"the backend {name} cannot be told to compute in {precision!r}",
+            hint=f"{hint}",
+        )
     return name, {"precision": precision}
 
 
@@ -185,7 +191,9 @@ def model_inputs(
 def check_call(manifest: Manifest, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> None:
     """Refuse what the contract does not allow, with the shapes found. Raises InvalidArgument."""
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
-        raise InvalidArgument(field="frames", problem=f"frames must be (N, H, W, 3) uint8, got {frames.shape} {frames.dtype}")
+        raise InvalidArgument(
+            field="frames", problem=f"frames must be (N, H, W, 3) uint8, got {frames.shape} {frames.dtype}"
+        )
     if films.dtype != np.float32 or films.shape != (len(frames), manifest.film_size):
         raise InvalidArgument(
             field="films",
@@ -205,7 +213,11 @@ def check_call(manifest: Manifest, frames: Images, films: FilmBatch, canvas: Can
     if canvas is None:
         return
     if not manifest.canvas_bands:
-        raise InvalidArgument(field="canvas", problem=f"the model {manifest.name} paints without a canvas", hint="leave the canvas out")
+        raise InvalidArgument(
+            field="canvas",
+            problem=f"the model {manifest.name} paints without a canvas",
+            hint="leave the canvas out",
+        )
     if canvas.dtype != np.uint8 or canvas.shape != (*frames.shape[:3], 1):
         raise InvalidArgument(
             field="canvas",
@@ -222,5 +234,7 @@ def _opened(bundle: Bundle | Path) -> Bundle:
 
 def _known(device: str) -> str:
     if device not in DEVICES:
-        raise InvalidArgument(field="device", problem=f"unknown device {device!r}", hint=f"choose one of {', '.join(DEVICES)}")
+        raise InvalidArgument(
+            field="device", problem=f"unknown device {device!r}", hint=f"choose one of {', '.join(DEVICES)}"
+        )
     return device

@@ -6,6 +6,7 @@ import os
 import platform
 from typing import Any
 
+from mst_deploy.cli.errors import one_line
 from mst_deploy.environment import gpu_name, version
 
 PACKAGES = {
@@ -54,7 +55,7 @@ def examine() -> dict[str, Any]:
             open_session(graph, device)
             devices[device] = "works"
         except MstError as error:
-            devices[device] = str(error)
+            devices[device] = one_line(error)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -78,7 +79,7 @@ def model_state(name: str) -> dict[str, Any]:
     try:
         styles = list(styles_for(open_bundle(folder).manifest.model_id))
     except MstError as error:
-        return {"folder": str(folder), "state": str(error), "styles": []}
+        return {"folder": str(folder), "state": one_line(error), "styles": []}
     return {"folder": str(folder), "state": "works", "styles": styles}
 
 
@@ -92,7 +93,7 @@ def tensorrt_state() -> str:
         trt = compat.load()
         cuda = open_cuda()
     except MstError as error:
-        return str(error)
+        return one_line(error)
     try:
         here = machine(trt, cuda)
     finally:

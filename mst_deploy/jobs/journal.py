@@ -117,7 +117,7 @@ class Journal:
         self._save()
 
     def remove(self) -> None:
-        """Delete the folder, the journal last: a crash on the way leaves what --resume can clear up."""
+        """Delete the folder, the journal last: a crash on the way leaves what ``resume`` can clear up."""
         self.lock.release()
         for path in self.folder.iterdir():
             if path.name != JOURNAL:

@@ -1,4 +1,4 @@
-"""Looks tuned to the very video or picture that is about to be painted (``--optimize-style``).
+"""Looks tuned to the very video or picture that is about to be painted (``optimize_style``).
 
 What was tuned is kept in the user's cache folder: a job that goes on after a crash paints with the same
 rows, and a second run does not wait again.

@@ -43,7 +43,9 @@ class SegmentOptions:
 
     def __post_init__(self) -> None:
         if self.frames_each < 1:
-            raise InvalidArgument(field="frames_each", problem=f"a part must have at least 1 frame, got {self.frames_each}")
+            raise InvalidArgument(
+                field="frames_each", problem=f"a part must have at least 1 frame, got {self.frames_each}"
+            )
 
 
 class SegmentedOutput:
@@ -206,12 +208,16 @@ def open_output(
 ) -> Iterator[Output]:
     """A place for the frames of a job; in parts where that is possible, those of an earlier run included.
 
-    On an error finished parts are kept for --resume; with none, nothing is left. Raises OutputError, and
+    On an error finished parts are kept for ``resume``; with none, nothing is left. Raises OutputError, and
     InvalidArgument for what cannot be resumed.
     """
     if not in_parts(output, source.path):
         if plan.resume:
-            raise InvalidArgument(field="resume", problem=f"{output} is written in one piece and cannot be resumed", hint="leave [option:resume] out")
+            raise InvalidArgument(
+                field="resume",
+                problem=f"{output} is written in one piece and cannot be resumed",
+                hint="leave [option:resume] out",
+            )
         yield from _guarded(WholeOutput(output, source, options))
         return
     with Journal(output) as journal:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mst_deploy import __version__
 from mst_deploy.backends import StylizeBackend
+from mst_deploy.errors import Message
 from mst_deploy.jobs.disk import check_before, expected_bytes
 from mst_deploy.jobs.segments import Output, SegmentOptions, in_parts, open_output
 from mst_deploy.pipeline.frames import FramePreparer, Size, StylizedFrame, depth_for, stylize_frames

@@ -61,7 +61,9 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if len(self.widths) != 3 or min(self.widths) < 1:
-            raise InvalidArgument(field="widths", problem=f"widths must be three positive numbers, got {self.widths}")
+            raise InvalidArgument(
+                field="widths", problem=f"widths must be three positive numbers, got {self.widths}"
+            )
         if (
             self.residual_blocks < 0
             or min(self.embedding_size, self.hidden_size + 1, self.hidden_layers) < 1
@@ -69,11 +71,23 @@ class NetworkConfig:
         ):
             raise InvalidArgument(f"impossible network configuration: {self}")
         if self.statistics not in STATISTICS:
-            raise InvalidArgument(field="statistics", problem=f"unknown statistics {self.statistics!r}", hint=f"choose one of {', '.join(STATISTICS)}")
+            raise InvalidArgument(
+                field="statistics",
+                problem=f"unknown statistics {self.statistics!r}",
+                hint=f"choose one of {', '.join(STATISTICS)}",
+            )
         if self.padding not in PADDINGS:
-            raise InvalidArgument(field="padding", problem=f"unknown padding {self.padding!r}", hint=f"choose one of {', '.join(PADDINGS)}")
+            raise InvalidArgument(
+                field="padding",
+                problem=f"unknown padding {self.padding!r}",
+                hint=f"choose one of {', '.join(PADDINGS)}",
+            )
         if self.injection not in INJECTIONS:
-            raise InvalidArgument(field="injection", problem=f"unknown injection {self.injection!r}", hint=f"choose one of {', '.join(INJECTIONS)}")
+            raise InvalidArgument(
+                field="injection",
+                problem=f"unknown injection {self.injection!r}",
+                hint=f"choose one of {', '.join(INJECTIONS)}",
+            )
         if self.canvas_bands < 0 or (self.canvas_bands and self.injection != "film"):
             raise InvalidArgument(
                 field="canvas",
@@ -251,7 +265,9 @@ class Generator(nn.Module):
         if not self.config.canvas_bands:
             return None
         if canvas is None:
-            raise InvalidArgument(field="canvas", problem="this generator paints from a canvas", hint="give one (N, 1, H, W)")
+            raise InvalidArgument(
+                field="canvas", problem="this generator paints from a canvas", hint="give one (N, 1, H, W)"
+            )
         bands: Tensor = self.bands(canvas)
         gains = rows[:, self.layout.norm_size :, None, None].to(bands.dtype)
         joined: Tensor = self.canvas(bands * gains)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mst_deploy.backends import Images, StyleEncoder
-from mst_deploy.errors import BundleError, InputError
+from mst_deploy.errors import BundleError, InputError, InvalidArgument
 from mst_deploy.images import IMAGE_SUFFIXES, load_image, pad_to_minimum, resize_short_side
 from mst_deploy.model.bundle import Manifest
 from mst_deploy.model.film import STYLE_SUFFIX, FilmParams, Style, load_style
@@ -45,14 +45,16 @@ def make_style(encoder: StyleEncoder, path: Path, name: str = "") -> Style:
 def resolve_style(wanted: str, manifest: Manifest) -> Style | Path:
     """A ready style (one shipped for this model, or a style file), or an image still to be encoded.
 
-    Raises InputError when there is no such thing, BundleError when the style is of another model.
+    Raises InvalidArgument when there is no such thing, InputError for a file of another kind, BundleError
+    when the style is of another model.
     """
     shipped = styles_for(manifest.model_id)
     path = Path(wanted)
     if wanted in shipped:
         return fitting(shipped[wanted], manifest)
     if not path.exists():
-        raise InputError(f"no style {wanted!r}: it is {_what_it_is_not(wanted, list(shipped), manifest)}")
+        what = _what_it_is_not(wanted, list(shipped), manifest)
+        raise InvalidArgument(field="style", problem=f"no style {wanted!r}: it is {what}")
     if path.suffix.lower() == STYLE_SUFFIX:
         return fitting(load_style(path), manifest)
     if path.suffix.lower() not in IMAGE_SUFFIXES:

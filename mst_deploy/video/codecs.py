@@ -100,7 +100,11 @@ class EncodeOptions:
     def __post_init__(self) -> None:
         check_mode(self.hwaccel)
         if self.crf is not None and self.bitrate is not None:
-            raise InvalidArgument(field="crf", problem="[option:crf] and [option:bitrate] contradict each other", hint="give one of them")
+            raise InvalidArgument(
+                field="crf",
+                problem="[option:crf] and [option:bitrate] contradict each other",
+                hint="give one of them",
+            )
         if self.codec is not None:
             _check_quality(self.codec, self.crf, self.bitrate)
 
@@ -111,9 +115,16 @@ class EncodeOptions:
         """
         only = ONLY_CODEC.get(suffix)
         if self.codec is not None and only not in (None, self.codec):
-            raise InvalidArgument(field="codec", problem=f"{suffix} files hold {only} alone", hint=f"leave [option:codec] {self.codec} out")
+            raise InvalidArgument(
+                field="codec",
+                problem=f"{suffix} files hold {only} alone",
+                hint=f"leave [option:codec] {self.codec} out",
+            )
         if self.codec in ONLY_CODEC.values() and only is None:
-            raise InvalidArgument(field="codec", problem=f"[option:codec] {self.codec} cannot be written into a {suffix or 'nameless'} file")
+            raise InvalidArgument(
+                field="codec",
+                problem=f"[option:codec] {self.codec} cannot be written into a {suffix or 'nameless'} file",
+            )
         usual = USUAL_CODEC.get(suffix, "hevc" if depth > 8 else "h264")
         return replace(self, codec=self.codec or usual)
 
@@ -191,14 +202,20 @@ def parse_bitrate(text: str) -> int:
     except (ValueError, KeyError, OverflowError):
         rate = 0
     if not 1000 <= rate < 2**31:
-        raise InvalidArgument(field="bitrate", problem=f"cannot use {text!r} as a bit rate: give bits a second, with k or M (800k, 4M)")
+        raise InvalidArgument(
+            field="bitrate",
+            problem=f"cannot use {text!r} as a bit rate: give bits a second, with k or M (800k, 4M)",
+        )
     return rate
 
 
 def segment_suffix(options: EncodeOptions) -> str:
     """Container for parts of a job: it keeps exact times and holds the codec. Raises InvalidArgument."""
     if options.codec in ONLY_CODEC.values():
-        raise InvalidArgument(field="codec", problem=f"[option:codec] {options.codec} is written in one piece and cannot be resumed")
+        raise InvalidArgument(
+            field="codec",
+            problem=f"[option:codec] {options.codec} is written in one piece and cannot be resumed",
+        )
     return {"ffv1": ".nut", "prores": ".mov"}.get(options.codec or "", ".mp4")
 
 
@@ -209,12 +226,20 @@ def codec_of(path: Path, options: EncodeOptions) -> str | None:
 
 def _check_quality(name: str, crf: int | None, bitrate: int | None) -> None:
     if name not in CODECS:
-        raise InvalidArgument(field="codec", problem=f"unknown codec {name!r}", hint=f"choose one of {', '.join(CODECS)}")
+        raise InvalidArgument(
+            field="codec", problem=f"unknown codec {name!r}", hint=f"choose one of {', '.join(CODECS)}"
+        )
     codec = CODECS[name]
     if crf is not None and codec.default_crf is None:
         lossless = "is lossless and " if name in ("ffv1", "png", "raw") else ""
-        raise InvalidArgument(field="crf", problem=f"{name} {lossless}has no crf", hint="leave [option:crf] out")
+        raise InvalidArgument(
+            field="crf", problem=f"{name} {lossless}has no crf", hint="leave [option:crf] out"
+        )
     if crf is not None and not 0 <= crf <= codec.largest_crf:
-        raise InvalidArgument(field="crf", problem=f"crf of {name} must be between 0 and {codec.largest_crf}, got {crf}")
+        raise InvalidArgument(
+            field="crf", problem=f"crf of {name} must be between 0 and {codec.largest_crf}, got {crf}"
+        )
     if bitrate is not None and not codec.bitrate:
-        raise InvalidArgument(field="bitrate", problem=f"{name} takes no bit rate", hint="leave [option:bitrate] out")
+        raise InvalidArgument(
+            field="bitrate", problem=f"{name} takes no bit rate", hint="leave [option:bitrate] out"
+        )

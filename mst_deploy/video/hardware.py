@@ -1,4 +1,4 @@
-"""NVIDIA's video units through PyAV: whether they are there, and what ``--hwaccel`` then means.
+"""NVIDIA's video units through PyAV: whether they are there, and what ``hwaccel`` then means.
 
 ``off`` never uses them. ``on`` uses them or stops with an error. ``auto`` uses them where they can do the
 job and goes on in software where not; which one was used is part of the result.
@@ -21,7 +21,9 @@ MODES = ("auto", "on", "off")
 def check_mode(mode: str) -> None:
     """Raises InvalidArgument."""
     if mode not in MODES:
-        raise InvalidArgument(field="hwaccel", problem=f"[option:hwaccel] must be one of {', '.join(MODES)}, got {mode!r}")
+        raise InvalidArgument(
+            field="hwaccel", problem=f"[option:hwaccel] must be one of {', '.join(MODES)}, got {mode!r}"
+        )
 
 
 @cache

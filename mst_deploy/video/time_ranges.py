@@ -20,7 +20,9 @@ class TimeRange:
 
     def __post_init__(self) -> None:
         if self.start is not None and self.start < 0:
-            raise InvalidArgument(field="start", problem=f"[option:start] must not be negative, got {float(self.start):g} s")
+            raise InvalidArgument(
+                field="start", problem=f"[option:start] must not be negative, got {float(self.start):g} s"
+            )
         if self.end is not None and self.end <= (self.start or 0):
             raise InvalidArgument(
                 field="end",

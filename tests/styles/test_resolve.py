@@ -107,7 +107,7 @@ def test_a_name_means_the_style_of_the_model_in_use(bundle: Bundle) -> None:
 
 def test_shipped_style_file_of_the_other_model_names_it(bundle: Bundle) -> None:
     with pytest.raises(
-        BundleError, match=r"'udnie' was made by model \w+ \(lite\), .* --model lite, or make it"
+        BundleError, match=r"'udnie' was made by model \w+ \(lite\), .* with model lite, or make it"
     ):
         resolve_style(str(shipped_styles("lite")["udnie"]), bundle.manifest)
 

@@ -347,7 +347,11 @@ def open_cuda() -> Any:
 def open_generator(bundle: Bundle, device: str) -> TrtGenerator:
     """The engines of the cache. Raises InvalidArgument for the CPU, BackendError, MissingDependency."""
     if device == "cpu":
-        raise InvalidArgument(field="device", problem="TensorRT runs on NVIDIA GPUs only", hint="use [option:backend] onnxrt with [option:device] cpu")
+        raise InvalidArgument(
+            field="device",
+            problem="TensorRT runs on NVIDIA GPUs only",
+            hint="use [option:backend] onnxrt with [option:device] cpu",
+        )
     trt = compat.load()
     return TrtGenerator(bundle, trt, open_cuda())
 
