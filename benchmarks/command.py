@@ -9,7 +9,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mst_deploy.backends import load_backend, split_precision
+from mst_deploy.backends import load_backend
+from mst_deploy.backends.registry import split_precision
 from mst_deploy.benchmarks import compare, reports
 from mst_deploy.benchmarks.cold_start import cold_start, middle
 from mst_deploy.benchmarks.environment import background_load, environment_info, refuse_busy_machine

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mst_deploy.backends.registry import offered
 from mst_deploy.cli.errors import exit_code, one_line
 from mst_deploy.errors import MissingDependency, MstError
 from mst_deploy.reporter import Reporter
@@ -27,9 +28,9 @@ CORE = ("av",)
 MODEL_HELP = "Model: base, lite, or a folder made by mst export. Default: base."
 ModelOption = Annotated[str | None, typer.Option(metavar="MODEL", help=MODEL_HELP)]
 ModelArgument = Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
-BackendOption = Annotated[
-    str, typer.Option(help="What runs the model: onnxrt, openvino, openvino:bf16, trt, pytorch or fake.")
-]
+*_names, _last = offered()
+BACKEND_HELP = f"{', '.join(_names)} or {_last}"
+BackendOption = Annotated[str, typer.Option(help=f"What runs the model: {BACKEND_HELP}.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is an NVIDIA GPU.")]
 VggOption = Annotated[
     Path | None, typer.Option(help="VGG-19: .pth or .safetensors. Default: downloaded once.")

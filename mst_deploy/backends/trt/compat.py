@@ -10,7 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from mst_deploy.errors import BackendError, MissingDependency
+from mst_deploy.backends.registry import find_spec
+from mst_deploy.errors import BackendError
 
 MAJORS = (8, 10, 11)
 OLDEST_OF_8 = "8.6"
@@ -37,7 +38,7 @@ def load() -> Any:
             ) from error
         check(trt)
         return trt
-    raise MissingDependency("tensorrt", "tensorrt", "running TensorRT engines")
+    raise find_spec("trt").missing("tensorrt", "running TensorRT engines")
 
 
 def check(trt: Any) -> None:

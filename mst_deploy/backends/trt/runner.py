@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mst_deploy.backends import BackendBase, Batch, FilmBatch, Images, load_backend, model_inputs
+from mst_deploy.backends.registry import find_spec
 from mst_deploy.backends.trt import compat
 from mst_deploy.backends.trt.engine_cache import (
     Engine,
@@ -27,7 +28,7 @@ from mst_deploy.backends.trt.engine_cache import (
     listed,
     why_not,
 )
-from mst_deploy.errors import BackendError, InvalidArgument, MissingDependency
+from mst_deploy.errors import BackendError
 from mst_deploy.model.bundle import GENERATOR, Bundle
 from mst_deploy.model.canvas import Canvas
 
@@ -338,20 +339,15 @@ def open_cuda() -> Any:
         from mst_deploy.backends.trt.cuda import Cuda
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in ("pycuda", "cuda"):
+        spec = find_spec("trt")
+        if missing not in spec.packages:
             raise
-        raise MissingDependency(missing, "tensorrt", "running TensorRT engines") from error
+        raise spec.missing(missing, "running TensorRT engines") from error
     return Cuda()
 
 
 def open_generator(bundle: Bundle, device: str) -> TrtGenerator:
-    """The engines of the cache. Raises InvalidArgument for the CPU, BackendError, MissingDependency."""
-    if device == "cpu":
-        raise InvalidArgument(
-            field="device",
-            problem="TensorRT runs on NVIDIA GPUs only",
-            hint="use [option:backend] onnxrt with [option:device] cpu",
-        )
+    """The engines of the cache. Raises BackendError, MissingDependency."""
     trt = compat.load()
     return TrtGenerator(bundle, trt, open_cuda())
 
