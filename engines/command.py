@@ -222,14 +222,15 @@ def shape_range(request: Request) -> ShapeRange:
         ordered = all(a <= b <= c for a, b, c in zip(low, middle, high, strict=True))
         if not ordered:
             raise InvalidArgument(
-                field="opt", problem=f"[option:min], [option:opt] and [option:max] must grow: got {ends}"
+                field="typical",
+                problem=f"[option:smallest], [option:typical] and [option:largest] must grow: got {ends}",
             )
         return ShapeRange(low, middle, high)
     raise InvalidArgument(
         field="size",
         problem=(
-            "give [option:size] WxH for frames of one size, or all of [option:min], [option:opt] and "
-            "[option:max]"
+            "give [option:size] WxH for frames of one size, or all of [option:smallest], [option:typical] and "
+            "[option:largest]"
         ),
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 
 class Reporter:
@@ -12,14 +12,15 @@ class Reporter:
     def note(self, text: str) -> None:
         """A sentence for people."""
 
-    @contextmanager
-    def progress(self, label: str, total: int | None, *, unit: str = "fps") -> Iterator[Callable[..., None]]:
-        """Yield a function to call with the number of finished units and, if wanted, a note about them.
+    def progress(
+        self, label: str, total: int | None, *, unit: str = "fps"
+    ) -> AbstractContextManager[Callable[..., None]]:
+        """Enter to get a function to call with the number of finished units and, if wanted, a note.
 
         ``total`` None means one long step of unknown length, ``unit`` "" shares of a whole, which have no
         rate.
         """
-        yield lambda done, note="": None
+        return nullcontext(lambda done, note="": None)
 
 
 SILENT = Reporter()

@@ -105,7 +105,7 @@ def test_leaving_early_leaves_no_thread_and_no_file(clip_folder: Path, tmp_path:
 
 def test_errors_are_told_before_the_first_frame(small_clip: Path) -> None:
     with mst.open_model(backend="fake") as model, mst.open_video(small_clip) as clip:
-        with pytest.raises(InputError, match="did you mean 'zodiac'"):
+        with pytest.raises(InvalidArgument, match="did you mean 'zodiac'"):
             mst.stylize(clip, model, "zodiak")
         with pytest.raises(InvalidArgument, match="as a size"):
             mst.stylize(clip, model, "zodiac", size="big")

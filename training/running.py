@@ -86,10 +86,10 @@ def check_compiler(device: str) -> None:
     names = (os.environ.get("CXX", "g++"), "g++", "clang++", "c++", "cl")
     if not any(map(shutil.which, names)):
         raise BackendError(
-            "[option:compile]: no C++ compiler found (g++, clang++); install one or train without"
+            "[option:compiled]: no C++ compiler found (g++, clang++); install one or train without"
         )
     if device == "cuda" and find_spec("triton") is None:
-        raise BackendError("[option:compile]: Triton is not installed; pip install triton, or train without")
+        raise BackendError("[option:compiled]: Triton is not installed; pip install triton, or train without")
 
 
 @contextmanager

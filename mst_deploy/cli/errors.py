@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from mst_deploy.errors import InvalidArgument, MstError, error_line, with_options
 
-FLAGS = {"output": "-o"}
+FLAGS = {
+    "output": "-o",
+    "smallest": "--min",
+    "typical": "--opt",
+    "largest": "--max",
+    "compiled": "--compile",
+}
 """Options that are not called as their fields are."""
 
 

@@ -188,8 +188,11 @@ def test_damaged_engine_is_told_and_built_again(
 
 def test_requests_that_cannot_be_meant(bundle: Bundle) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"size": None}, "give --size WxH"),
-        ({"smallest": "32x32"}, "give --size WxH"),
+        ({"size": None}, "give size WxH for frames of one size, or all of smallest, typical and largest"),
+        (
+            {"smallest": "32x32"},
+            "give size WxH for frames of one size, or all of smallest, typical and largest",
+        ),
         ({"size": None, "smallest": "64x64", "typical": "32x32", "largest": "96x96"}, "must grow"),
         ({"size": "360"}, "an engine needs WIDTHxHEIGHT"),
     ]

@@ -327,7 +327,7 @@ def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.delenv("CXX", raising=False)
     check_compiler("cpu")
     compiler.unlink()
-    with pytest.raises(BackendError, match=r"compile: no C\+\+ compiler found"):
+    with pytest.raises(BackendError, match=r"compiled: no C\+\+ compiler found"):
         train(
             phase="joint",
             content=[tmp_path],
