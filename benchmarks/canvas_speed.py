@@ -15,7 +15,7 @@ import numpy as np
 import typer
 
 from mst_deploy.benchmarks.environment import environment_info
-from mst_deploy.options import run_alone
+from mst_deploy.cli.options import run_alone
 from mst_deploy.size import Size
 from mst_deploy.video.canvas import MovingCanvas
 

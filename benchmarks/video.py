@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from mst_deploy.backends.registry import precision_of
 from mst_deploy.benchmarks import reports
 from mst_deploy.benchmarks.harness import Plan, measure
-from mst_deploy.benchmarks.latency import precision_of, work_of_generator
+from mst_deploy.benchmarks.latency import work_of_generator
 from mst_deploy.benchmarks.statistics import estimated, ratio_of_turns
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.jobs.render_file import RenderOptions, RenderResult

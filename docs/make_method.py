@@ -29,7 +29,7 @@ from mst_deploy.benchmarks.quality.statistics import (
     seams,
     strokes,
 )
-from mst_deploy.console import progress
+from mst_deploy.cli.console import progress
 from mst_deploy.datasets import ImageFile, load_images, read_hash_list
 from mst_deploy.images import center_crop, resize_short_side, save_image
 from mst_deploy.model.checkpoints import load_checkpoint

@@ -18,7 +18,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from mst_deploy.console import progress
+from mst_deploy.cli.console import progress
 from mst_deploy.datasets import load_images, read_hash_list
 from mst_deploy.model.checkpoints import load_inception
 from mst_deploy.model.inception import STAGES

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from mst_deploy.backends import EXTRA
-from mst_deploy.cli.doctor import PACKAGES, PURPOSES
+from mst_deploy.backends.registry import BACKENDS
+from mst_deploy.cli.doctor import PACKAGES, purposes
 from mst_deploy.model.zoo import MODELS, bundle_path, shipped_photographs
 from tests.conftest import ROOT
 
@@ -74,9 +75,28 @@ def test_all_models_and_their_styles_are_packaged() -> None:
         assert {path.parent.name for path in files} == set(MODELS)
 
 
-def test_every_extra_that_messages_name_exists() -> None:
-    """What tells people to install something names extras that there are."""
-    extras = {*tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"], ""}
-    assert set(EXTRA.values()) <= extras
-    assert set(PACKAGES.values()) <= extras
-    assert set(PURPOSES) <= extras
+def requirements(extra: str) -> set[str]:
+    """Distributions that the package, or one of its extras, brings."""
+    project = CONFIG["project"]
+    lines = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    found: set[str] = set()
+    for line in lines:
+        name = re.split(r"[\[<>=; ]", line)[0]
+        if name == project["name"]:
+            for inner in line.partition("[")[2].partition("]")[0].split(","):
+                found |= requirements(inner)
+        else:
+            found.add(name)
+    return found
+
+
+def test_every_extra_that_messages_name_brings_the_package() -> None:
+    """What tells people to install something names an extra that there is, and that has it."""
+    assert requirements("eval") > {"torch", "matplotlib"}
+    for spec in BACKENDS.values():
+        for distributions in spec.packages.values():
+            assert set(distributions) & requirements(spec.extra)
+    for package, extra in PACKAGES.items():
+        assert package in requirements(extra)
+    assert set(purposes()) <= set(CONFIG["project"]["optional-dependencies"])
+    assert "--backend openvino" in purposes()["openvino"]

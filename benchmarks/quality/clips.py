@@ -21,7 +21,7 @@ import typer
 
 from mst_deploy.benchmarks.quality.external import load_function
 from mst_deploy.benchmarks.quality.video import measure_flicker
-from mst_deploy.console import progress
+from mst_deploy.cli.console import progress
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import replacing
 from mst_deploy.images import Image, center_crop, load_image, mix, resize_short_side
@@ -172,7 +172,9 @@ def main(
 ) -> None:
     """Measure one system; give --model, or --program and --function."""
     if (model is None) == (program is None):
-        raise InvalidArgument("give either --model or --program with --function")
+        raise InvalidArgument(
+            field="model", problem="give either [option:model] or [option:program] with [option:function]"
+        )
     tuning = None
     distances = Distances(load_vgg(find_vgg(vgg), vgg_scales))
     if model is not None:

@@ -71,5 +71,5 @@ def choose_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise BackendError("this PyTorch sees no CUDA device; run with --device cpu or see mst doctor")
+        raise BackendError("this PyTorch sees no CUDA device; run with [option:device] cpu or see mst doctor")
     return device

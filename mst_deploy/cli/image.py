@@ -23,8 +23,7 @@ from mst_deploy.cli.job import (
     TimelineOption,
     timeline_of,
 )
-from mst_deploy.errors import InvalidArgument
-from mst_deploy.options import (
+from mst_deploy.cli.options import (
     BackendOption,
     DeviceOption,
     ForceOption,
@@ -32,8 +31,9 @@ from mst_deploy.options import (
     ModelOption,
     QuietOption,
     SizeOption,
-    require_writable,
 )
+from mst_deploy.errors import InvalidArgument
+from mst_deploy.files import require_writable
 
 
 def image(
@@ -64,7 +64,7 @@ def image(
     as_json: JsonOption = False,
 ) -> None:
     """Stylize pictures. Results are named IN-STYLE beside the inputs unless -o says otherwise."""
-    from mst_deploy.console import print_result, progress
+    from mst_deploy.cli.console import print_result, progress
     from mst_deploy.images import IMAGE_SUFFIXES, load_image, resize, save_image
     from mst_deploy.jobs.inputs import expand
     from mst_deploy.size import Size

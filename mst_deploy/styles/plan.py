@@ -115,8 +115,12 @@ def load_plan(
     """
     if timeline.needs_canvas and not manifest.canvas_bands:
         raise InvalidArgument(
-            f"the model {manifest.name} paints without a canvas, so it has no strokes, stroke size or seed "
-            "to choose; leave them out, or choose a model with a canvas"
+            field="strokes",
+            problem=(
+                f"the model {manifest.name} paints without a canvas, so it has no strokes, stroke size or "
+                "seed to choose"
+            ),
+            hint="leave them out, or choose a model with a canvas",
         )
     opened = cache(encoder)
 

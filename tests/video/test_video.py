@@ -353,7 +353,7 @@ def test_what_is_not_kept_is_said(tmp_path: Path) -> None:
 def test_unknown_container_is_refused(small_clip: Path, tmp_path: Path) -> None:
     with (
         VideoReader(small_clip) as reader,
-        pytest.raises(OutputError, match="unknown video type"),
+        pytest.raises(InvalidArgument, match="unknown video type"),
         open_writer(tmp_path / "out.avi", reader.info, EncodeOptions()),
     ):
         pass

@@ -208,7 +208,7 @@ def test_figures_that_not_every_pair_has() -> None:
 
 def test_inception_needs_its_weights(random_vgg: Path) -> None:
     nets = open_nets(Weights(random_vgg), lpips=False, device=CPU)
-    with pytest.raises(InvalidArgument, match="give it with --inception FILE"):
+    with pytest.raises(InvalidArgument, match="give it with inception FILE"):
         Observer(nets, ["inception"], CPU)
 
 
