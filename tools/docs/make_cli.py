@@ -108,7 +108,7 @@ def names(parameter: Any) -> str:
 
 
 def spelled(parameter: Any) -> str:
-    """The placeholder of a value: what the program calls it, or the parameter's name; optional in brackets."""
+    """The placeholder of a value: the program's name for it, in brackets if optional."""
     chosen = str(parameter.metavar or parameter.name.upper())
     if parameter.param_type_name != "argument":
         return chosen
