@@ -8,6 +8,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -158,6 +160,24 @@ def test_documented_commands_and_options_exist(document: str) -> None:
             known |= {option for parameter in command.params for option in parameter.secondary_opts}
             used = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
             assert used <= known, f"{document}: {sorted(used - known)} in: {line}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_documented_files_exist(document: str) -> None:
+    """Python files and data files of the project, by their path from its root or from the package."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for name in re.findall(r"`([\w./-]+/[\w.-]+\.(?:py|json|txt|csv|toml))`", text):
+        if not name.startswith(("runs/", "its/")) and "NAME" not in name:  # of the reader
+            places = (ROOT, ROOT / "mst_deploy", (ROOT / document).parent)
+            assert any((place / name).is_file() for place in places), f"{document} names {name}"
+    for module in re.findall(r"python -m ((?:mst_deploy|tools)[\w.]+)", text):
+        assert find_spec(module) is not None, f"{document} names {module}"
+
+
+def test_architecture_shows_the_layers_that_are_checked() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = "\n".join(config["tool"]["importlinter"]["contracts"][0]["layers"])
+    assert f"```\n{layers}\n```" in (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 
 
 def test_table_has_the_commands_of_a_user() -> None:
