@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import mst_deploy
 from mst_deploy import __version__
 from mst_deploy.backends import EXTRA
 from mst_deploy.cli.doctor import PACKAGES, PURPOSES
@@ -121,6 +122,8 @@ def test_changelog_lists_every_new_name() -> None:
         assert f"| `{old}` | `{new}` |" in changelog
     for command, new in COMMANDS.items():
         assert f"| `mst {' '.join(command)}` | `{new}` |" in changelog
+    for old, new in mst_deploy._RENAMED.items():
+        assert f"| `mst.{old}` | `mst.{new}` |" in changelog
 
 
 def test_every_extra_that_messages_name_exists() -> None:
