@@ -229,8 +229,8 @@ def shape_range(request: Request) -> ShapeRange:
     raise InvalidArgument(
         field="size",
         problem=(
-            "give [option:size] WxH for frames of one size, or all of [option:smallest], [option:typical] and "
-            "[option:largest]"
+            "give [option:size] WxH for frames of one size, or all of [option:smallest], [option:typical] "
+            "and [option:largest]"
         ),
     )
 

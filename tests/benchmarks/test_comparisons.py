@@ -270,7 +270,8 @@ def test_committed_results_have_a_birth_certificate(path: Path) -> None:
 
 def test_documents_have_the_committed_numbers() -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / "make_benchmarks.py"), "--check"],
+        [sys.executable, "-m", "tools.docs.make_benchmarks", "--check"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
