@@ -1,4 +1,4 @@
-"""``mst export``."""
+"""Implementation of ``mst export``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mst_deploy.reporter import SILENT, Reporter
 
 
 def read_networks(source: Path) -> Networks:
-    """Of a checkpoint or a bundle. Raises InputError."""
+    """Return the networks of a checkpoint or a bundle. Raises InputError, BundleError."""
     if source.is_file():
         return load_checkpoint(source)
     bundle = open_bundle(source)
