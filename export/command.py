@@ -35,7 +35,7 @@ def export(
     force: bool,
     reporter: Reporter = SILENT,
 ) -> Bundle:
-    """Read weights and export them -> the bundle written, checked against PyTorch."""
+    """Read weights and export them; return the bundle, checked against PyTorch."""
     if precision not in PRECISIONS:
         raise InvalidArgument(
             field="precision",

@@ -64,7 +64,7 @@ def _umask() -> int:
 
 
 def require_writable(path: Path, source: Path | None, *, force: bool) -> Path:
-    """The path itself if it may be written. Raises OutputError when it exists or is the input."""
+    """Return the path if it may be written. Raises OutputError when it exists or is the input."""
     if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise OutputError(f"the output {path} is the input itself; choose another name with [option:output]")
     if path.exists() and not force:

@@ -23,7 +23,7 @@ SHAPES = 4
 """Number of cached compiled networks; each holds its own copy of the maps of a frame."""
 BFLOAT16 = "BF16"
 HINTS = {"fp32": "f32", "bf16": "bf16"}
-"""OpenVINO's own names of the precisions."""
+"""Names of the precisions in OpenVINO."""
 
 
 class Compiled:

@@ -350,7 +350,7 @@ def open_cuda() -> Any:
 
 
 def open_generator(bundle: Bundle, device: str) -> TrtGenerator:
-    """The engines of the cache. Raises BackendError, MissingDependency."""
+    """Open the cached engines of a bundle. Raises BackendError, MissingDependency."""
     trt = compat.load()
     return TrtGenerator(bundle, trt, open_cuda())
 
