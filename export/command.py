@@ -1,4 +1,4 @@
-"""``mst export``."""
+"""Implementation of ``mst export``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mst_deploy.reporter import SILENT, Reporter
 
 
 def read_networks(source: Path) -> Networks:
-    """Of a checkpoint or a bundle. Raises InputError."""
+    """Return the networks of a checkpoint or a bundle. Raises InputError, BundleError."""
     if source.is_file():
         return load_checkpoint(source)
     bundle = open_bundle(source)
@@ -35,7 +35,7 @@ def export(
     force: bool,
     reporter: Reporter = SILENT,
 ) -> Bundle:
-    """Read weights and export them -> the bundle written, checked against PyTorch."""
+    """Read weights and export them; return the bundle, checked against PyTorch."""
     if precision not in PRECISIONS:
         raise InvalidArgument(
             field="precision",

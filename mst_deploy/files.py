@@ -1,4 +1,4 @@
-"""Writing files so that a name never holds half a file."""
+"""Atomic writing of files and folders, cache folders, hashes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mst_deploy.errors import OutputError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it takes the name, on any error it vanishes.
+    """Yield a temporary path beside ``path``; rename it to ``path`` on success, delete it on any error.
 
-    Works for files and folders. The temporary name keeps the suffix. Raises OutputError when the
-    folder cannot be written to.
+    Works for files and folders. The temporary name keeps the suffix. Raises OutputError if the folder is not
+    writable.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -33,7 +33,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         temporary = folder / path.name
         yield temporary
-        if temporary.is_file():  # some writers make private files; use what open() would have given
+        # some writers create private files; set the permissions that open() would have set
+        if temporary.is_file():
             temporary.chmod(0o666 & ~_umask())
         if path.is_dir() and temporary.is_dir():
             path.replace(folder / "previous")
@@ -45,13 +46,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def user_cache(name: str) -> Path:
-    """Where things of a kind are kept for the next time: mst/NAME in the user's cache folder."""
+    """Return the folder mst/NAME in the user's cache folder. It may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
     return (Path(base) if base else Path.home() / ".cache") / "mst" / name
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
+    """Return the hexadecimal SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -63,7 +64,7 @@ def _umask() -> int:
 
 
 def require_writable(path: Path, source: Path | None, *, force: bool) -> Path:
-    """The path itself if it may be written. Raises OutputError when it exists or is the input."""
+    """Return the path if it may be written. Raises OutputError when it exists or is the input."""
     if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise OutputError(f"the output {path} is the input itself; choose another name with [option:output]")
     if path.exists() and not force:

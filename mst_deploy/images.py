@@ -1,6 +1,6 @@
-"""Still pictures: (H, W, 3) uint8 RGB arrays in and out of files, and their sizes.
+"""Still images: (H, W, 3) uint8 RGB arrays, read from and written to files, and resized.
 
-The only module that knows OpenCV's BGR order.
+The only module that uses OpenCV's BGR order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mst_deploy.errors import InputError, InvalidArgument, OutputError
 from mst_deploy.files import replacing
 
 Image = NDArray[np.uint8]
-"""(H, W, 3) RGB, 0..255."""
+"""RGB image, (H, W, 3) uint8."""
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 JPEG_QUALITY = 95
@@ -32,9 +32,9 @@ def check_image(image: object, name: str) -> None:
 
 
 def decode_image(data: bytes, name: str | os.PathLike[str]) -> Image:
-    """Encoded file content -> (H, W, 3) uint8 RGB; gray becomes RGB, EXIF orientation is applied.
+    """Decode file content to (H, W, 3) uint8 RGB; gray becomes RGB, EXIF orientation is applied.
 
-    Raises InputError, naming ``name``, if the bytes are not a picture.
+    Raises InputError, naming ``name``, if the bytes are not an image.
     """
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
@@ -50,7 +50,7 @@ def decode_image(data: bytes, name: str | os.PathLike[str]) -> Image:
 
 
 def load_image(path: Path) -> Image:
-    """Read a picture file -> (H, W, 3) uint8 RGB. Raises InputError."""
+    """Read an image file to (H, W, 3) uint8 RGB. Raises InputError."""
     if not path.exists():
         raise InputError(f"{path} does not exist; check the name")
     if path.is_dir():
@@ -85,7 +85,10 @@ def save_image(path: Path, image: Image) -> None:
 
 
 def resize(image: Image, width: int, height: int) -> Image:
-    """Resample to exactly width x height; area averaging when shrinking, cubic when growing."""
+    """Resample to exactly width x height pixels; area averaging when shrinking, cubic when enlarging.
+
+    Raises InvalidArgument for a size below 1 pixel.
+    """
     if (image.shape[1], image.shape[0]) == (width, height):
         return image
     if width < 1 or height < 1:
@@ -103,7 +106,7 @@ def resize_short_side(image: Image, size: int) -> Image:
 
 
 def center_crop(image: Image, size: int) -> Image:
-    """(size, size, 3) out of the middle of the image at short side ``size``."""
+    """Return the center (size, size, 3) of the image, resized to a short side of ``size`` pixels."""
     image = resize_short_side(image, size)
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return image[top : top + size, left : left + size]
@@ -116,35 +119,36 @@ def pad_to_minimum(image: Image, minimum: int) -> Image:
 
 
 def to_gray(image: Image) -> NDArray[np.uint8]:
-    """Luma (BT.601) of (H, W, 3) RGB -> (H, W) uint8."""
+    """Return the luma (BT.601) of (H, W, 3) RGB, (H, W) uint8."""
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def mix(source: Image, painted: Image, share: float) -> Image:
-    """(1 - share) source + share painted, rounded to the nearest level; exact at 0 and 1."""
+def mix(source: Image, stylized: Image, share: float) -> Image:
+    """Return (1 - share) source + share stylized, rounded to the nearest level; exact at 0 and 1."""
     if share <= 0.0:
         return source
     if share >= 1.0:
-        return painted
-    return np.asarray(cv2.addWeighted(source, 1.0 - share, painted, share, 0.0), np.uint8)
+        return stylized
+    return np.asarray(cv2.addWeighted(source, 1.0 - share, stylized, share, 0.0), np.uint8)
 
 
-def with_colors_of(painted: Image, source: Image) -> Image:
-    """Luminance of ``painted``, colors of ``source``.
+def with_colors_of(stylized: Image, source: Image) -> Image:
+    """Return the luminance of ``stylized`` with the colors of ``source``, (H, W, 3) uint8.
 
-    Luma is that of BT.601. Adding one number to red, green and blue changes the luma by it and leaves
-    both color differences as they are, so the source is shifted by the difference of the lumas; where
-    a channel would leave 0..255 it is clipped. (Gatys et al., "Preserving Color in Neural Artistic Style
-    Transfer", 2016, section "luminance-only transfer".)
+    Luma is that of BT.601. Adding one number to red, green and blue changes the luma by it and preserves both
+    color differences, so the source is shifted by the difference of the lumas; channels are clipped to
+    0..255. (Gatys et al., "Preserving Color in Neural Artistic Style Transfer", 2016, section "luminance-only
+    transfer".)
     """
-    wanted, own = to_gray(painted), to_gray(source)
-    up = cv2.cvtColor(cv2.subtract(wanted, own), cv2.COLOR_GRAY2RGB)  # both stop at 0:
-    down = cv2.cvtColor(cv2.subtract(own, wanted), cv2.COLOR_GRAY2RGB)  # one of the two is 0 everywhere
+    target, own = to_gray(stylized), to_gray(source)
+    up = cv2.cvtColor(cv2.subtract(target, own), cv2.COLOR_GRAY2RGB)  # both saturate at 0:
+    down = cv2.cvtColor(cv2.subtract(own, target), cv2.COLOR_GRAY2RGB)  # one of the two is 0 everywhere
     return np.asarray(cv2.subtract(cv2.add(source, up), down), np.uint8)
 
 
-def masked(inside: Image, background_style: Image, mask: NDArray[np.uint8]) -> Image:
-    """``inside`` where the mask (H, W) is 255, ``background_style`` where it is 0, mixed between, rounded."""
+def masked(inside: Image, outside: Image, mask: NDArray[np.uint8]) -> Image:
+    """Return ``inside`` where the mask (H, W) is 255, ``outside`` where it is 0, and their mix between,
+    rounded."""
     weight = mask[..., None].astype(np.uint16)
-    total = inside * weight + background_style * (255 - weight)  # at most 255 * 255
+    total = inside * weight + outside * (255 - weight)  # at most 255 * 255
     return ((total + 127) // 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Fixtures: the shipped bundle, synthetic clips, an identity generator, RNG left as it was found."""
+"""Fixtures: the shipped bundle, synthetic clips, an identity generator, restored random states."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def film(bundle: Bundle) -> Any:
 class IdentityGenerator(FakeGenerator):
     """Gives every frame back unchanged: what differs in the output came from the video path."""
 
-    def __call__(self, frames: Any, films: Any, canvas: Any = None) -> Any:
-        super().__call__(frames, films)
+    def __call__(self, frames: Any, film_params: Any, canvas: Any = None) -> Any:
+        super().__call__(frames, film_params)
         return frames
 
 

@@ -1,4 +1,4 @@
-"""The Python API, as its five lines promise."""
+"""Tests of the Python API against its documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures in and out of files."""
+"""Tests of reading, writing and resizing images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What needs what: the core runs without the training stack, and says so when it is missing."""
+"""Tests of dependencies: the core runs without the training stack, and reports what is missing."""
 
 from __future__ import annotations
 

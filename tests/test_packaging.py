@@ -1,4 +1,4 @@
-"""The package lists in pyproject.toml, the folders and the links tell the same story."""
+"""Tests that the package lists in pyproject.toml, the folders and the links agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``mst train``: classify, joint, encoder, finetune-artifacts."""
+"""Implementation of ``mst train``: classify, joint, encoder, finetune-artifacts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PHASES: dict[str, Callable[..., Trainer]] = {
 
 @dataclass(frozen=True)
 class Job:
-    """The options of a training command, as given."""
+    """Options of a training command, as given."""
 
     phase: str
     content: list[Path]
@@ -82,7 +82,7 @@ class Job:
 
 
 def train(**options: Any) -> None:
-    """Set a run up as asked, continue it if ``output`` holds it, train, say where the weights are."""
+    """Set up a run, continue it if ``output`` holds it, train, and print where the weights are."""
     job = Job(**options)
     fabric = make_fabric(job.device, configure(job).precision)
     if job.compiled:
@@ -118,7 +118,7 @@ def train(**options: Any) -> None:
 
 
 def lead(trainer: Trainer, job: Job, facts: dict[str, Any], teacher: Networks | None, *, fresh: bool) -> None:
-    """The first process: trains and writes."""
+    """Train and write files; called in the first process."""
     with open_run(job.output, facts) as folder, graceful_stop(trainer):
         state = folder.restore()
         if state is not None:
@@ -149,7 +149,7 @@ def lead(trainer: Trainer, job: Job, facts: dict[str, Any], teacher: Networks | 
 
 
 def follow(trainer: Trainer, job: Job, teacher: Networks | None, *, fresh: bool) -> None:
-    """The other processes of a run: they train and write nothing."""
+    """Train without writing files; called in the other processes of a run."""
     state = job.output / "state.pt"
     with graceful_stop(trainer):
         if state.exists():
@@ -160,7 +160,8 @@ def follow(trainer: Trainer, job: Job, teacher: Networks | None, *, fresh: bool)
 
 
 def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
-    """The recipe (a name or a JSON file) with the options that were given in its place."""
+    """Return the recipe (a name or a JSON file), overridden by the given options. Raises InvalidArgument,
+    InputError."""
     config = read_recipe(job.recipe)
     if networks is not None:
         for name in ("injection", "statistics"):
@@ -189,7 +190,7 @@ def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
     config = replace(config, **{name: value for name, value in others.items() if value is not None})
     if config.network.injection == "johnson":  # it has no style that could be the content
         config = replace(config, identity_share=0.0)
-    if not config.network.has_encoder:  # nothing lies between two styles there
+    if not config.network.has_encoder:  # there is no embedding to interpolate
         config = replace(config, strength_share=0.0)
     stages = []
     for stage in config.stages:
@@ -199,7 +200,7 @@ def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
 
 
 def choose_network(job: Job, network: NetworkConfig) -> NetworkConfig:
-    """The recipe's network with the options that were given in its place."""
+    """Return the recipe's network, overridden by the given options."""
     if job.injection:
         bands = network.canvas_bands if job.injection == "film" else 0
         network = replace(network, injection=job.injection, canvas_bands=bands)
@@ -210,7 +211,10 @@ def choose_network(job: Job, network: NetworkConfig) -> NetworkConfig:
 
 
 def read_recipe(recipe: str) -> TrainConfig:
-    """A named recipe, or the config of a JSON file (a run.json, or the settings alone)."""
+    """Return a named recipe, or the config of a JSON file (a run.json, or the settings alone).
+
+    Raises InvalidArgument for an unknown name, InputError for an unreadable file.
+    """
     if recipe in RECIPES:
         return RECIPES[recipe]
     path = Path(recipe)
@@ -228,12 +232,13 @@ def read_recipe(recipe: str) -> TrainConfig:
 
 
 def read_data(job: Job) -> tuple[list[ImageFile], list[ImageFile]]:
+    """Return the photographs and artworks of a job, without held-out ones. Raises InputError."""
     kept = read_hash_list(job.held_out) if job.held_out else frozenset()
     return load_images(job.content, kept), load_images(job.style, kept)
 
 
 def read_start(job: Job) -> Networks | None:
-    """The networks that the run goes on from; None where it begins with random ones."""
+    """Return the networks that the run starts from; None for random initial weights."""
     if job.prune_from is None:
         found, wanted = read_model(job.start), read_recipe(job.recipe).network
         if found is not None and wanted.canvas_bands and not found.config.canvas_bands:
@@ -247,15 +252,15 @@ def read_start(job: Job) -> Networks | None:
                 f"{'[option:start]' if job.start else '[option:generator]'}"
             ),
         )
-    wide, wanted = open_weights(job.prune_from), read_recipe(job.recipe).network
+    original, wanted = open_weights(job.prune_from), read_recipe(job.recipe).network
     config = replace(
-        wide.config, widths=wanted.widths, residual_blocks=wanted.residual_blocks, padding=wanted.padding
+        original.config, widths=wanted.widths, residual_blocks=wanted.residual_blocks, padding=wanted.padding
     )
-    return prune_channels(wide, config)
+    return prune_channels(original, config)
 
 
 def with_canvas(networks: Networks, bands: int) -> Networks:
-    """The same film model with a canvas of so many bands, which it has to learn to paint from."""
+    """Return the same FiLM model with a canvas of ``bands`` bands and random weights for it."""
     fresh = new_networks(replace(networks.config, canvas_bands=bands))
     state = {**fresh.state_dict(), **networks.state_dict()}
     down = state["generator.down1.conv.weight"]
@@ -264,18 +269,18 @@ def with_canvas(networks: Networks, bands: int) -> Networks:
 
 
 def read_model(given: str | Path | None) -> Networks | None:
-    """The networks of a checkpoint or a bundle, if one is named."""
+    """Return the networks of a checkpoint or a bundle; None if none is given."""
     return None if given is None else open_weights(given)
 
 
 def open_weights(given: str | Path) -> Networks:
-    """The networks of a checkpoint, or of a bundle or shipped model."""
+    """Return the networks of a checkpoint, a bundle or a shipped model."""
     path = resolve_model(given)
     return load_bundle(open_bundle(path)) if path.is_dir() else load_checkpoint(path)
 
 
 def fresh_networks(config: TrainConfig, inception: Path | None, teacher: Networks | None = None) -> Networks:
-    """Random networks around a pretrained Inception; the generator is ``teacher``'s if there is one."""
+    """Return random networks around a pretrained Inception, with the generator of ``teacher`` if given."""
     networks = new_networks(config.network)
     if teacher is not None:
         own, given = networks.generator.state_dict(), teacher.generator.state_dict()

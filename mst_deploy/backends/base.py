@@ -1,7 +1,7 @@
-"""Runtimes behind one contract: uint8 frames, a uint8 canvas and float32 FiLM vectors in, uint8 frames out.
+"""Backends with one contract: uint8 frames, a uint8 canvas and float32 FiLM vectors in, uint8 frames out.
 
-``open_generator`` chooses the module; only that module imports the framework. A model owns its device and
-is a context manager.
+``open_generator`` chooses the module; only that module imports the framework. A model owns its device and is
+a context manager.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from mst_deploy.model.bundle import Bundle, Manifest, open_bundle
 from mst_deploy.model.canvas import Canvas, still_canvas
 
 Images = NDArray[np.uint8]
-"""(N, H, W, 3) RGB."""
+"""RGB images, (N, H, W, 3) uint8."""
 FilmBatch = NDArray[np.float32]
-"""(N, P): one FiLM vector per image."""
+"""FiLM vectors, (N, P) float32: one per image."""
 Batch = tuple[Images, FilmBatch] | tuple[Images, FilmBatch, Canvas | None]
-"""What one call of a generator takes."""
+"""Arguments of one call of a generator."""
 
 DEVICES = ("auto", "cpu", "cuda")
 
 
 class StylizeBackend(Protocol):
-    """Stylizes batches of frames."""
+    """Generator that stylizes batches of frames."""
 
     manifest: Manifest
     device: str
-    """Where it really runs: cpu or cuda."""
+    """Device that it really runs on: cpu or cuda."""
 
-    def __call__(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> Images:
-        """frames (N, H, W, 3) uint8, films (N, P) float32 -> (N, H, W, 3) uint8.
+    def __call__(self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None) -> Images:
+        """Stylize frames (N, H, W, 3) uint8 with FiLM vectors (N, P) float32 -> (N, H, W, 3) uint8.
 
-        ``canvas`` (N, H, W, 1) uint8 is for models that paint from one; without it they get that of a still
-        with seed 0.
+        ``canvas`` (N, H, W, 1) uint8 is for models that have one; by default it is that of a still with seed
+        0. Raises InvalidArgument, see ``check_call``.
         """
         ...
 
     def stream(self, batches: Iterable[Batch]) -> Iterator[Images]:
-        """Batches one after the other, in order; a backend may work on two at a time."""
+        """Stylize batches one after the other, in order; a backend may overlap two of them."""
         ...
 
     def close(self) -> None:
-        """Free what the model holds; it cannot be called afterwards."""
+        """Free the model's resources; it cannot be called afterwards."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -58,15 +58,15 @@ class StylizeBackend(Protocol):
 
 
 class BackendBase:
-    """The half of the protocol that is the same unless a backend says otherwise."""
+    """Default implementation of the protocol's common methods."""
 
     def stream(self, batches: Iterable[Batch]) -> Iterator[Images]:
-        """One call for each batch."""
+        """Call the generator once for each batch."""
         for batch in batches:
             yield cast(StylizeBackend, self)(*batch)
 
     def close(self) -> None:
-        """Nothing to free unless a backend says otherwise."""
+        """Do nothing: by default there is nothing to free."""
 
     def __enter__(self) -> Self:
         return self
@@ -76,38 +76,38 @@ class BackendBase:
 
 
 class TimedBackend(BackendBase):
-    """A generator whose call has three steps, so that each can be timed."""
+    """Generator whose call has three steps, so that each can be timed."""
 
     manifest: Manifest
 
-    def prepare(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> Any:
-        """What the runtime takes, on the device it computes on if there is a way to tell."""
+    def prepare(self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None) -> Any:
+        """Return the inputs of the runtime, on its device if possible."""
         raise NotImplementedError
 
     def compute(self, prepared: Any) -> Any:
-        """The network itself; returns when it is done."""
+        """Run the network; return when it is done."""
         raise NotImplementedError
 
     def finish(self, computed: Any) -> Images:
-        """What the runtime gave as an array of the caller's own."""
+        """Return the output of the runtime as an array that the caller owns."""
         raise NotImplementedError
 
-    def __call__(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> Images:
-        return self.finish(self.compute(self.prepare(frames, films, canvas)))
+    def __call__(self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None) -> Images:
+        return self.finish(self.compute(self.prepare(frames, film_params, canvas)))
 
 
 class StyleEncoder(Protocol):
-    """Reads styles off images."""
+    """Encoder of style images."""
 
     manifest: Manifest
 
     def __call__(self, styles: Images) -> tuple[NDArray[np.float32], FilmBatch]:
-        """styles (N, H, W, 3) uint8 -> embeddings (N, d), FiLM vectors (N, P), both float32."""
+        """Encode styles (N, H, W, 3) uint8 -> embeddings (N, d), FiLM vectors (N, P), both float32."""
         ...
 
 
 class Backend(Protocol):
-    """What a module of this folder offers."""
+    """Interface of a backend module."""
 
     def open_generator(self, bundle: Bundle, device: str, **how: str) -> StylizeBackend: ...
 
@@ -144,13 +144,14 @@ def open_style_encoder(bundle: Bundle | Path, backend: str = "onnxrt", device: s
 
 
 def model_inputs(
-    manifest: Manifest, frames: Images, films: FilmBatch, canvas: Canvas | None = None
+    manifest: Manifest, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None
 ) -> dict[str, NDArray[Any]]:
-    """The inputs of a generator's graph by name, contiguous. Raises InvalidArgument, see ``check_call``."""
-    check_call(manifest, frames, films, canvas)
+    """Return the inputs of a generator's graph by name, contiguous. Raises InvalidArgument, see
+    ``check_call``."""
+    check_call(manifest, frames, film_params, canvas)
     inputs: dict[str, NDArray[Any]] = {
         "frames": np.ascontiguousarray(frames),
-        "film": np.ascontiguousarray(films),
+        "film": np.ascontiguousarray(film_params),
     }
     if manifest.canvas_bands:
         if canvas is None:
@@ -160,18 +161,20 @@ def model_inputs(
     return inputs
 
 
-def check_call(manifest: Manifest, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> None:
-    """Refuse what the contract does not allow, with the shapes found. Raises InvalidArgument."""
+def check_call(
+    manifest: Manifest, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None
+) -> None:
+    """Raise InvalidArgument, with the shapes found, for arguments that the contract does not allow."""
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
         raise InvalidArgument(
             field="frames", problem=f"frames must be (N, H, W, 3) uint8, got {frames.shape} {frames.dtype}"
         )
-    if films.dtype != np.float32 or films.shape != (len(frames), manifest.film_size):
+    if film_params.dtype != np.float32 or film_params.shape != (len(frames), manifest.film_size):
         raise InvalidArgument(
             field="films",
             problem=(
-                f"films must be ({len(frames)}, {manifest.film_size}) float32, got {films.shape} "
-                f"{films.dtype}"
+                f"films must be ({len(frames)}, {manifest.film_size}) float32, got {film_params.shape} "
+                f"{film_params.dtype}"
             ),
         )
     if min(frames.shape[1:3]) < manifest.min_size:

@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the CPU or through its CUDA provider."""
+"""ONNX Runtime backend, on the CPU or with its CUDA provider."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class OnnxGenerator(TimedBackend):
-    """generator.onnx in a session; on a CPU with its weights in float32."""
+    """Session of generator.onnx; on a CPU with its weights in float32."""
 
     def __init__(self, bundle: Bundle, device: str) -> None:
         self.manifest = bundle.manifest
@@ -34,12 +34,12 @@ class OnnxGenerator(TimedBackend):
         self.session, self.device = open_fast_session(bundle.generator, device)
 
     def prepare(
-        self, frames: Images, films: FilmBatch, canvas: Canvas | None = None
+        self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None
     ) -> dict[str, NDArray[Any]]:
-        return model_inputs(self.manifest, frames, films, canvas)
+        return model_inputs(self.manifest, frames, film_params, canvas)
 
     def compute(self, prepared: dict[str, NDArray[Any]]) -> Any:
-        """On CUDA this includes the copies to the device and back."""
+        """Run the session; on CUDA this includes the copies to the device and back."""
         (stylized,) = self.session.run(["stylized"], prepared)
         return stylized
 
@@ -51,7 +51,7 @@ class OnnxGenerator(TimedBackend):
 
 
 class OnnxStyleEncoder:
-    """style_encoder.onnx in a session."""
+    """Session of style_encoder.onnx."""
 
     def __init__(self, bundle: Bundle, device: str) -> None:
         self.manifest = bundle.manifest
@@ -63,15 +63,17 @@ class OnnxStyleEncoder:
 
 
 def open_generator(bundle: Bundle, device: str) -> OnnxGenerator:
+    """Open the generator in a session. Raises BundleError, BackendError."""
     return OnnxGenerator(bundle, device)
 
 
 def open_style_encoder(bundle: Bundle, device: str) -> OnnxStyleEncoder:
+    """Open the style encoder in a session. Raises BundleError, BackendError."""
     return OnnxStyleEncoder(bundle, device)
 
 
 def gpu_present() -> bool:
-    """Whether an NVIDIA driver is installed and reports a GPU, asked of the driver itself."""
+    """Return whether the NVIDIA driver is installed and reports a GPU."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         driver = ctypes.CDLL(name)
@@ -82,13 +84,13 @@ def gpu_present() -> bool:
 
 
 def open_fast_session(path: Path, device: str) -> tuple[onnxruntime.InferenceSession, str]:
-    """As :func:`open_session`, with the graph as it is fastest on the device."""
+    """Open a session as :func:`open_session`, with the graph optimized for the device."""
     device = choose_device(device)
     return open_session(for_cpu(path) if device == "cpu" else path, device, name=str(path))
 
 
 def choose_device(device: str) -> str:
-    """``auto`` means CUDA if a GPU is present and this ONNX Runtime can use it."""
+    """Resolve ``auto``: CUDA if a GPU is present and this ONNX Runtime can use it, else the CPU."""
     if device == "auto":
         return "cuda" if _has_cuda_provider() and gpu_present() else "cpu"
     return device
@@ -97,16 +99,17 @@ def choose_device(device: str) -> str:
 def open_session(
     graph: Path | bytes, device: str, name: str = ""
 ) -> tuple[onnxruntime.InferenceSession, str]:
-    """A session of the graph as it is on the device asked for, and the device it really runs on.
+    """Return a session of the unmodified graph on the requested device, and the device that it really runs
+    on.
 
-    ONNX Runtime falls back to the CPU without an error when CUDA cannot be loaded; here that is one.
+    ONNX Runtime falls back to the CPU without an error if CUDA cannot be loaded; here that is an error.
     Raises BackendError, or BundleError for a damaged graph, which is called ``name``.
     """
     device = choose_device(device)
     if device == "cuda":
         _prepare_cuda()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; what matters of the warnings is checked below
+    options.log_severity_level = 3  # errors only; relevant warnings are checked below
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=[PROVIDERS[device]])
     except Exception as error:  # ONNX Runtime's exceptions have no common base class
@@ -125,7 +128,8 @@ def _has_cuda_provider() -> bool:
 
 
 def _prepare_cuda() -> None:
-    """Load CUDA and cuDNN from their wheels, if installed. Raises BackendError where it is hopeless."""
+    """Load CUDA and cuDNN from their wheels, if installed. Raises BackendError without CUDA provider or
+    GPU."""
     if not _has_cuda_provider():
         raise BackendError(
             "this ONNX Runtime has no CUDA provider; run with [option:device] cpu, or replace it with: "

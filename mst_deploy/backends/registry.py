@@ -98,7 +98,7 @@ def find_spec(name: str) -> BackendSpec:
 
 
 def split_precision(backend: str) -> tuple[str, dict[str, str]]:
-    """``openvino:bf16`` -> ("openvino", {"precision": "bf16"}). Raises InvalidArgument."""
+    """Split ``openvino:bf16`` into ("openvino", {"precision": "bf16"}). Raises InvalidArgument."""
     name, colon, precision = backend.partition(":")
     spec = find_spec(name)
     if not colon:

@@ -1,9 +1,8 @@
-"""Styles over time: which style at what strength at which moment, as plain values.
+"""Timelines: styles and their strength over time, as plain values.
 
-A timeline is a row of keys. Between two keys everything is interpolated linearly in time; before the
-first and after the last key it stays as it is there. The command line, a YAML file
-(``timeline_file.py``) and the Python API all make this one type. Times are seconds from the first frame
-that is shown, as exact fractions.
+A timeline is a list of keyframes. Between two keys every value is interpolated linearly in time; before the
+first and after the last key it is constant. The command line, a YAML file (``timeline_yaml.py``) and the
+Python API all make this one type. Times are seconds from the first frame that is shown, as exact fractions.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ def _refuse_negative(time: Fraction) -> None:
 
 @dataclass(frozen=True)
 class StyleKey:
-    """A style that is in force at a moment; several of one moment are mixed by their weights."""
+    """Keyframe of a style; several at one time are mixed by their weights."""
 
     style: str
-    """Image, style file or name of a shipped style."""
+    """Path of an image or a style file, or the name of a shipped style."""
     time: Fraction = Fraction(0)
-    """Seconds."""
+    """Time in seconds."""
     weight: float = 1.0
-    """Relative to the other styles of the same moment."""
+    """Weight relative to the other styles of the same time."""
 
     def __post_init__(self) -> None:
         if not self.style:
@@ -57,7 +56,8 @@ class StyleKey:
 
     @classmethod
     def parse(cls, text: str) -> StyleKey:
-        """``STYLE[=WEIGHT][@TIME]``: ``wave.jpg``, ``wave.jpg@00:10``, ``wave.jpg=0.7@5``."""
+        """Parse ``STYLE[=WEIGHT][@TIME]``: ``wave.jpg``, ``wave.jpg@00:10``, ``wave.jpg=0.7@5``. Raises
+        InvalidArgument."""
         name, moment = _split_time(text)
         rest, sign, weight = name.rpartition("=")
         if sign and NUMBER.fullmatch(weight):
@@ -67,11 +67,11 @@ class StyleKey:
 
 @dataclass(frozen=True)
 class StrengthKey:
-    """The strength at a moment: 0 is the source itself, 1 the full style."""
+    """Keyframe of the strength: 0 is the source itself, 1 the full style."""
 
     strength: float
     time: Fraction = Fraction(0)
-    """Seconds."""
+    """Time in seconds."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.strength <= 1.0:
@@ -82,7 +82,7 @@ class StrengthKey:
 
     @classmethod
     def parse(cls, text: str) -> StrengthKey:
-        """``STRENGTH[@TIME]``: ``0.6``, ``0@0``, ``1@00:05``."""
+        """Parse ``STRENGTH[@TIME]``: ``0.6``, ``0@0``, ``1@00:05``. Raises InvalidArgument."""
         value, moment = _split_time(text)
         if not NUMBER.fullmatch(value):
             raise InvalidArgument(
@@ -96,11 +96,11 @@ class StrengthKey:
 
 @dataclass(frozen=True)
 class StrokesKey:
-    """How much canvas is painted into flat areas at a moment: 0 is the calmest, 1 as trained."""
+    """Keyframe of the amount of canvas in flat areas, 0..2: 0 is the calmest, 1 as trained."""
 
     strokes: float
     time: Fraction = Fraction(0)
-    """Seconds."""
+    """Time in seconds."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.strokes <= 2.0:
@@ -111,7 +111,7 @@ class StrokesKey:
 
     @classmethod
     def parse(cls, text: str) -> StrokesKey:
-        """``NUMBER[@TIME]``: ``0.6``, ``0@0``, ``1@00:05``."""
+        """Parse ``NUMBER[@TIME]``: ``0.6``, ``0@0``, ``1@00:05``. Raises InvalidArgument."""
         value, moment = _split_time(text)
         if not NUMBER.fullmatch(value):
             raise InvalidArgument(
@@ -125,11 +125,11 @@ class StrokesKey:
 
 @dataclass(frozen=True)
 class StrokeSizeKey:
-    """The size of the strokes at a moment: 1 as trained, 2 twice as large."""
+    """Keyframe of the size of the strokes, 0.5..3: 1 as trained, 2 twice as large."""
 
     size: float
     time: Fraction = Fraction(0)
-    """Seconds."""
+    """Time in seconds."""
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.size <= 3.0:
@@ -140,7 +140,7 @@ class StrokeSizeKey:
 
     @classmethod
     def parse(cls, text: str) -> StrokeSizeKey:
-        """``NUMBER[@TIME]``: ``1.5``, ``1@0``, ``3@00:05``."""
+        """Parse ``NUMBER[@TIME]``: ``1.5``, ``1@0``, ``3@00:05``. Raises InvalidArgument."""
         value, moment = _split_time(text)
         if not NUMBER.fullmatch(value):
             raise InvalidArgument(
@@ -155,19 +155,19 @@ class StrokeSizeKey:
 
 @dataclass(frozen=True)
 class Timeline:
-    """How every frame of a video, or one picture, shall look."""
+    """Style of every frame of a video, or of one picture."""
 
     styles: tuple[StyleKey, ...]
-    """At least one; in any order."""
+    """At least one key, in any order."""
     strength: tuple[StrengthKey, ...] = (StrengthKey(1.0),)
     strokes: tuple[StrokesKey, ...] = (StrokesKey(1.0),)
     stroke_size: tuple[StrokeSizeKey, ...] = (StrokeSizeKey(1.0),)
     seed: int = 0
-    """Of the canvas; another seed paints other strokes."""
+    """Seed of the canvas; another seed makes other strokes."""
     preserve_color: bool = False
-    """Keep the colors of the source; only the luminance is the style's."""
+    """Whether to keep the colors of the source and take only the luminance of the style."""
     mask: Path | None = None
-    """A picture or video: white is painted, black is not, gray is between."""
+    """Path of a picture or video: white is stylized, black is not, gray is between."""
     background_style: str | None = None
     """Style of the black part of the mask; None leaves the source there."""
 
@@ -197,7 +197,7 @@ class Timeline:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every style that is needed, each once, in the order of their first use."""
+        """Every style of the timeline, each once, in order of first use."""
         background_style = [] if self.background_style is None else [self.background_style]
         return tuple(dict.fromkeys([*(key.style for key in self.styles), *background_style]))
 
@@ -209,13 +209,13 @@ class Timeline:
 
     @property
     def changes(self) -> bool:
-        """Whether time matters."""
+        """Whether anything changes over time."""
         keys = (self.styles, self.strength, self.strokes, self.stroke_size)
         return any(len({key.time for key in each}) > 1 for each in keys)
 
     @property
     def needs_canvas(self) -> bool:
-        """Whether something was chosen that only a model with a canvas can do."""
+        """Whether an option is used that needs a model with a canvas."""
         return (
             any(key.strokes != 1.0 for key in self.strokes)
             or any(key.size != 1.0 for key in self.stroke_size)
@@ -224,11 +224,11 @@ class Timeline:
 
     @property
     def always_full(self) -> bool:
-        """Whether the strength is 1 throughout, so that the source's own FiLM vector is not needed."""
+        """Whether the strength is always 1, so that the source's own FiLM vector is not needed."""
         return all(key.strength == 1.0 for key in self.strength)
 
     def weights_at(self, time: Fraction) -> dict[str, float]:
-        """Weight of every style at a moment (seconds); they sum to 1."""
+        """Return the weight of every style at a time in seconds; the weights sum to 1."""
         ordered = sorted(self.styles, key=lambda key: key.time)
         groups = [(moment, list(keys)) for moment, keys in groupby(ordered, key=lambda key: key.time)]
         before, after, share = between([moment for moment, _ in groups], time)
@@ -241,27 +241,28 @@ class Timeline:
         return weights
 
     def strength_at(self, time: Fraction) -> float:
-        """Strength at a moment (seconds), 0..1."""
+        """Return the strength at a time in seconds, 0..1."""
         return interpolated([(key.time, key.strength) for key in self.strength], time)
 
     def strokes_at(self, time: Fraction) -> float:
-        """Amount of strokes at a moment (seconds), 0..2."""
+        """Return the amount of strokes at a time in seconds, 0..2."""
         return interpolated([(key.time, key.strokes) for key in self.strokes], time)
 
     def stroke_size_at(self, time: Fraction) -> float:
-        """Size of the strokes at a moment (seconds), 0.5..3."""
+        """Return the size of the strokes at a time in seconds, 0.5..3."""
         return interpolated([(key.time, key.size) for key in self.stroke_size], time)
 
 
 def interpolated(keys: list[tuple[Fraction, float]], time: Fraction) -> float:
-    """The value at a moment between keys of (time, value), in any order."""
+    """Interpolate between keys of (time, value), in any order."""
     ordered = sorted(keys)
     before, after, share = between([moment for moment, _ in ordered], time)
     return (1.0 - share) * ordered[before][1] + share * ordered[after][1]
 
 
 def between(times: list[Fraction], time: Fraction) -> tuple[int, int, float]:
-    """Neighbors of ``time`` in a sorted list, and how far it is from the first to the second (0..1)."""
+    """Return the indices of the neighbors of ``time`` in a sorted list, and its position between them
+    (0..1)."""
     after = bisect_right(times, time)
     if after == 0:
         return 0, 0, 0.0
@@ -272,9 +273,9 @@ def between(times: list[Fraction], time: Fraction) -> tuple[int, int, float]:
 
 
 def _split_time(text: str) -> tuple[str, Fraction]:
-    """Name and time of ``NAME@TIME``; a name with an @ in it that no time follows stays whole."""
+    """Split ``NAME@TIME`` into name and time; an @ that is not followed by a time belongs to the name."""
     name, sign, moment = text.rpartition("@")
-    if sign and TIME.fullmatch(moment):  # then it is meant as one
+    if sign and TIME.fullmatch(moment):  # then it is meant as a time
         return name, parse_time(moment)
     return text, Fraction(0)
 

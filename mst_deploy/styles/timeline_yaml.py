@@ -15,8 +15,7 @@
     mask: person.png
     background_style: the-scream
 
-``styles: wave.jpg`` and ``strength: 0.6`` do where nothing changes. Files are looked for beside the YAML
-file.
+``styles: wave.jpg`` and ``strength: 0.6`` suffice if nothing changes. Paths are relative to the YAML file.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ def load_timeline(path: Path) -> Timeline:
 
 
 def read_timeline(values: Any, folder: Path = Path()) -> Timeline:
-    """A timeline of parsed YAML; names of files are relative to ``folder``. Raises InvalidArgument."""
+    """Return the timeline of parsed YAML; file names are relative to ``folder``. Raises InvalidArgument."""
     entries = _mapping(values, ENTRIES, "the timeline")
     if "styles" not in entries:
         raise InvalidArgument(
@@ -104,7 +103,7 @@ def _strength(entry: Any) -> StrengthKey:
 
 
 def _value(entry: Any, name: str) -> tuple[float, Fraction]:
-    """A number, or {value, at} -> the number and its time."""
+    """Return the number and the time of a number or {value, at}."""
     if not isinstance(entry, dict):
         entry = {"value": entry}
     entry = _mapping(entry, {"value", "at"}, f"an entry of {name}")
@@ -112,7 +111,7 @@ def _value(entry: Any, name: str) -> tuple[float, Fraction]:
 
 
 def _beside(name: str, folder: Path) -> str:
-    """A file beside the YAML file if there is one of this name, else the name of a shipped style."""
+    """Return the path of a file of this name in the folder if it exists, else the name of a shipped style."""
     return str(folder / name) if (folder / name).exists() else name
 
 
@@ -142,7 +141,7 @@ def _number(value: Any, what: str) -> float:
 
 
 def _time(value: Any) -> Fraction:
-    """Seconds. YAML itself reads an unquoted 1:30 as 90."""
+    """Return a time in seconds. YAML itself parses an unquoted 1:30 as 90."""
     if isinstance(value, str):
         return parse_time(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

@@ -20,7 +20,6 @@ from mst_deploy.video.time_ranges import parse_time
 
 PIPE = Path("-")
 """Standard input or output."""
-STILLS = ("image2", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe")
 TRANSPORT_PACKETS = ((0, 188), (0, 204), (4, 192))
 """Sync byte's place and length of MPEG transport packets: broadcast, with check bytes, Blu-ray."""
 SYNC = 0x47

@@ -1,4 +1,4 @@
-"""One suite for all backends: a new one is added to the fixture below."""
+"""Tests of the backend contract: one suite for all backends; add a new one to the fixture below."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``mst bench`` as a stranger meets it. How fast anything is, is not asserted."""
+"""Tests of ``mst bench`` from the command line. Speed is not asserted."""
 
 from __future__ import annotations
 
@@ -159,9 +159,9 @@ def test_models_are_called_with_their_batch(monkeypatch: pytest.MonkeyPatch) -> 
     shapes = []
     call = FakeGenerator.__call__
 
-    def watched(self: FakeGenerator, frames: Any, films: Any) -> Any:
-        shapes.append((frames.shape, len(films)))
-        return call(self, frames, films)
+    def watched(self: FakeGenerator, frames: Any, film_params: Any) -> Any:
+        shapes.append((frames.shape, len(film_params)))
+        return call(self, frames, film_params)
 
     monkeypatch.setattr(FakeGenerator, "__call__", watched)
     (row,) = measure_cases(

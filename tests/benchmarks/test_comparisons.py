@@ -1,4 +1,4 @@
-"""Foreign programs, systems that refuse, and tables made from what was committed."""
+"""Tests of external programs, systems that fail, and tables made from committed reports."""
 
 from __future__ import annotations
 

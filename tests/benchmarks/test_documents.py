@@ -1,4 +1,4 @@
-"""The script that writes measured numbers into the documents, on reports made up for it."""
+"""Tests of the script that writes measured figures into the documents, on made-up reports."""
 
 from __future__ import annotations
 

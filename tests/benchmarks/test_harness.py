@@ -1,4 +1,5 @@
-"""The harness on a simulated machine: a clock that only moves when work is done, with noise of known size."""
+"""Tests of the harness on a simulated machine: its clock advances only with work, with noise of known
+size."""
 
 from __future__ import annotations
 

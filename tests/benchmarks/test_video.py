@@ -1,4 +1,4 @@
-"""``mst bench video``: whose time is counted, and what is told of it; not how fast anything is."""
+"""Tests of ``mst bench video``: which times are counted, and how they are reported. Speed is not asserted."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def test_only_the_wanted_part_is_painted_in_batches(
     shapes: list[Any] = []
     call = FakeGenerator.__call__
 
-    def watched(self: FakeGenerator, frames: Any, films: Any, canvas: Any = None) -> Any:
+    def watched(self: FakeGenerator, frames: Any, film_params: Any, canvas: Any = None) -> Any:
         shapes.append(frames.shape)
-        return call(self, frames, films, canvas)
+        return call(self, frames, film_params, canvas)
 
     monkeypatch.setattr(FakeGenerator, "__call__", watched)
     job = RenderOptions(read=ReadOptions(TimeRange(end=Fraction(1, 5))), batch=3)

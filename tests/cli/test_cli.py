@@ -1,4 +1,4 @@
-"""The command line as a stranger meets it."""
+"""Tests of the command line from a user's perspective."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Old names of options and commands are answered with the new ones."""
+"""Tests of the hints for old names of options and commands."""
 
 from __future__ import annotations
 

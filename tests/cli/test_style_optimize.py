@@ -1,4 +1,4 @@
-"""``mst style optimize`` and ``--optimize-style``: what the commands write, keep and refuse."""
+"""Tests of ``mst style optimize`` and ``--optimize-style``: the commands' output, cache and errors."""
 
 from __future__ import annotations
 

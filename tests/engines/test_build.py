@@ -1,4 +1,4 @@
-"""Building on a TensorRT with the real one's names: success, and everything that goes wrong."""
+"""Tests of engine builds on a fake TensorRT with the real names: success, and every failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``mst build`` from request to cache on a fake GPU that computes what ONNX Runtime computes."""
+"""Tests of ``mst build`` from request to cache on a fake GPU that computes with ONNX Runtime."""
 
 from __future__ import annotations
 

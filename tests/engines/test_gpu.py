@@ -1,4 +1,4 @@
-"""A real TensorRT on a real GPU: built, verified, run, and as good as ONNX Runtime."""
+"""Tests of a real TensorRT on a real GPU: build, verification, inference, parity with ONNX Runtime."""
 
 from __future__ import annotations
 

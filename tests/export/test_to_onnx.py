@@ -1,4 +1,4 @@
-"""The exported bundle: its contract, its check, and that a failed check writes nothing."""
+"""Tests of the exported bundle: its contract, its check, and that a failed check writes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Jobs that are killed, interrupted, out of space or changed: nothing is lost, nothing is left behind."""
+"""Tests of jobs that are killed, interrupted, out of space or changed: no frame is lost, no file is left
+behind."""
 
 from __future__ import annotations
 
@@ -152,11 +153,11 @@ class Breaking(IdentityGenerator):
         super().__init__(bundle)
         self.error, self.left = error, at
 
-    def __call__(self, frames: Any, films: Any, canvas: Any = None) -> Any:
+    def __call__(self, frames: Any, film_params: Any, canvas: Any = None) -> Any:
         self.left -= 1
         if self.left < 0:
             raise self.error
-        return super().__call__(frames, films)
+        return super().__call__(frames, film_params)
 
 
 def stopped(
@@ -198,8 +199,8 @@ def test_ctrl_c_keeps_a_file_that_plays(clip: Path, tmp_path: Path, bundle: Any,
 class ShowingCanvas(Breaking):
     """Mixes the canvas into the frame, so that another canvas would be another file."""
 
-    def __call__(self, frames: Any, films: Any, canvas: Any = None) -> Any:
-        super().__call__(frames, films)
+    def __call__(self, frames: Any, film_params: Any, canvas: Any = None) -> Any:
+        super().__call__(frames, film_params)
         assert canvas is not None
         return frames // 2 + canvas // 2
 

@@ -1,4 +1,4 @@
-"""What a person calls a model."""
+"""Tests of resolving the names of models."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Tuning moves the FiLM vector alone, towards the painting as other code measures it, and keeps what it
-made."""
+"""Tests of the style optimization: it changes the FiLM vector alone, reduces an independently computed
+style distance, and caches its results."""
 
 from __future__ import annotations
 

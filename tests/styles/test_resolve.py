@@ -1,4 +1,4 @@
-"""Shipped styles and what --style accepts."""
+"""Tests of shipped styles and of the values of --style."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The GPU report rehearsed on a CPU, and what it does with steps that fail, hang or cannot run."""
+"""Tests of the GPU report, rehearsed on a CPU, and of steps that fail, hang or cannot run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mean of models: of their weights, of one shape, and with its parents' recipes."""
+"""Tests of model soups: the mean of weights, for one shape, with the recipes of all models."""
 
 from __future__ import annotations
 

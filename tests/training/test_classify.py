@@ -1,4 +1,4 @@
-"""The first phase: the trunk learns movements, and its file starts the next phase."""
+"""Tests of the first phase: the trunk learns movements, and its file starts the next phase."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole runs through the command line: killed and continued, shared out, refused."""
+"""Tests of whole runs through the command line: killed and continued, distributed, refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Damaged files: a message in words, or a finished file that says what it lost; no hang, no traceback."""
+"""Tests of damaged files: an error message, or a finished file with a report of the loss; no hang, no
+traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""More than 8 bits, high dynamic range, fields: what the network cannot take is handled and said."""
+"""Tests of more than 8 bits, high dynamic range and interlaced fields: input is converted and the loss
+reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every kind of output: codecs, sizes, animations, numbered pictures, pipes, bit rates."""
+"""Tests of every kind of output: codecs, sizes, animations, numbered pictures, pipes, bit rates."""
 
 from __future__ import annotations
 

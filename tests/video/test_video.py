@@ -1,4 +1,4 @@
-"""The video path: what goes in comes out, whatever the clip is like."""
+"""Tests of the video path: frames, times and properties are preserved for every kind of clip."""
 
 from __future__ import annotations
 
@@ -272,11 +272,11 @@ class Failing(BackendBase):
     def __init__(self, inner: Any) -> None:
         self.inner, self.manifest, self.calls = inner, inner.manifest, 0
 
-    def __call__(self, frames: Any, films: Any, canvas: Any = None) -> Any:
+    def __call__(self, frames: Any, film_params: Any, canvas: Any = None) -> Any:
         self.calls += 1
         if self.calls == 3:
             raise RuntimeError("broken on purpose")
-        return self.inner(frames, films)
+        return self.inner(frames, film_params)
 
 
 def test_failure_leaves_nothing_behind(small_clip: Path, tmp_path: Path, identity: Any, film: Any) -> None:

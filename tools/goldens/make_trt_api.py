@@ -1,9 +1,17 @@
-"""What TensorRT's Python API is in 8.6, 10 and 11, read off the real bindings; no GPU and no TensorRT needed.
+"""Record TensorRT's Python API of 8.6, 10 and 11 from the real bindings; needs no GPU and no TensorRT.
 
+<<<<<<< HEAD:tests/goldens/make_trt_api.py
+Run from the repository: python -m tests.goldens.make_trt_api
+
+The bindings are small wheels that need only the symbols of the libraries: a stub compiled by gcc suffices.
+For every class that the project uses, this writes methods with their signatures, properties and enum members
+into trt_api_8.json, trt_api_10.json and trt_api_11.json.
+=======
 Run from the repository: python -m tools.goldens.make_trt_api
 The bindings are small wheels that want the libraries' symbols only to be there: a stub compiled by gcc
 will do. Of every class that the project uses, this writes methods with their signatures, properties and
 enum members into trt_api_8.json, trt_api_10.json and trt_api_11.json.
+>>>>>>> main:tools/goldens/make_trt_api.py
 """
 
 from __future__ import annotations

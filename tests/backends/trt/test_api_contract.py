@@ -1,7 +1,7 @@
-"""Every TensorRT name and call of this project against the real bindings of 8.6, 10 and 11.
+"""Tests of every TensorRT name and call of this project against the real bindings of 8.6, 10 and 11.
 
-The fake that drives builder and backend is made from recorded APIs and refuses whatever they do not have;
-here the recordings are held to the bindings themselves, wherever those can be fetched.
+The fake that drives builder and backend is made from recorded APIs and rejects names they do not have; here
+the recordings are compared with the bindings themselves, wherever those can be fetched.
 """
 
 from __future__ import annotations

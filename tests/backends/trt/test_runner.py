@@ -1,4 +1,4 @@
-"""The TensorRT backend on a GPU that is as late as it may be, and on one that fails."""
+"""Tests of the TensorRT backend on a fake GPU that works as late as allowed, and on one that fails."""
 
 from __future__ import annotations
 

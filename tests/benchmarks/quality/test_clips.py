@@ -1,4 +1,4 @@
-"""Flicker of systems over clips: the floor for one that changes nothing, more for one that flickers."""
+"""Tests of flicker over clips: the floor for a system that changes nothing, more for one that flickers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures order results as they should; a stopped run goes on; whole commands."""
+"""Tests of the evaluation: figures order results correctly, an interrupted run continues, whole commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Formulas against closed forms, SciPy, the authors' packages (goldens) and published arithmetic."""
+"""Tests of formulas against closed forms, SciPy, the authors' packages (goldens) and published arithmetic."""
 
 from __future__ import annotations
 

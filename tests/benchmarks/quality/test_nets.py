@@ -1,4 +1,4 @@
-"""LPIPS and ArtFID's network against the authors' packages (goldens), on weights from seeds."""
+"""Tests of LPIPS and ArtFID's network against the authors' packages (goldens), on weights from seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blind sheets: no names, the same for a seed, fair; forms are counted right, or refused in words."""
+"""Tests of blind sheets (no names, determined by the seed, balanced) and of counted or rejected forms."""
 
 from __future__ import annotations
 
