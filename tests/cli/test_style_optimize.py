@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,8 +17,8 @@ from mst_deploy.model.film import load_style
 from mst_deploy.styles.optimize import FOR_ALL, OptimizeOptions
 from mst_deploy.styles.tuning_data import FRAMES, SIZE
 from mst_deploy.video.reader import VideoReader
-from tests.cli.test_cli import mst
 from tests.clips import Clip, write_clip
+from tests.command_line import mst
 from tests.conftest import ROOT
 from tests.pictures import picture
 
@@ -140,15 +138,8 @@ def test_models_are_measured_tuned(tmp_path: Path, vgg_file: Path) -> None:
 
 
 def command_with_cache(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """``mst`` in a process of its own that keeps tuned rows in ``folder``."""
-    return subprocess.run(
-        [sys.executable, "-m", "mst_deploy", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env={**os.environ, "XDG_CACHE_HOME": str(folder)},
-    )
+    """``mst`` that keeps tuned rows in ``folder``."""
+    return mst(*arguments, env={"XDG_CACHE_HOME": str(folder)})
 
 
 def test_videos_are_tuned_on_the_way_as_beforehand(tmp_path: Path, vgg_file: Path) -> None:
