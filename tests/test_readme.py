@@ -35,12 +35,25 @@ COMMANDS = [line for line in SHELL if line.startswith("mst ")]
 SHORT = "--steps 3 --precision fp32"  # processors that lack bfloat16 take minutes to imitate it
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A place to run the README from top to bottom: the examples and something to train with."""
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(Clip(width=256, height=144, frames=11, step=15000), id="short clip"),
+        pytest.param(None, id="shipped clip", marks=pytest.mark.slow),
+    ],
+)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place to run the README from top to bottom: the examples and something to train with.
+
+    A clip as long as the shipped one, but of a few small frames, takes its place unless everything is run
+    in full.
+    """
     folder = tmp_path_factory.mktemp("readme")
     made_before = shutil.ignore_patterns("bunny-*")  # by whoever ran the first line here
     shutil.copytree(ROOT / "examples", folder / "examples", ignore=made_before)
+    if request.param is not None:
+        (folder / "examples" / "bunny.mp4").unlink()
+        write_clip(folder / "examples" / "bunny.mp4", request.param)
     for kind in ("photos", "paintings"):
         (folder / kind).mkdir()
         for index in range(2):

@@ -370,6 +370,7 @@ def interrupted(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_keeps_what_is_done_and_is_exit_code_130(clip_folder: Path, tmp_path: Path) -> None:
     source = write_clip(clip_folder / "slow.mp4", Clip(width=320, height=240, frames=200, audio=0))
     done = interrupted(source, tmp_path / "o.mp4")

@@ -25,11 +25,40 @@ def networks() -> Networks:
     return Networks(Generator(config).eval(), StyleEncoder(config).eval(), {"note": "random"})
 
 
-@pytest.fixture(scope="module", params=["fp16", "fp32"])
+SMALL = ((96, 64), (203, 119))
+FULL = check.SIZES
+
+
+@pytest.fixture(autouse=True)
+def _small_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check of an export at full HD takes the most of its time."""
+    monkeypatch.setattr(check, "SIZES", SMALL)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("fp16", SMALL),
+        ("fp32", SMALL),
+        pytest.param(("fp16", FULL), marks=pytest.mark.slow),
+        pytest.param(("fp32", FULL), marks=pytest.mark.slow),
+    ],
+    ids=["fp16", "fp32", "fp16 at full size", "fp32 at full size"],
+)
 def exported(
     request: pytest.FixtureRequest, networks: Networks, tmp_path_factory: pytest.TempPathFactory
 ) -> Bundle:
-    return export_bundle(networks, tmp_path_factory.mktemp("export") / "tiny", request.param)
+    precision, sizes = request.param
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(check, "SIZES", sizes)
+        bundle = export_bundle(networks, tmp_path_factory.mktemp("export") / "tiny", precision)
+    checked = [record["size"] for record in bundle.manifest.checks if "size" in record]
+    assert checked == [f"{width}x{height}" for width, height in sizes]
+    return bundle
+
+
+def test_exports_are_checked_small_odd_and_at_full_hd() -> None:
+    assert FULL == ((96, 64), (853, 479), (1920, 1080))
 
 
 def signature(values: object) -> dict[str, tuple[int, list[str | int]]]:
@@ -78,8 +107,7 @@ def test_norms_are_float32_and_convolutions_are_not(exported: Bundle) -> None:
 
 def test_manifest_tells_what_was_checked(exported: Bundle, networks: Networks) -> None:
     manifest = open_bundle(exported.path).manifest
-    sizes = [record["size"] for record in manifest.checks if "size" in record]
-    assert sizes == ["96x64", "853x479", "1920x1080"]
+    assert manifest.checks == exported.manifest.checks
     assert manifest.model_id == model_id(networks)
     assert manifest.training == {"note": "random"}
     assert manifest.film_layers == networks.config.film_layout.layers
