@@ -14,7 +14,7 @@ import pytest
 
 from mst_deploy.benchmarks.quality import command as quality_command
 from mst_deploy.cli.style import style_optimize
-from mst_deploy.images import save_image
+from mst_deploy.images import center_crop, load_image, save_image
 from mst_deploy.jobs import plan_optimizer
 from mst_deploy.model.film import load_style
 from mst_deploy.model.zoo import shipped_photographs
@@ -40,12 +40,17 @@ class FewSteps(OptimizeOptions):
 @pytest.fixture(
     params=[pytest.param(True, id="shortened"), pytest.param(False, id="in full", marks=pytest.mark.slow)]
 )
-def shortened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Few steps, and two of the shipped photographs; in full, everything is as people get it."""
+def shortened(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> bool:
+    """Few steps, and a part of one shipped photograph; in full, everything is as people get it."""
     if request.param:
-        two = shipped_photographs()[:2]
+        photograph = tmp_path_factory.mktemp("photographs") / "photograph.png"
+        save_image(photograph, center_crop(load_image(shipped_photographs()[0]), 128))
         for module in (optimize, tuning_data):
-            monkeypatch.setattr(module, "shipped_photographs", lambda: two)
+            monkeypatch.setattr(module, "shipped_photographs", lambda: [photograph])
         for module in (plan_optimizer, quality_command):
             monkeypatch.setattr(module, "OptimizeOptions", FewSteps)
     return bool(request.param)
