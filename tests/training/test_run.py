@@ -70,12 +70,13 @@ def crash(arguments: list[str], folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stop", "run_mst"),
+    ("stop", "run_mst", "workers"),
     [
-        pytest.param(crash, mst, id="crashed"),
+        pytest.param(crash, mst, ["--workers", "0"], id="crashed"),
         pytest.param(
             kill,
             mst_process,
+            [],
             id="killed",
             marks=[
                 pytest.mark.slow,
@@ -85,11 +86,11 @@ def crash(arguments: list[str], folder: Path) -> None:
     ],
 )
 def test_stopped_and_continued_equals_twenty_steps_straight(
-    stop: Callable[[list[str], Path], None], run_mst: Any, tmp_path: Path
+    stop: Callable[[list[str], Path], None], run_mst: Any, workers: list[str], tmp_path: Path
 ) -> None:
     data = write_folders(tmp_path)
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    common = ["train", "joint", *data, "--save-steps", "10"]
+    common = ["train", "joint", *data, "--save-steps", "10", *workers]
     assert run_mst(*common, "-o", straight).returncode == 0
     stop([*common, "-o", str(broken)], broken)
     (broken / ".state-left-over").mkdir()  # as if it had been killed while writing
