@@ -17,6 +17,7 @@ from mst_deploy.export.to_onnx import export_bundle
 from mst_deploy.model.bundle import Bundle, open_bundle
 from mst_deploy.model.checkpoints import Networks, load_bundle, load_checkpoint, model_id, save_checkpoint
 from mst_deploy.model.networks import Generator, NetworkConfig, StyleEncoder
+from tests.command_line import mst
 
 
 @pytest.fixture(scope="module")
@@ -143,17 +144,42 @@ def test_onnx_runtime_agrees_with_pytorch(exported: Bundle, size: tuple[int, int
     assert np.abs(found.astype(int) - wanted.astype(int)).max() <= limit
 
 
-def test_failed_check_writes_nothing(
-    exported: Bundle, networks: Networks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The graphs are copies of those that passed: tracing takes seconds."""
+@pytest.fixture
+def _traced_before(exported: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports get copies of the graphs of ``exported``: tracing takes seconds."""
 
     def copy(networks: Networks, folder: Path, precision: str, opset: int) -> None:
+        assert precision == exported.manifest.precision
         for graph in (exported.generator, exported.style_encoder):
             shutil.copy(graph, folder)
 
-    precision = exported.manifest.precision
     monkeypatch.setattr(to_onnx, "write_graphs", copy)
+
+
+@pytest.mark.usefixtures("_traced_before")
+def test_command_writes_a_bundle(exported: Bundle, networks: Networks, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "weights.safetensors", networks)
+    precision = exported.manifest.precision
+    done = mst(
+        "export",
+        tmp_path / "weights.safetensors",
+        "--precision",
+        precision,
+        "-o",
+        tmp_path / "made",
+        "--json",
+    )
+    assert done.returncode == 0, done.stderr
+    made = open_bundle(tmp_path / "made")
+    assert made.manifest.model_id == model_id(networks)
+    assert (made.manifest.name, made.manifest.precision) == ("made", precision)
+
+
+@pytest.mark.usefixtures("_traced_before")
+def test_failed_check_writes_nothing(
+    exported: Bundle, networks: Networks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    precision = exported.manifest.precision
     impossible = check.Tolerance(pixel=-1, psnr=101.0, film=-1.0)
     monkeypatch.setitem(check.TOLERANCES, precision, impossible)
     monkeypatch.setattr(check, "SIZES", ((16, 16),))
