@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,18 @@ def _rng_restored() -> Iterator[None]:
     yield
     random.setstate(python)
     np.random.set_state(numpy_state)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C does what it does in a terminal, for this process and those it starts.
+
+    Programs in the background of a shell, or under nohup, are started with SIGINT ignored, and so are
+    their children; they are right to keep it so.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -32,15 +32,29 @@ DOCUMENTS = sorted(
 )
 PIPED = [line for line in SHELL if line.startswith("pip install")]
 COMMANDS = [line for line in SHELL if line.startswith("mst ")]
+LONG = ("mst export", "mst train")
 SHORT = "--steps 3 --precision fp32"  # processors that lack bfloat16 take minutes to imitate it
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A place to run the README from top to bottom: the examples and something to train with."""
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(Clip(width=256, height=144, frames=11, step=15000), id="short clip"),
+        pytest.param(None, id="shipped clip", marks=pytest.mark.slow),
+    ],
+)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place to run the README from top to bottom: the examples and something to train with.
+
+    A clip as long as the shipped one, but of a few small frames, takes its place unless everything is run
+    in full.
+    """
     folder = tmp_path_factory.mktemp("readme")
     made_before = shutil.ignore_patterns("bunny-*")  # by whoever ran the first line here
     shutil.copytree(ROOT / "examples", folder / "examples", ignore=made_before)
+    if request.param is not None:
+        (folder / "examples" / "bunny.mp4").unlink()
+        write_clip(folder / "examples" / "bunny.mp4", request.param)
     for kind in ("photos", "paintings"):
         (folder / kind).mkdir()
         for index in range(2):
@@ -67,13 +81,20 @@ def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_command(line: str, folder: Path) -> None:
-    """As written; only training (in float32) and optimizing styles are cut short."""
+@pytest.mark.parametrize(
+    "line",
+    [pytest.param(line, marks=pytest.mark.slow) if line.startswith(LONG) else line for line in COMMANDS],
+)
+def test_command(line: str, folder: Path, request: pytest.FixtureRequest) -> None:
+    """As written; only training (in float32) and optimizing are cut short, the latter by a small clip too."""
+    in_full = "shipped clip" in request.node.callspec.id
     line = line.replace("--steps 20000", SHORT)
     if "--optimize-style" in line:
         line = line.replace("examples/bunny.mp4", "few.mp4")
-    done = run(line.replace("style optimize", "style optimize --steps 1 --frames 1 --size 180"), folder)
+    less = "--steps 1 --frames 1 --size 180"
+    if "--for" not in line and not in_full:
+        less += " --for few.mp4"  # not the shipped photographs
+    done = run(line.replace("style optimize", f"style optimize {less}"), folder)
     assert done.returncode == 0, done.stderr
     if " -o " in line:
         assert (folder / shlex.split(line)[-1]).exists()
@@ -94,6 +115,7 @@ def test_second_line_is_the_one_that_ci_runs() -> None:
     assert PIPED[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_training_line_gave_a_model(folder: Path) -> None:
     line = next(line for line in COMMANDS if line.startswith("mst train"))
     assert run(line.replace("--steps 20000", SHORT), folder).returncode == 0

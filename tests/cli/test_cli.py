@@ -25,6 +25,7 @@ from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.zoo import MODELS
 from mst_deploy.video.reader import VideoReader
 from tests.clips import Clip, probe, write_clip
+from tests.command_line import mst, mst_process
 from tests.conftest import ROOT
 from tests.pictures import picture
 
@@ -45,17 +46,6 @@ COMMANDS = [
     ["bench", "compare"],
     ["bench", "work"],
 ]
-
-
-def mst(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mst_deploy", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -86,7 +76,7 @@ def test_sdr_without_hdr_is_a_hint_and_no_loss(small_clip: Path, tmp_path: Path)
 
 def test_video_tells_programs_what_it_did(small_clip: Path, tmp_path: Path) -> None:
     shutil.copy(small_clip, tmp_path / "in.mp4")
-    done = mst("video", "in.mp4", "--style", "great-wave", "--json", cwd=tmp_path)
+    done = mst_process("video", "in.mp4", "--style", "great-wave", "--json", cwd=tmp_path)
     facts = json.loads(done.stdout)
     assert facts["output"] == "in-great-wave.mp4"
     assert (facts["frames"], facts["width"], facts["height"]) == (12, 64, 48)
@@ -134,7 +124,7 @@ def test_nothing_is_overwritten_without_force(small_clip: Path, tmp_path: Path) 
     arguments = ("video", small_clip, "--style", "zodiac", "--backend", "fake", "-o", tmp_path / "o.mp4")
     assert mst(*arguments).returncode == 0
     before = (tmp_path / "o.mp4").read_bytes()
-    done = mst(*arguments)
+    done = mst_process(*arguments)
     assert done.returncode == 1
     assert "--force" in done.stderr
     assert (tmp_path / "o.mp4").read_bytes() == before
@@ -380,6 +370,7 @@ def interrupted(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_keeps_what_is_done_and_is_exit_code_130(clip_folder: Path, tmp_path: Path) -> None:
     source = write_clip(clip_folder / "slow.mp4", Clip(width=320, height=240, frames=200, audio=0))
     done = interrupted(source, tmp_path / "o.mp4")

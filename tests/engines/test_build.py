@@ -83,6 +83,7 @@ def test_build_that_gives_nothing_tells_tensorrts_reason(major: int) -> None:
         build(fake_tensorrt(major, scenario))
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("major", [10, 11])
 def test_progress_grows_to_one_and_ctrl_c_stops_at_the_next_step(major: int) -> None:
     shares: list[float] = []

@@ -5,10 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +29,7 @@ from mst_deploy.perceptual.distances import Distances
 from mst_deploy.perceptual.vgg import Vgg19, load_vgg
 from mst_deploy.stylizer import Stylizer
 from mst_deploy.video.reader import VideoReader
+from tests.command_line import mst
 from tests.conftest import ROOT
 from tests.perceptual.test_vgg import REAL
 from tests.pictures import picture
@@ -259,17 +257,6 @@ def test_optimization_gets_nearer_than_its_start(random_vgg: Path) -> None:
     result = optimize(photo, art, vgg, style_weight=10.0, steps=25, device=CPU)
     content, style, before = Distances(vgg)(photo, art, result)
     assert content + 10 * style < 0.5 * 10 * before
-
-
-def mst(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mst_deploy", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
-    )
 
 
 def test_model_then_images_then_compare(random_vgg: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 from mst_deploy.benchmarks.quality import sheet
 from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.images import load_image, save_image
-from tests.benchmarks.quality.test_measure import mst
+from tests.command_line import mst
 from tests.pictures import picture
 
 PAIRS = ["road", "sky", "wall"]
