@@ -353,8 +353,8 @@ def test_auto_says_what_is_done_in_software(clip: Path, tmp_path: Path, bundle: 
     generator, listener = Breaking(bundle, RuntimeError(), 99), notes_to(notes.append)
     result = render_file(clip, tmp_path / "out.mp4", generator, constant_plan(film), options, listener)
     assert notes == [
-        "--hwaccel auto: decoding in software (h264)",
-        "--hwaccel auto: encoding in software (libx264)",
+        "hwaccel auto: decoding in software (h264)",
+        "hwaccel auto: encoding in software (libx264)",
     ]
     assert (result.decoder, result.encoder) == ("h264", "libx264")
 
