@@ -154,7 +154,7 @@ def _note_disk_space(output: Path, target: VideoInfo, options: RenderOptions, on
 
 
 def _note_software_codecs(decoder: str, encoder: str, options: RenderOptions, on_event: OnEvent) -> None:
-    """With ``hwaccel`` auto: what is done in software because the GPU cannot do it."""
+    """With ``hwaccel`` auto: report what is done in software because the GPU cannot do it."""
     if options.read.hwaccel == "auto" and "(cuda)" not in decoder:
         on_event(Note(Message(f"[option:hwaccel] auto: decoding in software ({decoder})")))
     if options.encode.hwaccel == "auto" and not encoder.endswith("_nvenc"):
