@@ -152,8 +152,9 @@ class Stylizer:
             return plan_of(require_same_model(style, self.manifest), self.manifest)
         if not isinstance(style, (str, os.PathLike, Timeline)):
             raise InvalidArgument(
-                f"cannot use a {type(style).__name__} as a style; give a name, a file, a picture (H, W, 3) "
-                "uint8, a Style or a Timeline"
+                field="style",
+                problem=(f"cannot use a {type(style).__name__} as a style"),
+                hint=("give a name, a file, a picture (H, W, 3) uint8, a Style or a Timeline"),
             )
         timeline = style if isinstance(style, Timeline) else Timeline((StyleKey(os.fspath(style)),))
         return load_plan(timeline, self.manifest, self.encoder, read_style=self.style)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mst_deploy.cli.options import (
+    BACKEND_HELP,
     MODEL_HELP,
     DeviceOption,
     ForceOption,
@@ -30,7 +31,7 @@ BackendsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--backend",
-        help="onnxrt, openvino, openvino:bf16, pytorch or trt; may be repeated. Default: onnxrt.",
+        help=f"{BACKEND_HELP}; may be repeated. Default: onnxrt.",
     ),
 ]
 ConfidenceOption = Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")]

@@ -18,6 +18,7 @@ import av
 import numpy as np
 import pytest
 
+from mst_deploy.cli.errors import one_line
 from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.jobs import disk
 from mst_deploy.jobs.journal import JOURNAL, Journal, parts_folder, read_journal, unfinished
@@ -184,7 +185,8 @@ def test_ctrl_c_keeps_a_file_that_plays(clip: Path, tmp_path: Path, bundle: Any,
     output = tmp_path / "out.mp4"
     error = stopped(clip, output, bundle, film, KeyboardInterrupt(), at=26)
     kept = tmp_path / "out.interrupted.mp4"
-    assert error.__notes__ == [f"the first 26 frames are in {kept}; the same command with --resume goes on"]
+    assert error.__notes__ == [f"the first 26 frames are in {kept}; the same command with resume goes on"]
+    assert one_line(error).endswith("; the same command with --resume goes on")
     assert not output.exists()
     before, part = probe(clip), probe(kept)
     assert part.times == before.times[:26]
@@ -292,7 +294,8 @@ def test_an_error_keeps_the_finished_parts_and_says_so(
 ) -> None:
     output = tmp_path / "out.mp4"
     error = stopped(clip, output, bundle, film, OutputError("no more"), at=26)
-    assert error.__notes__ == ["the first 20 frames are kept: the same command with --resume goes on"]
+    assert error.__notes__ == ["the first 20 frames are kept: the same command with resume goes on"]
+    assert one_line(error).endswith("the same command with --resume goes on")
     assert list(tmp_path.iterdir()) == [parts_folder(output)]
     result = go_on(clip, output, bundle, film)
     assert (result.resumed, result.frames) == (20, 36)
@@ -351,8 +354,8 @@ def test_auto_says_what_is_done_in_software(clip: Path, tmp_path: Path, bundle: 
     generator, listener = Breaking(bundle, RuntimeError(), 99), notes_to(notes.append)
     result = render_file(clip, tmp_path / "out.mp4", generator, constant_plan(film), options, listener)
     assert notes == [
-        "--hwaccel auto: decoding in software (h264)",
-        "--hwaccel auto: encoding in software (libx264)",
+        "hwaccel auto: decoding in software (h264)",
+        "hwaccel auto: encoding in software (libx264)",
     ]
     assert (result.decoder, result.encoder) == ("h264", "libx264")
 
