@@ -19,7 +19,7 @@ from mst_deploy.training.config import TrainConfig
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.objective import Targets
 from mst_deploy.training.samples import Batch
-from mst_deploy.training.stylizer import to_noise, to_tensor
+from mst_deploy.training.style_network import to_noise, to_tensor
 
 
 class ArtifactFinetuner(Trainer):
@@ -42,7 +42,7 @@ class ArtifactFinetuner(Trainer):
         contents = to_tensor(batch.contents, self.device)
         with self.fabric.autocast():
             targets = self.targets.of(batch.views, batch.styles, self.device)
-            taps = self.look(contents) if self.stylizer.module.needs == "features" else {}
+            taps = self.look(contents) if self.network.module.needs == "features" else {}
             style = self.targets.style_input(targets, contents, taps, batch.strengths)
             painted = self.initial_output(contents, batch, style)
             taps = self.look(painted)
@@ -52,7 +52,7 @@ class ArtifactFinetuner(Trainer):
 
     def initial_output(self, contents: Tensor, batch: Batch, style: Any) -> Tensor:
         """Return the output of the initial weights for a batch, (N, 3, S, S) float32."""
-        condition = self.stylizer.module.condition(style)
+        condition = self.network.module.condition(style)
         canvas = to_noise(batch.canvas, self.device)
         if canvas is None:
             painted: Tensor = self.initial(contents, condition).float()

@@ -34,7 +34,7 @@ from mst_deploy.training.reports import Report
 from mst_deploy.training.run_folder import gather_facts, open_run
 from mst_deploy.training.running import graceful_stop, make_fabric, reporting
 from mst_deploy.training.samples import Share, batches, default_workers, first_readable
-from mst_deploy.training.stylizer import stack, to_tensor
+from mst_deploy.training.style_network import stack, to_tensor
 
 FOLD = 8  # every eighth image of a movement is held out if no list says which
 

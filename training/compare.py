@@ -38,7 +38,7 @@ from mst_deploy.training.pretrained import load_trunk_into
 from mst_deploy.training.run_folder import gather_facts
 from mst_deploy.training.running import make_fabric
 from mst_deploy.training.samples import default_workers
-from mst_deploy.training.stylizer import Stylizer, stylize_pictures
+from mst_deploy.training.style_network import StyleNetwork, stylize_pictures
 
 # The six published movements and the folders that stand for them. No surrealist's works are in the public
 # domain; symbolism, from which surrealism arose, replaces it.
@@ -146,11 +146,11 @@ def measure(
 
     All pictures are stored in ``folder`` as a set that ``mst eval images`` measures.
     """
-    stylizer = Stylizer(networks).eval()
+    network = StyleNetwork(networks).eval()
     injection = networks.config.injection
     found, first = [], None
     for artwork in artworks:
-        results = stylize_pictures(stylizer, distances.vgg, [photo.image for photo in photos], artwork.image)
+        results = stylize_pictures(network, distances.vgg, [photo.image for photo in photos], artwork.image)
         for photo, result in zip(photos, results, strict=True):
             first = result if first is None else first
             found.append(distances(photo.image, artwork.image, result))

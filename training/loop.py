@@ -44,10 +44,10 @@ from mst_deploy.training.samples import (
     first_readable,
     style_crops,
 )
-from mst_deploy.training.stylizer import (
+from mst_deploy.training.style_network import (
     InterpolatedStyle,
+    StyleNetwork,
     StyleTargets,
-    Stylizer,
     confine_film,
     fixed_canvas,
     grams_at,
@@ -104,17 +104,17 @@ class Trainer:
         optimizer = torch.optim.Adam(
             parameter_groups(self.trained, config.encoder_rate), lr=config.learning_rate
         )
-        stylizer = Stylizer(networks).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = StyleNetwork(networks).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.vgg: Vgg19 = vgg.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        paint: Any = torch.compile(stylizer, dynamic=False) if compiled else stylizer
+        paint: Any = torch.compile(network, dynamic=False) if compiled else network
         self.look: Any = torch.compile(self.vgg, dynamic=False) if compiled else self.vgg
         """``vgg`` as called by the losses, with one shape per scale and stage; style crops have their own."""
-        self.stylizer: Any
+        self.network: Any
         self.optimizer: Any
-        self.stylizer, self.optimizer = fabric.setup(paint, optimizer)
+        self.network, self.optimizer = fabric.setup(paint, optimizer)
         self.average = {name: value.detach().clone() for name, value in self.trained.items()}
         self.targets = StyleTargets(
-            stylizer,
+            network,
             self.vgg,
             len(styles),
             config.kept_views,
@@ -184,13 +184,13 @@ class Trainer:
         canvas = to_noise(batch.canvas, self.device)
         gains = None if canvas is None else batch.gains.to(self.device)
         if batch.moved is None:
-            return self.stylizer(contents, style, canvas, gains).float(), None
+            return self.network(contents, style, canvas, gains).float(), None
         both = torch.cat([contents, to_tensor(batch.moved, self.device)])
         if canvas is not None and gains is not None:
             moved = to_noise(batch.moved_canvas, self.device)
             assert moved is not None
             canvas, gains = torch.cat([canvas, moved]), torch.cat([gains, gains])
-        results = self.stylizer(both, twice(style), canvas, gains).float()
+        results = self.network(both, twice(style), canvas, gains).float()
         return results[: len(contents)], results[len(contents) :]
 
     def learning_rate(self, progress: float) -> float:
@@ -211,7 +211,7 @@ class Trainer:
         if finite:
             self.fabric.backward(terms["total"])
             norm = self.fabric.clip_gradients(
-                self.stylizer, self.optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False
+                self.network, self.optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False
             )
             assert norm is not None
             terms["gradient"] = norm
@@ -436,14 +436,14 @@ class Trainer:
             with self.fabric.autocast():
                 targets = [self.targets.make(stack([crop]), self.device) for crop in crops]
                 style = self.targets.style_input(targets, batch, self.vgg(batch))
-                stylized = self.networks.generator(batch, self.stylizer.module.condition(style), canvas)
+                stylized = self.networks.generator(batch, self.network.module.condition(style), canvas)
             pixels = (stylized.float() * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
             sheet.append(np.concatenate([content, *pixels], axis=1))
         return np.concatenate(sheet, axis=0)
 
 
 def twice(style: Any) -> Any:
-    """Repeat a style input (see Stylizer.condition) for a batch that holds every sample twice."""
+    """Repeat a style input (see StyleNetwork.condition) for a batch that holds every sample twice."""
     if style is None:
         return None
     if isinstance(style, InterpolatedStyle):

@@ -29,7 +29,7 @@ class Targets:
     contents: Tensor
     """(N, 3, S, S) in 0..1: the photographs to stylize."""
     style: Any
-    """Style input of ``Stylizer.forward``."""
+    """Style input of ``StyleNetwork.forward``."""
     features: Tensor
     """Features of the content layer, (N, C, h, w)."""
     grams: dict[str, Tensor]

@@ -19,7 +19,7 @@ from mst_deploy.perceptual.downloads import fetched
 from mst_deploy.perceptual.vgg import Vgg19, calibrate, find_vgg, load_vgg
 from mst_deploy.training.data import random_crop
 from mst_deploy.training.samples import first_readable
-from mst_deploy.training.stylizer import stack, to_tensor
+from mst_deploy.training.style_network import stack, to_tensor
 
 CALIBRATION_PHOTOS = 48
 SHIPPED_TRUNK = "Mixed_5d"  # last stage of Inception in base

@@ -22,7 +22,7 @@ from mst_deploy.training.encoder_init import (
     whiten,
 )
 from mst_deploy.training.samples import View, style_crops
-from mst_deploy.training.stylizer import stack, to_tensor
+from mst_deploy.training.style_network import stack, to_tensor
 from tests.training.toys import CONFIG, make_trainer
 
 SMALL = NetworkConfig(widths=(4, 6, 8), residual_blocks=1, embedding_size=6)

@@ -22,7 +22,7 @@ from mst_deploy.training.config import PAPER, Stage, TrainConfig
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.reports import NonFiniteLoss, Report
 from mst_deploy.training.samples import View, style_crops
-from mst_deploy.training.stylizer import stack, to_tensor
+from mst_deploy.training.style_network import stack, to_tensor
 from tests.training.toys import CONFIG, batch_of, make_trainer, with_injection
 
 

@@ -40,7 +40,7 @@ from mst_deploy.perceptual.vgg import Vgg19, load_vgg
 from mst_deploy.pipeline.still import stylize_image
 from mst_deploy.styles.resolve import encode_film
 from mst_deploy.training.compare import CONDITIONED, MOVEMENTS, VIEW, of_movement
-from mst_deploy.training.stylizer import Stylizer, stylize_pictures
+from mst_deploy.training.style_network import StyleNetwork, stylize_pictures
 from tools.docs import DOCS, HELD_OUT
 
 mpl.use("Agg")
@@ -130,7 +130,7 @@ def spread_of_networks(
         columns = []
         for movement, crop in crops.items():
             file = f"johnson-{MOVEMENTS[movement][0]}" if name == "johnson" else name
-            stylizer = Stylizer(load_checkpoint(folder / f"{file}.safetensors")).eval()
+            stylizer = StyleNetwork(load_checkpoint(folder / f"{file}.safetensors")).eval()
             columns.append(stylize_pictures(stylizer, vgg, photos, crop))
         results = [list(row) for row in zip(*columns, strict=True)]
         figures[f"{name}, six seen artworks"] = {
@@ -173,7 +173,8 @@ def patches(
     photos = held_out_photos(content)
     artworks = load_images(style, read_hash_list(HELD_OUT))
     nets = {
-        name: Stylizer(load_checkpoint(networks / f"{name}.safetensors")).eval() for name in ("patch", "film")
+        name: StyleNetwork(load_checkpoint(networks / f"{name}.safetensors")).eval()
+        for name in ("patch", "film")
     }
     torn, contrast, sheet = [], {name: [] for name in (*nets, "photo")}, []  # type: ignore[var-annotated]
     for movement in MOVEMENTS:

@@ -51,14 +51,14 @@ class InterpolatedStyle(NamedTuple):
     """Styles of N samples at a strength: FiLM vectors between the content's own and the style's."""
 
     own: Tensor
-    """Input of ``Stylizer.condition`` for the contents as styles."""
+    """Input of ``StyleNetwork.condition`` for the contents as styles."""
     style: Tensor
-    """Input of ``Stylizer.condition`` for the styles."""
+    """Input of ``StyleNetwork.condition`` for the styles."""
     strengths: Tensor
     """(N,) float32, 0..1."""
 
 
-class Stylizer(nn.Module):
+class StyleNetwork(nn.Module):
     """The trained networks behind one ``forward``, which wrappers for mixed precision and several GPUs
     need."""
 
@@ -147,20 +147,27 @@ class StyleTargets:
     """
 
     def __init__(
-        self, stylizer: Stylizer, vgg: Vgg19, styles: int, views: int, *, train_trunk: bool, scales: int = 1
+        self,
+        network: StyleNetwork,
+        vgg: Vgg19,
+        styles: int,
+        views: int,
+        *,
+        train_trunk: bool,
+        scales: int = 1,
     ) -> None:
         """Set up the targets of ``styles`` images with ``views`` views each.
 
         ``scales`` is the number of scales of the Gram matrices, see ``grams_at``.
         """
-        self.stylizer, self.vgg, self.train_trunk, self.scales = stylizer, vgg, train_trunk, scales
+        self.network, self.vgg, self.train_trunk, self.scales = network, vgg, train_trunk, scales
         self.with_grams = True
         """Whether targets have Gram matrices; False if only the generator's condition is needed."""
         self.kept: dict[View, StyleTarget] = {}
         self.most = styles * views
         self.blocks: dict[str, Tensor] = {}
         size = scales * styles * views * sum(2 * channels**2 for channels in (64, 128, 256, 512))
-        keeps = size <= KEPT_BYTES and not train_trunk and stylizer.needs != "features"
+        keeps = size <= KEPT_BYTES and not train_trunk and network.needs != "features"
         self.known = torch.zeros(styles, views, dtype=torch.bool) if keeps else None
         if self.known is not None:
             self.known.share_memory_()  # type: ignore[no-untyped-call]
@@ -207,7 +214,7 @@ class StyleTargets:
         """
         encoder_crops, target_crops = (crops, crops) if crops.dim() == 4 else (crops[:, 0], crops[:, 1])
         pictures, strokes = to_tensor(encoder_crops, device), to_tensor(target_crops, device)
-        taps = self.vgg(strokes) if self.with_grams or self.stylizer.needs == "features" else {}
+        taps = self.vgg(strokes) if self.with_grams or self.network.needs == "features" else {}
         layers = self.vgg.style_layers
         grams = grams_at(self.scales, self.vgg, strokes, taps, layers) if self.with_grams else {}
         palettes = palette(pictures) if self.with_grams else None
@@ -218,11 +225,11 @@ class StyleTargets:
         ]
         if self.train_trunk:
             return [replace(t, picture=picture) for t, picture in zip(each, pictures, strict=True)]
-        if self.stylizer.needs == "features":
+        if self.network.needs == "features":
             return [replace(t, features=f) for t, f in zip(each, taps[FEATURES], strict=True)]
-        if self.stylizer.encoder is None:
+        if self.network.encoder is None:
             return each
-        pooled = self.stylizer.encoder.pooled(pictures)
+        pooled = self.network.encoder.pooled(pictures)
         return [replace(t, pooled=summary) for t, summary in zip(each, pooled, strict=True)]
 
     def style_input(
@@ -232,14 +239,14 @@ class StyleTargets:
         taps: dict[str, Tensor],
         strengths: Tensor | None = None,
     ) -> Any:
-        """Return the style input of ``Stylizer.forward`` for a batch; where a target is None the style is the
-        content.
+        """Return the style input of ``StyleNetwork.forward`` for a batch; where a target is None the style is
+        the content.
 
         contents (N, 3, S, S) in 0..1; ``taps`` are their VGG features; ``strengths`` (N,) default to 1.
         """
-        if self.stylizer.needs == "nothing":
+        if self.network.needs == "nothing":
             return None
-        if self.stylizer.needs == "features":
+        if self.network.needs == "features":
             own = taps[FEATURES]
             styles = [own[row] if t is None else t.features for row, t in enumerate(targets)]
             return own, styles
@@ -265,8 +272,8 @@ class StyleTargets:
         pictures = F.interpolate(contents, (size, size), mode="bilinear")
         if self.train_trunk:
             return pictures
-        assert self.stylizer.encoder is not None
-        pooled: Tensor = self.stylizer.encoder.pooled(pictures)
+        assert self.network.encoder is not None
+        pooled: Tensor = self.network.encoder.pooled(pictures)
         return pooled
 
 
@@ -298,19 +305,21 @@ def padded(crops: dict[View, Tensor], count: int) -> Tensor:
 
 
 @torch.inference_mode()
-def stylize_pictures(stylizer: Stylizer, vgg: Vgg19, photos: Sequence[Image], artwork: Image) -> list[Image]:
+def stylize_pictures(
+    network: StyleNetwork, vgg: Vgg19, photos: Sequence[Image], artwork: Image
+) -> list[Image]:
     """Return images of one size (H, W, 3) in the style of one artwork (Z, Z, 3), with any injection."""
-    device = next(stylizer.parameters()).device
-    targets = StyleTargets(stylizer, vgg, 1, 1, train_trunk=False)
+    device = next(network.parameters()).device
+    targets = StyleTargets(network, vgg, 1, 1, train_trunk=False)
     target = targets.make(stack([artwork]), device)
     results = []
     for photo in photos:
         content = to_tensor(stack([photo]), device)
-        taps = vgg(content) if stylizer.needs == "features" else {}
+        taps = vgg(content) if network.needs == "features" else {}
         canvas = None
-        if stylizer.generator.config.canvas_bands:
+        if network.generator.config.canvas_bands:
             canvas = fixed_canvas(photo.shape[0], photo.shape[1], device)
-        stylized = stylizer(content, targets.style_input([target], content, taps), canvas)
+        stylized = network(content, targets.style_input([target], content, taps), canvas)
         pixels = (stylized[0].float() * 255).round().clamp(0, 255).byte().permute(1, 2, 0)
         results.append(np.asarray(pixels.cpu().numpy(), np.uint8))
     return results
