@@ -17,10 +17,10 @@ from mst_deploy.errors import OutputError
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it takes the name, on any error it vanishes.
 
-    Works for files and folders. The temporary name keeps the suffix. Raises OutputError when the
-    folder cannot be written to.
+    Works for files and folders. The temporary name keeps the suffix. A symbolic link is followed.
+    Raises OutputError when the folder cannot be written to.
     """
-    path = Path(path)
+    path = followed(Path(path))
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist")
     try:
@@ -41,6 +41,11 @@ def replacing(path: Path) -> Iterator[Path]:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def followed(path: Path) -> Path:
+    """The file that a symbolic link leads to, there or not; other paths as they are."""
+    return path.resolve() if path.is_symlink() else path
 
 
 def user_cache(name: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,14 +33,32 @@ VggOption = Annotated[
     Path | None, typer.Option(help="VGG-19: .pth or .safetensors. Default: downloaded once.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")]
+MaxPixelsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Refuse pictures (inputs, styles, masks) of more pixels, before they are decoded. "
+        "Default: 300000000.",
+        show_default=False,
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
-def require_writable(path: Path, source: Path | None, *, force: bool) -> Path:
-    """The path itself if it may be written. Raises OutputError when it exists or is the input."""
+def require_writable(path: Path, source: Path | None, *, force: bool, read: Sequence[Path] = ()) -> Path:
+    """The path itself if it may be written.
+
+    Raises OutputError when it exists, or is the input or one of the files that are ``read`` too, by
+    whatever name or link.
+    """
     if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise OutputError(f"the output {path} is the input itself; choose another name with -o")
+    for other in read if path.exists() else ():
+        if other.exists() and path.samefile(other):
+            raise OutputError(
+                f"the output {path} is {other}, which is read for it; choose another name with -o"
+            )
     if path.exists() and not force:
         raise OutputError(f"{path} already exists; use --force to overwrite it, or -o for another name")
     if path.is_dir() and not (path / "manifest.json").is_file():

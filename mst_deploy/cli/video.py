@@ -32,6 +32,7 @@ from mst_deploy.options import (
     DeviceOption,
     ForceOption,
     JsonOption,
+    MaxPixelsOption,
     ModelOption,
     QuietOption,
     SizeOption,
@@ -112,6 +113,7 @@ def video(
     model: ModelOption = None,
     backend: BackendOption = "onnxrt",
     device: DeviceOption = "auto",
+    max_pixels: MaxPixelsOption = None,
     force: ForceOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -122,6 +124,7 @@ def video(
     file that plays; --resume makes the rest.
     """
     from mst_deploy.console import echo
+    from mst_deploy.image_files import MAX_PIXELS, limited_pixels
     from mst_deploy.jobs.inputs import VIDEO_SUFFIXES, expand
     from mst_deploy.jobs.render_file import RenderOptions
     from mst_deploy.size import Size
@@ -150,7 +153,10 @@ def video(
     made: list[dict[str, Any]] = []
     try:
         if tasks:
-            with Job(timeline_, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job:
+            with (
+                limited_pixels(max_pixels or MAX_PIXELS),
+                Job(timeline_, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job,
+            ):
                 made = _make(tasks, job, options, failures, quiet=quiet or as_json)
     except KeyboardInterrupt as stop:
         echo("; ".join(["mst: interrupted", *getattr(stop, "__notes__", ())]))

@@ -1,8 +1,8 @@
 """Masks: where on a frame the style goes. A still picture, or a video that runs beside the clip.
 
-White (255) is painted, black (0) is not, gray is between; colors count by their luma. A mask is resized
-to the frame. A mask video starts with the clip and shows, at every moment, what a player would show; when
-it ends early, its last picture stays.
+White (255) is painted, black (0) is not, gray is between; colors count by their luma, what is transparent as
+black. A mask is resized to the frame. A mask video starts with the clip and shows, at every moment, what a
+player would show; when it ends early, its last picture stays.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mst_deploy.images import IMAGE_SUFFIXES, Image, load_image, resize, to_gray
+from mst_deploy.image_files import is_still, load_picture
+from mst_deploy.images import Image, masked, resize, to_gray
 
 if TYPE_CHECKING:
     from mst_deploy.video.reader import VideoReader
@@ -67,11 +68,13 @@ class MovingMask:
 
 @contextmanager
 def open_mask(path: Path | None) -> Iterator[Mask | None]:
-    """The mask of a file, by its suffix a picture or a video; None for None. Raises InputError."""
+    """The mask of a file, a picture or a video; None for None. Raises InputError."""
     if path is None:
         yield None
-    elif path.suffix.lower() in IMAGE_SUFFIXES:
-        yield StillMask(load_image(path))
+    elif is_still(path):
+        picture = load_picture(path)
+        image, alpha = picture.image, picture.alpha
+        yield StillMask(image if alpha is None else masked(image, np.zeros_like(image), alpha))
     else:
         from mst_deploy.video.reader import VideoReader  # here, because a still mask needs no PyAV
 
