@@ -90,8 +90,8 @@ main()
     ("arguments", "extra"),
     [
         (["export", "-o", "x"], "export"),
-        (["image", "a.png", "-s", "zodiac", "--backend", "pytorch"], "export"),
-        (["image", "a.png", "-s", "zodiac", "--backend", "openvino"], "openvino"),
+        (["image", PAINTING, "-s", "zodiac", "--backend", "pytorch"], "export"),
+        (["image", PAINTING, "-s", "zodiac", "--backend", "openvino"], "openvino"),
         (["train", "joint", "--content", ".", "--style", ".", "--vgg", "v", "--inception", "i"], "train"),
     ],
 )
