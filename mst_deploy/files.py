@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +41,14 @@ def replacing(path: Path) -> Iterator[Path]:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def refuse_to_overwrite(path: Path, read: Iterable[Path]) -> None:
+    """Raises OutputError if ``path`` is one of the files that are read for it, by whatever name or link."""
+    for other in read if path.exists() else ():
+        if other.exists() and path.samefile(other):
+            what = "the input itself" if path == other else f"{other}, which is read for it"
+            raise OutputError(f"the output {path} is {what}; choose another name")
 
 
 def followed(path: Path) -> Path:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from mst_deploy.errors import MissingDependency, MstError, OutputError, error_line, exit_code
+from mst_deploy.files import refuse_to_overwrite
 
 StrengthOption = Annotated[
     float,
@@ -52,13 +53,7 @@ def require_writable(path: Path, source: Path | None, *, force: bool, read: Sequ
     Raises OutputError when it exists, or is the input or one of the files that are ``read`` too, by
     whatever name or link.
     """
-    if source is not None and path.exists() and source.exists() and path.samefile(source):
-        raise OutputError(f"the output {path} is the input itself; choose another name with -o")
-    for other in read if path.exists() else ():
-        if other.exists() and path.samefile(other):
-            raise OutputError(
-                f"the output {path} is {other}, which is read for it; choose another name with -o"
-            )
+    refuse_to_overwrite(path, [*([] if source is None else [source]), *read])
     if path.exists() and not force:
         raise OutputError(f"{path} already exists; use --force to overwrite it, or -o for another name")
     if path.is_dir() and not (path / "manifest.json").is_file():

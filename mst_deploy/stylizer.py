@@ -35,6 +35,7 @@ from mst_deploy.backends import (
     open_style_encoder,
 )
 from mst_deploy.errors import BackendError, InputError, InvalidArgument
+from mst_deploy.files import refuse_to_overwrite
 from mst_deploy.images import check_image
 from mst_deploy.model.bundle import Bundle, Manifest, open_bundle
 from mst_deploy.model.canvas import Canvas
@@ -293,6 +294,7 @@ def write_video(
     from mst_deploy.video.info import resized
     from mst_deploy.video.writer import open_writer
 
+    refuse_to_overwrite(Path(path), [source.info.path])
     pictures = iter(frames)
     first = next(pictures, None)
     if first is None:

@@ -125,7 +125,7 @@ def video(
     """
     from mst_deploy.console import echo
     from mst_deploy.image_files import MAX_PIXELS, limited_pixels
-    from mst_deploy.jobs.inputs import VIDEO_SUFFIXES, expand
+    from mst_deploy.jobs.inputs import VIDEO_SUFFIXES, expand, files_read
     from mst_deploy.jobs.render_file import RenderOptions
     from mst_deploy.size import Size
     from mst_deploy.video.codecs import EncodeOptions, parse_bitrate
@@ -149,7 +149,8 @@ def video(
     if many and output and not output.is_dir():
         raise InvalidArgument(f"for several inputs -o must be an existing folder; {output} is not")
     failures = Failures(many)
-    tasks = find_tasks(files, timeline_.label, output, options, failures, quiet)
+    read = files_read(timeline_, timeline, Path(model) if model else None, vgg)
+    tasks = find_tasks(files, timeline_.label, output, options, failures, quiet, read)
     made: list[dict[str, Any]] = []
     try:
         if tasks:

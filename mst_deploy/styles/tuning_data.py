@@ -13,7 +13,7 @@ from mst_deploy.errors import InputError
 from mst_deploy.image_files import is_still
 from mst_deploy.images import Image, load_image, resize_short_side
 from mst_deploy.model.zoo import shipped_photographs
-from mst_deploy.video.containers import is_sequence
+from mst_deploy.video.demuxing import is_pattern
 from mst_deploy.video.info import ReadOptions
 from mst_deploy.video.reader import VideoReader
 
@@ -43,7 +43,7 @@ def sample_frames(
     ``read`` says which part of the video is meant. Moments in which it shows one color only, as before it
     fades in, are left out. Raises InputError for what is neither, and where nothing else is shown.
     """
-    if is_still(path) and not is_sequence(path):
+    if is_still(path) and (path.exists() or not is_pattern(path)):
         found = [FramePair(_limited(load_image(path), size))]
     else:
         frames = _frames(path, count, read or ReadOptions())
