@@ -299,6 +299,7 @@ def write_video(
     first = next(pictures, None)
     if first is None:
         raise InputError(f"there are no frames to write into {os.fspath(path)}")
+    check_image(first.image, "a frame")
     height, width = first.image.shape[:2]
     target = resized(source.info, width, height)
     count = 0
@@ -308,6 +309,12 @@ def write_video(
     ):
         write = threads.in_background("encode", writer.write)
         for frame in chain([first], pictures):
+            check_image(frame.image, "a frame")
+            if frame.image.shape != first.image.shape:
+                raise InvalidArgument(
+                    f"all frames must be of one size: the first has the shape {first.image.shape}, one has "
+                    f"{frame.image.shape}"
+                )
             write(frame)
             count += 1
         threads.finish()
