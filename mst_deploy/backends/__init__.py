@@ -6,7 +6,9 @@ is a context manager.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, Self, cast
@@ -14,7 +16,7 @@ from typing import Any, Protocol, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mst_deploy.errors import InvalidArgument, MissingDependency
+from mst_deploy.errors import BackendError, InvalidArgument, MissingDependency, MstError
 from mst_deploy.model.bundle import Bundle, Manifest, open_bundle
 from mst_deploy.model.canvas import Canvas, still_canvas
 
@@ -36,6 +38,8 @@ BACKENDS = {
 PRECISIONS = {"openvino": ("f32", "bf16")}
 """In what a backend can compute, if there is a choice: NAME:PRECISION; NAME alone is the first."""
 EXTRA = {"onnxruntime": "", "openvino": "openvino", "torch": "export"}
+OUT_OF_MEMORY = re.compile(r"out of memory|bad.?alloc|(can.?.?not|can't|failed to|unable to) allocate", re.I)
+"""How runtimes say that they get no more memory."""
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -103,7 +107,30 @@ class TimedBackend(BackendBase):
         raise NotImplementedError
 
     def __call__(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> Images:
-        return self.finish(self.compute(self.prepare(frames, films, canvas)))
+        with enough_memory(frames.shape):
+            return self.finish(self.compute(self.prepare(frames, films, canvas)))
+
+
+@contextmanager
+def enough_memory(shape: tuple[int, ...]) -> Iterator[None]:
+    """Turn what a runtime raises when it cannot allocate into BackendError; ``shape`` is (N, H, W, 3).
+
+    Runtimes share no class for it: Python and NumPy have MemoryError, PyTorch and ONNX Runtime raise
+    RuntimeError and classes of their own, OpenVINO passes on what the C++ library says.
+    """
+    try:
+        yield
+    except MstError:
+        raise
+    except Exception as error:
+        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+            raise
+        count, height, width = shape[:3]
+        what = f"a picture of {width}x{height}" if count == 1 else f"{count} pictures of {width}x{height}"
+        raise BackendError(
+            f"not enough memory to stylize {what}; make it smaller, take fewer at a time, close other "
+            "programs, or choose the model lite"
+        ) from error
 
 
 class StyleEncoder(Protocol):

@@ -219,4 +219,4 @@ def enough_memory(path: Path) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise BackendError(f"not enough memory to stylize {path}; make it smaller with --size") from error
+        raise BackendError(f"not enough memory for {path}; make it smaller with --size") from error
