@@ -31,6 +31,7 @@ from mst_deploy.backends import (
     Images,
     StyleEncoder,
     StylizeBackend,
+    TilingBackend,
     open_generator,
     open_style_encoder,
 )
@@ -240,6 +241,10 @@ class SharedBackend:
                     "session for something else in the same thread, or open a second Stylizer"
                 )
             return self.backend(frames, films, canvas)
+
+    def tiling(self) -> TilingBackend | None:
+        """Return what stylizes large pictures in tiles, with sessions of its own."""
+        return self.backend.tiling()
 
     def stream(self, batches: Iterable[Batch]) -> Iterator[Images]:
         """Yield the stylized batches in order."""

@@ -62,8 +62,34 @@ class StylizeBackend(Protocol):
         """Batches one after the other, in order; a backend may work on two at a time."""
         ...
 
+    def tiling(self) -> TilingBackend | None:
+        """What stylizes large pictures in tiles; None where a backend or model has no way to."""
+        ...
+
     def close(self) -> None:
         """Free what the model holds; it cannot be called afterwards."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+Statistics = dict[str, NDArray[np.float32]]
+"""Mean and mean square of what every normalization sees, by the names of the graph, each (1, C, 1, 1)."""
+
+
+class TilingBackend(Protocol):
+    """Stylizes parts of pictures that do not fit into memory as parts of the whole. A context manager."""
+
+    def measure(self, frame: Images, film: FilmBatch, canvas: Canvas | None) -> Statistics:
+        """frame (1, H, W, 3), film (1, P), canvas (1, H, W, 1) -> its statistics."""
+        ...
+
+    def __call__(
+        self, frame: Images, film: FilmBatch, canvas: Canvas | None, statistics: Statistics
+    ) -> Images:
+        """As a generator, with given statistics in the place of the frame's own."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -78,6 +104,10 @@ class BackendBase:
         """One call for each batch."""
         for batch in batches:
             yield cast(StylizeBackend, self)(*batch)
+
+    def tiling(self) -> TilingBackend | None:
+        """What stylizes large pictures in tiles; None where a backend or model has no way to."""
+        return None
 
     def close(self) -> None:
         """Nothing to free unless a backend says otherwise."""
