@@ -11,6 +11,7 @@ from mst_deploy.environment import gpu_name, version
 PACKAGES = {
     "numpy": "",
     "opencv-python-headless": "",
+    "pillow": "",
     "opencv-python": "",
     "av": "",
     "onnxruntime-gpu": "",
