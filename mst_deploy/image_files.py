@@ -215,15 +215,15 @@ def fill_transparent(image: Image, alpha: Alpha) -> Image:
     return filled
 
 
-def _pulled(image: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _pulled(image: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[Any]:
     """(H, W, 3) float32: means over the known pixels of the least window around each place that has any."""
     weight = known.astype(np.float32)
     color = image.astype(np.float32) * weight[..., None]
     return _filled(color, weight)
 
 
-def _filled(color: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``color`` (H, W, 3) is weighted by ``weight`` (H, W) already."""
+def _filled(color: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
+    """All are float32. ``color`` (H, W, 3) is weighted by ``weight`` (H, W) already."""
     height, width = weight.shape
     own = color / np.maximum(weight, 1e-6)[..., None]
     if weight.all():

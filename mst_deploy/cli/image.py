@@ -174,10 +174,11 @@ def _is_wanted(
     if resume and not force and task.target.exists():
         echo(f"note: {task.target} is there already; --force makes it again", quiet=quiet)
         return False
+    wanted = False
     with failures.of(task.source):
         require_writable(task.target, task.source, force=force, read=read)
-        return True
-    return False  # the failure is told
+        wanted = True
+    return wanted
 
 
 def _make(

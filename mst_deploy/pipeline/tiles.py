@@ -58,7 +58,8 @@ def stylize_in_tiles(
         sample(image)[None], film[None], None if canvas is None else sample(canvas)[None]
     )
     result = np.empty_like(image)
-    for tile in tiles(*image.shape[:2], overlap_of(manifest)):
+    height, width = image.shape[:2]
+    for tile in tiles(height, width, overlap_of(manifest)):
         seen = np.ascontiguousarray(image[tile.seen])[None]
         noise = None if canvas is None else np.ascontiguousarray(canvas[tile.seen])[None]
         result[tile.kept] = backend(seen, film[None], noise, statistics)[0][tile.inside]

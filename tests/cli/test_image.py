@@ -142,7 +142,7 @@ def test_nothing_that_is_read_is_overwritten(tmp_path: Path, role: str, way: str
     elif way == "hardlink":
         output.hardlink_to(read)
     before = read.read_bytes()
-    looks = ("-s", "style.png", "--mask", "mask.png", "--background-style", "outside.png")
+    looks: tuple[str, ...] = ("-s", "style.png", "--mask", "mask.png", "--background-style", "outside.png")
     looks = ("--timeline", "timeline.png") if role == "timeline" else looks
     model = ("--model", "model" if role == "model" else "lite")
     done = mst("image", "input.png", *looks, *model, "--force", "-o", output, cwd=tmp_path)
