@@ -1,4 +1,5 @@
-"""The room where numbers are made: a model in, figures as JSON out. Speed here, looks in ``quality``.
+"""Benchmarks: measure a model and write the figures as JSON. Speed is measured here, image quality in
+``quality``.
 
-Speed is measured here and nowhere else; no test asserts it.
+Speed is measured nowhere else; no test asserts it.
 """

@@ -1,7 +1,9 @@
-"""How long the canvas of a frame takes: ``python -m mst_deploy.benchmarks.canvas_speed --size 1280x720``.
+"""Measure the time per frame of the moving canvas: ``python -m mst_deploy.benchmarks.canvas_speed --size
+1280x720``.
 
-The picture pans by a fraction of a pixel, so that flow, offsets and lookups all have work. One thread, as the
-stage has in ``mst video``; it works beside the network, so it limits a job only where it is the slowest.
+The synthetic clip pans by a fraction of a pixel per frame, so that optical flow, offsets and lookups all have
+work to do. One thread is used, as by this stage of ``mst video``. The stage runs in parallel with the
+network, so it limits the throughput of a job only where it is the slowest stage.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import numpy as np
 import typer
 
 from mst_deploy.benchmarks.environment import environment_info
-from mst_deploy.options import run_alone
+from mst_deploy.cli.options import run_alone
 from mst_deploy.size import Size
 from mst_deploy.video.canvas import MovingCanvas
 
@@ -23,14 +25,17 @@ WARM_UP = 3
 
 
 def measure(width: int, height: int, frames: int) -> dict[str, Any]:
-    """Milliseconds of a frame: median and 90th percentile."""
+    """Return the median and the 90th percentile of the time per frame, in milliseconds.
+
+    ``width`` and ``height`` are in pixels; ``frames`` frames are timed after WARM_UP untimed ones.
+    """
     rng = np.random.default_rng(0)
     noise = cv2.GaussianBlur(rng.normal(size=(height + 64, width + 256, 3)).astype(np.float32), (0, 0), 3)
     texture = np.clip(noise / noise.std() * 50 + 128, 0, 255).astype(np.uint8)
     moving, seconds = MovingCanvas(height, width), []
     for index in range(frames + WARM_UP):
-        way = np.array([[1, 0, 1.3 * (index % 150)], [0, 1, 0.2 * (index % 150)]], np.float32)
-        frame = cv2.warpAffine(texture, way, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        shift = np.array([[1, 0, 1.3 * (index % 150)], [0, 1, 0.2 * (index % 150)]], np.float32)
+        frame = cv2.warpAffine(texture, shift, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         started = time.perf_counter()
         moving(np.asarray(frame, np.uint8))
         seconds.append(time.perf_counter() - started)
@@ -47,10 +52,10 @@ def main(
     sizes: Annotated[list[str] | None, typer.Option("--size", help="WIDTHxHEIGHT; may be repeated.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames of each size.")] = 60,
 ) -> None:
-    """Print a report as JSON."""
+    """Print the report as JSON."""
     cv2.setNumThreads(1)
-    wanted = [Size.parse(size).applied(0, 0) for size in sizes or ["1280x720", "1920x1080"]]
-    rows = [measure(width, height, frames) for width, height in wanted]
+    resolved = [Size.parse(size).applied(0, 0) for size in sizes or ["1280x720", "1920x1080"]]
+    rows = [measure(width, height, frames) for width, height in resolved]
     print(json.dumps({**environment_info(), "canvas": rows}, indent=2))
 
 

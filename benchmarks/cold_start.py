@@ -1,7 +1,7 @@
-"""The first frame of a fresh process, and its memory: ``python -m mst_deploy.benchmarks.cold_start``.
+"""Measure the first frame and the memory of a fresh process: ``python -m mst_deploy.benchmarks.cold_start``.
 
-Libraries are loaded once in a process and the peak of its memory never falls, so each model is opened in one
-of its own, which prints one JSON object.
+A process loads each library only once and its peak memory never decreases, so each model is opened in a
+process of its own, which prints one JSON object.
 """
 
 from __future__ import annotations
@@ -16,11 +16,17 @@ from typing import Any
 
 from mst_deploy.errors import BackendError
 
-REPEATS = 3  # calls with the first FiLM vector, the fastest of which is set beside the first with another row
+# calls with the first FiLM vector; the fastest is compared with the first call with another vector
+REPEATS = 3
 
 
 def cold_start(model: Path, backend: str, device: str, size: tuple[int, int], batch: int) -> dict[str, float]:
-    """Seconds and MiB of one fresh process. Raises BackendError with what it said when it failed."""
+    """Run one cold start in a fresh process; return its times in seconds (``*_s``) and its memory in MiB
+    (``*_mib``).
+
+    ``size`` is (width, height) in pixels. Raises BackendError with the last line of stderr if the process
+    fails.
+    """
     arguments = [str(model.resolve()), backend, device, *map(str, (*size, batch))]
     done = subprocess.run(
         [sys.executable, "-m", "mst_deploy.benchmarks.cold_start", *arguments],
@@ -35,13 +41,13 @@ def cold_start(model: Path, backend: str, device: str, size: tuple[int, int], ba
 
 
 def middle(runs: list[dict[str, float]]) -> dict[str, float]:
-    """The median of each figure over several cold starts."""
+    """Return the median of each figure over several cold starts."""
     return {name: median(run[name] for run in runs) for name in runs[0]}
 
 
 def main() -> None:
-    """Open, call, change the style; tell how long each took and how much memory the process grew to."""
-    began = time.perf_counter()
+    """Open the model, run it, change the style; print the time of each step and the peak memory as JSON."""
+    started = time.perf_counter()
     import numpy as np
 
     from mst_deploy.backends import open_generator
@@ -57,26 +63,26 @@ def main() -> None:
         film = np.repeat(generator.manifest.layout.identity()[None], batch, axis=0)
         calls = [_seconds(generator, frames, film) for _ in range(1 + REPEATS)]
         change = _seconds(generator, frames, film * np.float32(0.9))
-        found: dict[str, Any] = {
-            "imports_s": opening - began,
+        figures: dict[str, Any] = {
+            "imports_s": opening - started,
             "open_s": opened - opening,
             "first_call_s": calls[0],
-            "first_frame_s": opened - began + calls[0],
+            "first_frame_s": opened - started + calls[0],
             "same_style_s": min(calls[1:]),
             "new_style_s": change,
             "memory_mib": peak_memory(),
             "memory_before_mib": before,
         }
-        held = device_memory()
-        if held is not None:
-            found["device_memory_mib"] = held
-    print(json.dumps(found))
+        device_mib = device_memory()
+        if device_mib is not None:
+            figures["device_memory_mib"] = device_mib
+    print(json.dumps(figures))
 
 
 def _seconds(generator: Any, frames: Any, film: Any) -> float:
-    began = time.perf_counter()
+    started = time.perf_counter()
     generator(frames, film)
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the commands ``mst bench ...`` do."""
+"""Implementation of the commands ``mst bench ...``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mst_deploy.backends import load_backend, split_precision
+from mst_deploy.backends import load_backend
+from mst_deploy.backends.registry import split_precision
 from mst_deploy.benchmarks import compare, reports
 from mst_deploy.benchmarks.cold_start import cold_start, middle
 from mst_deploy.benchmarks.environment import background_load, environment_info, refuse_busy_machine
@@ -17,9 +18,9 @@ from mst_deploy.benchmarks.harness import Plan, Times, checked
 from mst_deploy.benchmarks.latency import ENCODER, GENERATOR, Case, measure_cases
 from mst_deploy.benchmarks.op_counts import Work, count, input_shapes
 from mst_deploy.benchmarks.roofline import measure_roofline
-from mst_deploy.console import progress
 from mst_deploy.errors import InvalidArgument, MissingDependency
 from mst_deploy.model.bundle import open_bundle
+from mst_deploy.reporter import SILENT, Reporter
 from mst_deploy.size import Size
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ COLD_STARTS = 3
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure, as the options say."""
+    """Selection of models, backends and sizes to measure, as given by the options."""
 
     models: Sequence[Path]
     backends: Sequence[str]
@@ -42,23 +43,26 @@ class Request:
     ceilings: bool = True
 
 
-def latency(request: Request, plan: Plan, *, quiet: bool = False) -> dict[str, Any]:
-    """Measure; the report. Raises NoisyMachine when it cannot be believed, and what opening raises."""
+def latency(request: Request, plan: Plan, reporter: Reporter = SILENT) -> dict[str, Any]:
+    """Measure latencies and return the report.
+
+    Raises NoisyMachine if the timings are not reliable, and the errors of opening a model.
+    """
     groups = cases_of(request)
     ready(request.backends, plan)
     rows: list[dict[str, Any]] = []
     with background_load() as load:
         for cases in groups:
             label = f"measuring {cases[0].size[0]}x{cases[0].size[1]}"
-            with progress(label, None, quiet=quiet) as tell:
-                rows += measure_cases(cases, plan, tell)
+            with reporter.progress(label, None) as on_progress:
+                rows += measure_cases(cases, plan, on_progress)
     require_reliable(rows, plan, load.share)
     if request.cold:
-        with progress("cold starts", None, quiet=quiet):
+        with reporter.progress("cold starts", None):
             add_cold_starts(rows, [case for cases in groups for case in cases])
     ceilings = None
     if request.ceilings:
-        with progress("what this machine can do", None, quiet=quiet):
+        with reporter.progress("what this machine can do", None):
             ceilings = asdict(measure_roofline("cuda" if rows[0]["device"] == "cuda" else "cpu"))
     return {
         **environment_info(),
@@ -69,18 +73,21 @@ def latency(request: Request, plan: Plan, *, quiet: bool = False) -> dict[str, A
     }
 
 
-def video(request: VideoRequest, plan: Plan, *, quiet: bool = False) -> dict[str, Any]:
-    """Measure whole jobs; the report. Raises NoisyMachine, and what opening clip and models raises."""
+def video(request: VideoRequest, plan: Plan, reporter: Reporter = SILENT) -> dict[str, Any]:
+    """Measure whole video jobs and return the report.
+
+    Raises NoisyMachine if the timings are not reliable, and the errors of opening the clip and the models.
+    """
     from mst_deploy.benchmarks.video import info_of, measure_video  # here: only videos need PyAV
 
     info_of(request)
     ready(request.backends, plan)
-    with background_load() as load, progress("runs", plan.most, unit="runs/s", quiet=quiet) as tell:
-        rows = measure_video(request, plan, tell)
+    with background_load() as load, reporter.progress("runs", plan.most, unit="runs/s") as on_progress:
+        rows = measure_video(request, plan, on_progress)
     require_reliable(rows, plan, load.share)
     ceilings = None
     if request.ceilings:
-        with progress("what this machine can do", None, quiet=quiet):
+        with reporter.progress("what this machine can do", None):
             ceilings = asdict(measure_roofline("cuda" if rows[0]["device"] == "cuda" else "cpu"))
     return {
         **environment_info(),
@@ -93,23 +100,26 @@ def video(request: VideoRequest, plan: Plan, *, quiet: bool = False) -> dict[str
 
 
 def ready(backends: Sequence[str], plan: Plan) -> None:
-    """Raises for backends that are not there and for a busy machine: before minutes are spent."""
+    """Check backends and machine load before a measurement of several minutes.
+
+    Raises MissingDependency for a backend that is not installed, NoisyMachine for a busy machine.
+    """
     for backend in backends:
         load_backend(split_precision(backend)[0])
     refuse_busy_machine(plan.max_load)
 
 
 def cases_of(request: Request) -> list[list[Case]]:
-    """Groups that are measured in turns: all backends and models at one size and batch.
+    """Return groups of cases whose calls are interleaved: all backends and models at one size and batch.
 
-    Raises InvalidArgument for impossible sizes.
+    Raises InvalidArgument for a size that is not WIDTHxHEIGHT.
     """
     makers = list(product(request.models, request.backends))
     groups = []
     for text, batch in product(request.sizes, request.batches):
         size = Size.parse(text)
         if size.width is None or size.height is None:
-            raise InvalidArgument(f"give sizes as WIDTHxHEIGHT, not {text!r}")
+            raise InvalidArgument(field="size", problem=f"give sizes as WIDTHxHEIGHT, not {text!r}")
         groups.append(
             [
                 Case(GENERATOR, model, backend, request.device, (size.width, size.height), batch)
@@ -129,7 +139,7 @@ def cases_of(request: Request) -> list[list[Case]]:
 
 
 def require_reliable(rows: Sequence[dict[str, Any]], plan: Plan, load: float | None) -> None:
-    """Raises NoisyMachine, naming all rows that cannot be believed."""
+    """Raise NoisyMachine, naming every row whose timings are not reliable; ``load`` is a share, 0..1."""
     times = {
         f"{row['part']} {row['backend']} {row['size']}": Times(
             tuple(row["seconds"]), row["warmups"], row["settled"]
@@ -140,7 +150,10 @@ def require_reliable(rows: Sequence[dict[str, Any]], plan: Plan, load: float | N
 
 
 def add_cold_starts(rows: Sequence[dict[str, Any]], cases: Sequence[Case]) -> None:
-    """First frame, change of style and memory of the generators, each in fresh processes."""
+    """Add time to the first frame, time of a style change and memory to the rows of generators, in place.
+
+    Each figure is the median over COLD_STARTS fresh processes.
+    """
     for case, row in zip(cases, rows, strict=True):
         if case.part == GENERATOR:
             runs = [
@@ -151,20 +164,20 @@ def add_cold_starts(rows: Sequence[dict[str, Any]], cases: Sequence[Case]) -> No
 
 
 def shown(report: dict[str, Any]) -> str:
-    """The report for a terminal."""
-    head, lines, more = told(report)
+    """Return the report as text for a terminal."""
+    head, lines, more = table_parts(report)
     return "\n".join([reports.text_table(head, lines), *more, reports.described(report)])
 
 
 def as_markdown(report: dict[str, Any]) -> str:
-    """The report for a document."""
-    head, lines, more = told(report)
+    """Return the report as Markdown."""
+    head, lines, more = table_parts(report)
     more += reports.described(report).split("\n")
     return "\n".join([reports.markdown(head, lines), "", *(f"- {line}" for line in more), ""])
 
 
-def told(report: dict[str, Any]) -> tuple[Sequence[str], list[list[str]], list[str]]:
-    """Head and lines of the table of a report of latency or video, and what does not go into columns."""
+def table_parts(report: dict[str, Any]) -> tuple[Sequence[str], list[list[str]], list[str]]:
+    """Return the table of a latency or video report as (head, lines), and the notes that have no column."""
     rows = report["rows"]
     if "clip" in report:
         from mst_deploy.benchmarks import video as tables
@@ -175,7 +188,8 @@ def told(report: dict[str, Any]) -> tuple[Sequence[str], list[list[str]], list[s
 
 
 def save_plots(report: dict[str, Any], folder: Path, stem: str, suffix: str) -> list[Path]:
-    """Raises MissingDependency without Matplotlib."""
+    """Plot a report into ``folder``; return the written files. Raises MissingDependency without
+    Matplotlib."""
     try:
         plots = import_module("mst_deploy.benchmarks.plots")
     except ModuleNotFoundError as error:
@@ -186,15 +200,21 @@ def save_plots(report: dict[str, Any], folder: Path, stem: str, suffix: str) -> 
 
 
 def compared(a: Path, b: Path, relative_to: str | None) -> tuple[list[compare.Difference], list[str]]:
-    """Differences of two reports, and notes on what else differs. Raises InputError, InvalidArgument."""
+    """Return the differences of two reports, and notes on differences between the two machines.
+
+    Raises InputError for an unreadable report, InvalidArgument if there is nothing to compare.
+    """
     first, second = reports.read_report(a), reports.read_report(b)
     return compare.differences(first, second, relative_to), compare.other_machine(first, second)
 
 
 def work_of(model: Path, size: str, batch: int) -> Work:
-    """What the generator of a bundle computes and moves at a size. Raises BundleError, InvalidArgument."""
-    bundle, wanted = open_bundle(model), Size.parse(size)
-    if wanted.width is None or wanted.height is None:
-        raise InvalidArgument(f"give the size as WIDTHxHEIGHT, not {size!r}")
-    pixels = (batch, wanted.height, wanted.width, 3)
+    """Count the multiply-adds and bytes of a bundle's generator at a size.
+
+    Raises BundleError, and InvalidArgument for a size that is not WIDTHxHEIGHT.
+    """
+    bundle, parsed = open_bundle(model), Size.parse(size)
+    if parsed.width is None or parsed.height is None:
+        raise InvalidArgument(field="size", problem=f"give the size as WIDTHxHEIGHT, not {size!r}")
+    pixels = (batch, parsed.height, parsed.width, 3)
     return count(bundle.generator, input_shapes(bundle.manifest, pixels))

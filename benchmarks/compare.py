@@ -1,4 +1,4 @@
-"""Whether two reports differ for certain."""
+"""Comparison of two benchmark reports: which rows differ significantly."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from mst_deploy.benchmarks.statistics import Ratio, estimated, ratio_of_ratios, 
 from mst_deploy.errors import InvalidArgument
 
 SMALLEST = 0.01
-"""Differences below this share are not called real, however certain: alignment in memory makes them."""
+"""Smallest relative difference that is reported: smaller ones arise from memory alignment alone."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one row in two reports."""
+    """Difference of one row between two reports."""
 
     key: tuple[Any, ...]
     ratio: Ratio
-    """How many times as long it takes in the second report."""
+    """Time in the second report / time in the first."""
 
     @property
     def real(self) -> bool:
+        """Whether the difference is significant and at least SMALLEST."""
         return self.ratio.is_real(SMALLEST)
 
     def told(self) -> str:
-        """A sentence."""
+        """Describe the difference in one sentence."""
         part, backend, device, precision, _weights, size, batch, model = self.key
         name = f"{part}, {model}, {backend} ({device}, {precision}), {size}, batch {batch}"
         limits = f"{self.ratio.low - 1:+.1%} to {self.ratio.high - 1:+.1%}"
@@ -37,12 +38,12 @@ class Difference:
 
 
 def differences(a: dict[str, Any], b: dict[str, Any], relative_to: str | None = None) -> list[Difference]:
-    """Of all rows that both reports have.
+    """Compare all rows that both reports contain.
 
-    The confidence of the reports holds for all rows together (Bonferroni): one of twenty equal rows would
-    otherwise differ by chance. ``relative_to`` names a backend: what is compared is then how many times as
-    long a row takes as that backend at the same size, which may be asked of different machines. Raises
-    InvalidArgument when there is nothing to compare.
+    The confidence of the reports is the familywise one (Bonferroni correction): otherwise one of twenty equal
+    rows would differ by chance. With ``relative_to``, the name of a backend, the compared quantity is the
+    time of a row relative to that backend at the same size; this allows reports of different machines. Raises
+    InvalidArgument if there is nothing to compare.
     """
     first, second = _rows(a), _rows(b)
     shared = [key for key in first if key in second]
@@ -51,7 +52,7 @@ def differences(a: dict[str, Any], b: dict[str, Any], relative_to: str | None = 
             "the two reports have no measurement in common; compare reports of the same cases"
         )
     confidence = 1 - (1 - min(one["plan"]["confidence"] for one in (a, b))) / len(shared)
-    found = []
+    result = []
     for key in shared:
         if relative_to is None:
             ratio = ratio_of_runs(_estimate(first[key], a), _estimate(second[key], b), confidence)
@@ -63,12 +64,13 @@ def differences(a: dict[str, Any], b: dict[str, Any], relative_to: str | None = 
                 for rows, report in ((first, a), (second, b))
             ]
             ratio = ratio_of_ratios(sides[0], sides[1], confidence)
-        found.append(Difference(key, ratio))
-    return found
+        result.append(Difference(key, ratio))
+    return result
 
 
 def other_machine(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    """What differs between the machines of two reports, in words."""
+    """Return one text per property (CPU, cores, GPU, threads) that differs between the machines of two
+    reports."""
     names = ("cpu", "cores", "gpu", "threads")
     sides = [{**one["machine"], "gpu": (one["machine"]["gpu"] or {}).get("name")} for one in (a, b)]
     return [
@@ -91,12 +93,16 @@ def _relative(
     report: dict[str, Any],
     confidence: float,
 ) -> Ratio:
-    """The row's time over that of the backend at the same part, size and batch."""
+    """Return the time of the row relative to that of ``backend`` at the same part, size and batch.
+
+    Raises InvalidArgument if the report has no such row.
+    """
     base = [
         row for other, row in rows.items() if (other[0], other[1], *other[5:]) == (key[0], backend, *key[5:])
     ]
     if not base:
         raise InvalidArgument(
-            f"no row of the backend {backend!r} at {key[5]}, batch {key[6]} to compare with"
+            field="relative_to",
+            problem=f"no row of the backend {backend!r} at {key[5]}, batch {key[6]} to compare with",
         )
     return ratio_of_runs(_estimate(base[0], report), _estimate(rows[key], report), confidence)

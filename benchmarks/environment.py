@@ -1,4 +1,4 @@
-"""What figures were made with: their birth certificate. And what else the machine was doing meanwhile."""
+"""Description of the machine and the software that figures were measured with, and the load meanwhile."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ STATUS, STAT = Path("/proc/self/status"), Path("/proc/stat")
 
 
 def environment_info() -> dict[str, Any]:
-    """Processor, threads, GPU with its clocks, versions, commit, command and time."""
+    """Return processor, threads, GPU with its clocks, package versions, commit, command line and time
+    (UTC)."""
     return {
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": command(),
@@ -71,9 +72,9 @@ def environment_info() -> dict[str, Any]:
 
 
 def command(started: Sequence[str] = tuple(sys.orig_argv)) -> list[str]:
-    """What was typed, so that it can be typed again: ``mst ...``, or ``python -m MODULE ...``.
+    """Return the command line in a form that can be repeated: ``mst ...``, or ``python -m MODULE ...``.
 
-    Of files outside the working directory only the name: where they lay is nobody's business.
+    Files outside the working directory are reduced to their names, which keeps private paths out of reports.
     """
     words = [_shortened(word) for word in started[1:]]
     if "-m" in words:
@@ -83,19 +84,19 @@ def command(started: Sequence[str] = tuple(sys.orig_argv)) -> list[str]:
 
 
 def _shortened(word: str) -> str:
-    """``/x/a.mp4`` -> ``a.mp4``, ``name=../x/a`` -> ``name=a``; everything else as it is."""
+    """Map ``/x/a.mp4`` to ``a.mp4`` and ``name=../x/a`` to ``name=a``; return everything else unchanged."""
     before, mark, path = word.rpartition("=")
-    background_style = path.startswith(("/", "..", "~"))
-    return f"{before}{mark}{Path(path).name}" if background_style else word
+    outside = path.startswith(("/", "..", "~"))
+    return f"{before}{mark}{Path(path).name}" if outside else word
 
 
 def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """What the processor calls itself."""
+    """Return the model name of the processor."""
     return _cpuinfo(cpuinfo).get("model name") or platform.processor() or platform.machine()
 
 
 def instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
-    """Of the instruction sets that decide how fast networks run, those that are there."""
+    """Return the available instruction sets that determine how fast networks run."""
     matter = (
         "avx2",
         "avx512f",
@@ -114,14 +115,14 @@ def instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
 
 
 def usable_cores() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def memory() -> float | None:
-    """Main memory, GiB, where the system tells."""
+    """Return the main memory in GiB, or None where the system does not report it."""
     try:
         return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
     except (AttributeError, ValueError, OSError):
@@ -129,7 +130,7 @@ def memory() -> float | None:
 
 
 def gpu() -> dict[str, str] | None:
-    """The first GPU with driver, clocks and power state as nvidia-smi tells them, or None."""
+    """Return the first GPU with driver, clocks and power state as reported by nvidia-smi, or None."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
@@ -139,7 +140,7 @@ def gpu() -> dict[str, str] | None:
 
 
 def device_memory() -> int | None:
-    """MiB of GPU memory held by this process, or None without a GPU."""
+    """Return the GPU memory of this process in MiB, or None without a GPU."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
@@ -149,9 +150,9 @@ def device_memory() -> int | None:
 
 
 def commit() -> str | None:
-    """Of the source tree this runs from, with -dirty when it was changed; None for an installed copy."""
+    """Return the commit of this source tree, with -dirty if it was changed; None for an installed copy."""
     folder = Path(__file__).resolve().parent
-    tracked = _output(["git", "-C", str(folder), "ls-files", "machine.py"])
+    tracked = _output(["git", "-C", str(folder), "ls-files", Path(__file__).name])
     if not tracked:
         return None
     return _output(
@@ -161,14 +162,15 @@ def commit() -> str | None:
 
 @dataclass
 class Load:
-    """The share of the machine that other programs used, once the block it was measured over is left."""
+    """Share of all processors used by other programs, 0..1; set when the measured block ends, None if
+    unknown."""
 
     share: float | None = None
 
 
 @contextmanager
 def background_load() -> Iterator[Load]:
-    """Watch what other programs use of all processors meanwhile; unknown (None) outside Linux."""
+    """Measure the load of other programs during the block; unknown (None) outside Linux."""
     found, before = Load(), _busy()
     own, began = _own(), time.monotonic()
     yield found
@@ -180,9 +182,9 @@ def background_load() -> Iterator[Load]:
 
 
 def refuse_busy_machine(limit: float, seconds: float = 2.0) -> None:
-    """Raises NoisyMachine if other programs use more than ``limit`` of the machine right now.
+    """Raise NoisyMachine if other programs use more than the share ``limit`` of the machine right now.
 
-    Asked before a measurement of minutes, whose end would say the same.
+    Called before a measurement of minutes, which would end with the same error.
     """
     if limit >= 1:
         return
@@ -191,12 +193,12 @@ def refuse_busy_machine(limit: float, seconds: float = 2.0) -> None:
     if load.share is not None and load.share > limit:
         raise NoisyMachine(
             f"other programs use {load.share:.0%} of the machine (limit {limit:.0%}); close them and measure "
-            "again, or accept wider figures with --max-load, which is then written beside them"
+            "again, or accept wider figures with [option:max_load], which is then written beside them"
         )
 
 
 def peak_memory() -> float:
-    """The most memory this process has held, MiB: since its start."""
+    """Return the peak resident memory of this process since its start, in MiB."""
     if STATUS.exists():
         for line in STATUS.read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM"):
@@ -205,7 +207,8 @@ def peak_memory() -> float:
 
 
 def _busy() -> float | None:
-    """Seconds that all processors together have worked, since the system started."""
+    """Return the seconds that all processors together have worked since the system started; None if
+    unknown."""
     try:
         words = STAT.read_text(encoding="ascii").splitlines()[0].split()[1:9]
     except OSError:
@@ -220,7 +223,7 @@ def _own() -> float:
 
 
 def _cpuinfo(path: Path) -> dict[str, str]:
-    """Of the first processor."""
+    """Return the fields of the first processor."""
     try:
         lines = path.read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
     except OSError:

@@ -1,8 +1,8 @@
-"""Timing that can be believed: warm-up until stable, runs in turns, enough of them, or no figure at all.
+"""Reliable timing: warm-up until stable, interleaved calls, enough of them, or no figure at all.
 
-Nothing here knows what is timed. A thing is a function without arguments that returns when its work is done;
-several are called in turns, in a new order each time, so that whatever disturbs the machine disturbs all
-alike and nobody always follows the same neighbor.
+The harness does not depend on what is timed. A timed item is a function without arguments that returns when
+its work is done. Several are called in rounds, in a new random order each time, so that disturbances of the
+machine affect all alike and no item always follows the same one.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from mst_deploy.errors import InvalidArgument, NoisyMachine
 
 Work = Callable[[], object]
 Clock = Callable[[], float]
-WINDOW = 3  # calls whose medians are compared while warming up
-CONFIDENCE = 0.999  # before a trend is held for one
+WINDOW = 3  # calls whose medians are compared during warm-up
+CONFIDENCE = 0.999  # confidence at which a trend counts as one
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How sure the figures shall be and what may be spent on them."""
+    """Required precision of the figures, and the budget of calls and time."""
 
     confidence: float = 0.95
     precision: float = 0.03
-    """Wanted half width of a mean's interval, as a share of the mean."""
+    """Required half width of the interval of a mean, as a share of the mean."""
     min_runs: int = 10
-    """Timed calls at least."""
+    """Smallest number of timed calls."""
     most: int = 320
-    """... and at most."""
+    """Largest number of timed calls."""
     seconds: float = 60.0
-    """Time for the timed calls of one thing, after which no further round is begun; ``min_runs`` goes
-    first."""
+    """Budget of the timed calls of one item in seconds, after which no further round begins; ``min_runs``
+    takes precedence."""
     warmup: int = 30
-    """Calls before the timed ones, at most."""
+    """Largest number of calls before the timed ones."""
     stable: float = 0.05
-    """Medians of three calls that differ by no more than this share count as warm."""
+    """Largest relative difference of two medians of three calls that counts as warm."""
     max_load: float = 0.10
-    """Share of the machine that other programs may use."""
+    """Largest share of the machine that other programs may use."""
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1 or not 0 < self.precision < 1:
@@ -50,48 +50,50 @@ class Plan:
                 f"confidence and precision lie between 0 and 1, got {self.confidence} and {self.precision}"
             )
         if not 2 <= self.min_runs <= self.most:
-            raise InvalidArgument(f"at least 2 runs and no less than that at most, got {self}")
+            raise InvalidArgument(
+                field="min_runs", problem=f"at least 2 runs and no less than that at most, got {self}"
+            )
 
 
 @dataclass(frozen=True)
 class Times:
-    """Of one thing: every timed call, in order, seconds."""
+    """Durations in seconds of every timed call of one item, in order."""
 
     seconds: tuple[float, ...]
     warmups: int
     settled: bool
-    """Whether it had become stable before the first timed call."""
+    """Whether the durations were stable before the first timed call."""
 
 
 def measure(
-    things: Mapping[str, Work],
+    items: Mapping[str, Work],
     plan: Plan,
     *,
     clock: Clock = time.perf_counter,
     seed: int = 0,
-    tell: Callable[[int], None] = lambda rounds: None,
+    on_progress: Callable[[int], None] = lambda rounds: None,
 ) -> dict[str, Times]:
-    """Call all things in turns until every mean is known to the plan's precision, or its budget is spent.
+    """Call all items in rounds until every mean has the precision of the plan, or the budget is spent.
 
-    Precision is looked at when the number of rounds has doubled: looked at after every round, it would be
-    met by chance too early.
+    The precision is checked only when the number of rounds has doubled: checked after every round, it would
+    be reached too early by chance. Returns the durations by name.
     """
-    warm = {name: _warm_up(work, plan, clock) for name, work in things.items()}
-    times: dict[str, list[float]] = {name: [] for name in things}
-    order, look = np.random.default_rng(seed), plan.min_runs
-    while not _finished(times, plan, look):
+    warm = {name: _warm_up(work, plan, clock) for name, work in items.items()}
+    times: dict[str, list[float]] = {name: [] for name in items}
+    order, next_check = np.random.default_rng(seed), plan.min_runs
+    while not _finished(times, plan, next_check):
         rounds = len(next(iter(times.values())))
-        if rounds == look:
-            look *= 2
-            gc.collect()  # nobody is being timed
-        for name in order.permutation(list(things)):
-            times[str(name)].append(_timed(things[str(name)], clock))
-        tell(rounds + 1)
+        if rounds == next_check:
+            next_check *= 2
+            gc.collect()  # outside of the timed calls
+        for name in order.permutation(list(items)):
+            times[str(name)].append(_timed(items[str(name)], clock))
+        on_progress(rounds + 1)
     return {name: Times(tuple(seconds), *warm[name]) for name, seconds in times.items()}
 
 
 def is_stable(seconds: Sequence[float], tolerance: float) -> bool:
-    """Whether the last calls took as long as those before them: medians of three and three."""
+    """Return whether the last WINDOW calls took as long as the WINDOW before them, comparing medians."""
     if len(seconds) < 2 * WINDOW:
         return False
     before, after = np.median(seconds[-2 * WINDOW : -WINDOW]), np.median(seconds[-WINDOW:])
@@ -99,9 +101,9 @@ def is_stable(seconds: Sequence[float], tolerance: float) -> bool:
 
 
 def noise(times: Times, plan: Plan, load: float | None = None) -> list[str]:
-    """Why these times should not be reported, in words; empty if there is no reason.
+    """Return the reasons why these times should not be reported; empty if there are none.
 
-    ``load`` is the share of the machine that other programs used meanwhile, None where that is unknown.
+    ``load`` is the share of the machine that other programs used meanwhile, None if unknown.
     """
     reasons = []
     if load is not None and load > plan.max_load:
@@ -121,7 +123,7 @@ def noise(times: Times, plan: Plan, load: float | None = None) -> list[str]:
 
 
 def drift(seconds: Sequence[float]) -> float:
-    """How much longer the second half took, as a share; 0 unless that is certain."""
+    """Return how much longer the second half of the calls took, as a share; 0 unless significant."""
     half = len(seconds) // 2
     if half < 3:
         return 0.0
@@ -134,45 +136,45 @@ def drift(seconds: Sequence[float]) -> float:
 
 
 def checked(times: Mapping[str, Times], plan: Plan, load: float | None = None) -> dict[str, Summary]:
-    """The summary of each. Raises NoisyMachine, with all reasons, where one cannot be believed."""
+    """Return the summary of each item. Raises NoisyMachine, with all reasons, if one is not reliable."""
     reasons = {name: found for name, one in times.items() if (found := noise(one, plan, load))}
     if reasons:
-        told = "; ".join(f"{name}: {', '.join(found)}" for name, found in reasons.items())
+        details = "; ".join(f"{name}: {', '.join(found)}" for name, found in reasons.items())
         raise NoisyMachine(
-            f"this machine is too busy or too unsteady to measure on: {told}. Close other programs and "
-            "measure again, or accept wider figures with --ci-width and --max-load, which are then written "
-            "beside them"
+            f"this machine is too busy or too unsteady to measure on: {details}. Close other programs "
+            "and measure again, or accept wider figures with [option:ci_width] and "
+            "[option:max_load], which are then written beside them"
         )
     return {name: summarize(one.seconds, plan.confidence) for name, one in times.items()}
 
 
 def _warm_up(work: Work, plan: Plan, clock: Clock) -> tuple[int, bool]:
-    """Number of calls made and whether they had become stable."""
+    """Call the item until it is stable; return the number of calls and whether it became stable."""
     seconds: list[float] = []
     while len(seconds) < plan.warmup and not is_stable(seconds, plan.stable):
         seconds.append(_timed(work, clock))
     return len(seconds), is_stable(seconds, plan.stable)
 
 
-def _finished(times: Mapping[str, Sequence[float]], plan: Plan, look: int) -> bool:
+def _finished(times: Mapping[str, Sequence[float]], plan: Plan, next_check: int) -> bool:
     rounds = len(next(iter(times.values()), ()))
     if rounds < plan.min_runs and times:
         return False
     spent = rounds >= plan.most or any(sum(seconds) >= plan.seconds for seconds in times.values())
-    known = rounds == look and all(
+    known = rounds == next_check and all(
         estimated(seconds, plan.confidence).precision <= plan.precision for seconds in times.values()
     )
     return spent or known
 
 
 def _timed(work: Work, clock: Clock) -> float:
-    """Seconds of one call; the garbage collector must not fall into it."""
+    """Return the seconds of one call, with the garbage collector disabled."""
     enabled = gc.isenabled()
     gc.disable()
     try:
-        began = clock()
+        started = clock()
         work()
-        return clock() - began
+        return clock() - started
     finally:
         if enabled:
             gc.enable()

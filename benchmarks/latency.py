@@ -1,4 +1,5 @@
-"""Latency of generators and style encoders, by backend, size and batch, everything at one size in turns."""
+"""Latency of generators and style encoders by backend, size and batch; all cases of one size are
+interleaved."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mst_deploy.backends import StylizeBackend, TimedBackend, check_call, open_generator, open_style_encoder
+from mst_deploy.backends.registry import precision_of
 from mst_deploy.benchmarks.harness import Plan, Work, measure
 from mst_deploy.benchmarks.op_counts import Work as GraphWork
 from mst_deploy.benchmarks.op_counts import count, input_shapes
@@ -23,60 +25,62 @@ STAGES = ("prepare", "compute", "finish")
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to measure."""
+    """One model part on one backend at one size and batch."""
 
     part: str
-    """generator or encoder."""
+    """``generator`` or ``encoder``."""
     model: Path
     backend: str
     device: str
     size: tuple[int, int]
-    """Width and height."""
+    """(width, height) in pixels."""
     batch: int
 
     @property
     def label(self) -> str:
+        """Unique name of the case."""
         return f"{self.part} {self.backend} {self.model.name} {self.size[0]}x{self.size[1]} x{self.batch}"
 
 
 class Stages:
-    """A call of a generator in its steps, each timed."""
+    """Call of a generator that times each of its steps (seconds, by the names of STAGES)."""
 
-    def __init__(self, generator: TimedBackend, frames: Any, films: Any) -> None:
-        self.generator, self.frames, self.films = generator, frames, films
+    def __init__(self, generator: TimedBackend, frames: Any, film_params: Any) -> None:
+        self.generator, self.frames, self.film_params = generator, frames, film_params
         self.seconds: dict[str, list[float]] = {name: [] for name in STAGES}
 
     def __call__(self) -> None:
-        began = time.perf_counter()
-        check_call(self.generator.manifest, self.frames, self.films)
-        prepared = self.generator.prepare(self.frames, self.films)
+        started = time.perf_counter()
+        check_call(self.generator.manifest, self.frames, self.film_params)
+        prepared = self.generator.prepare(self.frames, self.film_params)
         ready = time.perf_counter()
         computed = self.generator.compute(prepared)
         done = time.perf_counter()
         self.generator.finish(computed)
         for name, spent in zip(
-            STAGES, (ready - began, done - ready, time.perf_counter() - done), strict=True
+            STAGES, (ready - started, done - ready, time.perf_counter() - done), strict=True
         ):
             self.seconds[name].append(spent)
 
 
 def measure_cases(
-    cases: Sequence[Case], plan: Plan, tell: Callable[[int], None] = lambda rounds: None
+    cases: Sequence[Case], plan: Plan, on_progress: Callable[[int], None] = lambda rounds: None
 ) -> list[dict[str, Any]]:
-    """One row for each case, all measured in turns: every timed call, the steps, and the work of the graph.
+    """Measure all cases, interleaved; return one row per case: every timed call, the steps, and the graph's
+    work.
 
-    Raises what opening a model raises; noise is judged by the caller.
+    Raises the errors of opening a model; the caller decides whether the timings are reliable.
     """
-    rows, things = [], {}
+    rows, items = [], {}
     with ExitStack() as opened:
         for case in cases:
             bundle = open_bundle(case.model)
             work, device = _opened(case, bundle, opened)
-            things[case.label] = work
+            items[case.label] = work
             rows.append(describe(case, bundle, device))
-        times = measure(things, plan, tell=tell)
+        times = measure(items, plan, on_progress=on_progress)
         for case, row in zip(cases, rows, strict=True):
-            one, work = times[case.label], things[case.label]
+            one, work = times[case.label], items[case.label]
             row.update(seconds=list(one.seconds), warmups=one.warmups, settled=one.settled)
             if isinstance(work, Stages):
                 row["stages"] = {name: spent[one.warmups :] for name, spent in work.seconds.items()}
@@ -84,7 +88,7 @@ def measure_cases(
 
 
 def describe(case: Case, bundle: Bundle, device: str) -> dict[str, Any]:
-    """What is measured, and the arithmetic and bytes of its graph."""
+    """Return the description of a case with the arithmetic and bytes of its graph."""
     return {
         "part": case.part,
         "model": bundle.manifest.name,
@@ -99,16 +103,8 @@ def describe(case: Case, bundle: Bundle, device: str) -> dict[str, Any]:
     }
 
 
-def precision_of(backend: str, device: str, weights: str) -> str:
-    """In what the multiplications are made: on a CPU float32, unless the backend was told otherwise."""
-    name, _, told = backend.partition(":")
-    if told:
-        return {"f32": "fp32"}.get(told, told)
-    return "fp32" if device == "cpu" or name == "pytorch" else weights
-
-
 def work_of(case: Case, bundle: Bundle) -> dict[str, int]:
-    """Of the exported graph as written: the same yardstick for every backend."""
+    """Count the exported graph as written: the same reference for every backend."""
     width, height = case.size
     pixels = (case.batch, height, width, 3)
     if case.part == GENERATOR:
@@ -117,31 +113,35 @@ def work_of(case: Case, bundle: Bundle) -> dict[str, int]:
 
 
 def work_of_generator(bundle: Bundle, pixels: tuple[int, ...]) -> dict[str, int]:
-    """Multiply-adds and bytes for frames of the shape ``pixels``, (N, H, W, 3)."""
+    """Return multiply-adds and bytes for frames of the shape ``pixels``, (N, H, W, 3)."""
     return _sums(count(bundle.generator, input_shapes(bundle.manifest, pixels)))
 
 
-def _sums(found: GraphWork) -> dict[str, int]:
-    return {"multiply_adds": found.multiply_adds, "bytes": found.bytes, "least_bytes": found.least_bytes}
+def _sums(work: GraphWork) -> dict[str, int]:
+    return {
+        "multiply_adds": work.multiply_adds,
+        "bytes": work.bytes,
+        "least_bytes": work.least_bytes,
+    }
 
 
 def _opened(case: Case, bundle: Bundle, opened: ExitStack) -> tuple[Work, str]:
-    """What to call, and where it really runs."""
+    """Return the function to time, and the device that it really runs on."""
     width, height = case.size
     frames = np.random.default_rng(0).integers(0, 256, (case.batch, height, width, 3), np.uint8)
     if case.part == ENCODER:
         encoder = open_style_encoder(bundle, case.backend, case.device)
         return (lambda: encoder(frames)), getattr(encoder, "device", "cpu")
     generator = opened.enter_context(open_generator(bundle, case.backend, case.device))
-    films = _films(bundle.manifest, case.batch)
+    film_params = _film_params(bundle.manifest, case.batch)
     if isinstance(generator, TimedBackend):
-        return Stages(generator, frames, films), generator.device
-    return _call(generator, frames, films), generator.device
+        return Stages(generator, frames, film_params), generator.device
+    return _call(generator, frames, film_params), generator.device
 
 
-def _call(generator: StylizeBackend, frames: Any, films: Any) -> Work:
-    return lambda: generator(frames, films)
+def _call(generator: StylizeBackend, frames: Any, film_params: Any) -> Work:
+    return lambda: generator(frames, film_params)
 
 
-def _films(manifest: Manifest, batch: int) -> Any:
+def _film_params(manifest: Manifest, batch: int) -> Any:
     return np.repeat(manifest.layout.identity()[None], batch, axis=0)

@@ -1,7 +1,8 @@
-"""Does a long clip need more memory than a short one: ``python -m mst_deploy.benchmarks.memory``.
+"""Check whether a long clip needs more memory than a short one: ``python -m mst_deploy.benchmarks.memory``.
 
-Clips of tiny frames go through whole jobs in processes of their own, with the fake model: what grows
-could only be the video path. Peak resident memory of each goes to stdout as JSON, and to a file with -o.
+Clips of tiny frames go through whole jobs, each in a process of its own, with the fake model, so that only
+the video pipeline could grow. The peak resident memory of each is printed as JSON, and written to a file with
+-o.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ from mst_deploy.stylizer import Stylizer
 
 
 def make_clip(path: Path, seconds: float, size: tuple[int, int], rate: int) -> Path:
-    """Moving bars and a tone, written without keeping anything."""
+    """Write a clip with moving bars and a tone without keeping its frames in memory; return its path.
+
+    ``size`` is (width, height) in pixels, ``rate`` is in frames per second.
+    """
     width, height = size
     with av.open(path, "w") as container:
         stream: Any = container.add_stream("libx264", rate=rate, options={"preset": "ultrafast"})
@@ -47,7 +51,7 @@ def make_clip(path: Path, seconds: float, size: tuple[int, int], rate: int) -> P
 
 
 def one_job(source: Path, output: Path) -> dict[str, Any]:
-    """Run a job here -> frames, seconds, peak resident memory in MiB."""
+    """Run a job in this process; return frames, seconds and peak resident memory in MiB."""
     started = time.perf_counter()
     with Stylizer(backend="fake") as stylizer:
         plan = constant_plan(stylizer.manifest.layout.identity(), stylizer.manifest)
@@ -55,7 +59,7 @@ def one_job(source: Path, output: Path) -> dict[str, Any]:
     return {
         "frames": result.frames,
         "seconds": round(time.perf_counter() - started, 1),
-        "peak_mib": round(peak_memory(), 1),  # of this program alone: getrusage would count its parent too
+        "peak_mib": round(peak_memory(), 1),  # of this process alone: getrusage would include its parent
     }
 
 

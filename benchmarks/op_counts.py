@@ -1,9 +1,9 @@
-"""What an ONNX graph has to compute and to move, operator by operator.
+"""Arithmetic and memory traffic of an ONNX graph, operator by operator.
 
-Counted over ONNX's own shape inference at one size of frame, so it holds for every runtime: multiply-adds of
-convolutions and matrix products, and bytes as if each operator read all its inputs and wrote all its outputs
-through memory. What a perfect runtime must move, which lets everything between two convolutions ride along
-with them, is the smaller figure beside it.
+Counted with ONNX's shape inference at one frame size, so the figures hold for every runtime: multiply-adds of
+convolutions and matrix products, and bytes as if each operator read all its inputs from memory and wrote all
+its outputs to it. The second byte count is the traffic of a perfect runtime, which fuses everything between
+two convolutions into them.
 """
 
 from __future__ import annotations
@@ -24,44 +24,46 @@ from mst_deploy.model.bundle import Manifest
 
 Shape = tuple[int, ...]
 FREE = ("Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity", "Shape", "Constant")
-"""Operators that only look at the same bytes in another way."""
+"""Operators that only reinterpret the same bytes."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one operator."""
+    """Cost of one operator."""
 
     name: str
     kind: str
     multiply_adds: int
     read: int
-    """Bytes."""
+    """Bytes read."""
     written: int
-    """Bytes."""
+    """Bytes written."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Of a graph at one size."""
+    """Cost of all operators of a graph at one size."""
 
     costs: tuple[Cost, ...]
 
     @property
     def multiply_adds(self) -> int:
+        """Multiply-adds of all operators."""
         return sum(cost.multiply_adds for cost in self.costs)
 
     @property
     def bytes(self) -> int:
-        """If every operator goes through memory."""
+        """Bytes if every operator goes through memory."""
         return sum(cost.read + cost.written for cost in self.costs)
 
     @property
     def least_bytes(self) -> int:
-        """If only what multiplies does: each convolution reads its input and writes its output once."""
+        """Bytes if only operators that multiply do: each convolution reads its input and writes its output
+        once."""
         return sum(cost.read + cost.written for cost in self.costs if cost.multiply_adds)
 
     def by_kind(self) -> dict[str, tuple[int, int]]:
-        """Operator type -> (multiply-adds, bytes), the most bytes first."""
+        """Return (multiply-adds, bytes) by operator type, the most bytes first."""
         sums: dict[str, Counter[str]] = {}
         for cost in self.costs:
             sums.setdefault(cost.kind, Counter()).update(
@@ -72,7 +74,7 @@ class Work:
 
 
 def input_shapes(manifest: Manifest, pixels: Shape) -> dict[str, Shape]:
-    """Shapes of a generator's inputs by name, for frames of the shape ``pixels`` (N, H, W, 3)."""
+    """Return the input shapes of a generator by name, for frames of the shape ``pixels`` (N, H, W, 3)."""
     shapes = {"frames": pixels, "film": (pixels[0], manifest.film_size)}
     if manifest.canvas_bands:
         shapes["canvas"] = (*pixels[:3], 1)
@@ -80,7 +82,8 @@ def input_shapes(manifest: Manifest, pixels: Shape) -> dict[str, Shape]:
 
 
 def count(graph: Path | onnx.ModelProto, inputs: dict[str, Shape]) -> Work:
-    """The work of a graph for inputs of these shapes. Raises BundleError for a graph it cannot follow."""
+    """Count the work of a graph for inputs of these shapes. Raises BundleError for a graph whose shapes
+    are unknown."""
     model = onnx.ModelProto()
     model.CopyFrom(_read(graph) if isinstance(graph, Path) else graph)
     inferred = onnx.shape_inference.infer_shapes(_fixed(model, inputs), strict_mode=True, data_prop=True)
@@ -117,23 +120,23 @@ def _shapes(node: NodeProto, known: dict[str, tuple[Shape | None, int]]) -> tupl
 
 
 def _convolution(node: NodeProto, inputs: Sequence[Shape], output: Shape) -> int:
-    """Each output value is a sum over a kernel's weights: (O, C / groups, k, k)."""
+    """Count a convolution: each output value is a sum over weights (O, C / groups, k, k)."""
     return math.prod(output) * math.prod(inputs[1][1:])
 
 
 def _transposed(node: NodeProto, inputs: Sequence[Shape], output: Shape) -> int:
-    """Each input value is spread by a kernel's weights: (C, O / groups, k, k)."""
+    """Count a transposed convolution: each input value is spread by weights (C, O / groups, k, k)."""
     return math.prod(inputs[0]) * math.prod(inputs[1][1:])
 
 
 def _product(node: NodeProto, inputs: Sequence[Shape], output: Shape) -> int:
-    """Each output value is a sum over the last axis of the first input."""
+    """Count a matrix product: each output value is a sum over the last axis of the first input."""
     return math.prod(output) * inputs[0][-1]
 
 
 def _general_product(node: NodeProto, inputs: Sequence[Shape], output: Shape) -> int:
-    turned = any(a.name == "transA" and a.i for a in node.attribute)
-    return math.prod(output) * inputs[0][0 if turned else 1]
+    transposed = any(a.name == "transA" and a.i for a in node.attribute)
+    return math.prod(output) * inputs[0][0 if transposed else 1]
 
 
 COUNTED: dict[str, Callable[[NodeProto, Sequence[Shape], Shape], int]] = {
@@ -145,7 +148,7 @@ COUNTED: dict[str, Callable[[NodeProto, Sequence[Shape], Shape], int]] = {
 
 
 def _fixed(model: onnx.ModelProto, inputs: dict[str, Shape]) -> onnx.ModelProto:
-    """The model with inputs of known shape, shapes that were written into it before forgotten."""
+    """Return the model with fixed input shapes; shapes stored in it before are dropped."""
     del model.graph.value_info[:]
     for value in model.graph.input:
         if value.name not in inputs:
@@ -171,7 +174,7 @@ def _replace_shape(model: onnx.ModelProto, node: NodeProto, shape: Shape) -> Non
 
 
 def _shape_and_size(value: onnx.ValueInfoProto) -> tuple[Shape | None, int]:
-    """Shape (None if it is not known) and bytes an item."""
+    """Return the shape (None if unknown) and the bytes per item."""
     kind = value.type.tensor_type
     dims = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim]
     known = kind.HasField("shape") and min(dims, default=0) >= 0

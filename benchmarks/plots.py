@@ -1,4 +1,4 @@
-"""Pictures of a report: latency by size, percentiles, roofline. Only this module knows Matplotlib."""
+"""Plots of a report: latency by size, percentiles, roofline. Only this module imports Matplotlib."""
 
 from __future__ import annotations
 
@@ -20,9 +20,14 @@ RANKS = (50, 90, 95, 99)
 
 
 def save_plots(report: dict[str, Any], folder: Path, stem: str, suffix: str = ".png") -> list[Path]:
-    """Write STEM-sizes, STEM-percentiles and, with ceilings, STEM-roofline. Raises InvalidArgument."""
+    """Write STEM-sizes, STEM-percentiles and, with ceilings, STEM-roofline; return the files.
+
+    Raises InvalidArgument for a suffix that is not in SUFFIXES.
+    """
     if suffix not in SUFFIXES:
-        raise InvalidArgument(f"plots are written as {' or '.join(SUFFIXES)}, not {suffix!r}")
+        raise InvalidArgument(
+            field="plots", problem=f"plots are written as {' or '.join(SUFFIXES)}, not {suffix!r}"
+        )
     rows = [row for row in report["rows"] if row["part"] == "generator"] or report["rows"]
     makers = {"sizes": _sizes, "percentiles": _percentiles}
     if roofline_of(report) is not None:
@@ -42,7 +47,7 @@ def save_plots(report: dict[str, Any], folder: Path, stem: str, suffix: str = ".
 
 
 def _sizes(axes: Any, rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
-    """Median over pixels, both logarithmic: a straight line of slope one is time in proportion."""
+    """Plot the median over pixels on logarithmic axes: a slope of one means time proportional to pixels."""
     for name, own in _grouped(rows).items():
         own = sorted(own, key=_pixels)
         pixels = [_pixels(row) / 1e6 for row in own]
@@ -57,7 +62,7 @@ def _sizes(axes: Any, rows: list[dict[str, Any]], report: dict[str, Any]) -> Non
 
 
 def _percentiles(axes: Any, rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
-    """How many calls were done after how long, each relative to its median."""
+    """Plot the cumulative distribution of the call times, relative to the median of each row."""
     for row in rows:
         times = np.sort(row["seconds"]) / np.median(row["seconds"])
         axes.step(
@@ -70,7 +75,7 @@ def _percentiles(axes: Any, rows: list[dict[str, Any]], report: dict[str, Any]) 
 
 
 def _roofline(axes: Any, rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
-    """Multiply-adds a second over multiply-adds a byte, under what the machine can do."""
+    """Plot multiply-adds per second over multiply-adds per byte, with the ceilings of the machine."""
     ceilings = roofline_of(report)
     assert ceilings is not None
     intensity = np.logspace(0, 4, 200)

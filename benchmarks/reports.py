@@ -1,4 +1,4 @@
-"""Measurements on disk and as tables: JSON that keeps every timed call, text and Markdown made from it."""
+"""Benchmark reports: JSON that keeps every timed call, and text and Markdown tables made from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mst_deploy.files import replacing
 
 SCHEMA = 1
 KEY = ("part", "backend", "device", "precision", "weights", "size", "batch", "model")
-"""What tells two rows of a report apart."""
+"""Fields that identify a row of a report."""
 HEAD = (
     "what",
     "size",
@@ -31,20 +31,22 @@ HEAD = (
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
-    """Raises OutputError; nothing half-written stays."""
+    """Write a report atomically. Raises OutputError."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps({"schema": SCHEMA, **report}, indent=1) + "\n", encoding="utf-8")
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """Raises InputError for what is not a report of this program."""
+    """Read a report. Raises InputError for a file that is not a report of this program."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path} as a benchmark report: {error}") from error
     rows = found.get("rows") if isinstance(found, dict) else None
     if not isinstance(found, dict) or found.get("schema") != SCHEMA or not isinstance(rows, list):
-        raise InputError(f"{path} is not a report of mst bench (schema {SCHEMA}); measure again with -o")
+        raise InputError(
+            f"{path} is not a report of mst bench (schema {SCHEMA}); measure again with [option:output]"
+        )
     needed = {*KEY, "seconds", "work"}
     if not rows or any(not isinstance(row, dict) or not needed <= row.keys() for row in rows):
         raise InputError(f"{path} has no rows, or rows without {', '.join(sorted(needed))}; measure again")
@@ -52,16 +54,17 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def summary_of(row: dict[str, Any], report: dict[str, Any]) -> Summary:
+    """Return the statistics of a row's times, at the confidence of its report."""
     return summarize(row["seconds"], report["plan"]["confidence"])
 
 
 def roofline_of(report: dict[str, Any]) -> Roofline | None:
-    """As they were measured with it."""
+    """Return the ceilings measured with the report; None without them."""
     return Roofline(**report["ceilings"]) if report.get("ceilings") else None
 
 
 def share_of_machine(row: dict[str, Any], seconds: float, ceilings: Roofline | None) -> float | None:
-    """The roofline's time over the time it took; None where a ceiling is unknown."""
+    """Return the time allowed by the roofline over the time taken; None if a ceiling is unknown."""
     if ceilings is None:
         return None
     work = row["work"]
@@ -70,7 +73,7 @@ def share_of_machine(row: dict[str, Any], seconds: float, ceilings: Roofline | N
 
 
 def cells(row: dict[str, Any], report: dict[str, Any]) -> list[str]:
-    """One line of the table, in the order of ``HEAD``."""
+    """Return one line of the table, in the order of ``HEAD``."""
     summary = summary_of(row, report)
     estimate, seconds = summary.estimate, summary.median
     ranks = [_milliseconds(summary.percentiles[rank]) for rank in (50, 90, 95, 99)]
@@ -89,13 +92,13 @@ def cells(row: dict[str, Any], report: dict[str, Any]) -> list[str]:
 
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table; all columns but the first are numbers and stand to the right."""
+    """Return a Markdown table; all columns but the first are right-aligned numbers."""
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *lines])
 
 
 def text_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """The same for a terminal."""
+    """Return the same table as text for a terminal."""
     widths = [max(len(line[column]) for line in [head, *lines]) for column in range(len(head))]
     made = []
     for line in [head, *lines]:
@@ -105,7 +108,7 @@ def text_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def described(report: dict[str, Any]) -> str:
-    """Machine, versions and noise in a few lines."""
+    """Return machine, versions and noise in a few lines."""
     machine, ceilings = report["machine"], roofline_of(report)
     load = report.get("load")
     lines = [
@@ -123,7 +126,7 @@ def described(report: dict[str, Any]) -> str:
 
 
 def starts(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """First frame, change of style and memory, one line for each row that has them."""
+    """Return first frame, change of style and memory, one line per row that has them."""
     return [
         f"{row['backend']} {row['size']}: first frame {cold['first_frame_s']:.2f} s in a new process "
         f"(opened in {cold['open_s']:.2f} s), a new style {1000 * cold['new_style_s']:.0f} ms "
@@ -134,7 +137,7 @@ def starts(rows: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def steps(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """Where the time of a call goes, one line for each row that has its steps."""
+    """Return the share of each step in the time of a call, one line per row that has steps."""
     lines = []
     for row in rows:
         sums = {name: sum(spent) for name, spent in row.get("stages", {}).items()}

@@ -1,6 +1,6 @@
-"""What this machine could do at best: multiply-adds a second of a matrix product, bytes a second of a copy.
+"""Ceilings of this machine: multiply-adds per second of a matrix product, bytes per second of a copy.
 
-Measured, not looked up: a shared core or a lowered clock changes them as it changes everything else.
+They are measured, not looked up: a shared core or a lowered clock changes them as it changes everything else.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from mst_deploy.benchmarks.environment import usable_cores
 from mst_deploy.benchmarks.harness import Plan, Times, Work, measure
 
 SIDE = 2048
-"""Of the square matrices: large enough that their bytes do not count."""
+"""Side of the square matrices: large enough that memory traffic is negligible."""
 COPIED = 2**28
-"""Bytes, far more than any cache."""
+"""Bytes of the copy, far more than any cache."""
 PLAN = Plan(min_runs=8, most=16, seconds=10.0, precision=0.05)
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """The best that was seen."""
+    """Best rates measured."""
 
     multiply_adds: dict[str, float]
-    """A second, by the type of the factors: fp32, bf16, fp16."""
+    """Multiply-adds per second by the type of the factors: fp32, bf16, fp16."""
     copied: float
-    """Bytes a second, read and written ones added up."""
+    """Bytes per second, read and written ones added."""
 
     def least_seconds(self, multiply_adds: int, least_bytes: int, precision: str) -> float | None:
-        """The roofline: no program can be faster than its arithmetic or its bytes allow (Williams 2009).
+        """Return the roofline's lower bound of the time, in seconds (Williams et al. 2009, Commun. ACM 52
+        (4), 65-76).
 
-        None where this machine's ceiling for that precision is not known.
+        None if the ceiling of this machine for that precision is unknown.
         """
         if precision not in self.multiply_adds:
             return None
@@ -42,9 +43,9 @@ class Roofline:
 
 
 def measure_roofline(device: str = "cpu") -> Roofline:
-    """Matrix products in every type that can be measured here, and a copy, in turns.
+    """Measure matrix products in every available type, and a copy, interleaved.
 
-    NumPy gives float32 on the CPU; the other types and GPUs need PyTorch, and are left out without it.
+    NumPy covers float32 on the CPU; the other types and GPUs need PyTorch, and are omitted without it.
     """
     side = SIDE if device == "cpu" else 4 * SIDE
     try:
@@ -52,18 +53,18 @@ def measure_roofline(device: str = "cpu") -> Roofline:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "torch" or device != "cpu":
             raise
-        things: dict[str, Work] = {}
+        items: dict[str, Work] = {}
     else:
-        things = library.matrix_products(side, device)
+        items = library.matrix_products(side, device)
     if device == "cpu":
-        things = {**things, **numpy_product(), "copy": parallel_copy(COPIED)}
+        items = {**items, **numpy_product(), "copy": parallel_copy(COPIED)}
     else:
-        things["copy"] = library.copy(COPIED, device)
-    return roofline_of(measure(things, PLAN), COPIED, side)
+        items["copy"] = library.copy(COPIED, device)
+    return roofline_of(measure(items, PLAN), COPIED, side)
 
 
 def roofline_of(times: Mapping[str, Times], copied: int, sides: int) -> Roofline:
-    """The best of each: products are named TYPE:LIBRARY, of square matrices."""
+    """Return the best rate of each type: products of square matrices are named TYPE:LIBRARY."""
     best: dict[str, float] = {}
     for name, one in times.items():
         kind = name.partition(":")[0]
@@ -73,7 +74,7 @@ def roofline_of(times: Mapping[str, Times], copied: int, sides: int) -> Roofline
 
 
 def numpy_product() -> dict[str, Work]:
-    """float32, by the BLAS that NumPy brings."""
+    """Return a float32 product by NumPy's BLAS."""
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((SIDE, SIDE), np.float32) for _ in range(2))
     out = np.empty_like(a)
@@ -81,7 +82,8 @@ def numpy_product() -> dict[str, Work]:
 
 
 def parallel_copy(count: int) -> Work:
-    """A copy of ``count`` bytes by as many threads as there are cores: one alone does not fill the bus."""
+    """Return a copy of ``count`` bytes by as many threads as there are cores: one does not saturate the
+    bus."""
     threads = usable_cores()
     source, target = np.ones(count, np.uint8), np.zeros(count, np.uint8)
     parts = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))

@@ -8,11 +8,11 @@ from mst_deploy.benchmarks.harness import Work
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ON_CPU = ("fp32", "bf16")
-"""float16 products on a CPU are emulated and would be no ceiling."""
+"""Types measured on a CPU: float16 products are emulated there and would be no ceiling."""
 
 
 def matrix_products(side: int, device: str) -> dict[str, Work]:
-    """A product of two square matrices for every type."""
+    """Return a product of two square matrices for every type."""
     return {
         f"{name}:torch": _product(side, dtype, device)
         for name, dtype in TYPES.items()
@@ -21,7 +21,7 @@ def matrix_products(side: int, device: str) -> dict[str, Work]:
 
 
 def copy(count: int, device: str) -> Work:
-    """A copy of ``count`` bytes within the device's memory."""
+    """Return a copy of ``count`` bytes within the device's memory."""
     source = torch.ones(count, dtype=torch.uint8, device=device)
     target = torch.zeros_like(source)
 

@@ -1,8 +1,8 @@
-"""What a list of times says, and how far to believe it.
+"""Statistics of repeated timings.
 
-Times of one program after another are not independent: the clock of the processor, its caches and other
-programs come and go slowly. The interval of a mean is therefore taken from the means of blocks (the method
-of batch means; Law, *Simulation Modeling and Analysis*, chapter 9) wherever that is the wider one.
+Consecutive timings are not independent: the processor's clock, its caches and other programs change slowly.
+The interval of a mean is therefore taken from the means of blocks (the method of batch means; Law,
+*Simulation Modeling and Analysis*, chapter 9) wherever that is the wider one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from mst_deploy.errors import InvalidArgument
 
 BLOCKS = 10
-"""Blocks of consecutive times whose means the interval is taken from, once each holds two times."""
+"""Number of blocks of consecutive times whose means give the interval, if each holds two times or more."""
 RANKS = (50, 90, 95, 99)
 
 
@@ -31,7 +31,7 @@ class Estimate:
     error: float
     """Standard error of the mean."""
     degrees: int
-    """Degrees of freedom behind the error."""
+    """Degrees of freedom of the error."""
 
     @property
     def precision(self) -> float:
@@ -41,28 +41,33 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Summary:
-    """Times of one thing, seconds."""
+    """Statistics of the times of one item, in seconds."""
 
     count: int
     estimate: Estimate
     percentiles: dict[int, float | None]
-    """By rank; None where there are too few times to have one beyond it."""
+    """Percentiles by rank; None if there are too few times to have one beyond it."""
     least: float
 
     @property
     def median(self) -> float:
+        """Median in seconds."""
         return float(self.percentiles[50] or math.nan)
 
 
 def summarize(seconds: Sequence[float], confidence: float) -> Summary:
-    """Percentiles, mean and interval of times in seconds. Raises InvalidArgument for fewer than two."""
+    """Return percentiles, mean and interval of times in seconds. Raises InvalidArgument for fewer than
+    two."""
     estimate = estimated(seconds, confidence)
     ranks = {rank: percentile(seconds, rank) for rank in RANKS}
     return Summary(len(seconds), estimate, ranks, min(seconds))
 
 
 def estimated(values: Sequence[float], confidence: float) -> Estimate:
-    """The mean and its interval by Student's t. Raises InvalidArgument for fewer than two values."""
+    """Return the mean and its interval by Student's t.
+
+    Raises InvalidArgument for fewer than two values, or a confidence outside 0..1.
+    """
     if len(values) < 2:
         raise InvalidArgument(f"an interval needs two values at least, got {len(values)}")
     if not 0 < confidence < 1:
@@ -70,22 +75,22 @@ def estimated(values: Sequence[float], confidence: float) -> Estimate:
     mean, error, degrees = float(np.mean(values)), 0.0, 0
     half = -1.0
     for groups in {len(values), min(BLOCKS, len(values) // 2)} - {0, 1}:
-        found = _standard_error(values, groups)
-        width = student_quantile((1 + confidence) / 2, groups - 1) * found
+        standard_error = _standard_error(values, groups)
+        width = student_quantile((1 + confidence) / 2, groups - 1) * standard_error
         if width > half:
-            half, error, degrees = width, found, groups - 1
+            half, error, degrees = width, standard_error, groups - 1
     return Estimate(mean, mean - half, mean + half, error, degrees)
 
 
 def percentile(values: Sequence[float], rank: int) -> float | None:
-    """The value below which ``rank`` per cent lie; None where not even one value lies above it."""
+    """Return the value below which ``rank`` per cent lie; None if not even one value lies above it."""
     if len(values) * (100 - rank) < 100:
         return None
     return float(np.percentile(values, rank))
 
 
 def student_quantile(probability: float, degrees: int) -> float:
-    """Of Student's t: the value below which lies ``probability``, from 0.5 up.
+    """Return the quantile of Student's t distribution for a probability of 0.5 or more.
 
     Exact for one and two degrees of freedom, then the expansion of Abramowitz and Stegun 26.7.5, which is
     within one per cent from three degrees on for probabilities up to 0.995.
@@ -107,19 +112,19 @@ def student_quantile(probability: float, degrees: int) -> float:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as long one thing takes as another: 1.1 is ten per cent longer."""
+    """Ratio of two times with its interval: 1.1 is ten per cent longer."""
 
     value: float
     low: float
     high: float
 
     def is_real(self, smallest: float = 0.0) -> bool:
-        """Whether one is slower for certain, by more than the share ``smallest`` at its best guess."""
+        """Return whether the interval excludes 1 and the ratio differs from 1 by at least ``smallest``."""
         return not self.low <= 1 <= self.high and abs(self.value - 1) >= smallest
 
 
 def ratio_of_runs(a: Estimate, b: Estimate, confidence: float) -> Ratio:
-    """b / a of two runs made apart: logarithms of the means, errors added in squares (Welch)."""
+    """Return b / a of two separate runs: logarithms of the means, errors added in squares (Welch)."""
     errors = [one.error / one.mean for one in (a, b)]
     error = math.hypot(*errors)
     degrees = _welch_degrees(errors, [a.degrees, b.degrees])
@@ -127,10 +132,11 @@ def ratio_of_runs(a: Estimate, b: Estimate, confidence: float) -> Ratio:
 
 
 def ratio_of_turns(a: Sequence[float], b: Sequence[float], confidence: float) -> Ratio:
-    """b / a of two things that took turns: the median of the ratios turn by turn.
+    """Return b / a of two interleaved items: the median of the ratios, round by round.
 
-    What slows a whole turn cancels out. The interval is that of a median (order statistics, Conover,
-    *Practical Nonparametric Statistics*, 3.2): one wild turn does not move it. Raises InvalidArgument.
+    Disturbances of a whole round cancel out. The interval is that of a median (order statistics, Conover,
+    *Practical Nonparametric Statistics*, 3.2), which single outliers do not affect. Raises InvalidArgument
+    for lists of different length.
     """
     if len(a) != len(b):
         raise InvalidArgument(f"turns must be the same for both, got {len(a)} and {len(b)}")
@@ -140,7 +146,8 @@ def ratio_of_turns(a: Sequence[float], b: Sequence[float], confidence: float) ->
 
 
 def ratio_of_ratios(first: Ratio, second: Ratio, confidence: float) -> Ratio:
-    """second / first, each with an interval of ``confidence``: widths on a log scale added in squares."""
+    """Return second / first, each with an interval of ``confidence``: widths on a log scale added in
+    squares."""
     middle = math.log(second.value / first.value)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     error = math.hypot(*(math.log(one.high / one.low) / 2 for one in (first, second))) / z
@@ -153,7 +160,8 @@ def _standard_error(values: Sequence[float], groups: int) -> float:
 
 
 def _welch_degrees(errors: Sequence[float], degrees: Sequence[int]) -> int:
-    """Welch and Satterthwaite; the smaller of the two where there is no error at all."""
+    """Return the degrees of freedom of Welch and Satterthwaite; the smaller of the two if there is no
+    error at all."""
     below = sum(error**4 / count for error, count in zip(errors, degrees, strict=True))
     if below == 0:
         return min(degrees)
@@ -166,11 +174,11 @@ def _spread(middle: float, error: float, degrees: int, confidence: float) -> Rat
 
 
 def _skipped(count: int, confidence: float) -> int:
-    """How many sorted values lie outside the interval of their median, at each end."""
-    background_style, skipped = 0.0, 0
+    """Return how many sorted values lie outside the interval of their median, at each end."""
+    tail, skipped = 0.0, 0
     for index in range(count // 2):
-        background_style += math.comb(count, index) / 2**count
-        if 2 * background_style > 1 - confidence:
+        tail += math.comb(count, index) / 2**count
+        if 2 * tail > 1 - confidence:
             break
         skipped = index + 1
     return max(0, skipped - 1) if skipped else 0

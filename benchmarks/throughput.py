@@ -1,8 +1,8 @@
-"""Throughput of the whole path beside its parts: ``python -m mst_deploy.benchmarks.throughput``.
+"""Measure the throughput of the pipeline and its parts: ``python -m mst_deploy.benchmarks.throughput``.
 
-For every size: the generator alone, the conversions between the codec's YUV planes and RGB alone, and a
-whole job from file to file with the share of the time that each of its stages worked. A clip of noise
-and motion is made first. JSON goes to stdout, with -o to a file too. What is published needs an idle machine.
+For every size: the generator alone, the conversions between the codec's YUV planes and RGB alone, and a whole
+job from file to file with the share of the time in which each of its stages worked. A clip of noise and
+motion is made first. JSON goes to stdout, with -o to a file too. Published figures need an idle machine.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from av.video.reformatter import VideoReformatter
 
 from mst_deploy.backends import StylizeBackend
 from mst_deploy.benchmarks.environment import Load, background_load, environment_info
-from mst_deploy.console import progress
+from mst_deploy.cli.console import progress
+from mst_deploy.cli.options import BackendOption, DeviceOption, ModelOption, run_alone
 from mst_deploy.jobs.render_file import RenderOptions
-from mst_deploy.options import BackendOption, DeviceOption, ModelOption, run_alone
 from mst_deploy.pipeline.events import FramesDone
 from mst_deploy.size import Size
 from mst_deploy.styles.plan import constant_plan
@@ -32,7 +32,8 @@ from mst_deploy.video.reader import SCALING
 
 
 def make_clip(path: Path, width: int, height: int, frames: int) -> Path:
-    """H.264, 25 fps, a drifting gradient under noise: neither trivial nor random to code."""
+    """Write an H.264 clip at 25 fps, a drifting gradient under noise: neither trivial nor random to
+    encode."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:height, 0:width]
     noise: Any = rng.integers(0, 24, (height, width, 3))
@@ -48,22 +49,23 @@ def make_clip(path: Path, width: int, height: int, frames: int) -> Path:
 
 
 def frames_per_second(generator: StylizeBackend, size: tuple[int, int], count: int, batch: int) -> float:
-    """The generator alone, after two calls to warm up."""
+    """Return the frames per second of the generator alone, after two warm-up calls; ``size`` is (width,
+    height)."""
     width, height = size
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (batch, height, width, 3), np.uint8)
-    films = np.repeat(generator.manifest.layout.identity()[None], batch, axis=0)
+    film_params = np.repeat(generator.manifest.layout.identity()[None], batch, axis=0)
     for _ in range(2):
-        generator(frames, films)
+        generator(frames, film_params)
     calls = -(-count // batch)
     started = time.perf_counter()
-    for _ in generator.stream((frames, films) for _ in range(calls)):
+    for _ in generator.stream((frames, film_params) for _ in range(calls)):
         pass
     return calls * batch / (time.perf_counter() - started)
 
 
 def conversion_ms(size: tuple[int, int], count: int) -> dict[str, float]:
-    """Milliseconds a frame for YUV 4:2:0 to RGB and back, as the reader and the writer do it."""
+    """Return the milliseconds per frame of YUV 4:2:0 to RGB and back, converted as by reader and writer."""
     width, height = size
     rng = np.random.default_rng(0)
     planes: Any = rng.integers(16, 235, (height * 3 // 2, width), np.uint8)
@@ -86,18 +88,18 @@ def conversion_ms(size: tuple[int, int], count: int) -> dict[str, float]:
 def measure(
     stylizer: Stylizer, size: tuple[int, int], count: int, options: RenderOptions, clip: Path
 ) -> dict[str, Any]:
-    """All figures of one size; ``clip`` has ``count`` frames of it."""
+    """Return all figures of one size; ``clip`` has ``count`` frames of it."""
     manifest = stylizer.manifest
     style_plan = constant_plan(manifest.layout.identity(), manifest)
     alone = frames_per_second(stylizer.backend, size, count, options.batch)
-    with progress(f"{size[0]}x{size[1]}", count) as tell:
+    with progress(f"{size[0]}x{size[1]}", count) as on_progress:
         output = clip.with_name(f"out-{clip.name}")
         result = stylizer.file(
             clip,
             output,
             style_plan,
             options,
-            on_event=lambda event: tell(event.done) if isinstance(event, FramesDone) else None,
+            on_event=lambda event: on_progress(event.done) if isinstance(event, FramesDone) else None,
         )
     slowest = {stage: share * result.seconds for stage, share in result.stages.items()}
     return {
@@ -126,7 +128,7 @@ def main(
     device: DeviceOption = "auto",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the JSON here too.")] = None,
 ) -> None:
-    """Measure generator, conversions and the whole path at several sizes."""
+    """Measure generator, conversions and the whole pipeline at several sizes."""
     options = RenderOptions(encode=EncodeOptions(codec), batch=batch, deflicker=deflicker)
     started = environment_info()
     with (
@@ -152,7 +154,7 @@ def main(
 
 
 def _rounded(load: Load) -> float | None:
-    """The share of the machine that other programs used meanwhile; None where nobody knows."""
+    """Return the share of the machine that other programs used meanwhile, 0..1; None if unknown."""
     return None if load.share is None else round(load.share, 3)
 
 

@@ -1,7 +1,7 @@
-"""Video from file to file, stage by stage, beside the generator alone: everything in turns.
+"""Measure video jobs from file to file, stage by stage, interleaved with the generator alone.
 
 A run is a whole job on a real clip, from opening it to the closed result. Before each run the generator is
-called alone for a few frames of the same size, so that both have seen the same minutes of the machine.
+called alone for a few frames of the same size, so that both are measured under the same conditions.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from mst_deploy.backends.registry import precision_of
 from mst_deploy.benchmarks import reports
 from mst_deploy.benchmarks.harness import Plan, measure
-from mst_deploy.benchmarks.latency import precision_of, work_of_generator
+from mst_deploy.benchmarks.latency import work_of_generator
 from mst_deploy.benchmarks.statistics import estimated, ratio_of_turns
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.jobs.render_file import RenderOptions, RenderResult
@@ -31,7 +32,7 @@ from mst_deploy.video.info import VideoInfo
 from mst_deploy.video.reader import VideoReader
 from mst_deploy.video.writer import default_suffix
 
-ALONE = 4  # calls of the generator by itself before each run
+ALONE = 4  # calls of the generator alone before each run
 HEAD = (
     "what",
     "size",
@@ -46,20 +47,20 @@ HEAD = (
 
 @dataclass(frozen=True)
 class VideoRequest:
-    """What to measure, as the options say."""
+    """Selection of models, backends and sizes to measure, as given by the options."""
 
     clip: Path
     models: Sequence[Path]
     backends: Sequence[str]
     device: str = "auto"
     sizes: Sequence[str] = ()
-    """As for mst video; none for the clip's own."""
+    """Sizes as for ``mst video``; empty for the clip's own."""
     job: RenderOptions = field(default_factory=RenderOptions)
     ceilings: bool = True
 
 
 class Case:
-    """One model, backend and size, and its runs so far."""
+    """One model, backend and size with its runs so far."""
 
     def __init__(
         self, request: VideoRequest, info: VideoInfo, bundle: Bundle, backend: str, size: str
@@ -76,15 +77,16 @@ class Case:
 
     @property
     def label(self) -> str:
+        """Unique name of the case."""
         return f"{self.bundle.path} {self.backend} {self.size}"
 
     def call(self) -> None:
-        """The generator alone, one batch."""
+        """Run one batch through the generator alone."""
         film = self.stylizer.manifest.layout.identity()
         self.stylizer.backend(self.frames, np.repeat(film[None], len(self.frames), axis=0))
 
     def turn(self, folder: Path) -> None:
-        """The generator alone, then a whole job."""
+        """Run the generator alone, then a whole job."""
         started = time.perf_counter()
         for _ in range(ALONE):
             self.call()
@@ -95,7 +97,7 @@ class Case:
         output.unlink()
 
     def row(self) -> dict[str, Any]:
-        """Of the report. ``seconds`` are those of a frame, one for each run."""
+        """Return the row of the report. ``seconds`` are per frame, one for each run."""
         width, height = self.size
         last, manifest = self.results[-1], self.bundle.manifest
         seconds = [result.seconds / result.frames for result in self.results]
@@ -125,17 +127,17 @@ class Case:
 
 
 def info_of(request: VideoRequest) -> VideoInfo:
-    """What the clip is. Raises InputError, InvalidArgument."""
+    """Return the properties of the clip. Raises InputError, InvalidArgument."""
     with VideoReader(request.clip, request.job.read) as reader:
         return reader.info
 
 
 def measure_video(
-    request: VideoRequest, plan: Plan, tell: Callable[[int], None] = lambda runs: None
+    request: VideoRequest, plan: Plan, on_progress: Callable[[int], None] = lambda runs: None
 ) -> list[dict[str, Any]]:
-    """One row for each model, backend and size after ``plan.most`` runs of each.
+    """Return one row for each model, backend and size after ``plan.most`` runs of each.
 
-    Raises what opening a clip or a model raises; noise is judged by the caller.
+    Raises the errors of opening a clip or a model; the caller decides whether the timings are reliable.
     """
     info = info_of(request)
     with ExitStack() as opened:
@@ -152,7 +154,7 @@ def measure_video(
         for run in range(plan.most):
             for index in order.permutation(len(cases)):
                 cases[index].turn(folder)
-            tell(run + 1)
+            on_progress(run + 1)
         return [
             {**case.row(), "warmups": warm[case.label].warmups, "settled": warm[case.label].settled}
             for case in cases
@@ -160,7 +162,7 @@ def measure_video(
 
 
 def cells(row: dict[str, Any], report: dict[str, Any]) -> list[str]:
-    """One line of the table, in the order of ``HEAD``."""
+    """Return one line of the table, in the order of ``HEAD``."""
     confidence = report["plan"]["confidence"]
     mean = estimated(row["seconds"], confidence)
     share = reports.share_of_machine(row, mean.mean, reports.roofline_of(report))
@@ -178,7 +180,7 @@ def cells(row: dict[str, Any], report: dict[str, Any]) -> list[str]:
 
 
 def stages(row: dict[str, Any]) -> str:
-    """How long each stage worked on a frame, and what share of the time that is."""
+    """Return the time that each stage worked per frame, and its share of the total time."""
     whole = float(np.mean(row["seconds"]))
     parts = [
         f"{name} {1000 * np.mean(spent):.1f} ms ({np.mean(spent) / whole:.0%})"

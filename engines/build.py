@@ -1,4 +1,5 @@
-"""ONNX -> serialized engine, on TensorRT 8.6, 10 and 11. What differs is in ``backends.compat``."""
+"""Build of serialized engines from ONNX with TensorRT 8.6, 10 and 11. Their differences are in
+``backends.trt.compat``."""
 
 from __future__ import annotations
 
@@ -16,43 +17,48 @@ from mst_deploy.errors import BackendError, InvalidArgument
 
 DEFAULT_LEVEL = 3
 LEVELS = range(6)
-Tell = Callable[[float, str], None]
-"""Called with the finished share, 0..1, and what is being done."""
+OnProgress = Callable[[float, str], None]
+"""Callback with the finished share, 0..1, and the name of the current phase."""
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What the builder may do. The default ones leave no trace in an engine's identity."""
+    """Options of the builder. Defaults do not appear in an engine's identity."""
 
     workspace_mib: int | None = None
-    """Most scratch memory a layer may use; None leaves it to TensorRT."""
+    """Largest scratch memory of a layer in MiB; None leaves it to TensorRT."""
     level: int = DEFAULT_LEVEL
-    """0 (fast build) to 5 (fast engine)."""
+    """Optimization level: 0 (fast build) to 5 (fast engine)."""
     version_compatible: bool = False
     hardware_compatible: bool = False
     strip_weights: bool = False
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS:
-            raise InvalidArgument(f"the optimization level goes from 0 to {LEVELS[-1]}, got {self.level}")
+            raise InvalidArgument(
+                field="optimization_level",
+                problem=f"the optimization level goes from 0 to {LEVELS[-1]}, got {self.level}",
+            )
         if self.workspace_mib is not None and self.workspace_mib < 1:
-            raise InvalidArgument(f"the workspace must be at least 1 MiB, got {self.workspace_mib}")
+            raise InvalidArgument(
+                field="workspace", problem=f"the workspace must be at least 1 MiB, got {self.workspace_mib}"
+            )
 
     def flags(self) -> tuple[str, ...]:
-        """Names of all that is not as usual, for the identity."""
-        found = [
+        """Return the names of all options with other values than the default, for the identity."""
+        flags = [
             (self.workspace_mib is not None, f"workspace-{self.workspace_mib}"),
             (self.level != DEFAULT_LEVEL, f"level-{self.level}"),
             (self.version_compatible, VERSION_COMPATIBLE),
             (self.hardware_compatible, "hardware-compatible"),
             (self.strip_weights, STRIPPED),
         ]
-        return tuple(name for used, name in found if used)
+        return tuple(name for used, name in flags if used)
 
 
 @dataclass(frozen=True)
 class Built:
-    """A plan and the timings that were measured on the way."""
+    """A plan, and the layer timings measured during its build."""
 
     plan: bytes
     timings: bytes
@@ -66,14 +72,14 @@ def build_plan(
     shapes: ShapeRange,
     options: BuildOptions,
     timings: bytes,
-    tell: Tell,
+    on_progress: OnProgress,
     *,
     canvas: bool = False,
 ) -> Built:
-    """Serialize an engine for the generator graph, which may paint from a canvas. Takes minutes.
+    """Build a serialized engine for the generator graph, with a canvas input if ``canvas``. Takes minutes.
 
-    ``timings`` are those of an earlier build (b"" for none). Raises BackendError with TensorRT's own
-    reason, KeyboardInterrupt after Ctrl-C (at the next step of the builder; 8.6 cannot be stopped).
+    ``timings`` are those of an earlier build (b"" for none). Raises BackendError with TensorRT's own reason,
+    KeyboardInterrupt after Ctrl-C (at the next step of the builder; 8.6 cannot be stopped).
     """
     logger = collecting_logger(trt)
     builder = trt.Builder(logger)
@@ -85,35 +91,37 @@ def build_plan(
     config.add_optimization_profile(profile_for(builder, shapes, film_size, canvas=canvas))
     cache = config.create_timing_cache(timings)
     config.set_timing_cache(cache, ignore_mismatch=False)
-    with stopping(trt, config, tell) as stopped:
+    with stopping(trt, config, on_progress) as stopped:
         plan = builder.build_serialized_network(network, config)
     if stopped.is_set():
         raise KeyboardInterrupt
     if plan is None:
         raise BackendError(
-            f"TensorRT {trt.__version__} could not build the engine for {shapes}: {logger.last_error()}; "
-            "with too little memory, choose a smaller --size or --workspace; else run with --backend onnxrt"
+            f"TensorRT {trt.__version__} could not build the engine for {shapes}: "
+            f"{logger.last_error()}; with too little memory, choose a smaller [option:size] or "
+            "[option:workspace]; else run with [option:backend] onnxrt"
         )
     measured = config.get_timing_cache().serialize()
     return Built(bytes(plan), b"" if measured is None else bytes(measured))
 
 
 def parse(trt: Any, network: Any, logger: Any, onnx: bytes) -> None:
-    """Read the graph into the network. Raises BackendError naming every node that was not understood."""
+    """Parse the graph into the network. Raises BackendError naming every unsupported node."""
     parser = trt.OnnxParser(network, logger)
     parser.set_flag(trt.OnnxParserFlag.NATIVE_INSTANCENORM)
     if parser.parse(onnx):
         return
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    told = "; ".join(f"node {error.node()}: {error.desc()}" for error in errors) or logger.last_error()
+    details = "; ".join(f"node {error.node()}: {error.desc()}" for error in errors) or logger.last_error()
     raise BackendError(
-        f"TensorRT {trt.__version__} does not understand the graph ({told}); TensorRT 8.6 needs a bundle "
-        "made with: mst export --opset 17"
+        f"TensorRT {trt.__version__} does not understand the graph ({details}); TensorRT 8.6 needs a bundle "
+        "made with: [mst export: opset=17]"
     )
 
 
 def set_options(trt: Any, config: Any, options: BuildOptions) -> None:
-    """Workspace, level, compatibility, stripping. Raises BackendError for what this version cannot do."""
+    """Set workspace, level, compatibility and stripping. Raises BackendError for options this version
+    lacks."""
     config.builder_optimization_level = options.level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # names and types for the inspector
     if options.workspace_mib is not None:
@@ -127,7 +135,8 @@ def set_options(trt: Any, config: Any, options: BuildOptions) -> None:
 
 
 def profile_for(builder: Any, shapes: ShapeRange, film_size: int, *, canvas: bool) -> Any:
-    """The optimization profile of a range of frames, their FiLM vectors and, if there is one, the canvas."""
+    """Return the optimization profile of a range of frames, their FiLM vectors and, if there is one, the
+    canvas."""
     profile = builder.create_optimization_profile()
     ends = (shapes.smallest, shapes.typical, shapes.largest)
     profile.set_shape("frames", *((*shape, 3) for shape in ends))
@@ -138,15 +147,15 @@ def profile_for(builder: Any, shapes: ShapeRange, film_size: int, *, canvas: boo
 
 
 @contextmanager
-def stopping(trt: Any, config: Any, tell: Tell) -> Iterator[threading.Event]:
-    """Show the builder's progress, and let Ctrl-C stop it at its next step instead of inside of it."""
+def stopping(trt: Any, config: Any, on_progress: OnProgress) -> Iterator[threading.Event]:
+    """Report the builder's progress, and let Ctrl-C stop it at its next step instead of inside of it."""
     stopped = threading.Event()
     base = compat.monitor_base(trt)
     if base is None:
         yield stopped
         return
-    # Referred to until the build is over: TensorRT does not keep it alive.
-    monitor = progress_monitor(base, tell, stopped)
+    # Referenced until the build is over: TensorRT does not keep it alive.
+    monitor = progress_monitor(base, on_progress, stopped)
     config.progress_monitor = monitor
     if threading.current_thread() is not threading.main_thread():
         yield stopped
@@ -158,8 +167,9 @@ def stopping(trt: Any, config: Any, tell: Tell) -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def progress_monitor(base: Any, tell: Tell, stopped: threading.Event) -> Any:
-    """Nested phases as one share that only grows: each phase is its part of its parent's step."""
+def progress_monitor(base: Any, on_progress: OnProgress, stopped: threading.Event) -> Any:
+    """Return a monitor that maps nested phases to one monotonic share: each phase is part of its parent's
+    step."""
 
     class Monitor(base):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -187,6 +197,6 @@ def progress_monitor(base: Any, tell: Tell, stopped: threading.Event) -> Any:
                 inner = min(1.0, (done + inner) / steps)
                 name = parent
             self.reached = max(self.reached, inner)
-            tell(self.reached, phase_name)
+            on_progress(self.reached, phase_name)
 
     return Monitor()

@@ -1,4 +1,4 @@
-"""What ``mst build`` and ``mst engines ...`` do."""
+"""Implementation of ``mst build`` and ``mst engines ...``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ from mst_deploy.backends.trt.runner import (
     machine,
     open_cuda,
 )
-from mst_deploy.console import echo, progress
 from mst_deploy.engines.build import BuildOptions, build_plan
 from mst_deploy.engines.layers import half_share, layers_of
 from mst_deploy.engines.verify import trial, verify
@@ -45,6 +44,7 @@ from mst_deploy.errors import BundleError, InvalidArgument, MstError
 from mst_deploy.model.bundle import GENERATOR, Bundle, open_bundle
 from mst_deploy.model.zoo import styles_for
 from mst_deploy.onnx_passes.trt import for_tensorrt
+from mst_deploy.reporter import SILENT, Reporter
 from mst_deploy.size import Size
 
 VERIFIED_STYLES = 2
@@ -52,7 +52,7 @@ VERIFIED_STYLES = 2
 
 @dataclass(frozen=True)
 class Request:
-    """What to build, as the options say."""
+    """Options of a build."""
 
     bundle: Path
     size: str | None = None
@@ -62,14 +62,14 @@ class Request:
     batch: int = 1
     options: BuildOptions = field(default_factory=BuildOptions)
     rewrite: bool = True
-    """Replace operators by cheaper ones that compute the same."""
+    """Whether to replace operators by cheaper equivalent ones."""
     timing_cache: bool = True
     force: bool = False
-    quiet: bool = False
+    reporter: Reporter = SILENT
 
 
 def build(request: Request) -> tuple[Engine, bool]:
-    """The engine that was asked for, and whether it had to be built. Raises MstError."""
+    """Return the requested engine, and whether it had to be built. Raises MstError."""
     shapes = shape_range(request)
     bundle = open_bundle(request.bundle)
     with tensorrt_and_gpu() as (trt, cuda):
@@ -78,7 +78,7 @@ def build(request: Request) -> tuple[Engine, bool]:
 
 @contextmanager
 def tensorrt_and_gpu() -> Iterator[tuple[Any, Any]]:
-    """TensorRT and the first GPU. Raises MissingDependency, BackendError."""
+    """Open TensorRT and the first GPU. Raises MissingDependency, BackendError."""
     trt = compat.load()
     cuda = open_cuda()
     try:
@@ -88,7 +88,7 @@ def tensorrt_and_gpu() -> Iterator[tuple[Any, Any]]:
 
 
 def ensure(bundle: Bundle, trt: Any, cuda: Any, shapes: ShapeRange, request: Request) -> tuple[Engine, bool]:
-    """Find the engine in the cache, or build, verify and store it; two processes build it once."""
+    """Find the engine in the cache, or build, verify and store it; concurrent processes build it once."""
     folder = cache_folder()
     manifest = bundle.manifest
     wanted = Identity(
@@ -107,26 +107,26 @@ def ensure(bundle: Bundle, trt: Any, cuda: Any, shapes: ShapeRange, request: Req
                 engine = read_header(path)
                 engine.plan()
                 return engine, False
-            echo(f"{path.name} is damaged and will be built again", quiet=request.quiet)
+            request.reporter.note(f"{path.name} is damaged and will be built again")
         elif not request.force and (reasons := outdated(folder, wanted)):
-            echo(f"{reasons[0]}; a new engine will be built", quiet=request.quiet)
+            request.reporter.note(f"{reasons[0]}; a new engine will be built")
         return built(bundle, trt, cuda, wanted, request), True
 
 
 def flags_of(request: Request) -> tuple[str, ...]:
-    """All that is not as usual, for the identity."""
+    """Return the names of all options with other values than the default, for the identity."""
     return (*request.options.flags(), *(() if request.rewrite else ("as-exported",)))
 
 
 def built(bundle: Bundle, trt: Any, cuda: Any, wanted: Identity, request: Request) -> Engine:
-    """Build, verify and store one engine. Nothing is stored unless it passed."""
+    """Build, verify and store one engine. Nothing is stored unless it passed. Raises MstError."""
     folder = cache_folder()
     timing_file = folder / timing_name(wanted.machine, request.options)
     graph = for_tensorrt(bundle.generator, compat.major(trt), rewrite=request.rewrite)
     started = time.monotonic()
     with (
         cuda.current(),
-        progress(f"building {wanted.shapes}", 1000, unit="", quiet=request.quiet) as tell,
+        request.reporter.progress(f"building {wanted.shapes}", 1000, unit="") as on_progress,
     ):
         made = build_plan(
             trt,
@@ -136,7 +136,7 @@ def built(bundle: Bundle, trt: Any, cuda: Any, wanted: Identity, request: Reques
             wanted.shapes,
             request.options,
             read_timings(timing_file) if request.timing_cache else b"",
-            lambda share, note: tell(round(1000 * share), note),
+            lambda share, note: on_progress(round(1000 * share), note),
             canvas=bool(bundle.manifest.canvas_bands),
         )
     seconds = time.monotonic() - started
@@ -155,17 +155,17 @@ def built(bundle: Bundle, trt: Any, cuda: Any, wanted: Identity, request: Reques
 
 
 def checked(bundle: Bundle, trt: Any, cuda: Any, engine: Engine) -> dict[str, Any]:
-    """The verification's figures. Raises VerificationError."""
+    """Verify an engine and return the figures. Raises VerificationError."""
 
     def opened(graphs: bool) -> StylizeBackend:
         return TrtGenerator(bundle, trt, Shared(cuda), graphs=graphs, only=engine)
 
     shape = engine.identity.shapes.largest
-    return verify(opened, bundle.generator, films_for(bundle), shape)
+    return verify(opened, bundle.generator, film_params_for(bundle), shape)
 
 
 def inspected(trt: Any, engine: Engine, graph: Path) -> dict[str, Any]:
-    """Layers, share of convolutions in float16, device memory; call inside ``cuda.current()``."""
+    """Return layers, share of convolutions in float16 and device memory; call inside ``cuda.current()``."""
     _, loaded = deserialize(trt, collecting_logger(trt), engine, graph)
     layers = layers_of(trt, loaded)
     share = half_share(layers)
@@ -186,18 +186,18 @@ class Shared:
         return getattr(self.cuda, name)
 
     def close(self) -> None:
-        """Left to the owner."""
+        """Do nothing: the owner closes the GPU."""
 
 
-def films_for(bundle: Bundle) -> FilmBatch:
-    """Rows of real styles where the shipped ones fit the model, else the identity row."""
-    fitting = [style.film for style in styles_for(bundle.manifest.model_id).values()]
-    rows = fitting[:: max(1, len(fitting) // VERIFIED_STYLES)][:VERIFIED_STYLES]
-    return np.stack(rows or [bundle.manifest.layout.identity()])
+def film_params_for(bundle: Bundle) -> FilmBatch:
+    """Return FiLM vectors (n, P) of shipped styles that belong to the model, else the identity vector."""
+    film_vectors = [style.film for style in styles_for(bundle.manifest.model_id).values()]
+    chosen = film_vectors[:: max(1, len(film_vectors) // VERIFIED_STYLES)][:VERIFIED_STYLES]
+    return np.stack(chosen or [bundle.manifest.layout.identity()])
 
 
 def outdated(folder: Path, wanted: Identity) -> list[str]:
-    """One plain sentence for each engine of the same model and shapes that does not fit any more."""
+    """Return one sentence per engine of the same model and shapes that is no longer usable."""
     found = []
     for engine in listed(folder):
         if isinstance(engine, Engine) and engine.identity.model == wanted.model:
@@ -209,7 +209,10 @@ def outdated(folder: Path, wanted: Identity) -> list[str]:
 
 
 def shape_range(request: Request) -> ShapeRange:
-    """The frames of a request. Raises InvalidArgument unless it is --size, or --min, --opt and --max."""
+    """The frames of a request.
+
+    Raises InvalidArgument unless it has one size, or a smallest, a typical and a largest.
+    """
     ends = [request.smallest, request.typical, request.largest]
     if request.size is not None and not any(ends):
         shape = _shape(request.size, request.batch)
@@ -218,13 +221,22 @@ def shape_range(request: Request) -> ShapeRange:
         low, middle, high = (_shape(str(text), request.batch) for text in ends)
         ordered = all(a <= b <= c for a, b, c in zip(low, middle, high, strict=True))
         if not ordered:
-            raise InvalidArgument(f"--min, --opt and --max must grow: got {ends}")
+            raise InvalidArgument(
+                field="typical",
+                problem=f"[option:smallest], [option:typical] and [option:largest] must grow: got {ends}",
+            )
         return ShapeRange(low, middle, high)
-    raise InvalidArgument("give --size WxH for frames of one size, or all of --min, --opt and --max")
+    raise InvalidArgument(
+        field="size",
+        problem=(
+            "give [option:size] WxH for frames of one size, or all of [option:smallest], [option:typical] "
+            "and [option:largest]"
+        ),
+    )
 
 
 def timing_name(where: Machine, options: BuildOptions) -> str:
-    """The timing cache's file: TensorRT's own key leaves out the workspace."""
+    """Return the name of the timing cache's file: TensorRT's own key omits the workspace."""
     words = [
         "timings",
         where.tensorrt,
@@ -236,13 +248,13 @@ def timing_name(where: Machine, options: BuildOptions) -> str:
 
 
 def list_engines() -> list[dict[str, Any]]:
-    """All engine files of the cache, damaged ones with their error; needs no TensorRT."""
+    """Return all engine files of the cache, damaged ones with their error; needs no TensorRT."""
     here = this_machine()
     return [_described(engine, here) for engine in listed(cache_folder())]
 
 
 def explain(name: str, bundle: Path) -> dict[str, Any]:
-    """Everything known of one engine. Raises InvalidArgument when there is no such file."""
+    """Return all that is known of one engine. Raises InvalidArgument if there is no such file."""
     engine = _found(name)
     here = this_machine()
     inside: dict[str, Any] = {}
@@ -253,7 +265,7 @@ def explain(name: str, bundle: Path) -> dict[str, Any]:
 
 
 def verify_engines(names: Sequence[str], bundle: Path) -> list[dict[str, Any]]:
-    """Read every plan against its checksum, and run those that fit this machine and model."""
+    """Check every plan against its checksum, and run those that fit this machine and model."""
     opened, here = open_bundle(bundle), this_machine()
     engines = [_found(name) for name in names] if names else list(listed(cache_folder()))
     found = []
@@ -273,9 +285,10 @@ def verify_engines(names: Sequence[str], bundle: Path) -> list[dict[str, Any]]:
 
 
 def prune(*, everything: bool, dry_run: bool) -> list[str]:
-    """Remove engines that this machine cannot use, damaged ones and timing caches -> names removed."""
+    """Remove engines that this machine cannot use, damaged ones and timing caches; return the names
+    removed."""
     folder, here = cache_folder(), this_machine()
-    doomed: list[Path] = []
+    removed: list[Path] = []
     for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
         try:
             engine = read_header(path)
@@ -283,16 +296,16 @@ def prune(*, everything: bool, dry_run: bool) -> list[str]:
         except BundleError:
             external = True
         if everything or external:
-            doomed.append(path)
+            removed.append(path)
     if everything and folder.is_dir():
-        doomed += sorted(folder.glob(f"*{TIMING_SUFFIX}"))
-    for path in doomed if not dry_run else []:
+        removed += sorted(folder.glob(f"*{TIMING_SUFFIX}"))
+    for path in removed if not dry_run else []:
         path.unlink(missing_ok=True)
-    return [path.name for path in doomed]
+    return [path.name for path in removed]
 
 
 def this_machine() -> Machine | None:
-    """What engines of this machine are bound to; None where TensorRT or a GPU is missing."""
+    """Return the properties of this machine that engines depend on; None without TensorRT or a GPU."""
     try:
         with tensorrt_and_gpu() as (trt, cuda):
             return machine(trt, cuda)
@@ -323,12 +336,16 @@ def _described(engine: Engine | BundleError, here: Machine | None) -> dict[str, 
 def _found(name: str) -> Engine:
     path = cache_folder() / name
     if not path.is_file():
-        raise InvalidArgument(f"there is no engine {name!r} in {cache_folder()}; see mst engines list")
+        raise InvalidArgument(
+            field="name",
+            problem=f"there is no engine {name!r} in {cache_folder()}",
+            hint="see mst engines list",
+        )
     return read_header(path)
 
 
 def _shape(size: str, batch: int) -> Shape:
     wanted = Size.parse(size)
     if wanted.width is None or wanted.height is None:
-        raise InvalidArgument(f"an engine needs WIDTHxHEIGHT, got {size!r}")
+        raise InvalidArgument(field="size", problem=f"an engine needs WIDTHxHEIGHT, got {size!r}")
     return (batch, wanted.height, wanted.width)

@@ -1,4 +1,4 @@
-"""What an engine is made of, read off TensorRT's inspector."""
+"""Layers of an engine, as reported by TensorRT's inspector."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FULLS = ("float", "fp32", "float32")
 
 
 def layers_of(trt: Any, engine: Any) -> list[dict[str, Any]]:
-    """The inspector's layers; [] where the engine was built without details."""
+    """Return the inspector's layers; [] if the engine was built without details."""
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     layers = json.loads(text).get("Layers", []) if text else []
@@ -20,7 +20,7 @@ def layers_of(trt: Any, engine: Any) -> list[dict[str, Any]]:
 
 
 def convolution_types(layers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """How many convolutions compute in which type: fp16, fp32, other; by the type of what they read."""
+    """Count the convolutions by type: fp16, fp32, other; the type is that of their input."""
     counts = Counter(
         type_of(layer["Inputs"][0])
         for layer in layers
@@ -30,7 +30,7 @@ def convolution_types(layers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def type_of(tensor: Mapping[str, Any]) -> str:
-    """fp16, fp32 or other. Up to 10 the type is in "Format/Datatype", in 11 in "Datatype"."""
+    """Return fp16, fp32 or other. Up to version 10 the type is in "Format/Datatype", in 11 in "Datatype"."""
     words = (
         str(tensor.get("Datatype") or tensor.get("Format/Datatype") or "").lower().replace("-", " ").split()
     )
@@ -40,7 +40,7 @@ def type_of(tensor: Mapping[str, Any]) -> str:
 
 
 def half_share(layers: Sequence[Mapping[str, Any]]) -> float | None:
-    """Share of the convolutions that run in float16; None where the inspector shows none."""
+    """Return the share of the convolutions that run in float16; None if the inspector shows none."""
     counts = convolution_types(layers)
     total = sum(counts.values())
     return counts.get("fp16", 0) / total if total else None

@@ -1,4 +1,4 @@
-"""May this engine be trusted? Asked after every build; an engine that fails is not cached."""
+"""Verification of an engine, made after every build; an engine that fails is not cached."""
 
 from __future__ import annotations
 
@@ -15,42 +15,43 @@ from mst_deploy.backends.parity import psnr, run_in_float32, sample_picture
 from mst_deploy.backends.trt.engine_cache import Shape
 from mst_deploy.errors import VerificationError
 
-LEAST_PSNR = 35.0  # dB; below this a difference is seen in flat areas
+LEAST_PSNR = 35.0  # dB; below this a difference is visible in flat areas
 RUNS = 3  # eager, captured, replayed
 
 
 def verify(
-    open_engine: Callable[[bool], StylizeBackend], graph: Path, films: FilmBatch, shape: Shape
+    open_engine: Callable[[bool], StylizeBackend], graph: Path, film_params: FilmBatch, shape: Shape
 ) -> dict[str, Any]:
-    """Figures of an engine at its largest frames; raises VerificationError with them if it fails.
+    """Compare an engine with ONNX Runtime at its largest frames; return the figures.
 
-    ``open_engine`` gives the generator with or without CUDA graphs. ``films`` are rows of real styles: each
-    is run, and the captured graph's results must be the eager ones, byte by byte.
+    ``open_engine`` opens the generator with or without CUDA graphs. ``film_params`` (n, P) are FiLM vectors
+    of real styles: each is run, and the captured graph's results must equal the eager ones, byte by byte.
+    Raises VerificationError with the figures if the engine fails.
     """
     batch, height, width = shape
     frames = np.stack([sample_picture(height, width, seed=index) for index in range(batch)])
     worst, largest = np.inf, 0
     with open_engine(False) as eager, open_engine(True) as captured:
-        for film in films:
-            rows = np.repeat(film[None], batch, axis=0)
-            wanted, found = run_in_float32(graph, frames, rows), eager(frames, rows)
-            for stylized in captured.stream([(frames, rows)] * RUNS):
-                if not np.array_equal(stylized, found):
+        for film in film_params:
+            film_vectors = np.repeat(film[None], batch, axis=0)
+            expected, actual = run_in_float32(graph, frames, film_vectors), eager(frames, film_vectors)
+            for stylized in captured.stream([(frames, film_vectors)] * RUNS):
+                if not np.array_equal(stylized, actual):
                     raise VerificationError(
                         f"the captured CUDA graph gives another picture than the engine run eagerly (PSNR "
-                        f"{psnr(stylized, found):.1f} dB at {width}x{height}); the engine was not kept"
+                        f"{psnr(stylized, actual):.1f} dB at {width}x{height}); the engine was not kept"
                     )
-            worst = min(worst, psnr(wanted, found))
-            largest = max(largest, int(np.abs(wanted.astype(int) - found.astype(int)).max()))
-            if found.min() == found.max() and wanted.min() != wanted.max():
+            worst = min(worst, psnr(expected, actual))
+            largest = max(largest, int(np.abs(expected.astype(int) - actual.astype(int)).max()))
+            if actual.min() == actual.max() and expected.min() != expected.max():
                 raise VerificationError(
-                    f"the engine gives one flat color ({int(found.min())}) at {width}x{height}: its "
+                    f"the engine gives one flat color ({int(actual.min())}) at {width}x{height}: its "
                     "activations overflow; it was not kept. Build it with a graph of higher precision"
                 )
     figures = {
         "size": f"{width}x{height}",
         "batch": batch,
-        "styles": len(films),
+        "styles": len(film_params),
         "psnr_db": round(float(worst), 1),
         "max_pixel_difference": largest,
     }
@@ -64,7 +65,7 @@ def verify(
 
 @contextmanager
 def trial(folder: Path) -> Iterator[Path]:
-    """A place inside the cache for an engine that is not trusted yet."""
+    """Make a temporary folder inside the cache for an engine that is not verified yet."""
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".trial-", dir=folder) as place:
         yield Path(place)

@@ -1,5 +1,5 @@
-"""The room where ONNX graphs are made: weights in, a verified model bundle out.
+"""Export: weights in, a verified model bundle of ONNX graphs out.
 
 Both graphs are traced from ``mst_deploy.model.io_wrappers``, checked against PyTorch in ONNX Runtime, and
-only then put under their final name together with a manifest.
+only then moved to their final name together with a manifest.
 """

@@ -1,4 +1,4 @@
-"""Does the exported bundle compute what PyTorch computes? Asked at the end of every export."""
+"""Check of an exported bundle against PyTorch, made at the end of every export."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from mst_deploy.model.checkpoints import Networks
 from mst_deploy.model.io_wrappers import Uint8Generator, Uint8StyleEncoder
 
 SIZES = ((96, 64), (853, 479), (1920, 1080))
-"""Width and height of the checked frames: one small, one odd, one full HD."""
+"""(width, height) in pixels of the checked frames: one small, one odd, one full HD."""
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What an exported graph may differ from float32 PyTorch."""
+    """Largest deviation of an exported graph from float32 PyTorch."""
 
     pixel: int
     """Largest difference of one pixel value, 0..255."""
     psnr: float
     """Smallest peak signal-to-noise ratio, dB."""
     film: float
-    """Largest difference of a film value, relative to the largest film value."""
+    """Largest difference of a FiLM value, relative to the largest FiLM value."""
 
 
-# fp32: the same arithmetic in another order may fall on the other side of a rounding, no more.
-# fp16: weights and activations carry 11 bits through 16 convolutions. At 40 dB nothing is visible;
-# single pixels at strong edges may differ by more, because normalized activations there are large.
+# fp32: the same arithmetic in another order may change a rounding by one, no more. fp16: weights and
+# activations carry 11 bits through 16 convolutions. At 40 dB nothing is visible; single pixels at strong
+# edges may differ by more, because normalized activations are large there.
 TOLERANCES = {
     "fp32": Tolerance(pixel=1, psnr=55.0, film=1e-4),
     "fp16": Tolerance(pixel=16, psnr=40.0, film=2e-2),
     # bf16: weights have 8 bits. ONNX Runtime's CPU cannot compute in bfloat16, so only they are rounded here;
-    # what rounding activations does is found when an engine is verified on the GPU that runs it.
+    # the effect of rounding activations is measured when an engine is verified on the GPU that runs it.
     "bf16": Tolerance(pixel=64, psnr=30.0, film=2e-2),
 }
 
@@ -47,8 +47,8 @@ TOLERANCES = {
 def check_bundle(networks: Networks, bundle: Bundle) -> list[dict[str, Any]]:
     """Compare ONNX Runtime on the CPU with float32 PyTorch at SIZES.
 
-    Returns one record per size: largest pixel difference and PSNR in dB. Raises VerificationError
-    naming every figure that is out of tolerance.
+    Returns one record per size: largest pixel difference and PSNR in dB. Raises VerificationError naming
+    every figure that is out of tolerance.
     """
     tolerance = TOLERANCES[bundle.manifest.precision]
     style = sample_picture(bundle.manifest.style_size, bundle.manifest.style_size, seed=1)[None]
@@ -76,7 +76,7 @@ def check_bundle(networks: Networks, bundle: Bundle) -> list[dict[str, Any]]:
 
 @torch.inference_mode()
 def check_encoder(networks: Networks, bundle: Bundle, style: Images) -> tuple[FilmBatch, float]:
-    """PyTorch's FiLM vector of a style, and how far the exported encoder's is from it (relative)."""
+    """Return PyTorch's FiLM vector (1, P) of a style, and the relative error of the exported encoder's."""
     wanted = Uint8StyleEncoder(networks.film_encoder)(torch.from_numpy(style))[1].numpy()
     session, _ = open_session(bundle.style_encoder, "cpu")
     (found,) = session.run(["film"], {"style": style})
@@ -84,12 +84,12 @@ def check_encoder(networks: Networks, bundle: Bundle, style: Images) -> tuple[Fi
 
 
 @torch.inference_mode()
-def compare(networks: Networks, bundle: Bundle, frames: Images, films: FilmBatch) -> dict[str, Any]:
-    """One record: exported graph against PyTorch on the same frames."""
+def compare(networks: Networks, bundle: Bundle, frames: Images, film_params: FilmBatch) -> dict[str, Any]:
+    """Return one record: exported graph against PyTorch on the same frames."""
     graph = Uint8Generator(networks.generator)
-    inputs = model_inputs(bundle.manifest, frames, films)
+    inputs = model_inputs(bundle.manifest, frames, film_params)
     wanted = graph(**{name: torch.from_numpy(value) for name, value in inputs.items()}).numpy()
-    found = run_on_cpu(bundle, frames, films)
+    found = run_on_cpu(bundle, frames, film_params)
     return {
         "size": f"{frames.shape[2]}x{frames.shape[1]}",
         "max_pixel_difference": int(np.abs(wanted.astype(int) - found.astype(int)).max()),
@@ -97,8 +97,8 @@ def compare(networks: Networks, bundle: Bundle, frames: Images, films: FilmBatch
     }
 
 
-def run_on_cpu(bundle: Bundle, frames: Images, films: FilmBatch) -> Images:
-    """The bundle's generator as it was written; a bfloat16 graph as its float32 copy."""
+def run_on_cpu(bundle: Bundle, frames: Images, film_params: FilmBatch) -> Images:
+    """Run the bundle's generator as written; a bfloat16 graph as its float32 copy."""
     if bundle.manifest.precision != "bf16":
-        return run_as_written(bundle.generator, frames, films)
-    return run_in_float32(bundle.generator, frames, films)
+        return run_as_written(bundle.generator, frames, film_params)
+    return run_in_float32(bundle.generator, frames, film_params)

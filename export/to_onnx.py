@@ -1,4 +1,4 @@
-"""Weights -> two ONNX graphs with symbolic batch, height and width."""
+"""Export of weights to two ONNX graphs with symbolic batch, height and width."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from mst_deploy.onnx_passes.passes import to_opset17
 
 OPSET = 20
 OPSETS = (17, OPSET)
-"""17 is for parsers that know no later one, such as TensorRT 8.6's."""
+"""Opsets to choose from: 17 is for parsers without a later one, such as TensorRT 8.6's."""
 BF16_OPSET = 22
-"""The first in which convolutions may be bfloat16."""
+"""First opset in which convolutions may be bfloat16."""
 PRECISIONS = {"fp16": torch.float16, "fp32": torch.float32, "bf16": torch.bfloat16}
 ENCODER_PRECISIONS = {**PRECISIONS, "bf16": torch.float16}
-"""The encoder runs once for a style, on ONNX Runtime, which knows no bfloat16 on a CPU."""
+"""Precision of the encoder: it runs once per style, on ONNX Runtime, which has no bfloat16 on a CPU."""
 STYLE_SIZE = 256
-"""Short side at which styles are encoded; the crops of the training had this size."""
+"""Short side in pixels at which styles are encoded; the crops of the training had this size."""
 
 
 def export_bundle(
@@ -43,15 +43,25 @@ def export_bundle(
 ) -> Bundle:
     """Write the bundle ``path`` (a folder) from float32 networks on the CPU.
 
-    Raises VerificationError, and writes nothing, when the graphs differ from PyTorch by more than
-    ``check.TOLERANCES``; InvalidArgument for an unknown precision; OutputError.
+    Raises VerificationError, and writes nothing, if the graphs differ from PyTorch by more than
+    ``check.TOLERANCES``; InvalidArgument for an unknown precision or opset; OutputError.
     """
     if precision not in PRECISIONS:
-        raise InvalidArgument(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+        raise InvalidArgument(
+            field="precision",
+            problem=f"unknown precision {precision!r}",
+            hint=f"choose one of {', '.join(PRECISIONS)}",
+        )
     if opset not in OPSETS:
-        raise InvalidArgument(f"unknown opset {opset}; choose one of {', '.join(map(str, OPSETS))}")
+        raise InvalidArgument(
+            field="opset",
+            problem=f"unknown opset {opset}",
+            hint=f"choose one of {', '.join(map(str, OPSETS))}",
+        )
     if precision == "bf16" and opset != OPSET:
-        raise InvalidArgument(f"bf16 needs opset {BF16_OPSET}; leave out --opset {opset}")
+        raise InvalidArgument(
+            field="opset", problem=f"bf16 needs opset {BF16_OPSET}", hint=f"leave out [option:opset] {opset}"
+        )
     with replacing(path) as temporary:
         temporary.mkdir()
         used = BF16_OPSET if precision == "bf16" else opset
@@ -66,7 +76,7 @@ def export_bundle(
 
 
 def rounded(networks: Networks, precision: str) -> Networks:
-    """The networks with weights as a bundle of that precision keeps them, in float32."""
+    """Return the networks in float32, with weights rounded as a bundle of that precision stores them."""
     generator = copy.deepcopy(networks.generator).to(PRECISIONS[precision]).float()
     encoder = copy.deepcopy(networks.film_encoder).to(ENCODER_PRECISIONS[precision]).float()
     return Networks(generator, encoder, networks.training)
@@ -112,7 +122,7 @@ def trace(
 ) -> None:
     """Export one module with named symbolic axes; ``outputs`` maps names to shapes.
 
-    The exporter's own progress and notices are kept from the user's screen.
+    The exporter's own progress and notices are suppressed.
     """
     log = logging.getLogger("torch.onnx")
     level = log.level
@@ -151,7 +161,7 @@ def trace(
 
 
 def describe(networks: Networks, folder: Path, precision: str, name: str, opset: int) -> Manifest:
-    """The manifest of the graphs in ``folder``, checks still to be made."""
+    """Return the manifest of the graphs in ``folder``, still without checks."""
     return Manifest(
         name=name,
         model_id=model_id(networks),

@@ -1,4 +1,4 @@
-"""mst: multi-style video rendering.
+"""mst (multi-style transfer): render videos and pictures in the style of any painting.
 
     import mst_deploy as mst
 

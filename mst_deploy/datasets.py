@@ -1,8 +1,8 @@
-"""Sets of pictures: named files that are read and decoded when they are wanted.
+"""Data sets of images: named files, read and decoded on access.
 
-A source is a folder (searched recursively), a tar file, or a text file with one path a line. Images are
-named by their path inside the source; the folder an image lies in is its group (an art movement, say).
-A list of SHA-256 hashes tells pictures that are kept for measuring from those to train on.
+A source is a folder (searched recursively), a tar file, or a text file with one path per line. Images are
+named by their path inside the source; the folder of an image is its group (an art movement, for example). A
+list of SHA-256 hashes separates held-out images from training images.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from mst_deploy.errors import InputError
 from mst_deploy.images import IMAGE_SUFFIXES, Image, decode_image
 
 MIN_SIDE = 32
-"""Images with a shorter side hold nothing to learn from, in pixels."""
+"""Shortest usable side in pixels: smaller images have nothing to learn from."""
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One encoded file: a file of its own, a stretch of a tar file, or bytes in memory."""
+    """One encoded image: a file of its own, a range of a tar file, or bytes in memory."""
 
     name: str
     path: Path | None = None
@@ -33,7 +33,7 @@ class ImageFile:
 
     @property
     def data(self) -> bytes:
-        """The encoded bytes. Raises InputError when the file has gone."""
+        """The encoded bytes. Raises InputError if the file no longer exists."""
         if self.path is None:
             return self.content
         try:
@@ -45,14 +45,16 @@ class ImageFile:
 
     @property
     def group(self) -> str:
+        """Name of the image's folder inside the source; empty without one."""
         return PurePosixPath(self.name).parent.name
 
     @cached_property
     def sha256(self) -> str:
+        """Hexadecimal SHA-256 of the encoded bytes."""
         return hashlib.sha256(self.data).hexdigest()
 
     def decode(self) -> Image:
-        """(H, W, 3) uint8 RGB. Raises InputError if it is not a picture, or one too small to use."""
+        """Decode to (H, W, 3) uint8 RGB. Raises InputError if it is not an image, or too small."""
         image = decode_image(self.data, self.name)
         if min(image.shape[:2]) < MIN_SIDE:
             raise InputError(
@@ -62,7 +64,7 @@ class ImageFile:
 
 
 def read_hash_list(path: Path) -> frozenset[str]:
-    """The first word of every line that is not blank or a comment. Raises InputError."""
+    """Return the first word of every line that is not blank or a comment. Raises InputError."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -73,14 +75,15 @@ def read_hash_list(path: Path) -> frozenset[str]:
 def load_images(
     sources: Iterable[Path], held_out: frozenset[str] = frozenset(), *, keep: bool = False
 ) -> list[ImageFile]:
-    """All images of the sources in order of name, without the held-out ones (or, with keep, only them).
+    """Return all images of the sources in order of name, without the held-out ones (or, with ``keep``, only
+    them).
 
-    Raises InputError when a source does not exist or nothing is left.
+    Raises InputError if a source does not exist or no image is left.
     """
     sources = list(sources)
     images = [image for source in sources for image in _list_source(source)]
     chosen = images
-    if held_out or keep:  # hashing means reading every file
+    if held_out or keep:  # hashing reads every file
         chosen = [image for image in images if (image.sha256 in held_out) == keep]
     if not chosen:
         listed = ", ".join(str(source) for source in sources)
@@ -93,7 +96,7 @@ def load_images(
 
 
 def fingerprint(images: Sequence[ImageFile]) -> str:
-    """One SHA-256 over the SHA-256 of all files in order of name: the identity of a data set."""
+    """Return one SHA-256 over the SHA-256 of all files in order of name: the identity of a data set."""
     digest = hashlib.sha256()
     for image in images:
         digest.update(image.sha256.encode())
@@ -123,7 +126,8 @@ def _list_source(source: Path) -> Iterator[ImageFile]:
 
 
 def _read_list(source: Path) -> Iterator[ImageFile]:
-    """One path a line, relative to the list's folder; blank lines and # comments are passed over."""
+    """Yield the images of a list with one path per line, relative to its folder; blank lines and #
+    comments are skipped."""
     for line in source.read_text(encoding="utf-8").splitlines():
         entry = line.strip()
         if not entry or entry.startswith("#"):
@@ -135,11 +139,12 @@ def _read_list(source: Path) -> Iterator[ImageFile]:
 
 
 def is_image_name(name: str) -> bool:
+    """Return whether a name has the suffix of an image."""
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _is_plain_tar(source: Path) -> bool:
-    """Whether members lie in the file as they are, so that they can be read in place."""
+    """Return whether the tar file is uncompressed, so that members can be read in place."""
     try:
         with tarfile.open(source, "r:"):
             return True

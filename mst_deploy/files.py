@@ -1,4 +1,4 @@
-"""Writing files so that a name never holds half a file."""
+"""Atomic writing of files and folders, cache folders, hashes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mst_deploy.errors import OutputError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it takes the name, on any error it vanishes.
+    """Yield a temporary path beside ``path``; rename it to ``path`` on success, delete it on any error.
 
-    Works for files and folders. The temporary name keeps the suffix. A symbolic link is followed.
-    Raises OutputError when the folder cannot be written to.
+    Works for files and folders. The temporary name keeps the suffix. A symbolic link is followed. Raises
+    OutputError if the folder is not writable.
     """
     path = followed(Path(path))
     if not path.parent.is_dir():
@@ -27,12 +27,14 @@ def replacing(path: Path) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
     except OSError as error:
         raise OutputError(
-            f"cannot write into the folder {path.parent}: {error.strerror}; choose another with -o"
+            f"cannot write into the folder {path.parent}: {error.strerror}; choose another with "
+            "[option:output]"
         ) from error
     try:
         temporary = folder / path.name
         yield temporary
-        if temporary.is_file():  # some writers make private files; use what open() would have given
+        # some writers create private files; set the permissions that open() would have set
+        if temporary.is_file():
             temporary.chmod(0o666 & ~_umask())
         if path.is_dir() and temporary.is_dir():
             path.replace(folder / "previous")
@@ -48,7 +50,7 @@ def refuse_to_overwrite(path: Path, read: Iterable[Path]) -> None:
     for other in read if path.exists() else ():
         if other.exists() and path.samefile(other):
             what = "the input itself" if path == other else f"{other}, which is read for it"
-            raise OutputError(f"the output {path} is {what}; choose another name")
+            raise OutputError(f"the output {path} is {what}; choose another name with [option:output]")
 
 
 def followed(path: Path) -> Path:
@@ -57,13 +59,13 @@ def followed(path: Path) -> Path:
 
 
 def user_cache(name: str) -> Path:
-    """Where things of a kind are kept for the next time: mst/NAME in the user's cache folder."""
+    """Return the folder mst/NAME in the user's cache folder. It may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
     return (Path(base) if base else Path.home() / ".cache") / "mst" / name
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
+    """Return the hexadecimal SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -72,3 +74,19 @@ def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
+
+
+def require_writable(path: Path, source: Path | None, *, force: bool, read: Iterable[Path] = ()) -> Path:
+    """Return the path if it may be written.
+
+    Raises OutputError when it exists, or is the input or one of the files that are ``read`` too, by whatever
+    name or link.
+    """
+    refuse_to_overwrite(path, [*([] if source is None else [source]), *read])
+    if path.exists() and not force:
+        raise OutputError(
+            f"{path} already exists; use [option:force] to overwrite it, or [option:output] for another name"
+        )
+    if path.is_dir() and not (path / "manifest.json").is_file():
+        raise OutputError(f"{path} is a folder; give a file name")
+    return path

@@ -87,7 +87,7 @@ class Picture:
 def limited_pixels(most: int) -> Iterator[None]:
     """Refuse pictures of more pixels than ``most`` inside the block. Raises InvalidArgument below 1."""
     if most < 1:
-        raise InvalidArgument(f"a picture has at least 1 pixel, so none is left with a limit of {most}")
+        raise InvalidArgument(field="max_pixels", problem=f"a limit of {most} pixels leaves no picture")
     token = _limit.set(most)
     try:
         yield
@@ -167,7 +167,7 @@ def result_suffix(path: Path, info: PictureInfo) -> str:
 def save_image(path: Path, image: Image, alpha: Alpha | None = None) -> None:
     """Write (H, W, 3) uint8 RGB in the format of the suffix, with ``alpha`` where it has room for it.
 
-    Raises OutputError.
+    Raises InvalidArgument, OutputError.
     """
     check_writable(path)
     kind = KINDS[path.suffix.lower()]
@@ -178,11 +178,13 @@ def save_image(path: Path, image: Image, alpha: Alpha | None = None) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raises OutputError for a suffix that no picture is written with."""
+    """Raises InvalidArgument for a suffix that no picture is written with."""
     suffix = path.suffix.lower()
     if suffix not in KINDS:
-        raise OutputError(
-            f"cannot write {path}: unknown image type {suffix!r}; use one of {', '.join(IMAGE_SUFFIXES)}"
+        raise InvalidArgument(
+            field="output",
+            problem=f"cannot write {path}: unknown image type {suffix!r}",
+            hint=f"use one of {', '.join(IMAGE_SUFFIXES)}",
         )
 
 
@@ -222,7 +224,7 @@ def _pulled(image: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[Any]:
     return _filled(color, weight)
 
 
-def _filled(color: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
+def _filled(color: NDArray[Any], weight: NDArray[Any]) -> Any:
     """All are float32. ``color`` (H, W, 3) is weighted by ``weight`` (H, W) already."""
     height, width = weight.shape
     own = color / np.maximum(weight, 1e-6)[..., None]
@@ -278,7 +280,7 @@ def _header(file: IO[bytes], name: str | os.PathLike[str]) -> Iterator[PilImage]
         if width * height > _limit.get():
             raise InputError(
                 f"{name} has {width}x{height} pixels, {width * height / 1e6:,.0f} megapixels, more than the "
-                f"limit of {_limit.get() / 1e6:,.6g}; shrink it, or raise the limit"
+                f"limit of {_limit.get() / 1e6:,.6g}; shrink it, or raise the limit with [option:max_pixels]"
             )
         yield header
 

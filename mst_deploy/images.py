@@ -47,11 +47,14 @@ def check_image(image: object, name: str) -> None:
 
 
 def resize(image: Image, width: int, height: int) -> Image:
-    """Resample to exactly width x height; area averaging when shrinking, cubic when growing."""
+    """Resample to exactly width x height pixels; area averaging when shrinking, cubic when enlarging.
+
+    Raises InvalidArgument for a size below 1 pixel.
+    """
     if (image.shape[1], image.shape[0]) == (width, height):
         return image
     if width < 1 or height < 1:
-        raise InvalidArgument(f"cannot resize an image to {width}x{height}")
+        raise InvalidArgument(field="size", problem=f"cannot resize an image to {width}x{height}")
     shrinks = width * height < image.shape[0] * image.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
@@ -65,7 +68,7 @@ def resize_short_side(image: Image, size: int) -> Image:
 
 
 def center_crop(image: Image, size: int) -> Image:
-    """(size, size, 3) out of the middle of the image at short side ``size``."""
+    """Return the center (size, size, 3) of the image, resized to a short side of ``size`` pixels."""
     image = resize_short_side(image, size)
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return image[top : top + size, left : left + size]
@@ -78,35 +81,36 @@ def pad_to_minimum(image: Image, minimum: int) -> Image:
 
 
 def to_gray(image: Image) -> NDArray[np.uint8]:
-    """Luma (BT.601) of (H, W, 3) RGB -> (H, W) uint8."""
+    """Return the luma (BT.601) of (H, W, 3) RGB, (H, W) uint8."""
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def mix(source: Image, painted: Image, share: float) -> Image:
-    """(1 - share) source + share painted, rounded to the nearest level; exact at 0 and 1."""
+def mix(source: Image, stylized: Image, share: float) -> Image:
+    """Return (1 - share) source + share stylized, rounded to the nearest level; exact at 0 and 1."""
     if share <= 0.0:
         return source
     if share >= 1.0:
-        return painted
-    return np.asarray(cv2.addWeighted(source, 1.0 - share, painted, share, 0.0), np.uint8)
+        return stylized
+    return np.asarray(cv2.addWeighted(source, 1.0 - share, stylized, share, 0.0), np.uint8)
 
 
-def with_colors_of(painted: Image, source: Image) -> Image:
-    """Luminance of ``painted``, colors of ``source``.
+def with_colors_of(stylized: Image, source: Image) -> Image:
+    """Return the luminance of ``stylized`` with the colors of ``source``, (H, W, 3) uint8.
 
-    Luma is that of BT.601. Adding one number to red, green and blue changes the luma by it and leaves
-    both color differences as they are, so the source is shifted by the difference of the lumas; where
-    a channel would leave 0..255 it is clipped. (Gatys et al., "Preserving Color in Neural Artistic Style
-    Transfer", 2016, section "luminance-only transfer".)
+    Luma is that of BT.601. Adding one number to red, green and blue changes the luma by it and preserves both
+    color differences, so the source is shifted by the difference of the lumas; channels are clipped to
+    0..255. (Gatys et al., "Preserving Color in Neural Artistic Style Transfer", 2016, section "luminance-only
+    transfer".)
     """
-    wanted, own = to_gray(painted), to_gray(source)
-    up = cv2.cvtColor(cv2.subtract(wanted, own), cv2.COLOR_GRAY2RGB)  # both stop at 0:
-    down = cv2.cvtColor(cv2.subtract(own, wanted), cv2.COLOR_GRAY2RGB)  # one of the two is 0 everywhere
+    target, own = to_gray(stylized), to_gray(source)
+    up = cv2.cvtColor(cv2.subtract(target, own), cv2.COLOR_GRAY2RGB)  # both saturate at 0:
+    down = cv2.cvtColor(cv2.subtract(own, target), cv2.COLOR_GRAY2RGB)  # one of the two is 0 everywhere
     return np.asarray(cv2.subtract(cv2.add(source, up), down), np.uint8)
 
 
-def masked(inside: Image, background_style: Image, mask: NDArray[np.uint8]) -> Image:
-    """``inside`` where the mask (H, W) is 255, ``background_style`` where it is 0, mixed between, rounded."""
+def masked(inside: Image, outside: Image, mask: NDArray[np.uint8]) -> Image:
+    """Return ``inside`` where the mask (H, W) is 255, ``outside`` where it is 0, and their mix between,
+    rounded."""
     weight = mask[..., None].astype(np.uint16)
-    total = inside * weight + background_style * (255 - weight)  # at most 255 * 255
+    total = inside * weight + outside * (255 - weight)  # at most 255 * 255
     return ((total + 127) // 255).astype(np.uint8)

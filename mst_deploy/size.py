@@ -26,8 +26,11 @@ class Size:
         if len(parts) == 2:
             return cls(width=int(parts[0]), height=int(parts[1]))
         raise InvalidArgument(
-            f"cannot use {text!r} as a size: give WIDTHxHEIGHT (640x360) or the short side (360), "
-            "in pixels from 1 to 16384"
+            field="size",
+            problem=(
+                f"cannot use {text!r} as a size: give WIDTHxHEIGHT (640x360) or the short side (360), in "
+                "pixels from 1 to 16384"
+            ),
         )
 
     def applied(self, width: int, height: int) -> tuple[int, int]:

@@ -50,7 +50,7 @@ from mst_deploy.pipeline.threads import ThreadedPipeline, queue_depth
 from mst_deploy.size import Size
 from mst_deploy.styles.masks import open_mask
 from mst_deploy.styles.plan import StylePlan, load_plan, plan_of
-from mst_deploy.styles.resolve import encode_film, fitting, make_style, resolve_style
+from mst_deploy.styles.resolve import encode_film, make_style, require_same_model, resolve_style
 from mst_deploy.styles.timeline import StyleKey, Timeline
 
 if TYPE_CHECKING:  # stills need no PyAV
@@ -151,11 +151,12 @@ class Stylizer:
         if isinstance(style, np.ndarray):
             style = self.style(style)
         if isinstance(style, Style):
-            return plan_of(fitting(style, self.manifest), self.manifest)
+            return plan_of(require_same_model(style, self.manifest), self.manifest)
         if not isinstance(style, (str, os.PathLike, Timeline)):
             raise InvalidArgument(
-                f"cannot use a {type(style).__name__} as a style; give a name, a file, a picture (H, W, 3) "
-                "uint8, a Style or a Timeline"
+                field="style",
+                problem=(f"cannot use a {type(style).__name__} as a style"),
+                hint=("give a name, a file, a picture (H, W, 3) uint8, a Style or a Timeline"),
             )
         timeline = style if isinstance(style, Timeline) else Timeline((StyleKey(os.fspath(style)),))
         return load_plan(timeline, self.manifest, self.encoder, read_style=self.style)
@@ -233,14 +234,14 @@ class SharedBackend:
         self._lock = threading.RLock()
         self._streaming = False
 
-    def __call__(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> Images:
+    def __call__(self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None) -> Images:
         with self._lock:
             if self._streaming:  # by this very thread, or the lock would not be free
                 raise BackendError(
                     "the model is in the middle of a video; close its iterator of frames before using the "
                     "session for something else in the same thread, or open a second Stylizer"
                 )
-            return self.backend(frames, films, canvas)
+            return self.backend(frames, film_params, canvas)
 
     def tiling(self) -> TilingBackend | None:
         """Return what stylizes large pictures in tiles, with sessions of its own."""

@@ -1,6 +1,6 @@
-"""Synthetic clips and what an independent reader finds in a file.
+"""Synthetic clips, and an independent reader of files.
 
-Written with PyAV directly, not with the project's own writer.
+Clips are written with PyAV directly, not with the project's own writer.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Fixtures: the shipped bundle, synthetic clips, an identity generator, RNG left as it was found."""
+"""Fixtures: the shipped bundle, synthetic clips, an identity generator, restored random states."""
 
 from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,18 @@ def _rng_restored() -> Iterator[None]:
     np.random.set_state(numpy_state)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C does what it does in a terminal, for this process and those it starts.
+
+    Programs in the background of a shell, or under nohup, are started with SIGINT ignored, and so are
+    their children; they are right to keep it so.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="session")
 def bundle() -> Bundle:
     """The shipped model."""
@@ -50,8 +63,8 @@ def film(bundle: Bundle) -> Any:
 class IdentityGenerator(FakeGenerator):
     """Gives every frame back unchanged: what differs in the output came from the video path."""
 
-    def __call__(self, frames: Any, films: Any, canvas: Any = None) -> Any:
-        super().__call__(frames, films)
+    def __call__(self, frames: Any, film_params: Any, canvas: Any = None) -> Any:
+        super().__call__(frames, film_params)
         return frames
 
 

@@ -1,8 +1,8 @@
-"""Damaged copies of clips, and a worker that puts them through whole jobs.
+"""Damaged copies of clips, and a worker that runs whole jobs on them.
 
-Run as a program it takes a folder for results and files to read, and prints one JSON line for each:
-what was refused and how, or how many frames came out and what is said of the loss. Each file has a time
-limit, after which the process is killed by the alarm, whatever it hangs in.
+Run as a program it takes a folder for results and files to read, and prints one JSON line per file: the
+error, or the number of frames and the reported loss. Each file has a time limit, after which an alarm kills
+the process, even if it hangs in a library.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Synthetic pictures, for tests that need no video."""
+"""Synthetic pictures for tests that need no video."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""What needs what: the core runs without the training stack, and says so when it is missing."""
+"""Tests of dependencies: the core runs without the training stack, and reports what is missing."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -24,6 +26,7 @@ MODULES = sorted(
 # A finder in front of all others that makes the training stack look absent.
 BLOCKER = """
 import sys
+import tomllib
 ABSENT = {"torch", "onnxscript", "lightning", "tensorrt", "pycuda", "openvino", "matplotlib"}
 class Absent:
     def find_spec(self, name, path=None, target=None):
@@ -56,9 +59,12 @@ main()
 
 
 def test_all_folders_are_imported_from() -> None:
-    assert {"mst_deploy.training.loop", "mst_deploy.benchmarks.quality.sheet", "mst_deploy.video.reader"} <= {
-        *MODULES
-    }
+    """Every package that is installed, with all its modules."""
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    for package in setup["packages"]:
+        folder = ROOT / setup["package-dir"].get(package, package.replace(".", "/"))
+        names = {path.stem for path in folder.glob("*.py")} - {"__init__", "__main__"}
+        assert {package, *(f"{package}.{name}" for name in names)} <= {*MODULES}
 
 
 # Modules whose package no extra of the tests installs: it needs a CUDA toolkit, or has no wheel everywhere.
@@ -110,28 +116,54 @@ main()
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "benchmarks.command",
-        "engines.command",
-        "export.command",
-        "training.command",
-        "pipeline.render",
-        "pipeline.still",
-        "stylizer",
-        "styles.plan",
-        "backends.pytorch",
-        "backends.onnxrt",
-        "backends.trt.runner",
-        "model.checkpoints",
-        "model.io_wrappers",
-        "backends.parity",
-    ],
-)
-def test_what_reads_no_video_imports_without_pyav(module: str, tmp_path: Path) -> None:
-    done = without_pyav(f"import mst_deploy.{module}", tmp_path)
+READ_NO_VIDEO = [
+    "benchmarks.command",
+    "engines.command",
+    "export.command",
+    "training.command",
+    "pipeline.render",
+    "pipeline.still",
+    "stylizer",
+    "styles.plan",
+    "backends.pytorch",
+    "backends.onnxrt",
+    "backends.trt.runner",
+    "model.checkpoints",
+    "model.io_wrappers",
+    "backends.parity",
+]
+
+
+@pytest.fixture(scope="module")
+def failed_without_pyav(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The modules that did not import, and why. One process for all: PyTorch takes seconds."""
+    code = f"""
+import importlib, json
+failed = {{}}
+for module in {READ_NO_VIDEO!r}:
+    try:
+        importlib.import_module("mst_deploy." + module)
+    except Exception as error:
+        failed[module] = repr(error)
+print(json.dumps(failed))
+"""
+    done = without_pyav(code, tmp_path_factory.mktemp("imports"))
     assert done.returncode == 0, done.stderr
+    failed: dict[str, str] = json.loads(done.stdout)
+    return failed
+
+
+@pytest.mark.parametrize("module", READ_NO_VIDEO)
+def test_what_reads_no_video_imports_without_pyav(module: str, failed_without_pyav: dict[str, str]) -> None:
+    assert f"mst_deploy.{module}" in MODULES
+    assert module not in failed_without_pyav, failed_without_pyav[module]
+
+
+def test_videos_do_not_import_without_pyav(tmp_path: Path) -> None:
+    """Otherwise the test above could not fail."""
+    done = without_pyav("import mst_deploy.video.reader", tmp_path)
+    assert done.returncode == 1
+    assert "No module named 'av'" in done.stderr
 
 
 def test_benchmarks_and_pictures_work_without_pyav(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""The mean of several models' weights: ``python -m mst_deploy.training.averaging A B -o CHECKPOINT``.
+"""Average several models' weights (model soup): ``python -m mst_deploy.training.averaging A B -o
+CHECKPOINT``.
 
-Models that were trained on from the same weights differ by what their last steps made of it, partly noise;
-their mean is often better than each of them (Wortsman et al. 2022, "Model soups", arXiv 2203.05482) and costs
-nothing. Models that never met give nothing of use.
+Models fine-tuned from the same weights differ partly by the noise of their last steps; their mean is often
+better than each of them and costs nothing at inference (Wortsman et al. 2022, "Model soups", arXiv
+2203.05482). Models trained from different initial weights have no useful mean.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from typing import Annotated
 import torch
 import typer
 
+from mst_deploy.cli.options import run_alone
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.model.checkpoints import Networks, save_checkpoint
-from mst_deploy.options import run_alone
 from mst_deploy.training.command import open_weights
 
 
 def averaged(models: Sequence[Networks]) -> Networks:
-    """Networks whose every tensor is the mean of the models'; their recipes are kept under ``mean_of``.
+    """Return networks whose every tensor is the mean of the models'; their recipes are stored under
+    ``mean_of``.
 
-    Raises InvalidArgument for fewer than two models, or of different shapes.
+    Raises InvalidArgument for fewer than two models, or different shapes.
     """
     if len(models) < 2:
         raise InvalidArgument("a mean needs two models or more")

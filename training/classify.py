@@ -1,7 +1,7 @@
-"""``mst train classify``: Inception learns to tell art movements apart, before it encodes styles.
+"""``mst train classify``: fine-tune Inception to classify art movements, before it encodes styles.
 
-A trunk that was trained on photographs of things looks past paint. Classification of movements (the
-folders the artworks lie in) turns its features towards it; the classifier itself is thrown away.
+A trunk trained on photographs of objects is insensitive to texture and brushwork. Classification of movements
+(the folders of the artworks) makes its features sensitive to them; the classifier itself is discarded.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from mst_deploy.console import echo
 from mst_deploy.datasets import ImageFile, fingerprint, load_images, read_hash_list
-from mst_deploy.errors import InputError, InvalidArgument, VerificationError
+from mst_deploy.errors import InputError, InvalidArgument, Message, VerificationError
 from mst_deploy.files import replacing
 from mst_deploy.images import center_crop
 from mst_deploy.model.inception import STAGES, InceptionTrunk
 from mst_deploy.model.networks import NetworkConfig, StyleEncoder
+from mst_deploy.reporter import SILENT, Reporter
 from mst_deploy.training.data import random_crop
 from mst_deploy.training.pretrained import load_trunk_into
 from mst_deploy.training.reports import Report
@@ -36,20 +36,20 @@ from mst_deploy.training.running import graceful_stop, make_fabric, reporting
 from mst_deploy.training.samples import Share, batches, default_workers, first_readable
 from mst_deploy.training.stylizer import stack, to_tensor
 
-FOLD = 8  # every eighth image of a movement is kept to measure with, if no list says which
+FOLD = 8  # every eighth image of a movement is held out if no list says which
 
 
 @dataclass(frozen=True)
 class ClassifyConfig:
-    """A whole run of the first phase."""
+    """Configuration of the first phase."""
 
     steps: int = 1_000
     batch: int = 16
     crop: int = 256
-    """Side of the crops in pixels; the style encoder sees styles at this size."""
+    """Side of the crops in pixels; the style encoder gets styles at this size."""
     zoom: float = 1.8
     learning_rate: float = 1e-4
-    """Peak, of the trunk; the new classifier learns ten times as fast."""
+    """Peak rate of the trunk; that of the new classifier is ten times as high."""
     warmup_steps: int = 50
     smoothing: float = 0.1
     """Label smoothing (Szegedy et al. 2015, section 7)."""
@@ -64,7 +64,7 @@ class ClassifyConfig:
 
 
 class Classifier(nn.Module):
-    """(N, 3, H, W) in 0..1 -> logits (N, classes)."""
+    """Logits of art movements: (N, 3, H, W) in 0..1 -> (N, classes)."""
 
     def __init__(self, trunk: InceptionTrunk, classes: int) -> None:
         super().__init__()
@@ -77,7 +77,8 @@ class Classifier(nn.Module):
 
 
 class LabeledCrops(Dataset[Any]):
-    """Sample n as (crop, label, skipped): movements in turn at random, a pure function of seed and n."""
+    """Dataset of (crop, label, skipped files): movements drawn uniformly, a pure function of seed and
+    number."""
 
     def __init__(self, config: ClassifyConfig, images: Sequence[ImageFile], labels: Sequence[int]) -> None:
         self.config = config
@@ -108,6 +109,7 @@ class LabeledBatch:
 
 
 def join(samples: list[Any]) -> LabeledBatch | InputError:
+    """Collate samples into one batch; return the error if one of them is an error."""
     for sample in samples:
         if isinstance(sample, InputError):
             return sample
@@ -145,10 +147,14 @@ class ClassifyTrainer:
 
     @property
     def progress(self) -> float:
+        """Fraction of the run that is done, 0..1."""
         return self.step / self.config.steps
 
     def update(self, batch: LabeledBatch) -> dict[str, float]:
-        """One optimizer step. Raises VerificationError when the loss is no number."""
+        """Make one optimizer step; return loss, accuracy and learning rate.
+
+        Raises VerificationError if the loss is not finite.
+        """
         warm = min(1.0, (self.step + 1) / self.config.warmup_steps)
         rate = self.config.learning_rate * warm * (1 + math.cos(math.pi * self.progress)) / 2
         for group in self.optimizer.param_groups:
@@ -160,7 +166,7 @@ class ClassifyTrainer:
         if not torch.isfinite(loss):
             raise VerificationError(
                 f"training stopped at step {self.step}: the loss is no longer a number; the last saved "
-                "state is good; try a lower --learning-rate or --precision fp32"
+                "state is good; try a lower [option:learning_rate] or [option:precision] fp32"
             )
         self.fabric.backward(loss)
         self.fabric.clip_gradients(
@@ -174,7 +180,7 @@ class ClassifyTrainer:
 
     def run(
         self,
-        tell: Callable[[Report], None],
+        on_progress: Callable[[Report], None],
         save: Callable[[], None],
         *,
         log_every: int = 20,
@@ -197,7 +203,9 @@ class ClassifyTrainer:
             if self.step % log_every == 0:
                 now = time.monotonic()
                 rate = log_every * self.config.batch / (now - last)
-                tell(Report(self.step, self.progress, self.seconds, rate, self.waited / self.seconds, sums))
+                on_progress(
+                    Report(self.step, self.progress, self.seconds, rate, self.waited / self.seconds, sums)
+                )
                 sums, last = {}, now
             if self.step % save_steps == 0 and self.step < self.config.steps:
                 save()
@@ -205,18 +213,20 @@ class ClassifyTrainer:
 
     @torch.inference_mode()
     def accuracy(self, images: Sequence[ImageFile]) -> float:
-        """Share of images (at their middle) whose movement is recognized, each movement weighing alike."""
+        """Return the mean over movements of the share of correctly classified images, by their center
+        crops."""
         self.model.eval()
         right: dict[str, list[bool]] = {}
         for image in images:
             crop = center_crop(image.decode(), self.config.crop)
             logits = self.model(to_tensor(stack([crop]), self.fabric.device))
-            found = self.classes[int(logits.argmax())]
-            right.setdefault(image.group, []).append(found == image.group)
+            predicted = self.classes[int(logits.argmax())]
+            right.setdefault(image.group, []).append(predicted == image.group)
         self.model.train()
         return float(np.mean([np.mean(hits) for hits in right.values()]))
 
     def state(self) -> dict[str, Any]:
+        """Return all that a continued run needs."""
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -227,6 +237,7 @@ class ClassifyTrainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from ``state`` as if the run had not stopped."""
         self.step, self.seconds, self.waited = state["step"], state["seconds"], state["waited"]
         self.skipped = set(state["skipped"])
         self.model.module.load_state_dict(state["model"])
@@ -234,9 +245,9 @@ class ClassifyTrainer:
 
 
 def split(images: Sequence[ImageFile], held_out: frozenset[str]) -> tuple[list[ImageFile], list[ImageFile]]:
-    """Images to learn and to measure on: by the list, else every FOLD-th of each movement.
+    """Split images into training and held-out ones: by the list, else every FOLD-th of each movement.
 
-    Raises InputError with fewer than two movements.
+    Raises InputError for fewer than two movements.
     """
     learn: list[ImageFile] = []
     measure: list[ImageFile] = []
@@ -268,9 +279,9 @@ def classify(
     workers: int | None,
     save_steps: int | None,
     device: str,
-    quiet: bool,
+    reporter: Reporter = SILENT,
 ) -> None:
-    """Fine-tune the trunk, say how well it does, write it as OUTPUT/inception.safetensors."""
+    """Fine-tune the trunk, report its accuracy, and write it as OUTPUT/inception.safetensors."""
     given = {"steps": steps, "learning_rate": learning_rate, "precision": precision, "seed": seed}
     config = ClassifyConfig(
         batch=max(1, round(ClassifyConfig.batch * batch_scale)),
@@ -295,12 +306,16 @@ def classify(
         device=str(fabric.device),
         data={"style": fingerprint(learn)},
     )
-    echo(f"{len(learn)} artworks in {len(classes)} movements; {len(measure)} more to measure", quiet=quiet)
-    with open_run(output, facts) as folder, graceful_stop(trainer), reporting(folder, quiet=quiet) as tell:
+    reporter.note(f"{len(learn)} artworks in {len(classes)} movements; {len(measure)} more to measure")
+    with (
+        open_run(output, facts) as folder,
+        graceful_stop(trainer),
+        reporting(folder, reporter) as on_progress,
+    ):
         state = folder.restore()
         if state is not None:
             trainer.load_state(state)
-            echo(f"continuing {output} at step {trainer.step}", quiet=quiet)
+            reporter.note(f"continuing {output} at step {trainer.step}")
 
         def save() -> None:
             folder.save_state(trainer.state())
@@ -309,7 +324,7 @@ def classify(
                     name: t.detach().cpu().contiguous() for name, t in trainer.trunk.state_dict().items()
                 }
                 save_file(tensors, temporary)
-            reached = trainer.accuracy(measure) if measure else None
+            accuracy = trainer.accuracy(measure) if measure else None
             folder.write_facts(
                 {
                     "steps": trainer.step,
@@ -317,17 +332,16 @@ def classify(
                     "finished": trainer.progress >= 1.0,
                     "skipped_files": sorted(trainer.skipped),
                     "waiting_for_data": round(trainer.waited / max(trainer.seconds, 1e-9), 3),
-                    "held_out_accuracy": reached,
+                    "held_out_accuracy": accuracy,
                     "chance": 1 / len(classes),
                 }
             )
-            if reached is not None:
-                echo(
-                    f"step {trainer.step}: {reached:.1%} of the measured artworks recognized "
-                    f"(chance {1 / len(classes):.1%})",
-                    quiet=quiet,
+            if accuracy is not None:
+                reporter.note(
+                    f"step {trainer.step}: {accuracy:.1%} of the measured artworks recognized "
+                    f"(chance {1 / len(classes):.1%})"
                 )
 
-        trainer.run(tell, save, save_steps=save_steps or 200)
+        trainer.run(on_progress, save, save_steps=save_steps or 200)
     trunk = output / "inception.safetensors"
-    echo(f"{trunk}; train with it: mst train joint --inception {trunk} ...", quiet=quiet)
+    reporter.note(Message(f"{trunk}; train with it: mst train joint with [option:inception] {trunk}"))

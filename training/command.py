@@ -1,4 +1,4 @@
-"""``mst train``: classify, joint, encoder, finetune-artifacts."""
+"""Implementation of ``mst train``: classify, joint, encoder, finetune-artifacts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from mst_deploy.console import echo
 from mst_deploy.datasets import ImageFile, fingerprint, load_images, read_hash_list
 from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.model.bundle import open_bundle
@@ -25,6 +24,7 @@ from mst_deploy.model.checkpoints import (
 )
 from mst_deploy.model.networks import NetworkConfig
 from mst_deploy.model.zoo import resolve_model
+from mst_deploy.reporter import SILENT, Reporter
 from mst_deploy.training.artifact_finetune import ArtifactFinetuner
 from mst_deploy.training.classify import classify
 from mst_deploy.training.config import PAPER, RECIPES, TrainConfig
@@ -47,7 +47,7 @@ PHASES: dict[str, Callable[..., Trainer]] = {
 
 @dataclass(frozen=True)
 class Job:
-    """The options of a training command, as given."""
+    """Options of a training command, as given."""
 
     phase: str
     content: list[Path]
@@ -78,16 +78,16 @@ class Job:
     save_steps: int | None = None
     device: str = "auto"
     compiled: bool = False
-    quiet: bool = False
+    reporter: Reporter = SILENT
 
 
 def train(**options: Any) -> None:
-    """Set a run up as asked, continue it if ``output`` holds it, train, say where the weights are."""
+    """Set up a run, continue it if ``output`` holds it, train, and print where the weights are."""
     job = Job(**options)
     fabric = make_fabric(job.device, configure(job).precision)
     if job.compiled:
         check_compiler(fabric.device.type)
-    quiet = job.quiet or not fabric.is_global_zero
+    reporter = job.reporter if fabric.is_global_zero else SILENT
     contents, styles = read_data(job)
     networks = read_start(job)
     teacher = read_model(job.generator)
@@ -97,7 +97,7 @@ def train(**options: Any) -> None:
     networks = networks or fresh_networks(config, job.inception, teacher)
     vgg = loss_network(contents, job.vgg, job.vgg_scales, job.vgg_distilled)
     losses = vgg.describe(config.style_layers)
-    echo(f"losses: {losses}; {len(contents)} photographs, {len(styles)} styles", quiet=quiet)
+    reporter.note(f"losses: {losses}; {len(contents)} photographs, {len(styles)} styles")
     workers = default_workers(fabric.device.type) if job.workers is None else job.workers
     trainer = PHASES[job.phase](
         config, networks, vgg, contents, styles, fabric, workers=workers, compiled=job.compiled
@@ -118,12 +118,12 @@ def train(**options: Any) -> None:
 
 
 def lead(trainer: Trainer, job: Job, facts: dict[str, Any], teacher: Networks | None, *, fresh: bool) -> None:
-    """The first process: trains and writes."""
+    """Train and write files; called in the first process."""
     with open_run(job.output, facts) as folder, graceful_stop(trainer):
         state = folder.restore()
         if state is not None:
             trainer.load_state(state)
-            echo(f"continuing {job.output} at step {trainer.step}", quiet=job.quiet)
+            job.reporter.note(f"continuing {job.output} at step {trainer.step}")
         elif fresh:
             trainer.initialize_encoder(teacher.film_encoder if teacher else None)
         folder.write_facts(trainer.figures())
@@ -134,7 +134,7 @@ def lead(trainer: Trainer, job: Job, facts: dict[str, Any], teacher: Networks | 
             folder.save_samples(trainer.samples(), trainer.step)
             folder.write_facts(trainer.figures())
 
-        with reporting(folder, quiet=job.quiet) as record:
+        with reporting(folder, job.reporter) as record:
             try:
                 trainer.run(record, save, save_seconds=60 * job.save_every, save_steps=job.save_steps)
             except NonFiniteLoss as error:
@@ -143,13 +143,13 @@ def lead(trainer: Trainer, job: Job, facts: dict[str, Any], teacher: Networks | 
     skipped = f" ({len(trainer.skipped)} files skipped, see run.json)" if trainer.skipped else ""
     weights = job.output / "weights.safetensors"
     if trainer.progress < 1.0:
-        echo(f"stopped at step {trainer.step}{skipped}; the same command continues", quiet=job.quiet)
+        job.reporter.note(f"stopped at step {trainer.step}{skipped}; the same command continues")
     else:
-        echo(f"{weights}{skipped}; export it with: mst export {weights}", quiet=job.quiet)
+        job.reporter.note(f"{weights}{skipped}; export it with: mst export {weights}")
 
 
 def follow(trainer: Trainer, job: Job, teacher: Networks | None, *, fresh: bool) -> None:
-    """The other processes of a run: they train and write nothing."""
+    """Train without writing files; called in the other processes of a run."""
     state = job.output / "state.pt"
     with graceful_stop(trainer):
         if state.exists():
@@ -160,20 +160,25 @@ def follow(trainer: Trainer, job: Job, teacher: Networks | None, *, fresh: bool)
 
 
 def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
-    """The recipe (a name or a JSON file) with the options that were given in its place."""
+    """Return the recipe (a name or a JSON file), overridden by the given options. Raises InvalidArgument,
+    InputError."""
     config = read_recipe(job.recipe)
     if networks is not None:
         for name in ("injection", "statistics"):
             wanted, found = getattr(job, name), getattr(networks.config, name)
             if wanted not in (None, found):
-                raise InvalidArgument(f"--{name} {wanted}: the model to start from has {found}, and keeps it")
+                raise InvalidArgument(
+                    f"[option:{name}] {wanted}: the model to start from has {found}, and keeps it"
+                )
         config = replace(config, network=networks.config)
     else:
         config = replace(config, network=choose_network(job, config.network))
     length: dict[str, Any] = {"steps": job.steps, "epochs": job.epochs, "minutes": job.minutes}
     given = {name: value for name, value in length.items() if value is not None}
     if len(given) > 1:
-        raise InvalidArgument(f"give one length for the run, not {' and '.join(given)}")
+        raise InvalidArgument(
+            field="steps", problem=f"give one length for the run, not {' and '.join(given)}"
+        )
     if given:
         config = replace(config, **{"epochs": None, "minutes": None, **given})
     others: dict[str, Any] = {
@@ -185,7 +190,7 @@ def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
     config = replace(config, **{name: value for name, value in others.items() if value is not None})
     if config.network.injection == "johnson":  # it has no style that could be the content
         config = replace(config, identity_share=0.0)
-    if not config.network.has_encoder:  # nothing lies between two styles there
+    if not config.network.has_encoder:  # there is no embedding to interpolate
         config = replace(config, strength_share=0.0)
     stages = []
     for stage in config.stages:
@@ -195,7 +200,7 @@ def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
 
 
 def choose_network(job: Job, network: NetworkConfig) -> NetworkConfig:
-    """The recipe's network with the options that were given in its place."""
+    """Return the recipe's network, overridden by the given options."""
     if job.injection:
         bands = network.canvas_bands if job.injection == "film" else 0
         network = replace(network, injection=job.injection, canvas_bands=bands)
@@ -206,13 +211,18 @@ def choose_network(job: Job, network: NetworkConfig) -> NetworkConfig:
 
 
 def read_recipe(recipe: str) -> TrainConfig:
-    """A named recipe, or the config of a JSON file (a run.json, or the settings alone)."""
+    """Return a named recipe, or the config of a JSON file (a run.json, or the settings alone).
+
+    Raises InvalidArgument for an unknown name, InputError for an unreadable file.
+    """
     if recipe in RECIPES:
         return RECIPES[recipe]
     path = Path(recipe)
     if path.suffix != ".json":
         raise InvalidArgument(
-            f"unknown recipe {recipe!r}; choose one of {', '.join(RECIPES)} or give a .json file"
+            field="recipe",
+            problem=f"unknown recipe {recipe!r}",
+            hint=f"choose one of {', '.join(RECIPES)} or give a .json file",
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -222,28 +232,35 @@ def read_recipe(recipe: str) -> TrainConfig:
 
 
 def read_data(job: Job) -> tuple[list[ImageFile], list[ImageFile]]:
+    """Return the photographs and artworks of a job, without held-out ones. Raises InputError."""
     kept = read_hash_list(job.held_out) if job.held_out else frozenset()
     return load_images(job.content, kept), load_images(job.style, kept)
 
 
 def read_start(job: Job) -> Networks | None:
-    """The networks that the run goes on from; None where it begins with random ones."""
+    """Return the networks that the run starts from; None for random initial weights."""
     if job.prune_from is None:
         found, wanted = read_model(job.start), read_recipe(job.recipe).network
         if found is not None and wanted.canvas_bands and not found.config.canvas_bands:
             found = with_canvas(found, wanted.canvas_bands)
         return found
     if job.start or job.generator:
-        raise InvalidArgument(f"--prune-from cannot be had with {'--start' if job.start else '--generator'}")
-    wide, wanted = open_weights(job.prune_from), read_recipe(job.recipe).network
+        raise InvalidArgument(
+            field="prune_from",
+            problem=(
+                "[option:prune_from] cannot be had with "
+                f"{'[option:start]' if job.start else '[option:generator]'}"
+            ),
+        )
+    original, wanted = open_weights(job.prune_from), read_recipe(job.recipe).network
     config = replace(
-        wide.config, widths=wanted.widths, residual_blocks=wanted.residual_blocks, padding=wanted.padding
+        original.config, widths=wanted.widths, residual_blocks=wanted.residual_blocks, padding=wanted.padding
     )
-    return prune_channels(wide, config)
+    return prune_channels(original, config)
 
 
 def with_canvas(networks: Networks, bands: int) -> Networks:
-    """The same film model with a canvas of so many bands, which it has to learn to paint from."""
+    """Return the same FiLM model with a canvas of ``bands`` bands and random weights for it."""
     fresh = new_networks(replace(networks.config, canvas_bands=bands))
     state = {**fresh.state_dict(), **networks.state_dict()}
     down = state["generator.down1.conv.weight"]
@@ -252,23 +269,26 @@ def with_canvas(networks: Networks, bands: int) -> Networks:
 
 
 def read_model(given: str | Path | None) -> Networks | None:
-    """The networks of a checkpoint or a bundle, if one is named."""
+    """Return the networks of a checkpoint or a bundle; None if none is given."""
     return None if given is None else open_weights(given)
 
 
 def open_weights(given: str | Path) -> Networks:
-    """The networks of a checkpoint, or of a bundle or shipped model."""
+    """Return the networks of a checkpoint, a bundle or a shipped model."""
     path = resolve_model(given)
     return load_bundle(open_bundle(path)) if path.is_dir() else load_checkpoint(path)
 
 
 def fresh_networks(config: TrainConfig, inception: Path | None, teacher: Networks | None = None) -> Networks:
-    """Random networks around a pretrained Inception; the generator is ``teacher``'s if there is one."""
+    """Return random networks around a pretrained Inception, with the generator of ``teacher`` if given."""
     networks = new_networks(config.network)
     if teacher is not None:
         own, given = networks.generator.state_dict(), teacher.generator.state_dict()
         if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in given.items()}:
-            raise InvalidArgument("--generator is a network of other widths, blocks or injection")
+            raise InvalidArgument(
+                field="generator",
+                problem="[option:generator] is a network of other widths, blocks or injection",
+            )
         networks.generator.load_state_dict(given)
     if networks.encoder is not None:
         load_trunk_into(networks.encoder, inception)

@@ -1,14 +1,14 @@
-"""All ways of bringing the style in, trained alike and compared: ``python -m mst_deploy.training.compare``.
+"""Compare the injections, trained alike: ``python -m mst_deploy.training.compare``.
 
-Every network sees the same photographs in the same order, as many of them, with the same settings and
-seed. The conditioned ones learn all training artworks of the movements; a Johnson network learns one
-artwork, so there is one for each movement. Compared are
+Every network is trained on the same photographs in the same order, on as many of them, with the same settings
+and seed. The conditioned ones learn all training artworks of the movements; a Johnson network learns one
+artwork, so there is one for each movement. Evaluated are
 
-* seen: the artwork of each movement that its Johnson network learned; all networks have seen it;
-* unseen: held-out artworks of the same movements; a Johnson network can do nothing with them.
+* seen: the artwork of each movement that its Johnson network learned; all networks were trained on it;
+* unseen: held-out artworks of the same movements; a Johnson network cannot use them.
 
-Photographs are held out in both. What is written can be continued: networks that are finished are kept.
-All results are kept as sets in ``pictures/``, for ``mst eval images --pairs film-seen.csv`` and so on.
+Photographs are held out in both. A run can be continued: finished networks are kept. All results are kept as
+sets in ``pictures/``, for ``mst eval images --pairs film-seen.csv`` and so on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import typer
 
-from mst_deploy.console import echo, progress
+from mst_deploy.cli.console import echo, progress
 from mst_deploy.datasets import ImageFile, fingerprint, load_images, read_hash_list
 from mst_deploy.errors import InputError
 from mst_deploy.files import replacing
@@ -40,8 +40,8 @@ from mst_deploy.training.running import make_fabric
 from mst_deploy.training.samples import default_workers
 from mst_deploy.training.stylizer import Stylizer, stylize_pictures
 
-# The deck's six movements and the folders that stand for them. No surrealist's works are in the public
-# domain; symbolism, from which surrealism came, is in its place.
+# The six published movements and the folders that stand for them. No surrealist's works are in the public
+# domain; symbolism, from which surrealism arose, replaces it.
 MOVEMENTS = {
     "Impressionism": ("impressionism",),
     "Cubism": ("cubism-and-orphism",),
@@ -51,17 +51,17 @@ MOVEMENTS = {
     "Abstraction": ("abstraction-kandinsky", "geometric-abstraction"),
 }
 CONDITIONED = tuple(name for name in INJECTIONS if name != "johnson")
-VIEW = 256  # side of the compared pictures and artworks, pixels
+VIEW = 256  # side of the evaluated pictures and artworks, pixels
 
 
 @dataclass(frozen=True)
 class Row:
-    """Mean distances of one network (or a row of Johnson networks) on one movement."""
+    """Mean distances of one network (or of several Johnson networks) on one movement."""
 
     movement: str
     injection: str
     artworks: str
-    """seen or unseen."""
+    """``seen`` or ``unseen``."""
     pairs: int
     content: float
     style: float
@@ -70,7 +70,7 @@ class Row:
 
 
 def settings(images: int, crop: int, batch: int) -> TrainConfig:
-    """One configuration for all: ``images`` samples of ``crop`` pixels."""
+    """Return the common configuration: ``images`` samples of ``crop`` pixels, ``batch`` per step."""
     return TrainConfig(
         stages=(Stage(0.4, crop, batch, 10.0), Stage(1.0, crop, batch, 25.0)),
         steps=max(1, images // batch),
@@ -86,6 +86,7 @@ def settings(images: int, crop: int, batch: int) -> TrainConfig:
 
 
 def of_movement(images: list[ImageFile], movement: str) -> list[ImageFile]:
+    """Return the images of a movement."""
     return [image for image in images if image.group in MOVEMENTS[movement]]
 
 
@@ -99,7 +100,7 @@ def trained(
     inception: Path | None,
     device: str,
 ) -> Networks:
-    """The network in ``path``, trained now if it is not there yet."""
+    """Return the network stored in ``path``, trained now if missing."""
     if path.exists():
         return load_checkpoint(path)
     torch.manual_seed(config.seed)
@@ -113,21 +114,22 @@ def trained(
         config, networks, vgg, contents, styles, fabric, workers=default_workers(fabric.device.type)
     )
     trainer.initialize_encoder()
-    with progress(path.stem, config.steps, unit="steps/s") as tell:
-        trainer.run(lambda report: tell(report.step), lambda: None, log_every=10)
+    with progress(path.stem, config.steps, unit="steps/s") as on_progress:
+        trainer.run(lambda report: on_progress(report.step), lambda: None, log_every=10)
     save_checkpoint(path, trainer.result(vgg.describe()))
     return load_checkpoint(path)
 
 
 @dataclass(frozen=True)
 class View:
-    """A picture that is compared, and what it is called in the sets that are kept."""
+    """A picture to evaluate, and its name in the stored sets."""
 
     name: str
     image: Image
 
 
 def view_of(image: ImageFile) -> View:
+    """Return the center crop of an image with the name of its file in the stored sets."""
     return View(image.name.rpartition(".")[0].replace("/", "_") + ".png", center_crop(image.decode(), VIEW))
 
 
@@ -140,9 +142,9 @@ def measure(
     artworks: list[View],
     folder: Path,
 ) -> tuple[Row, Image]:
-    """Mean distances over all photographs and artworks, and the first result as a picture.
+    """Return mean distances over all photographs and artworks, and the first result (H, W, 3) uint8.
 
-    All pictures are kept in ``folder`` as a set that ``mst eval images`` measures.
+    All pictures are stored in ``folder`` as a set that ``mst eval images`` measures.
     """
     stylizer = Stylizer(networks).eval()
     injection = networks.config.injection
@@ -174,7 +176,7 @@ def keep(folder: Path, system: str, movement: str, photo: View, artwork: View, r
 
 
 def table(rows: list[Row], kind: str, value: str) -> str:
-    """A Markdown table of one figure: movements down, injections across, means last."""
+    """Return a Markdown table of one figure: movements down, injections across, means last."""
     names = [name for name in INJECTIONS if any(r.injection == name and r.artworks == kind for r in rows)]
     lines = [f"| movement | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     picked = {(r.movement, r.injection): getattr(r, value) for r in rows if r.artworks == kind}

@@ -1,4 +1,4 @@
-"""What a training run is made of, as values. The defaults are what docs/recipe.md found best."""
+"""Configuration of a training run. The defaults are the best values of docs/recipe.md."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from mst_deploy.errors import InvalidArgument
 from mst_deploy.model.networks import NetworkConfig
 
 STORED_NAMES = {"colour_shift_share": "color_shift_share", "foretell_steps": "gram_pretraining_steps"}
-"""Names in recipes and run.json of earlier versions, and what they are called now."""
+"""Names in recipes and run.json of earlier versions, and their present names."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the run with its own crop size: most is learned on small crops, which cost little."""
+    """Part of the run with its own crop size: most steps use small crops, which are cheap."""
 
     until: float
-    """Ends at this fraction of the run, 0..1."""
+    """End as a fraction of the run, 0..1."""
     crop: int
     """Side of the content crop in pixels."""
     batch: int
@@ -30,8 +30,8 @@ DEFAULT_STAGES = (
     Stage(until=1.0, crop=256, batch=2, style_weight=28.0),
 )
 
-# Movements whose pictures are recognized by strokes and color. They are drawn more often, because
-# that is what people come for; old masters are many and much alike.
+# Movements characterized by strokes and color. They are drawn more often, because they are the styles users
+# ask for; old masters are numerous and similar to each other.
 EXPRESSIVE = (
     "abstraction-kandinsky",
     "art-nouveau",
@@ -65,7 +65,8 @@ SCHEDULES = ("cosine", "constant")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole run. Its length is ``minutes`` of wall time if given, else ``epochs``, else ``steps``."""
+    """Configuration of a whole run. Its length is ``minutes`` of wall time if given, else ``epochs``, else
+    ``steps``."""
 
     network: NetworkConfig = field(default_factory=lambda: NetworkConfig(canvas_bands=CANVAS_BANDS))
     stages: tuple[Stage, ...] = DEFAULT_STAGES
@@ -75,83 +76,88 @@ class TrainConfig:
     minutes: float | None = None
     learning_rate: float = 1e-3
     encoder_rate: float = 0.25
-    """Learning rate of the style encoder as a share of the generator's. Its layers are wide and meet the same
-    few hundred styles again and again; at the generator's rate they never come to rest."""
+    """Learning rate of the style encoder as a fraction of the generator's. Its layers are wide and are
+    trained on the same few hundred styles repeatedly; at the generator's rate they do not converge."""
     schedule: str = "cosine"
     """cosine: half a cosine down to 2 % of the peak; constant."""
     warmup_steps: int = 100
     clip_norm: float = 5.0
     """Largest gradient norm; longer gradients are scaled down to it."""
     ema_decay: float = 0.999
-    """Of the running average of the weights that is saved as the result; 0 saves the last weights."""
+    """Decay of the exponential moving average of the weights that is saved as the result; 0 saves the last
+    weights."""
     content_weight: float = 1.0
     flat_content: float = 0.15
-    """Least weight of the content distance, where the photograph is flat and strokes are to be painted; 1
-    weighs all of it alike."""
+    """Smallest weight of the content distance, applied where the photograph is flat so that strokes can
+    appear there; 1 weighs all pixels equally."""
     style_layers: tuple[str, ...] | None = None
     """Layers of VGG-19 whose Gram matrices are compared; None for all that the weights hold exactly."""
     film_layers: tuple[str, ...] | None = None
-    """Beginnings of the names of the layers that the style reaches (``stem``, ``down``, ``blocks``, ``up``);
-    None for all. The others have a scale and a shift that are learned and alike for every style."""
+    """Prefixes of the names of the layers that depend on the style (``stem``, ``down``, ``blocks``,
+    ``up``); None for all. The others have a learned scale and shift common to all styles."""
     style_scales: int = 2
-    """At how many scales, each half of the one before, Gram matrices are compared. The coarser ones see
-    strokes that are long beside the features of VGG-19."""
+    """Number of scales, each half of the one before, at which Gram matrices are compared. The coarser ones
+    capture strokes that are long relative to the receptive fields of VGG-19."""
     palette_weight: float = 30.0
-    """Of the distance between the colors of the result and the whole artwork's (``palette_distance``)."""
+    """Weight of the distance between the colors of the result and those of the whole artwork
+    (``palette_distance``)."""
     style_own_size: bool = True
-    """Style distances are relative to each style's own Gram matrices; else to the mean size in the batch."""
+    """Whether style distances are relative to each style's own Gram matrices; else to the mean size in the
+    batch."""
     tv_weight: float = 0.0
     halo_cells: tuple[int, ...] = (32,)
-    """Sides of the cells, in pixels, whose means ``halo_weight`` keeps even: larger than a stroke."""
+    """Sides in pixels of the cells whose means ``halo_weight`` keeps even: larger than a stroke."""
     halo_weight: float = 2_000.0
-    """Of slow changes where the picture is flat: seams along edges, clouds in a clear sky. They are faint, so
-    their squares are small."""
+    """Weight of the low-frequency bleed where the picture is flat: seams along edges, clouds in a clear
+    sky (``low_frequency_bleed_loss``). The changes are faint, so their squares are small."""
     fringe_weight: float = 600.0
-    """Of light and colored lines along edges."""
+    """Weight of light and colored lines along edges (``edge_fringe_loss``)."""
     temporal_weight: float = 150.0
-    """Of the flicker under small shifts and noise; above 0 each step stylizes a second window."""
+    """Weight of the flicker under small shifts and noise; above 0 each step stylizes a second window."""
     temporal_shift: int = 6
-    """Largest shift in pixels, each way."""
+    """Largest shift in pixels in each direction."""
     temporal_noise: float = 4.0
     """Standard deviation of the noise in the second window, in gray levels of 255."""
     identity_share: float = 0.05
-    """Share of pairs whose style is the content itself; teaches strength 0 to keep the picture."""
+    """Share of pairs whose style is the content itself; trains strength 0 to reproduce the picture."""
     identity_weight: float = 20.0
     """Weight of the pixel difference on those pairs."""
     strength_share: float = 0.3
-    """Share of the other pairs that are painted at a strength between 0.5 and 1, as ``film.at_strength`` does
-    it: with a FiLM vector between the content's own and the style's."""
+    """Share of the other pairs that are stylized at a strength between 0.5 and 1, as by
+    ``film.at_strength``: with a FiLM vector between the content's own and the style's."""
     strength_power: float = 3.0
-    """There the style weighs its weight times strength to this power: less style for more content."""
+    """Exponent of the strength in the style weight of those pairs: less style leaves more content."""
     style_size: int = 256
     """Side of the style crops in pixels."""
     style_zoom: float = 1.3
-    """Style images are resized to a short side of style_size times 1..style_zoom before the crop that the
-    style encoder sees."""
+    """Style images are resized to a short side of style_size times 1..style_zoom before the crop for the
+    style encoder."""
     stroke_zoom: float = 1.5
-    """The crop whose Gram matrices are wanted is taken at style_size times this and the stroke size."""
+    """The crop whose Gram matrices are the target is taken at style_size times this and the stroke size."""
     stroke_sizes: tuple[float, float] = (0.6, 2.0)
-    """Stroke sizes, of which one is drawn for each view: 1 every second time, else any in this range. The
-    gains of the canvas bands follow (``film.canvas_gains``), so that they become a control."""
+    """Range of stroke sizes, of which one is drawn for each view: 1 half of the time, else log-uniform in
+    this range. The gains of the canvas bands follow (``film.canvas_gains``), which makes them a
+    control."""
     strokes_share: float = 0.25
-    """Share of samples with another amount of canvas than 1, between none and 1.3."""
+    """Share of samples with an amount of canvas other than 1, between 0 and 1.3."""
     flatness_ranks: int = 3
-    """How many photographs and how many parts of an artwork a sample is drawn from. Both are ordered by
-    detail, and those of the same rank are paired: flat photographs learn from the calm parts of the artwork.
-    Low ranks are drawn more often. 1 for pairs as they come."""
+    """Number of photographs and of artwork crops that a sample is drawn from. Both are sorted by detail,
+    and those of the same rank are paired: flat photographs learn from the calm parts of the artwork.
+    Low ranks are drawn more often. 1 pairs them at random."""
     style_views: int = 6
-    """Different crops of each style image, shared by the flatness ranks; their targets are computed once and
-    kept in memory, if they are few."""
+    """Number of different crops of each style image, shared by the flatness ranks; their targets are
+    computed once and kept in memory, if they fit."""
     color_shift_share: float = 0.5
-    """Share of the style views that are shown in another palette."""
+    """Share of the style views with shifted colors."""
     content_zoom: float = 1.7
     """Largest zoom of a content crop."""
     expressive_weight: float = 2.0
-    """How much more often a group named in EXPRESSIVE is drawn than another."""
+    """Factor by which a group named in EXPRESSIVE is drawn more often than another."""
     gram_pretraining_steps: int = 3000
-    """Steps in which the style embedding learns to foretell Gram matrices before the run; 0 for none."""
+    """Steps in which the style embedding is pretrained to predict Gram matrices before the run; 0 for
+    none."""
     train_trunk: bool = False
-    """Whether Inception learns too; then nothing of a style view can be computed ahead."""
+    """Whether Inception is trained too; then no target of a style view can be precomputed."""
     seed: int = 1
     precision: str = "bf16"
     """Type of the forward and backward pass: bf16 or fp16 (mixed with float32), or fp32."""
@@ -161,36 +167,48 @@ class TrainConfig:
             raise InvalidArgument("the last training stage must end at 1.0")
         if self.precision not in PRECISIONS:
             raise InvalidArgument(
-                f"unknown training precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}"
+                field="precision",
+                problem=f"unknown training precision {self.precision!r}",
+                hint=f"choose one of {', '.join(PRECISIONS)}",
             )
         if self.schedule not in SCHEDULES:
-            raise InvalidArgument(f"unknown schedule {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
+            raise InvalidArgument(
+                field="schedule",
+                problem=f"unknown schedule {self.schedule!r}",
+                hint=f"choose one of {', '.join(SCHEDULES)}",
+            )
         if self.steps < 1 or (self.minutes or 1) <= 0 or (self.epochs or 1) <= 0:
             raise InvalidArgument(
-                f"a run must have a length: steps {self.steps}, epochs {self.epochs}, minutes {self.minutes}"
+                field="steps",
+                problem=(
+                    f"a run must have a length: steps {self.steps}, epochs {self.epochs}, minutes "
+                    f"{self.minutes}"
+                ),
             )
         if min(stage.crop for stage in self.stages) < 32 or min(stage.batch for stage in self.stages) < 1:
             raise InvalidArgument("crops must have 32 pixels or more and batches 1 picture or more")
 
     def stage_at(self, progress: float) -> Stage:
-        """The stage of a run that is ``progress`` (0..1) done."""
+        """Return the stage of a run whose fraction ``progress`` (0..1) is done."""
         return next((stage for stage in self.stages if progress < stage.until), self.stages[-1])
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the values for JSON."""
         return asdict(self)
 
     @property
     def kept_views(self) -> int:
-        """How many different crops of a style image there are: ``style_views``, in whole sets of ranks."""
+        """Number of different crops of a style image: ``style_views``, in whole sets of ranks."""
         return max(1, self.style_views // self.flatness_ranks) * self.flatness_ranks
 
     @property
     def has_canvas(self) -> bool:
+        """Whether the generator has a canvas."""
         return self.network.canvas_bands > 0
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """What to_dict gave. Raises InvalidArgument for names it does not know."""
+        """Restore a configuration from the values of to_dict. Raises InvalidArgument for unknown names."""
         values = {STORED_NAMES.get(name, name): value for name, value in values.items()}
         unknown = sorted(values.keys() - cls.__dataclass_fields__.keys())
         if unknown:
@@ -234,7 +252,7 @@ PAPER = TrainConfig(
     halo_weight=0.0,
     temporal_weight=0.0,
 )
-"""The published recipe: Adam at 1e-4, batches of 32, 80 epochs, crops of 128 then 256. It says nothing of
+"""The published recipe: Adam at 1e-4, batches of 32, 80 epochs, crops of 128 then 256. It does not state
 the weights of the losses; those are ours, as is the relative form of the style loss."""
 
 ENCODER = TrainConfig(
@@ -246,11 +264,11 @@ ENCODER = TrainConfig(
     style_views=1000,
     temporal_weight=0.0,
 )
-"""The second phase: the generator is frozen, the whole style encoder follows it at a small step."""
+"""The second phase: the generator is frozen, the whole style encoder is fine-tuned at a low rate."""
 
 LITE = TrainConfig(network=NetworkConfig(widths=(16, 32, 64), residual_blocks=4, canvas_bands=CANVAS_BANDS))
-"""The default recipe for a generator with a quarter of the multiply-adds; best begun with
-``--prune-from``."""
+"""The default recipe for a generator with a quarter of the multiply-adds; best begun
+with the widths cut out of a wider model (``prune_from``)."""
 
 FINETUNE_ARTIFACTS = TrainConfig(
     stages=(Stage(until=1.0, crop=192, batch=8, style_weight=4.0),),
@@ -267,8 +285,8 @@ FINETUNE_ARTIFACTS = TrainConfig(
     identity_weight=0.5,
     style_views=4,
 )
-"""The last phase. Content, style and identity weigh the distance to what was painted before, which is small:
-style changes its Gram matrices by a thousandth of their square."""
+"""Artifact fine-tuning, the last phase. Content, style and identity weigh the distance to the initial
+output, which is small: style changes its Gram matrices by a thousandth of their square."""
 
 RECIPES = {
     "default": TrainConfig(),

@@ -1,4 +1,4 @@
-"""What training does to pictures before it sees them: how often each is drawn, crops, other palettes."""
+"""Sampling and augmentation of training images: drawing probabilities, crops, color shifts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from mst_deploy.images import Image, resize_short_side
 
 
 def group_weights(images: Sequence[ImageFile], favored: Iterable[str], factor: float) -> NDArray[np.float64]:
-    """Drawing probability of each image: groups weigh alike (favored ones more), images in one alike."""
+    """Return the drawing probability of each image (N,): groups are equal (favored ones times ``factor``),
+    as are their images."""
     groups = [image.group for image in images]
     size = Counter(groups)
     boosted = set(favored)
@@ -23,13 +24,15 @@ def group_weights(images: Sequence[ImageFile], favored: Iterable[str], factor: f
 
 
 def random_crop(image: Image, size: int, zoom: float, rng: np.random.Generator) -> Image:
-    """A (size, size, 3) crop, mirrored half of the time, of the image at size * 1..zoom short side."""
+    """Return a (size, size, 3) crop, mirrored half of the time, of the image at a short side of size *
+    1..zoom."""
     crop = cut(image, size, rng.uniform(1.0, zoom), rng)
     return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
 
 
 def cut(image: Image, size: int, zoom: float | None, rng: np.random.Generator) -> Image:
-    """A (size, size, 3) crop of the image at a short side of size * zoom; as it is if ``zoom`` is None."""
+    """Return a (size, size, 3) crop of the image at a short side of size * zoom; not resized if ``zoom``
+    is None."""
     if zoom is not None:
         image = resize_short_side(image, round(size * zoom))
     top = rng.integers(image.shape[0] - size + 1)
@@ -38,22 +41,23 @@ def cut(image: Image, size: int, zoom: float | None, rng: np.random.Generator) -
 
 
 def detail(image: Image) -> float:
-    """How busy a picture (H, W, 3) is: the mean over pixels of the deviation of lightness around each."""
+    """Return the detail of an image (H, W, 3): the mean over pixels of the local standard deviation of
+    lightness."""
     light = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     mean, square = cv2.blur(light, (15, 15)), cv2.blur(light * light, (15, 15))
     return float(np.sqrt(np.clip(square - mean * mean, 0, None)).mean())
 
 
 def by_detail(images: Sequence[Image]) -> list[Image]:
-    """The pictures, the flattest first."""
+    """Sort images by detail, the flattest first."""
     return sorted(images, key=detail)
 
 
 def shift_colors(image: Image, rng: np.random.Generator) -> Image:
-    """The same picture in another palette: hue turned, saturation scaled.
+    """Return the same image in other colors: hue rotated, saturation scaled.
 
-    A few hundred paintings hold few palettes; with this the encoder has to read the palette off the
-    picture instead of recognizing the painting.
+    A few hundred paintings have few palettes; with this augmentation the encoder has to infer the palette
+    from the image instead of recognizing the painting.
     """
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL).astype(np.float32)
     hsv[..., 0] = (hsv[..., 0] + rng.uniform(0, 256)) % 256

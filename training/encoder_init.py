@@ -1,7 +1,7 @@
-"""Where the style encoder starts: with what can be learned before the generator is asked.
+"""Initialization of the style encoder: what can be learned without the generator.
 
-To paint in a style is to meet its Gram matrices, so an embedding is worth what it knows of them. That
-is learned here by plain regression, thousands of steps in a minute; through the generator and VGG the same
+Stylizing means matching the Gram matrices of a style, so an embedding is useful if it predicts them. This is
+learned here by plain regression, thousands of steps in a minute; through the generator and VGG the same
 minute has a hundred steps (docs/recipe.md has the figures).
 """
 
@@ -15,25 +15,27 @@ from torch import Tensor, nn
 
 from mst_deploy.model.networks import StyleEncoder
 
-RIDGE = 1e-2  # of the mean variance; a few hundred styles do not pin 256 directions down
-ENTRIES = 1500  # of each layer's Gram matrix; a sample says nearly all, its entries go together
+RIDGE = 1e-2  # relative to the mean variance; a few hundred styles do not determine 256 directions
+# entries of each layer's Gram matrix; they are so correlated that a sample holds nearly all information
+ENTRIES = 1500
 COORDINATES = 300
-PICTURES = 128  # a step of ``pretrain_to_grams``
+PICTURES = 128  # pictures in a step of ``pretrain_to_grams``
 RATE = 1e-3
-EVENNESS = 0.75  # 1 is whitening, 0 leaves the embedding as it is
-LENGTH = 1000.0  # before it is scaled: only directions count, and a long vector is turned by small steps
-NOISE = 0.1  # standard deviations of a summary's entries; a few thousand views are soon known by heart
+EVENNESS = 0.75  # 1 is whitening, 0 leaves the embedding unchanged
+# length before normalization: only directions matter, and a long vector is rotated by small steps
+LENGTH = 1000.0
+NOISE = 0.1  # standard deviations of a summary's entries; a few thousand views are soon overfitted without it
 
 
 @torch.no_grad()
 def whiten(encoder: StyleEncoder, summaries: Tensor) -> None:
-    """Set the projection to softened PCA whitening of what ``summaries`` (N, summary_size) say of styles.
+    """Set the projection to softened PCA whitening of the summaries (N, summary_size) of styles.
 
-    Summaries of any two pictures are nearly parallel: all lie around their mean. Scaled to one length as
-    they are, all styles would start as almost the same point, and the generator would learn their
-    average first. Centerd and with the variances evened out to their square roots they start apart.
+    Summaries of any two pictures are nearly parallel: all lie around their mean. Normalized as they are, all
+    styles would start as almost the same point, and the generator would learn their average first. Centered,
+    and with the variances reduced to their square roots, they start apart.
     """
-    if encoder.config.statistics == "moments":  # numbers of different units: colors, activations
+    if encoder.config.statistics == "moments":  # values of different units: colors, activations
         encoder.centre.copy_(summaries.mean(dim=0))
         encoder.spread.copy_(summaries.std(dim=0).clamp_min(1e-4))
         summaries = (summaries - encoder.centre) / encoder.spread
@@ -49,15 +51,15 @@ def whiten(encoder: StyleEncoder, summaries: Tensor) -> None:
 
 
 @torch.no_grad()
-def distill_film(encoder: StyleEncoder, summaries: Tensor, films: Tensor) -> None:
-    """Set the film layer so that ``summaries`` (N, summary_size) give about ``films`` (N, P).
+def distill_film(encoder: StyleEncoder, summaries: Tensor, film_params: Tensor) -> None:
+    """Set the film layer so that ``summaries`` (N, summary_size) approximately give ``film_params`` (N, P).
 
-    By ridge regression on the embeddings: a generator that knows another encoder's FiLM vectors can go on
-    from where it is.
+    By ridge regression on the embeddings: a generator trained with another encoder's FiLM vectors can be
+    trained on from there.
     """
     embeddings = encoder.embed(summaries)  # (N, d)
-    center, mean = embeddings.mean(dim=0), films.mean(dim=0)
-    x, y = embeddings - center, films - mean
+    center, mean = embeddings.mean(dim=0), film_params.mean(dim=0)
+    x, y = embeddings - center, film_params - mean
     products = x.T @ x
     products += RIDGE * products.diagonal().mean() * torch.eye(len(products))
     weight = torch.linalg.solve(products, x.T @ y).T  # (P, d)
@@ -66,7 +68,7 @@ def distill_film(encoder: StyleEncoder, summaries: Tensor, films: Tensor) -> Non
 
 
 def gram_entries(grams: dict[str, Tensor]) -> Tensor:
-    """Some entries of a picture's Gram matrices (layer -> (C, C)): (L, K) float32. Always the same ones."""
+    """Return a fixed sample of the entries of a picture's Gram matrices (layer -> (C, C)): (L, K) float32."""
     fixed = torch.Generator().manual_seed(0)
     count = min(ENTRIES, *(matrix.numel() for matrix in grams.values()))
     rows = []
@@ -78,16 +80,16 @@ def gram_entries(grams: dict[str, Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class GramCoordinates:
-    """What is foretold of N pictures' Gram matrices."""
+    """Regression targets computed from N pictures' Gram matrices."""
 
     coordinates: Tensor
-    """(N, q) float32: principal components of the entries; every layer counts alike."""
+    """(N, q) float32: principal components of the entries; every layer has the same weight."""
     weights: Tensor
-    """(N,) of a squared error, so that pale styles count as much as strong ones."""
+    """(N,) weights of the squared errors, so that pale styles count as much as strong ones."""
 
 
 def gram_coordinates(entries: Tensor) -> GramCoordinates:
-    """(N, L, K) of ``gram_entries`` -> their principal components. The same every time."""
+    """Return the principal components of ``gram_entries`` (N, L, K); deterministic."""
     norms = entries.norm(dim=2)  # (N, L)
     scale = norms.mean(dim=0)
     flat = ((entries - entries.mean(dim=0)) / scale[:, None]).flatten(1)
@@ -98,25 +100,29 @@ def gram_coordinates(entries: Tensor) -> GramCoordinates:
 
 
 def pretrain_to_grams(
-    encoder: StyleEncoder, summaries: Tensor, grams: GramCoordinates, steps: int, films: Tensor | None = None
+    encoder: StyleEncoder,
+    summaries: Tensor,
+    grams: GramCoordinates,
+    steps: int,
+    film_params: Tensor | None = None,
 ) -> float:
-    """Train the embedding so that Gram matrices can be read off it linearly.
+    """Train the embedding so that Gram matrices can be predicted from it linearly; return the final error.
 
-    ``summaries`` (N, summary_size) and ``grams`` are of the same N pictures; the readout is thrown away. With
-    ``films`` (N, P) the film layer learns those at the same time. Gives the error of the last steps.
+    ``summaries`` (N, summary_size) and ``grams`` are of the same N pictures; the readout is discarded. With
+    ``film_params`` (N, P) the film layer is trained on those at the same time.
     """
     with torch.no_grad():
         readout = fitted(encoder.embed(summaries), grams.coordinates)
-    fixed = torch.Generator().manual_seed(0)  # the same start in every process and every time
+    fixed = torch.Generator().manual_seed(0)  # the same initial state in every process and every run
     layers = [p for name, p in encoder.named_parameters() if not name.startswith(("trunk.", "film."))]
-    if films is not None:
+    if film_params is not None:
         layers += encoder.film.parameters()
-    rate = RATE if films is None else RATE / 2
+    rate = RATE if film_params is None else RATE / 2
     groups: list[dict[str, Any]] = [{"params": layers, "lr": rate}, {"params": readout.parameters()}]
     optimizer = torch.optim.AdamW(groups, lr=RATE)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
     spread = summaries.std(dim=0)
-    variance = 1.0 if films is None else (films - films.mean(dim=0)).square().mean()
+    variance = 1.0 if film_params is None else (film_params - film_params.mean(dim=0)).square().mean()
     error = torch.zeros(())
     for _ in range(steps):
         rows = torch.randint(len(summaries), (PICTURES,), generator=fixed).to(summaries.device)
@@ -126,8 +132,8 @@ def pretrain_to_grams(
             embedding = encoder.embed(seen)
             missed = readout(embedding) - grams.coordinates[rows]
             loss = (missed.square().sum(dim=1) * grams.weights[rows]).mean()
-            if films is not None:
-                loss = loss + (encoder.film_of(embedding) - films[rows]).square().mean() / variance
+            if film_params is not None:
+                loss = loss + (encoder.film_of(embedding) - film_params[rows]).square().mean() / variance
             optimizer.zero_grad()
             loss.backward()
         optimizer.step()
@@ -138,7 +144,7 @@ def pretrain_to_grams(
 
 
 def fitted(inputs: Tensor, outputs: Tensor) -> nn.Linear:
-    """The linear layer that takes (N, d) to (N, q) with least squared error."""
+    """Return the linear layer from (N, d) to (N, q) with least squared error."""
     layer = nn.Linear(inputs.shape[1], outputs.shape[1]).to(inputs.device)
     ones = torch.ones(len(inputs), 1, device=inputs.device)
     solution = torch.linalg.lstsq(
@@ -151,10 +157,10 @@ def fitted(inputs: Tensor, outputs: Tensor) -> nn.Linear:
 
 @torch.no_grad()
 def equalize_spectrum(encoder: StyleEncoder, summaries: Tensor) -> None:
-    """Turn and stretch the embedding's axes so that styles spread about as much along each.
+    """Rotate and scale the embedding's axes so that styles vary about as much along each.
 
-    Regression leaves variances that differ by a factor of 10^5; what a layer behind such an embedding has to
-    learn along the narrow axes comes too late. Full whitening would make as much of what is mere noise.
+    Regression leaves variances that differ by a factor of 10^5; a layer behind such an embedding learns along
+    the narrow axes too slowly. Full whitening would amplify mere noise to the same size.
     """
     before = encoder.unscaled(summaries)  # (N, d)
     mean = before.mean(dim=0)

@@ -1,7 +1,7 @@
-"""The training loop: what learns follows the losses; VGG, and Inception unless told otherwise, stay.
+"""Training loop: the trained networks follow the losses; VGG is frozen, and Inception by default.
 
-One step: content crops and one style view for each, stylize, compare features. Devices, mixed precision
-and several processes are Lightning Fabric's business; the data are ``samples``, the files ``run_folder``.
+One step: content crops and one style view for each, stylize, compare features. Lightning Fabric handles
+devices, mixed precision and several processes; ``samples`` makes the data, ``run_folder`` the files.
 """
 
 from __future__ import annotations
@@ -56,11 +56,12 @@ from mst_deploy.training.stylizer import (
     to_tensor,
 )
 
-START_STYLES = 2000  # most styles looked at to set the encoder up
+START_STYLES = 2000  # largest number of styles used to initialize the encoder
 
 
 def parameter_groups(trained: Mapping[str, Tensor], encoder_rate: float) -> list[dict[str, Any]]:
-    """For Adam: generator and style encoder, each with its ``share`` of the learning rate."""
+    """Return Adam's parameter groups: generator and style encoder, each with its ``share`` of the learning
+    rate."""
     encoder = [value for name, value in trained.items() if name.startswith("encoder.")]
     others = [value for name, value in trained.items() if not name.startswith("encoder.")]
     groups = [{"params": others, "share": 1.0}, {"params": encoder, "share": encoder_rate}]
@@ -68,7 +69,7 @@ def parameter_groups(trained: Mapping[str, Tensor], encoder_rate: float) -> list
 
 
 class Trainer:
-    """State of one run. ``run`` trains to the end; ``state``/``load_state`` make it resumable."""
+    """State of one run. ``run`` trains to the end; ``state`` and ``load_state`` make it resumable."""
 
     def __init__(
         self,
@@ -83,9 +84,11 @@ class Trainer:
         frozen: Literal["generator", "encoder"] | None = None,
         compiled: bool = False,
     ) -> None:
-        """``frozen``: the part that does not learn.
+        """Set up a run from networks, losses and data.
 
-        ``compiled``: TorchInductor fuses what is between the convolutions, once for each crop size.
+        ``frozen`` is the part that is not trained. ``compiled`` lets TorchInductor fuse the operators between
+        convolutions, once for each crop size. Raises InvalidArgument for a configuration that cannot be
+        trained.
         """
         self.config, self.networks, self.fabric, self.workers = config, networks, fabric, workers
         self.contents, self.styles, self.device = contents, styles, fabric.device
@@ -105,7 +108,7 @@ class Trainer:
         self.vgg: Vgg19 = vgg.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         paint: Any = torch.compile(stylizer, dynamic=False) if compiled else stylizer
         self.look: Any = torch.compile(self.vgg, dynamic=False) if compiled else self.vgg
-        """``vgg`` as the losses call it, with one shape a scale and stage; style crops have their own."""
+        """``vgg`` as called by the losses, with one shape per scale and stage; style crops have their own."""
         self.stylizer: Any
         self.optimizer: Any
         self.stylizer, self.optimizer = fabric.setup(paint, optimizer)
@@ -122,29 +125,29 @@ class Trainer:
         self.skipped: set[str] = set()
         self.waited = 0.0
         self.stop_requested = False
-        """Set from outside (a signal, say) to end the run after the present step."""
+        """Set from outside (by a signal handler, for example) to end the run after the current step."""
 
     # --- one step -----------------------------------------------------------------------------
 
     def losses(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
-        """The terms of one batch, unweighted means, and their weighted sum as ``total``."""
-        wanted = self.wanted(batch)
-        stylized, second = self.stylize(wanted.contents, batch, wanted.style)
+        """Return the terms of one batch, unweighted means, and their weighted sum as ``total``."""
+        targets = self.compute_targets(batch)
+        stylized, second = self.stylize(targets.contents, batch, targets.style)
         with self.fabric.autocast():
             taps = self.look(stylized)
             found = self.grams(stylized, taps)
         features = taps[self.vgg.content_layer]
         return loss_terms(
-            Outputs(stylized, features, found, second), wanted, batch.shifts, self.config, stage
+            Outputs(stylized, features, found, second), targets, batch.shifts, self.config, stage
         )
 
     def grams(self, pictures: Tensor, taps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Gram matrices of pictures (N, 3, S, S), whose features are ``taps``, at all scales."""
+        """Return Gram matrices of pictures (N, 3, S, S), whose features are ``taps``, at all scales."""
         return grams_at(self.config.style_scales, self.look, pictures, taps, self.style_layers)
 
     @torch.no_grad()
-    def wanted(self, batch: Batch) -> Targets:
-        """The photographs' content in the artworks' style."""
+    def compute_targets(self, batch: Batch) -> Targets:
+        """Return the targets of a batch: the photographs' content in the artworks' style."""
         config = self.config
         contents = to_tensor(batch.contents, self.device)
         own = torch.tensor([view is None for view in batch.views], device=self.device)
@@ -158,7 +161,7 @@ class Trainer:
                 grams[name][[row for row, _ in given]] = matrices
             style = self.targets.style_input(targets, contents, taps, batch.strengths)
         palettes = None
-        if config.palette_weight and given:  # a photograph that is to stay itself counts for nothing
+        if config.palette_weight and given:  # a photograph that is its own style has no palette target
             colors = [given[0][1].palette if target is None else target.palette for target in targets]
             palettes = torch.stack([color for color in colors if color is not None])
         strengths, strokes = batch.strengths.to(self.device), batch.strokes.to(self.device)
@@ -166,7 +169,7 @@ class Trainer:
         flat = torch.ones_like(shares)
         if (
             config.has_canvas
-        ):  # with fewer strokes the style has less to show, and the photograph counts for more
+        ):  # with fewer strokes the style is less visible, so the photograph gets more weight
             shares = shares * (1 + strokes.clamp_max(1)) / 2
             flat = 1 - (1 - config.flat_content) * strokes.clamp_max(1) * strengths
             shares = torch.where(own, torch.ones_like(shares), shares)
@@ -174,7 +177,7 @@ class Trainer:
         return Targets(contents, style, content, grams, shares, palettes, flat, contents, own)
 
     def stylize(self, contents: Tensor, batch: Batch, style: Any) -> tuple[Tensor, Tensor | None]:
-        """Results float32 for the batch and, with the temporal term, for its second windows.
+        """Return float32 results for the batch and, with the temporal term, for its second windows.
 
         Both go through the network in one pass: gradients are exchanged between processes once.
         """
@@ -191,14 +194,15 @@ class Trainer:
         return results[: len(contents)], results[len(contents) :]
 
     def learning_rate(self, progress: float) -> float:
-        """Linear warm-up, then half a cosine to 2 % of the peak, or constant."""
+        """Return the rate: linear warm-up, then half a cosine down to 2 % of the peak, or constant."""
         rate = self.config.learning_rate * min(1.0, (self.step + 1) / self.config.warmup_steps)
         if self.config.schedule == "constant":
             return rate
         return rate * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
 
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """One optimizer step. Raises LossIsNoNumber before the weights are touched."""
+        """Make one optimizer step; return the terms of the loss. Raises NonFiniteLoss before the weights
+        are changed."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(progress) * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
@@ -211,7 +215,7 @@ class Trainer:
             )
             assert norm is not None
             terms["gradient"] = norm
-            # Float16 gradients overflow now and then; the scaler skips that step and lowers its factor.
+            # Float16 gradients overflow occasionally; the scaler skips that step and lowers its factor.
             finite = self.config.precision == "fp16" or bool(torch.isfinite(norm))
         if not finite:
             values = {name: value.item() for name, value in terms.items()}
@@ -225,7 +229,7 @@ class Trainer:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Move the running average towards the weights; young averages move faster."""
+        """Update the moving average of the weights; at the start of a run it moves faster."""
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(
             list(self.average.values()), [p.detach() for p in self.trained.values()], 1 - decay
@@ -235,7 +239,7 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """How much of the run is done, 0..1."""
+        """Fraction of the run that is done, 0..1."""
         if self.config.minutes is not None:
             return min(1.0, self.seconds / (60 * self.config.minutes))
         if self.config.epochs is not None:
@@ -243,7 +247,7 @@ class Trainer:
         return min(1.0, self.step / self.config.steps)
 
     def batches(self) -> Iterator[tuple[Batch, float]]:
-        """The batches to come with the progress at which each is due; workers restart with a new stage."""
+        """Yield batches, each with the progress at which it is used; workers restart with a new stage."""
         while self.progress < 1.0:
             stage = self.config.stage_at(self.progress)
             samples = Samples(self.config, stage, self.contents, self.styles, self.targets.known)
@@ -258,7 +262,7 @@ class Trainer:
 
     def run(
         self,
-        tell: Callable[[Report], None],
+        on_progress: Callable[[Report], None],
         save: Callable[[], None],
         *,
         log_every: int = 50,
@@ -279,7 +283,7 @@ class Trainer:
                 means = {name: value.item() / count for name, value in sums.items()}
                 means["learning_rate"] = self.learning_rate(progress)
                 rate, wait = (self.seen - seen) / span, (self.waited - waited) / span
-                tell(Report(self.step, self.progress, self.seconds, rate, wait, means))
+                on_progress(Report(self.step, self.progress, self.seconds, rate, wait, means))
                 sums, last, since, seen, waited = {}, now, self.step, self.seen, self.waited
             due = now - saved > save_seconds if save_steps is None else self.step % save_steps == 0
             if due and self.progress < 1.0:
@@ -290,7 +294,7 @@ class Trainer:
         save()
 
     def _agreed(self, value: float) -> float:
-        """The first process's value: all processes must see the same clock and the same stop."""
+        """Return the first process's value: all processes must use the same clock and the same stop."""
         if self.fabric.world_size == 1:
             return value
         agreed: float = self.fabric.broadcast(value)
@@ -298,9 +302,9 @@ class Trainer:
 
     @torch.no_grad()
     def initialize_encoder(self, teacher: StyleEncoder | None = None) -> None:
-        """Know what can be known of styles from the start; with a ``teacher``, give about its FiLM vectors.
+        """Initialize the style encoder, see ``encoder_init``; with a ``teacher``, imitate its FiLM vectors.
 
-        See ``encoder_start``. Where style targets are kept, those looked at here serve the run as well.
+        Style targets that are kept in memory serve the run as well.
         """
         encoder = self.networks.encoder
         if encoder is None or len(self.styles) < 2:
@@ -308,7 +312,7 @@ class Trainer:
         count = min(len(self.styles), START_STYLES)
         styles = np.linspace(0, len(self.styles) - 1, count).round().astype(int).tolist()
         numbers = range(self.config.kept_views if self.config.gram_pretraining_steps else 1)
-        summaries, entries, films = [], [], []
+        summaries, entries, film_params = [], [], []
         for view in (View(index, number) for number in numbers for index in styles):
             crop = stack([style_crops(self.config, self.styles, view, self.skipped)])
             picture = to_tensor(crop[:, 0], self.device)
@@ -317,7 +321,7 @@ class Trainer:
             summaries.append(encoder.pooled(picture) if target.pooled is None else target.pooled[None])
             entries.append(gram_entries({name: target.grams[name] for name in self.vgg.style_layers}))
             if teacher is not None:
-                films.append(teacher(picture)[1][:, : encoder.layout.norm_size])
+                film_params.append(teacher(picture)[1][:, : encoder.layout.norm_size])
         seen, steps = torch.cat(summaries), self.config.gram_pretraining_steps
         whiten(encoder, seen)
         grams = gram_coordinates(torch.stack(entries))
@@ -325,17 +329,18 @@ class Trainer:
             pretrain_to_grams(encoder, seen, grams, steps)
             equalize_spectrum(encoder, seen)
         if teacher is not None:
-            distill_film(encoder, seen, torch.cat(films))
+            distill_film(encoder, seen, torch.cat(film_params))
         if teacher is not None and steps:
-            pretrain_to_grams(encoder, seen, grams, steps, torch.cat(films))
+            pretrain_to_grams(encoder, seen, grams, steps, torch.cat(film_params))
         if teacher is not None and self.config.film_layers is not None:
-            confine_film(self.networks, self.config.film_layers)  # the teacher's rows are not
+            # the teacher's FiLM vectors are not confined
+            confine_film(self.networks, self.config.film_layers)
         self.average = {name: value.detach().clone() for name, value in self.trained.items()}
 
     # --- state --------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """All that a continued run needs; data need no more than the number of samples seen."""
+        """Return all that a continued run needs; of the data, only the number of samples seen."""
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)
         return {
             "step": self.step,
@@ -351,7 +356,7 @@ class Trainer:
         }
 
     def _fixed(self) -> dict[str, Tensor]:
-        """What is set once at the start and does not learn."""
+        """Return the buffers that are set once at the start and not trained."""
         encoder = self.networks.encoder
         return {} if encoder is None else {n: b for n, b in encoder.named_buffers(recurse=False)}
 
@@ -369,7 +374,8 @@ class Trainer:
             self.fabric.strategy.precision.scaler.load_state_dict(state["scaler"])  # type: ignore[attr-defined]
 
     def result(self, losses: str = "") -> Networks:
-        """The networks with averaged weights, on the CPU, in evaluation mode; they tell their recipe."""
+        """Return the networks with averaged weights, on the CPU, in evaluation mode, with their training
+        summary."""
         average = {name: value.cpu() for name, value in self.average.items()}
         done = self.networks.copy_with(average)
         summary = {
@@ -384,7 +390,7 @@ class Trainer:
         return Networks(done.generator, done.encoder, summary)
 
     def figures(self) -> dict[str, Any]:
-        """What run.json tells of the run so far."""
+        """Return the figures of the run so far for run.json."""
         return {
             "steps": self.step,
             "images_seen": self.seen,
@@ -397,12 +403,14 @@ class Trainer:
 
     @torch.no_grad()
     def put(self, values: dict[str, Tensor]) -> None:
+        """Copy values into the trained parameters, by name."""
         for name, value in values.items():
             self.trained[name].copy_(value)
 
     @torch.no_grad()
     def samples(self, rows: int = 4, columns: int = 6, size: int = 192) -> Image:
-        """A sheet with the averaged weights: styles on top, contents at the left, always the same."""
+        """Return a contact sheet of the averaged weights: styles on top, contents at the left, always the
+        same."""
         current = {name: value.detach().clone() for name, value in self.trained.items()}
         self.put(self.average)
         try:
@@ -435,7 +443,7 @@ class Trainer:
 
 
 def twice(style: Any) -> Any:
-    """A style input (see Stylizer.condition) for a batch that holds every sample two times."""
+    """Repeat a style input (see Stylizer.condition) for a batch that holds every sample twice."""
     if style is None:
         return None
     if isinstance(style, InterpolatedStyle):
@@ -449,7 +457,7 @@ def twice(style: Any) -> Any:
 def check(
     config: TrainConfig, networks: Networks, vgg: Vgg19, styles: list[ImageFile], fabric: Fabric
 ) -> None:
-    """Refuse what cannot be trained. Raises InvalidArgument."""
+    """Raise InvalidArgument for a configuration that cannot be trained."""
     unknown = sorted(set(config.style_layers or ()) - set(vgg.style_layers))
     if unknown:
         raise InvalidArgument(
@@ -458,20 +466,30 @@ def check(
     injection = networks.config.injection
     if injection == "johnson" and len(styles) != 1:
         raise InvalidArgument(
-            f"a johnson network learns one style; {len(styles)} style images were given: give one, or "
-            "choose another --injection"
+            field="injection",
+            problem="a johnson network learns one style",
+            hint=f"{len(styles)} style images were given: give one, or choose another [option:injection]",
         )
     if injection == "johnson" and config.identity_share:
-        raise InvalidArgument("a johnson network has no style to choose; set identity_share to 0")
+        raise InvalidArgument(
+            field="identity_share",
+            problem="a johnson network has no style to choose",
+            hint="set identity_share to 0",
+        )
     if config.strength_share and not networks.config.has_encoder:
         raise InvalidArgument(
-            f"a network with the injection {injection} has no strength to choose; set strength_share to 0"
+            field="strength_share",
+            problem=f"a network with the injection {injection} has no strength to choose",
+            hint="set strength_share to 0",
         )
     if config.train_trunk and networks.encoder is None:
         raise InvalidArgument(f"the injection {injection} has no style encoder to train")
     for stage in config.stages:
         if stage.batch % fabric.world_size:
             raise InvalidArgument(
-                f"a batch of {stage.batch} cannot be divided evenly among {fabric.world_size} processes; "
-                "change it with --batch-scale"
+                field="batch_scale",
+                problem=(
+                    f"a batch of {stage.batch} cannot be divided evenly among {fabric.world_size} processes"
+                ),
+                hint="change it with [option:batch_scale]",
             )

@@ -1,9 +1,9 @@
-"""The training losses as pure functions. Features are (N, C, H, W) from the normalized VGG-19.
+"""Training losses as pure functions. Features are (N, C, H, W) from the normalized VGG-19.
 
 Johnson et al. 2016 (arXiv 1603.08155) section 3. The style loss is ``perceptual.style_distance``, with two
-deviations: it is relative to the size of the target's Gram matrix, so that dark and vivid paintings pull
-equally hard, and layers are averaged instead of summed, so that the style weight does not depend on
-their number.
+deviations: it is relative to the size of the target's Gram matrix, so that dark and vivid paintings have
+equal weight, and layers are averaged instead of summed, so that the style weight does not depend on their
+number.
 """
 
 from __future__ import annotations
@@ -12,21 +12,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CONTRAST = 0.04  # of lightness in 0..1: cells that deviate as much are content in full
-CELL = 8  # pixels
-DIRECTIONS, QUANTILES = 16, 64  # of the palette
+CONTRAST = 0.04  # standard deviation of lightness in 0..1 from which on a cell has full content weight
+CELL = 8  # pixels; side of a cell
+DIRECTIONS, QUANTILES = 16, 64  # directions and quantiles of the palette
 
 
 def content_loss(features: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean squared difference per image: (N, C, H, W) twice, and weights (N, 1, H, W) if any -> (N,)."""
+    """Return the mean squared difference per image: (N, C, H, W) twice, optional weights (N, 1, H, W) ->
+    (N,)."""
     squares = (features.float() - target.float()).square()
     return (squares if weights is None else squares * weights).mean(dim=(1, 2, 3))
 
 
 def contrast_weights(contents: Tensor, least: Tensor, size: tuple[int, int]) -> Tensor:
-    """What the content counts for: (N, 3, H, W) in 0..1, ``least`` (N,) -> (N, 1, h, w), ``least`` .. 1.
+    """Return content weights: (N, 3, H, W) in 0..1, ``least`` (N,) -> (N, 1, h, w) in ``least``..1.
 
-    By the deviation of lightness in cells of CELL pixels beside CONTRAST, smoothed over 3 x 3 cells.
+    The standard deviation of lightness in cells of CELL pixels relative to CONTRAST, smoothed over 3 x 3
+    cells.
     """
     light = contents.float().mean(dim=1, keepdim=True)
     variance = F.avg_pool2d(light.square(), CELL) - F.avg_pool2d(light, CELL).square()
@@ -37,10 +39,11 @@ def contrast_weights(contents: Tensor, least: Tensor, size: tuple[int, int]) -> 
 
 
 def palette(images: Tensor) -> Tensor:
-    """Quantiles of the colors along fixed directions: (N, 3, H, W) in 0..1 -> (N, DIRECTIONS, QUANTILES).
+    """Return quantiles of the colors along fixed directions: (N, 3, H, W) in 0..1 -> (N, DIRECTIONS,
+    QUANTILES).
 
-    Colors are those of 2 x 2 pixels; the directions are spread evenly over half of the sphere (a Fibonacci
-    lattice), so their quantiles tell the whole distribution, rare colors included.
+    Colors are means of 2 x 2 pixels; the directions are spread evenly over half of the sphere (a Fibonacci
+    lattice), so their quantiles describe the whole distribution, rare colors included.
     """
     steps = torch.arange(DIRECTIONS, device=images.device, dtype=torch.float32) + 0.5
     height, angle = steps / DIRECTIONS, steps * (torch.pi * (3 - 5**0.5))
@@ -53,32 +56,33 @@ def palette(images: Tensor) -> Tensor:
     return ordered.reshape(*ordered.shape[:2], QUANTILES, per_quantile).mean(dim=3)
 
 
-def palette_distance(found: Tensor, wanted: Tensor) -> Tensor:
-    """Sliced Wasserstein distance, squared: palettes (N, D, Q) twice -> (N,).
+def palette_distance(palettes: Tensor, targets: Tensor) -> Tensor:
+    """Return the squared sliced Wasserstein distance: palettes (N, D, Q) twice -> (N,).
 
-    Bonneel et al. 2015 (J. Math. Imaging Vis. 51) give it for colors, Heitz et al. 2021 (CVPR) for textures.
+    Bonneel et al. 2015 (J. Math. Imaging Vis. 51) use it for colors, Heitz et al. 2021 (CVPR) for textures.
     """
-    return (found - wanted).square().mean(dim=(1, 2))
+    return (palettes - targets).square().mean(dim=(1, 2))
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Mean squared difference of vertical and horizontal neighbors: (N, 3, H, W) -> (N,)."""
+    """Return the mean squared difference of vertical and horizontal neighbors: (N, 3, H, W) -> (N,)."""
     down = (images[:, :, 1:] - images[:, :, :-1]).square().mean(dim=(1, 2, 3))
     right = (images[:, :, :, 1:] - images[:, :, :, :-1]).square().mean(dim=(1, 2, 3))
     return down + right
 
 
 def pixel_loss(images: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference of pixels in 0..1: (N, 3, H, W) twice -> (N,)."""
+    """Return the mean squared difference of pixels in 0..1: (N, 3, H, W) twice -> (N,)."""
     return (images.float() - target.float()).square().mean(dim=(1, 2, 3))
 
 
 def temporal_loss(first: Tensor, second: Tensor, shifts: Tensor) -> Tensor:
-    """Mean squared flicker: what moved with the picture should look the same in both results.
+    """Return the mean squared flicker -> (N,): what moved with the picture should look the same in both
+    results.
 
     ``first`` and ``second`` (N, 3, H, W) are results for two windows into one picture; window two lies
-    ``shifts`` (N, 2) = (down, right) pixels further and saw other noise. Compared where both windows
-    look -> (N,). Needs no video: the "frame difference" of a still picture is known.
+    ``shifts`` (N, 2) = (down, right) pixels further and has other noise. Compared where the windows overlap.
+    Needs no video: the optical flow of a still picture is known.
     """
     height, width = first.shape[2:]
     losses = []

@@ -1,4 +1,4 @@
-"""What a step is after, and how far its results are from it: the terms of the loss, put together."""
+"""Objective of a training step: targets, outputs, and the weighted terms of the loss."""
 
 from __future__ import annotations
 
@@ -24,58 +24,59 @@ from mst_deploy.training.losses import (
 
 @dataclass(frozen=True)
 class Targets:
-    """What the results for a batch of N samples are compared with."""
+    """Targets of a batch of N samples."""
 
     contents: Tensor
-    """(N, 3, S, S) in 0..1: what is stylized."""
+    """(N, 3, S, S) in 0..1: the photographs to stylize."""
     style: Any
-    """What ``Stylizer.forward`` takes for it."""
+    """Style input of ``Stylizer.forward``."""
     features: Tensor
-    """Of the content layer: (N, C, h, w)."""
+    """Features of the content layer, (N, C, h, w)."""
     grams: dict[str, Tensor]
-    """Style layer -> (N, C, C)."""
+    """Gram matrices by style layer, (N, C, C) each."""
     shares: Tensor
-    """(N,): what each sample's style distance counts for."""
+    """(N,): weight of each sample's style distance."""
     palettes: Tensor | None
-    """(N, DIRECTIONS, QUANTILES) of the artworks; None where colors are not compared."""
+    """(N, DIRECTIONS, QUANTILES) of the artworks; None if colors are not compared."""
     flat_weights: Tensor
-    """(N,): least weight of the content where the photograph is flat."""
+    """(N,): smallest content weight, where the photograph is flat."""
     pixels: Tensor
-    """(N, 3, S, S) in 0..1."""
+    """(N, 3, S, S) in 0..1: target pixels of the samples marked in ``same``."""
     same: Tensor
-    """(N,): 1 where the result is to have these pixels, else 0."""
+    """(N,): 1 where the result should have these pixels, else 0."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """The results for a batch."""
+    """Results for a batch."""
 
     pictures: Tensor
     """(N, 3, S, S) float32 in 0..1."""
     features: Tensor
     grams: dict[str, Tensor]
     second: Tensor | None
-    """Results for the second windows, (N, 3, S, S), with the temporal term."""
+    """(N, 3, S, S) results for the second windows; None without the temporal term."""
 
 
 def loss_terms(
-    found: Outputs, wanted: Targets, shifts: Tensor, config: TrainConfig, stage: Stage
+    outputs: Outputs, targets: Targets, shifts: Tensor, config: TrainConfig, stage: Stage
 ) -> dict[str, Tensor]:
-    """The terms, unweighted means over the batch, and their weighted sum as ``total``.
+    """Return the terms, unweighted means over the batch, and their weighted sum as ``total``.
 
-    ``shifts`` (N, 2) say where the second windows lie, see ``temporal_loss``.
+    ``shifts`` (N, 2) are the offsets of the second windows, see ``temporal_loss``.
     """
-    contents = wanted.contents.contiguous()  # pooling few channels that come last is slow on a GPU
-    pictures = found.pictures.contiguous()
-    distances = style_distance(found.grams, wanted.grams, own_size=config.style_own_size)
-    size = (wanted.features.shape[2], wanted.features.shape[3])
-    weights_of = None if config.flat_content == 1 else contrast_weights(contents, wanted.flat_weights, size)
+    # pooling a channels-last tensor with few channels is slow on a GPU
+    contents = targets.contents.contiguous()
+    pictures = outputs.pictures.contiguous()
+    distances = style_distance(outputs.grams, targets.grams, own_size=config.style_own_size)
+    size = (targets.features.shape[2], targets.features.shape[3])
+    weights_of = None if config.flat_content == 1 else contrast_weights(contents, targets.flat_weights, size)
     terms = {
-        "content": content_loss(found.features, wanted.features, weights_of).mean(),
-        "style": (distances * wanted.shares).mean(),
+        "content": content_loss(outputs.features, targets.features, weights_of).mean(),
+        "style": (distances * targets.shares).mean(),
         "tv": total_variation(pictures).mean(),
         "halo": low_frequency_bleed_loss(pictures, contents, config.halo_cells).mean(),
-        "identity": (pixel_loss(pictures, wanted.pixels) * wanted.same).mean(),
+        "identity": (pixel_loss(pictures, targets.pixels) * targets.same).mean(),
     }
     weights = {
         "content": config.content_weight,
@@ -84,15 +85,15 @@ def loss_terms(
         "halo": config.halo_weight,
         "identity": config.identity_weight,
     }
-    if config.palette_weight and wanted.palettes is not None:
-        shares = wanted.shares * (1 - wanted.same.to(wanted.shares))
-        terms["palette"] = (palette_distance(palette(pictures), wanted.palettes) * shares).mean()
+    if config.palette_weight and targets.palettes is not None:
+        shares = targets.shares * (1 - targets.same.to(targets.shares))
+        terms["palette"] = (palette_distance(palette(pictures), targets.palettes) * shares).mean()
         weights["palette"] = config.palette_weight
     if config.fringe_weight:
         terms["fringe"] = edge_fringe_loss(pictures, contents).mean()
         weights["fringe"] = config.fringe_weight
-    if found.second is not None:
-        terms["temporal"] = temporal_loss(pictures, found.second, shifts).mean()
+    if outputs.second is not None:
+        terms["temporal"] = temporal_loss(pictures, outputs.second, shifts).mean()
         weights["temporal"] = config.temporal_weight
     total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     return {**terms, "total": total}

@@ -1,4 +1,4 @@
-"""The pretrained networks as training wants them: Inception out of a shipped model, VGG normalized."""
+"""Pretrained networks for training: Inception from a shipped model, normalized VGG."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from mst_deploy.training.samples import first_readable
 from mst_deploy.training.stylizer import stack, to_tensor
 
 CALIBRATION_PHOTOS = 48
-SHIPPED_TRUNK = "Mixed_5d"  # as far as the Inception of base goes
+SHIPPED_TRUNK = "Mixed_5d"  # last stage of Inception in base
 
 
 def load_trunk_into(encoder: StyleEncoder, path: Path | None) -> None:
-    """Fill the encoder's Inception: from a file, or that of ``base``; downloaded if it is too short.
+    """Fill the encoder's Inception from a file or from ``base``; downloaded if ``base`` has too few stages.
 
     Raises InputError.
     """
     if path is not None or encoder.trunk.last != SHIPPED_TRUNK:
-        load_inception(encoder, path or fetched(INCEPTION_URL, "Inception-v3", "--inception"))
+        load_inception(encoder, path or fetched(INCEPTION_URL, "Inception-v3", "[option:inception]"))
         return
     bundle = open_bundle(resolve_model())
     load_trunk(encoder.trunk, load_bundle(bundle).film_encoder.trunk.state_dict(), bundle.path)
@@ -43,7 +43,7 @@ def loss_network(
     scales: Path | None = None,
     distilled: Path | None = None,
 ) -> Vgg19:
-    """VGG-19, normalized by the given factors or on the first photographs of the data."""
+    """Return VGG-19, normalized by the given factors or on the first photographs of the data."""
     vgg = load_vgg(find_vgg(path), scales, distilled)
     if scales is None or vgg.whole:
         photos = (first_readable(contents, i, set()) for i in range(min(CALIBRATION_PHOTOS, len(contents))))
@@ -52,5 +52,5 @@ def loss_network(
 
 
 def center(photo: Image) -> torch.Tensor:
-    """(1, 3, 224, 224) in 0..1 out of a photograph, the same in every run."""
+    """Return a center crop of a photograph, (1, 3, 224, 224) in 0..1, the same in every run."""
     return to_tensor(stack([random_crop(photo, 224, 1.0, np.random.default_rng(0))]), torch.device("cpu"))

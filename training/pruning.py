@@ -1,14 +1,14 @@
-"""A narrower, shorter network that starts from a wider one: the channels that matter most are kept.
+"""Channel pruning: initialize a smaller network from a larger one by keeping its most important channels.
 
-Channels are chosen in sets: what the stem writes, what down1 writes, the residual stream (written by down2
-and by every block, read by every block and by up1), the inside of each block, what up1 and up2 write. A
+Channels are chosen in sets: the outputs of the stem and of down1, the residual stream (written by down2 and
+every block, read by every block and by up1), the inside of each block, the outputs of up1 and up2. A
 channel's importance is |gamma| of an average style, the bias of the encoder's film layer, times the L2 norm
 of the weights that read it (Li et al. 2017, arXiv 1608.08710, rank by such norms); for the stream both are
-sums, over writers and over readers. Of the blocks the first ones and the last are kept: each adds a
-little to the stream, and only the last was trained to be followed by up1.
+sums, over writers and over readers. Of the blocks the first ones and the last are kept: each adds a small
+residual to the stream, and only the last was trained as the input of up1.
 
-Nearly every convolution is followed by instance normalization, which takes out whatever the missing
-channels did to the scale. Only the head is not, so its weights grow by what it lost (see ``regained``).
+Nearly every convolution is followed by instance normalization, which removes the effect of the missing
+channels on the scale. Only the head is not, so its weights are scaled up to compensate (see ``head_gain``).
 """
 
 from __future__ import annotations
@@ -34,44 +34,47 @@ class Layer:
     weight: str
     """Name of its weights in the generator's state."""
     norm: str | None
-    """Name of its layer of the FiLM vector; None for the head."""
+    """Name of its layer in the FiLM layout; None for the head."""
     reads: str
     writes: str
     """Sets of channels; ``pixels`` are red, green and blue."""
 
 
 def prune_channels(networks: Networks, config: NetworkConfig) -> Networks:
-    """A network of ``config`` out of the parts of a wider film model; its style encoder stays as it is.
+    """Return a network of ``config`` made of the channels of a larger FiLM model; its style encoder is kept.
 
-    It may pad in another way. Raises InvalidArgument if the configuration is wider or longer, or differs
-    in anything else.
+    The padding may differ. Raises InvalidArgument if the configuration is wider or longer, or differs
+    otherwise.
     """
     check(networks.config, config)
     blocks = kept_blocks(networks.config.residual_blocks, config.residual_blocks)
     old, new = wiring(blocks), wiring(range(len(blocks)))
     widths = dict(config.film_layout.layers)
-    gammas, _ = split_rows(networks.film_encoder.film.bias.detach(), networks.config)
+    gammas, _ = split_film(networks.film_encoder.film.bias.detach(), networks.config)
     importances = importance(old, networks.generator.state_dict(), gammas)
     kept = {"pixels": torch.arange(3)}
     for layer in new:
         if layer.norm is not None:
-            kept[layer.writes] = strongest(importances[layer.writes], widths[layer.norm])
+            kept[layer.writes] = largest(importances[layer.writes], widths[layer.norm])
     state = {
         **generator_state(networks, list(zip(old, new, strict=True)), kept),
         **encoder_state(networks, old, kept),
     }
-    state[f"generator.{HEAD}"] *= regained(importances["up2"], kept["up2"])
+    state[f"generator.{HEAD}"] *= head_gain(importances["up2"], kept["up2"])
     return build_networks(config, state, networks.training, Path("the narrowed model"))
 
 
 def check(old: NetworkConfig, new: NetworkConfig) -> None:
-    """Raises InvalidArgument unless ``new`` can be cut out of ``old``."""
+    """Raise InvalidArgument unless ``old`` can be pruned to ``new``."""
     if old.injection != "film":
         raise InvalidArgument(
             f"only film models can be narrowed; this one brings the style in by {old.injection!r}"
         )
     if any(prune_from > wide for prune_from, wide in zip(new.widths, old.widths, strict=True)):
-        raise InvalidArgument(f"widths {new.widths} are more than the {old.widths} of the model to narrow")
+        raise InvalidArgument(
+            field="widths",
+            problem=f"widths {new.widths} are more than the {old.widths} of the model to narrow",
+        )
     if new.residual_blocks > old.residual_blocks:
         raise InvalidArgument(
             f"{new.residual_blocks} residual blocks are more than the {old.residual_blocks} of the model to "
@@ -85,12 +88,12 @@ def check(old: NetworkConfig, new: NetworkConfig) -> None:
 
 
 def kept_blocks(old: int, new: int) -> list[int]:
-    """Numbers of the residual blocks that stay: the first ones and the last."""
+    """Return the numbers of the residual blocks that are kept: the first ones and the last."""
     return [*range(new - 1), old - 1] if new else []
 
 
 def wiring(blocks: Sequence[int]) -> list[Layer]:
-    """The convolutions of a generator with these blocks, in the order in which a frame meets them."""
+    """Return the convolutions of a generator with these blocks, in the order of the forward pass."""
     layers = [
         Layer("stem.conv.weight", "stem.norm", "pixels", "stem"),
         Layer("down1.conv.weight", "down1.norm", "stem", "down1"),
@@ -110,8 +113,9 @@ def wiring(blocks: Sequence[int]) -> list[Layer]:
     ]
 
 
-def split_rows(values: Tensor, config: NetworkConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """(P, ...) in the order of a FiLM vector -> what belongs to the gammas and to the betas of each layer."""
+def split_film(values: Tensor, config: NetworkConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Split values (P, ...) in the layout of a FiLM vector into the gammas and the betas of each layer,
+    (C, ...)."""
     gammas, betas, start = {}, {}, 0
     for name, channels in config.film_layout.layers:
         gammas[name] = values[start : start + channels]
@@ -121,7 +125,8 @@ def split_rows(values: Tensor, config: NetworkConfig) -> tuple[dict[str, Tensor]
 
 
 def importance(layers: Sequence[Layer], weights: StateDict, gammas: dict[str, Tensor]) -> dict[str, Tensor]:
-    """(C,) for every set of channels: |gamma| summed over its writers, times weights that read it."""
+    """Return (C,) for every set of channels: |gamma| summed over its writers, times the norms of its
+    readers."""
     written: dict[str, Tensor] = {}
     read: dict[str, Tensor] = {}
     for layer in layers:
@@ -132,16 +137,17 @@ def importance(layers: Sequence[Layer], weights: StateDict, gammas: dict[str, Te
     return {name: gamma * read[name] for name, gamma in written.items()}
 
 
-def strongest(values: Tensor, count: int) -> Tensor:
-    """Places of the ``count`` largest of (C,), in ascending order; of equal ones the first."""
+def largest(values: Tensor, count: int) -> Tensor:
+    """Return the indices of the ``count`` largest of (C,), in ascending order; of equal ones the first."""
     return values.sort(descending=True, stable=True).indices[:count].sort().values
 
 
-def regained(values: Tensor, kept: Tensor) -> float:
-    """What makes up for lost channels where no normalization follows: the root of all energy by the kept.
+def head_gain(values: Tensor, kept: Tensor) -> float:
+    """Return the factor that compensates for pruned channels without normalization: root of all energy over
+    the kept.
 
-    An importance is the size of what its channel adds to the result. For channels that matter alike this
-    is sqrt(old / new); for lost channels that did nothing it is 1.
+    An importance is the size of a channel's contribution to the result. For equally important channels the
+    factor is sqrt(old / new); for pruned channels without effect it is 1.
     """
     rest = float(values[kept].square().sum())
     return (float(values.square().sum()) / rest) ** 0.5 if rest else 1.0
@@ -150,7 +156,7 @@ def regained(values: Tensor, kept: Tensor) -> float:
 def generator_state(
     networks: Networks, pairs: Sequence[tuple[Layer, Layer]], kept: dict[str, Tensor]
 ) -> StateDict:
-    """The generator's tensors, from old names and all channels to new names and the kept ones."""
+    """Return the generator's tensors, from old names and all channels to new names and the kept ones."""
     weights = networks.generator.state_dict()
     state = {
         f"generator.{new.weight}": weights[old.weight][kept[old.writes]][:, kept[old.reads]]
@@ -160,10 +166,10 @@ def generator_state(
 
 
 def encoder_state(networks: Networks, layers: Sequence[Layer], kept: dict[str, Tensor]) -> StateDict:
-    """The encoder's tensors; of its film layer the rows of the kept channels."""
+    """Return the encoder's tensors; of its film layer only the kept channels."""
     encoder = networks.film_encoder.state_dict()
     for name in ("film.weight", "film.bias"):
-        gammas, betas = split_rows(encoder[name], networks.config)
+        gammas, betas = split_film(encoder[name], networks.config)
         rows = [
             part[layer.norm][kept[layer.writes]]
             for layer in layers

@@ -1,4 +1,4 @@
-"""What a training run tells: its progress, and the step on which it broke."""
+"""Reports of a training run: its progress, and the step at which it failed."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from mst_deploy.training.samples import Batch
 
 @dataclass(frozen=True)
 class Report:
-    """Progress as told to the callback every ``log_every`` steps; losses are means since the last."""
+    """Progress passed to the callback every ``log_every`` steps; losses are means since the last report."""
 
     step: int
     progress: float
-    """0..1."""
+    """Fraction of the run, 0..1."""
     seconds: float
-    """Since the beginning, without the time a stopped run lay still."""
+    """Seconds of training since the start, without the time between stop and continuation."""
     images_per_second: float
-    """Of all processes together."""
+    """Throughput of all processes together."""
     waiting: float
     """Share of the time spent waiting for data, 0..1."""
     values: dict[str, float]
-    """Means of the losses and the gradient's norm since the last report, and the learning rate."""
+    """Means of the losses and the gradient norm since the last report, and the learning rate."""
 
 
 @dataclass(frozen=True)
 class BadBatch:
-    """A step whose loss or gradient was no number, for whoever wants to find out why."""
+    """A step whose loss or gradient was not finite, kept for debugging."""
 
     step: int
     batch: Batch
@@ -40,9 +40,9 @@ class NonFiniteLoss(VerificationError):
 
     def __init__(self, bad: BadBatch, kept: Path | None = None) -> None:
         self.bad = bad
-        found = ", ".join(f"{name} {value:.4g}" for name, value in bad.terms.items())
+        terms = ", ".join(f"{name} {value:.4g}" for name, value in bad.terms.items())
         where = f" The batch is in {kept}." if kept else ""
         super().__init__(
-            f"training stopped at step {bad.step}: the loss is no longer a number ({found}). The last saved "
-            f"state is good; try a lower --learning-rate or --precision fp32.{where}"
+            f"training stopped at step {bad.step}: the loss is no longer a number ({terms}). The last saved "
+            f"state is good; try a lower [option:learning_rate] or [option:precision] fp32.{where}"
         )

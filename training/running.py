@@ -1,4 +1,4 @@
-"""What the phases of the training share: devices, signals, progress."""
+"""Common parts of the training phases: devices, signals, progress."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from typing import Any, Protocol
 import torch
 from lightning.fabric import Fabric
 
-from mst_deploy.console import progress
 from mst_deploy.errors import BackendError, InvalidArgument
+from mst_deploy.reporter import Reporter
 from mst_deploy.training.reports import Report
 from mst_deploy.training.run_folder import RunFolder
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # numbers of glibc's malloc.h
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # constants of glibc's malloc.h
 PRECISIONS = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
 
 
 class Stoppable(Protocol):
-    """Something that runs until it is done or told to stop."""
+    """Object that runs until it is done or ``stop_requested`` is set."""
 
     stop_requested: bool
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc not to hand freed memory back to the system.
+    """Make glibc keep freed memory instead of returning it to the system.
 
-    A step frees and asks again for hundreds of large maps; by default each is a fresh mapping whose pages
-    the system has to clear one by one. Measured on two cores at crops of 128: 6.1 images a second with, 5.6
+    A step frees and allocates hundreds of large maps; by default each is a fresh mapping whose pages the
+    system has to clear one by one. Measured on two cores at crops of 128: 6.1 images a second with it, 5.6
     without.
     """
     try:
@@ -48,13 +48,20 @@ def keep_freed_memory() -> None:
 
 
 def make_fabric(device: str, precision: str) -> Fabric:
-    """One process, or one of those that torchrun started. Raises BackendError."""
+    """Return a Fabric for one process, or for one of those that torchrun started.
+
+    Raises BackendError without CUDA, InvalidArgument for fp16 on a CPU.
+    """
     has_cuda = torch.cuda.is_available()
     if device == "cuda" and not has_cuda:
-        raise BackendError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
+        raise BackendError("[option:device] cuda: PyTorch finds no CUDA device here; use [option:device] cpu")
     chosen = ("cuda" if has_cuda else "cpu") if device == "auto" else device
     if chosen == "cpu" and precision == "fp16":
-        raise InvalidArgument("--precision fp16 trains on CUDA only; use bf16 or fp32 on a CPU")
+        raise InvalidArgument(
+            field="precision",
+            problem="[option:precision] fp16 trains on CUDA only",
+            hint="use bf16 or fp32 on a CPU",
+        )
     if chosen == "cuda":
         torch.backends.cudnn.benchmark = True  # sizes stay the same for a whole stage
         torch.set_float32_matmul_precision("high")
@@ -78,25 +85,27 @@ def make_fabric(device: str, precision: str) -> Fabric:
 
 
 def check_compiler(device: str) -> None:
-    """Raises BackendError where TorchInductor lacks what it compiles for ``device`` ("cpu", "cuda") with."""
+    """Raise BackendError if the compilers of TorchInductor for ``device`` ("cpu", "cuda") are missing."""
     names = (os.environ.get("CXX", "g++"), "g++", "clang++", "c++", "cl")
     if not any(map(shutil.which, names)):
-        raise BackendError("--compile: no C++ compiler found (g++, clang++); install one or train without")
+        raise BackendError(
+            "[option:compiled]: no C++ compiler found (g++, clang++); install one or train without"
+        )
     if device == "cuda" and find_spec("triton") is None:
-        raise BackendError("--compile: Triton is not installed; pip install triton, or train without")
+        raise BackendError("[option:compiled]: Triton is not installed; pip install triton, or train without")
 
 
 @contextmanager
 def graceful_stop(trainer: Stoppable) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM ends the run after the present step, with everything saved."""
+    """End the run after the current step, with everything saved, at the first Ctrl-C or SIGTERM."""
 
-    def ask(number: int, frame: Any) -> None:
+    def request_stop(number: int, frame: Any) -> None:
         trainer.stop_requested = True
         signal.signal(number, before[signal.Signals(number)])
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
-        signal.signal(number, ask)
+        signal.signal(number, request_stop)
     try:
         yield
     finally:
@@ -105,13 +114,13 @@ def graceful_stop(trainer: Stoppable) -> Iterator[None]:
 
 
 @contextmanager
-def reporting(folder: RunFolder, *, quiet: bool) -> Iterator[Callable[[Report], None]]:
-    """A function that takes reports to the log, the curves and the progress bar."""
-    with progress("training", 1000, unit="", quiet=quiet) as tell:
+def reporting(folder: RunFolder, reporter: Reporter) -> Iterator[Callable[[Report], None]]:
+    """Yield a function that sends reports to the log, the curves and the progress bar."""
+    with reporter.progress("training", 1000, unit="") as on_progress:
 
         def record(report: Report) -> None:
             folder.record(report)
             note = f"step {report.step}  {report.images_per_second:.1f} images/s"
-            tell(round(1000 * report.progress), note)
+            on_progress(round(1000 * report.progress), note)
 
         yield record

@@ -1,8 +1,8 @@
-"""What a training step is fed with: numbered samples, made by workers, the same in every run.
+"""Training samples: numbered, made by workers, identical in every run.
 
-Sample n is a pure function of the seed and n: which photograph, which crop, which style view. So a run
-that is stopped and continued, or spread over more workers or processes, sees the same data in the same
-order, and resuming needs no more than the number of samples seen.
+Sample n is a pure function of the seed and n: which photograph, which crop, which style view. So a run that
+is stopped and continued, or spread over more workers or processes, gets the same data in the same order, and
+resuming needs only the number of samples seen.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from mst_deploy.training.config import EXPRESSIVE, Stage, TrainConfig
 from mst_deploy.training.data import by_detail, cut, group_weights, random_crop, shift_colors
 
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-LEAST_STRENGTH = 0.5  # below it the source is mixed in, see film.look_at
+LEAST_STRENGTH = 0.5  # below it the source is mixed in, see film.at_strength
 MOST_STROKES = 1.3
-TRIES = 20  # other images tried in the place of one that cannot be read
+TRIES = 20  # other images tried in place of one that cannot be read
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of the data a process makes, and with how many workers."""
+    """Part of the data that a process makes, and its number of workers."""
 
     rank: int = 0
     ranks: int = 1
@@ -48,11 +48,11 @@ class View(NamedTuple):
 
     image: int
     number: int
-    """Modulo the flatness ranks it is the rank, see ``TrainConfig.flatness_ranks``."""
+    """Number of the crop; modulo ``TrainConfig.flatness_ranks`` it is the rank."""
 
 
 class Sample(NamedTuple):
-    """What one sample gives to a batch, see ``Batch``."""
+    """Contribution of one sample to a batch, see ``Batch``."""
 
     content: Image
     moved: Image | None
@@ -72,25 +72,25 @@ class Batch:
     """N samples; pixels are (H, W, 3) uint8 RGB."""
 
     contents: Tensor
-    """(N, S, S, 3)."""
+    """(N, S, S, 3) content crops."""
     moved: Tensor | None
-    """(N, S, S, 3): second windows into the same photographs, with noise; None without temporal term."""
+    """(N, S, S, 3): second windows into the same photographs, with noise; None without the temporal term."""
     shifts: Tensor
-    """(N, 2) int64: where the second windows lie, (down, right) pixels."""
+    """(N, 2) int64: offsets of the second windows, (down, right) in pixels."""
     views: list[View | None]
-    """The style of each sample; None stands for the photograph itself."""
+    """Style of each sample; None stands for the photograph itself."""
     strengths: Tensor
-    """(N,) float32: how far each goes from the photograph's own FiLM vector (0) to the style's (1)."""
+    """(N,) float32: interpolation from the photograph's own FiLM vector (0) to the style's (1)."""
     styles: dict[View, Tensor]
-    """(2, Z, Z, 3): the style crops whose targets the trainer has not kept yet; see ``style_crops``."""
+    """(2, Z, Z, 3): style crops whose targets the trainer has not kept yet; see ``style_crops``."""
     strokes: Tensor
-    """(N,) float32: how much canvas each is given, 1 as a rule."""
+    """(N,) float32: amount of canvas, 1 by default."""
     gains: Tensor
     """(N, K) float32: gains of the canvas bands."""
     canvas: Tensor | None
     """(N, S, S, 1): white noise; None for a generator without a canvas."""
     moved_canvas: Tensor | None
-    """The same that the second windows lie on."""
+    """(N, S, S, 1): the same noise in the second windows."""
     skipped: frozenset[str]
     """Names of files that could not be used, with the reason."""
 
@@ -98,7 +98,8 @@ class Batch:
         return len(self.contents)
 
     def pin_memory(self) -> Batch:
-        """Called by the loader for CUDA, where copies from pinned memory overlap with kernels."""
+        """Return a copy in pinned memory, from which copies to CUDA overlap with kernels; called by the
+        loader."""
         pinned = {
             name: value.pin_memory()
             for name in ("contents", "moved", "canvas", "moved_canvas")
@@ -108,7 +109,7 @@ class Batch:
 
 
 class Samples(Dataset[Any]):
-    """Sample n of a stage."""
+    """Dataset of the samples of a stage."""
 
     def __init__(
         self,
@@ -118,7 +119,8 @@ class Samples(Dataset[Any]):
         styles: Sequence[ImageFile],
         known: Tensor | None,
     ) -> None:
-        """``known`` (images, views) bool in shared memory marks style views that need not be decoded."""
+        """Set up the dataset; ``known`` (images, views) bool in shared memory marks style views not to
+        decode."""
         self.config, self.stage, self.contents, self.styles, self.known = (
             config,
             stage,
@@ -129,13 +131,14 @@ class Samples(Dataset[Any]):
         self.odds = group_weights(styles, EXPRESSIVE, config.expressive_weight)
 
     def __getitem__(self, number: int) -> Any:
-        """The sample, or the InputError that prevents it: raised here, the loader would garble its text."""
+        """Return the sample, or the InputError that prevents it: the loader would garble a raised one."""
         try:
             return self.make(number)
         except InputError as error:
             return error
 
     def make(self, number: int) -> Sample:
+        """Make sample ``number``. Raises InputError if no image can be read."""
         config, ranks = self.config, self.config.flatness_ranks
         rng = np.random.default_rng((config.seed, 1, number))
         skipped: set[str] = set()
@@ -151,9 +154,9 @@ class Samples(Dataset[Any]):
             for place in range(ranks)
         ]
         rank = int(rng.choice(ranks, p=rank_odds(ranks)))
-        wide = by_detail(candidates)[rank]
+        crop = by_detail(candidates)[rank]
         places = rng.integers(0, margin + 1, (2, 2)).tolist()
-        content, moved, shift = windows(wide, self.stage.crop, places)
+        content, moved, shift = windows(crop, self.stage.crop, places)
         if moved is not None:
             moved = noisy(moved, config.temporal_noise, rng)
         canvas = moved_canvas = None
@@ -174,28 +177,29 @@ class Samples(Dataset[Any]):
         other = config.has_canvas and rng.random() < config.strokes_share
         strokes = float(rng.uniform(0.0, MOST_STROKES)) if other else 1.0
         gains = np.zeros(0, np.float32)
-        if config.has_canvas:  # the content's own FiLM vector has none, so they fall with the strength
+        # the content's own FiLM vector has no strokes, so they decrease with the strength
+        if config.has_canvas:
             gains = strength * canvas_gains(bands, strokes, stroke_size(config, view))
         return Sample(
             content, moved, shift, view, strength, style, strokes, gains, canvas, moved_canvas, skipped
         )
 
     def _photo(self, number: int) -> int:
-        """Every photograph once per pass, in an order of its own each time."""
+        """Return the index of a photograph: every one once per pass, in a new order each time."""
         count = len(self.contents)
         return int(order(self.config.seed, number // count, count)[number % count])
 
 
 @lru_cache(maxsize=2)
 def order(seed: int, turn: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """A permutation of 0..count-1 for every turn."""
+    """Return a permutation of 0..count-1 for every turn."""
     return np.random.default_rng((seed, 2, turn)).permutation(count)
 
 
 def first_readable(images: Sequence[ImageFile], first: int, skipped: set[str]) -> Image:
-    """Image ``first``, or the next one that can be read; names of the others go to ``skipped``.
+    """Return image ``first``, or the next readable one; errors of the others are added to ``skipped``.
 
-    Raises InputError when TRIES in a row cannot.
+    Raises InputError after TRIES failures in a row.
     """
     for step in range(min(TRIES, len(images))):
         try:
@@ -208,20 +212,20 @@ def first_readable(images: Sequence[ImageFile], first: int, skipped: set[str]) -
 
 
 def rank_odds(ranks: int) -> list[float]:
-    """How often each flatness rank is drawn: linearly less often the busier it is."""
+    """Return the probability of each flatness rank: linearly decreasing with detail."""
     total = ranks * (ranks + 1) / 2
     return [(ranks - rank) / total for rank in range(ranks)]
 
 
 def stroke_size(config: TrainConfig, view: View) -> float:
-    """The stroke size of a view: 1 every second time, else log-uniform over ``stroke_sizes``."""
+    """Return the stroke size of a view: 1 half of the time, else log-uniform over ``stroke_sizes``."""
     rng = np.random.default_rng((config.seed, 3, view.image, view.number))
     low, high = np.log(config.stroke_sizes)
     return 1.0 if rng.random() < 0.5 else float(np.exp(rng.uniform(low, high)))
 
 
 def style_crops(config: TrainConfig, styles: Sequence[ImageFile], view: View, skipped: set[str]) -> Image:
-    """Two crops (2, Z, Z, 3) of a style view: what the style encoder sees, and what is to be met.
+    """Return two crops (2, Z, Z, 3) of a style view: the encoder's input, and the source of the targets.
 
     The first shows most of the artwork. The second is one of ``flatness_ranks`` parts, at the size of the
     view's strokes. View 0 always keeps its colors.
@@ -234,35 +238,38 @@ def style_crops(config: TrainConfig, styles: Sequence[ImageFile], view: View, sk
         picture = shift_colors(picture, rng)
     if rng.random() < 0.5:  # both crops alike: strokes have a direction
         picture = np.ascontiguousarray(picture[:, ::-1])
-    shown = cut(picture, config.style_size, rng.uniform(1.0, config.style_zoom), rng)
+    encoder_crop = cut(picture, config.style_size, rng.uniform(1.0, config.style_zoom), rng)
     if config.stroke_zoom == 1.0 and ranks == 1 and config.stroke_sizes == (1.0, 1.0):
-        return np.stack([shown, shown])
+        return np.stack([encoder_crop, encoder_crop])
     zoom = max(1.0, config.stroke_zoom * stroke_size(config, view))
     near = resize_short_side(picture, round(config.style_size * zoom))
     parts = [cut(near, config.style_size, None, rng) for _ in range(ranks)]
-    return np.stack([shown, by_detail(parts)[rank]])
+    return np.stack([encoder_crop, by_detail(parts)[rank]])
 
 
 def windows(
-    wide: Image, size: int, places: Sequence[Sequence[int]]
+    crop: Image, size: int, places: Sequence[Sequence[int]]
 ) -> tuple[Image, Image | None, tuple[int, int]]:
-    """Two windows of ``size`` into one crop at (top, left) each, and the way from one to the other."""
-    if wide.shape[0] == size:
-        return wide, None, (0, 0)
+    """Return two windows of ``size`` into one crop at (top, left) each, and the offset between them.
+
+    The second is None if the crop has no margin.
+    """
+    if crop.shape[0] == size:
+        return crop, None, (0, 0)
     (top, left), (low, right) = places
-    first = wide[top : top + size, left : left + size]
-    second = wide[low : low + size, right : right + size]
+    first = crop[top : top + size, left : left + size]
+    second = crop[low : low + size, right : right + size]
     return first, second, (low - top, right - left)
 
 
 def noisy(image: Image, deviation: float, rng: np.random.Generator) -> Image:
-    """The picture with Gaussian noise, in gray levels."""
+    """Return the image with Gaussian noise of ``deviation`` gray levels."""
     noise = rng.standard_normal(image.shape, np.float32) * np.float32(deviation)
     return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
 
 
 def collate(samples: list[Any]) -> Batch | InputError:
-    """Samples of the loader -> one batch, or the error that one of them is."""
+    """Collate samples into one batch; return the error if one of them is an error."""
     for sample in samples:
         if isinstance(sample, InputError):
             return sample
@@ -287,7 +294,7 @@ def collate(samples: list[Any]) -> Batch | InputError:
 
 
 def _stacked(images: Sequence[Image | None]) -> Tensor | None:
-    """(N, ...) of pictures of one size; None where there are none."""
+    """Stack images of one size to (N, ...); None if there are none."""
     there = [image for image in images if image is not None]
     return torch.from_numpy(np.stack(there)) if there else None
 
@@ -301,7 +308,7 @@ def batches(
     *,
     pin: bool,
 ) -> Iterator[Any]:
-    """Endless batches of this process's share: of each ``batch`` numbers from ``start`` on."""
+    """Yield endless batches of this process's share: of each ``batch`` numbers from ``start`` on."""
     size = batch // share.ranks
 
     def numbers() -> Iterator[list[int]]:
@@ -327,10 +334,10 @@ def batches(
 
 
 def worker_context() -> BaseContext:
-    """How workers are started: not forked from the training process.
+    """Return the start method of workers: not forked from the training process.
 
-    A forked copy of OpenCV's or OpenMP's thread pool has no threads and waits for them for ever. The server
-    they are forked from imports PyTorch once, in place of every worker: 14 on a fresh machine took 46 s.
+    A forked copy of OpenCV's or OpenMP's thread pool has no threads and waits for them forever. The server
+    they are forked from imports PyTorch once, instead of every worker: 14 on a fresh machine took 46 s.
     """
     context = multiprocessing.get_context(START_METHOD)
     if START_METHOD == "forkserver":
@@ -339,11 +346,11 @@ def worker_context() -> BaseContext:
 
 
 def _quiet_worker(_: int) -> None:
-    """One thread each: the workers themselves are the parallelism."""
+    """Limit a worker to one thread: the workers themselves are the parallelism."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
 
 
 def default_workers(device: str) -> int:
-    """Decoding processes: up to 16 for a GPU; one beside a CPU that is busy anyway."""
+    """Return the number of decoding processes: up to 16 for a GPU; one beside a CPU, which is busy anyway."""
     return min(16, max(1, (os.cpu_count() or 1) - 1)) if device == "cuda" else 1

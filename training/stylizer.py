@@ -1,4 +1,4 @@
-"""Both networks as one module, and what the losses and the encoder need of a style."""
+"""Both networks as one module, and the style targets of the losses and the encoder."""
 
 from __future__ import annotations
 
@@ -22,44 +22,45 @@ from mst_deploy.perceptual.vgg import Vgg19
 from mst_deploy.training.losses import palette
 from mst_deploy.training.samples import View
 
-EMBED_SIZE = 256  # the side at which a content crop is shown to the style encoder
-KEPT_BYTES = 4 << 30  # most memory for style targets
+EMBED_SIZE = 256  # side of a content crop as input of the style encoder, pixels
+KEPT_BYTES = 4 << 30  # largest memory for style targets, bytes
 
 
 def to_tensor(images: Tensor, device: torch.device) -> Tensor:
-    """(N, H, W, 3) uint8 RGB -> (N, 3, H, W) float32 0..1, channels last in memory."""
+    """Convert (N, H, W, 3) uint8 RGB to (N, 3, H, W) float32 in 0..1, channels last in memory."""
     return images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
 
 
 def to_noise(canvas: Tensor | None, device: torch.device) -> Tensor | None:
-    """(N, H, W, 1) uint8 -> (N, 1, H, W) float32 of unit variance; None stays None."""
+    """Convert (N, H, W, 1) uint8 to (N, 1, H, W) float32 of unit variance; None stays None."""
     return None if canvas is None else white(canvas.to(device, non_blocking=True), torch.float32)
 
 
 def fixed_canvas(height: int, width: int, device: torch.device) -> Tensor:
-    """Always the same white noise of a size: (1, 1, H, W) float32."""
+    """Return fixed white noise of a size: (1, 1, H, W) float32."""
     noise = np.random.default_rng(0).integers(0, 256, (1, height, width, 1), np.uint8)
     return white(torch.from_numpy(noise).to(device), torch.float32)
 
 
 def stack(images: Sequence[Image]) -> Tensor:
-    """Pictures of one size -> (N, H, W, 3) uint8."""
+    """Stack images of one size to (N, H, W, 3) uint8."""
     return torch.stack([torch.from_numpy(image) for image in images])
 
 
 class InterpolatedStyle(NamedTuple):
-    """Styles at a strength, for N samples: FiLM vectors on the way from the content's own to the style's."""
+    """Styles of N samples at a strength: FiLM vectors between the content's own and the style's."""
 
     own: Tensor
-    """What ``Stylizer.condition`` takes for the contents as styles."""
+    """Input of ``Stylizer.condition`` for the contents as styles."""
     style: Tensor
-    """The same for the styles."""
+    """Input of ``Stylizer.condition`` for the styles."""
     strengths: Tensor
     """(N,) float32, 0..1."""
 
 
 class Stylizer(nn.Module):
-    """What learns, behind one ``forward``, so that wrappers for mixed precision and several GPUs see it."""
+    """The trained networks behind one ``forward``, which wrappers for mixed precision and several GPUs
+    need."""
 
     def __init__(self, networks: Networks) -> None:
         super().__init__()
@@ -70,9 +71,9 @@ class Stylizer(nn.Module):
     def forward(
         self, contents: Tensor, style: Any, canvas: Tensor | None = None, gains: Tensor | None = None
     ) -> Tensor:
-        """contents (N, 3, S, S) in 0..1 and a style (see condition) -> (N, 3, S, S) in 0..1.
+        """Stylize contents (N, 3, S, S) in 0..1 with a style (see ``condition``) -> (N, 3, S, S) in 0..1.
 
-        With a canvas: white noise (N, 1, S, S) and the gains of its bands (N, K).
+        A generator with a canvas needs white noise (N, 1, S, S) and takes the gains of its bands (N, K).
         """
         condition = self.condition(style)
         if canvas is None:
@@ -84,11 +85,11 @@ class Stylizer(nn.Module):
         return stylized
 
     def condition(self, style: Any) -> Any:
-        """What the generator is given.
+        """Return the condition of the generator.
 
-        ``style`` is, by what the injection needs: for an embedding or a FiLM vector, pooled Inception
-        features (N, 768), or style pictures (N, 3, Z, Z) where the trunk learns as well; for features,
-        those of content and style; else None. The first two may be ``InterpolatedStyle``.
+        ``style`` depends on the injection: for an embedding or a FiLM vector, pooled Inception features (N,
+        summary_size), or style pictures (N, 3, Z, Z) if the trunk is trained as well; for features, those of
+        content and style; else None. The first two may be ``InterpolatedStyle``.
         """
         if isinstance(style, InterpolatedStyle):
             own, full = self.condition(style.own), self.condition(style.style)
@@ -101,10 +102,10 @@ class Stylizer(nn.Module):
 
 
 def confine_film(networks: Networks, layers: Sequence[str]) -> None:
-    """Let the style reach only layers whose names begin with one of ``layers``.
+    """Let the style affect only layers whose names begin with one of ``layers``.
 
-    The FiLM vectors of the others no longer depend on the embedding: their weights are nothing, and get no
-    gradient. Their biases go on learning. Raises InvalidArgument for a beginning that no name has.
+    The FiLM parameters of the others no longer depend on the embedding: their weights are zero and get no
+    gradient. Their biases are trained on. Raises InvalidArgument for a prefix that no name has.
     """
     names = [name for name, _ in networks.config.film_layout.layers]
     for layer in layers:
@@ -124,34 +125,37 @@ def confine_film(networks: Networks, layers: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class StyleTarget:
-    """What a step needs of one style view."""
+    """Targets of a training step for one style view."""
 
     grams: dict[str, Tensor]
-    """Layer -> (C, C) float16."""
+    """Gram matrices by layer, (C, C) float16 each."""
     pooled: Tensor | None = None
-    """(768,) float32, where the injection needs an embedding and the trunk is frozen."""
+    """(summary_size,) float32, if the injection needs an embedding and the trunk is frozen."""
     features: Tensor | None = None
-    """(256, h, w), where the injection matches patches."""
+    """(256, h, w), if the injection matches patches."""
     picture: Tensor | None = None
-    """(3, Z, Z) in 0..1, where the trunk learns."""
+    """(3, Z, Z) in 0..1, if the trunk is trained."""
     palette: Tensor | None = None
     """(DIRECTIONS, QUANTILES) float32, see ``losses.palette``."""
 
 
 class StyleTargets:
-    """Style targets by view. They depend on nothing that learns, so they are computed once and kept.
+    """Style targets by view. They depend on no trained weights, so they are computed once and kept.
 
-    With too many styles to keep, or where a target holds a whole map, nothing is kept; ``known`` is None
-    then and every batch brings its style crops with it.
+    With too many styles to keep, or if a target holds a whole map, nothing is kept; then ``known`` is None
+    and every batch includes its style crops.
     """
 
     def __init__(
         self, stylizer: Stylizer, vgg: Vgg19, styles: int, views: int, *, train_trunk: bool, scales: int = 1
     ) -> None:
-        """``scales``: at how many their Gram matrices are taken, see ``grams_at``."""
+        """Set up the targets of ``styles`` images with ``views`` views each.
+
+        ``scales`` is the number of scales of the Gram matrices, see ``grams_at``.
+        """
         self.stylizer, self.vgg, self.train_trunk, self.scales = stylizer, vgg, train_trunk, scales
         self.with_grams = True
-        """Whether targets have Gram matrices; off where only what the generator is given is asked for."""
+        """Whether targets have Gram matrices; False if only the generator's condition is needed."""
         self.kept: dict[View, StyleTarget] = {}
         self.most = styles * views
         self.blocks: dict[str, Tensor] = {}
@@ -165,22 +169,23 @@ class StyleTargets:
     def of(
         self, views: Sequence[View | None], crops: dict[View, Tensor], device: torch.device
     ) -> list[StyleTarget | None]:
-        """The targets of a batch; ``crops`` (2, Z, Z, 3) uint8 must hold every view not known yet."""
+        """Return the targets of a batch; ``crops`` (2, Z, Z, 3) uint8 must hold every view not known yet."""
         if self.known is None:
             made = self.make_all(padded(crops, len(views)), device) if crops else []
             targets = dict(zip(crops, made, strict=False))
             return [None if view is None else targets[view] for view in views]
         for view, crop in crops.items():
-            if view not in self.kept:  # one at a time: a batch's rounding would depend on its company
+            # one at a time: in a batch, the rounding would depend on the other crops
+            if view not in self.kept:
                 self.kept[view] = self.keep(self.make(crop[None], device))
                 self.known[view] = True
         return [None if view is None else self.kept[view] for view in views]
 
     def keep(self, target: StyleTarget) -> StyleTarget:
-        """The same target with its Gram matrices in one block a layer.
+        """Return the target with its Gram matrices stored in one block per layer.
 
-        Tensors that stay, allocated one by one between large maps that go, cut freed memory into pieces too
-        small for the next maps: 8 MB were lost with every target of 0.7 MB.
+        Long-lived tensors, allocated one by one between large short-lived maps, fragment the memory: 8 MB
+        were lost with every target of 0.7 MB.
         """
         rows = {}
         for name, matrix in target.grams.items():
@@ -190,18 +195,18 @@ class StyleTargets:
         return replace(target, grams=rows)
 
     def make(self, crop: Tensor, device: torch.device) -> StyleTarget:
-        """(1, Z, Z, 3) or (1, 2, Z, Z, 3) uint8 -> its target."""
+        """Return the target of one crop, (1, Z, Z, 3) or (1, 2, Z, Z, 3) uint8."""
         (target,) = self.make_all(crop, device)
         return target
 
     @torch.no_grad()
     def make_all(self, crops: Tensor, device: torch.device) -> list[StyleTarget]:
-        """Crops (N, 2, Z, Z, 3) uint8, see ``samples.style_crops`` -> the target of each, in one pass.
+        """Return the targets of crops (N, 2, Z, Z, 3) uint8, see ``samples.style_crops``, in one pass.
 
-        (N, Z, Z, 3) where what is seen and what is to be met are the same.
+        (N, Z, Z, 3) if the encoder's input and the source of the targets are the same.
         """
-        shown, met = (crops, crops) if crops.dim() == 4 else (crops[:, 0], crops[:, 1])
-        pictures, strokes = to_tensor(shown, device), to_tensor(met, device)
+        encoder_crops, target_crops = (crops, crops) if crops.dim() == 4 else (crops[:, 0], crops[:, 1])
+        pictures, strokes = to_tensor(encoder_crops, device), to_tensor(target_crops, device)
         taps = self.vgg(strokes) if self.with_grams or self.stylizer.needs == "features" else {}
         layers = self.vgg.style_layers
         grams = grams_at(self.scales, self.vgg, strokes, taps, layers) if self.with_grams else {}
@@ -227,9 +232,10 @@ class StyleTargets:
         taps: dict[str, Tensor],
         strengths: Tensor | None = None,
     ) -> Any:
-        """What ``Stylizer.forward`` takes for a batch; where a target is None the style is the content.
+        """Return the style input of ``Stylizer.forward`` for a batch; where a target is None the style is the
+        content.
 
-        contents (N, 3, S, S) in 0..1; ``taps`` are their VGG features; ``strengths`` (N,) are 1 if left out.
+        contents (N, 3, S, S) in 0..1; ``taps`` are their VGG features; ``strengths`` (N,) default to 1.
         """
         if self.stylizer.needs == "nothing":
             return None
@@ -238,23 +244,23 @@ class StyleTargets:
             styles = [own[row] if t is None else t.features for row, t in enumerate(targets)]
             return own, styles
         weak = [False] * len(targets) if strengths is None else (strengths < 1).tolist()
-        shown = next((t.picture.shape[-1] for t in targets if t and t.picture is not None), EMBED_SIZE)
-        own = self._own(contents, shown) if any(weak) or None in targets else contents
+        side = next((t.picture.shape[-1] for t in targets if t and t.picture is not None), EMBED_SIZE)
+        own = self._own(contents, side) if any(weak) or None in targets else contents
         full: list[Tensor] = []
         for target, mine in zip(targets, own, strict=True):
-            wanted = mine if target is None else target.picture if self.train_trunk else target.pooled
-            assert wanted is not None
-            full.append(wanted)
+            style = mine if target is None else target.picture if self.train_trunk else target.pooled
+            assert style is not None
+            full.append(style)
         if strengths is None or not any(weak):
             return torch.stack(full)
         return InterpolatedStyle(own, torch.stack(full), strengths.to(contents.device))
 
     @torch.no_grad()
     def _own(self, contents: Tensor, size: int) -> Tensor:
-        """Content crops (N, 3, S, S) as styles: pictures of a size shown to the encoder, or their summaries.
+        """Return content crops (N, 3, S, S) as styles: resized pictures, or their pooled features.
 
-        All of a batch, though not all are asked for: a shape that changes with every step would have cuDNN
-        look for the fastest algorithms at every step.
+        All of a batch are computed, even if only some are needed: with a shape that changes at every step
+        cuDNN would search for the fastest algorithms at every step.
         """
         pictures = F.interpolate(contents, (size, size), mode="bilinear")
         if self.train_trunk:
@@ -271,9 +277,9 @@ def grams_at(
     taps: Mapping[str, Tensor],
     layers: Sequence[str],
 ) -> dict[str, Tensor]:
-    """Gram matrices of pictures (N, 3, H, W) in 0..1 at several scales, each half of the one before.
+    """Return Gram matrices of pictures (N, 3, H, W) in 0..1 at several scales, each half of the one before.
 
-    ``taps`` are their features at full size. -> layer, or layer@2, layer@4 ... -> (N, C, C).
+    ``taps`` are their features at full size. Keys are layer, layer@2, layer@4 ...; values are (N, C, C).
     """
     grams = {name: gram(taps[name]) for name in layers}
     for scale in (2**power for power in range(1, scales)):
@@ -283,9 +289,9 @@ def grams_at(
 
 
 def padded(crops: dict[View, Tensor], count: int) -> Tensor:
-    """The crops (2, Z, Z, 3), and the first again until there are ``count`` or more: (N, 2, Z, Z, 3).
+    """Return the crops (2, Z, Z, 3), padded with copies of the first to at least ``count``: (N, 2, Z, Z, 3).
 
-    So that the shape does not change with every step, see ``StyleTargets._own``.
+    This keeps the shape constant over steps, see ``StyleTargets._own``.
     """
     each = list(crops.values())
     return torch.stack(each + each[:1] * (count - len(each)))
@@ -293,7 +299,7 @@ def padded(crops: dict[View, Tensor], count: int) -> Tensor:
 
 @torch.inference_mode()
 def stylize_pictures(stylizer: Stylizer, vgg: Vgg19, photos: Sequence[Image], artwork: Image) -> list[Image]:
-    """Pictures of one size (H, W, 3) in the style of one artwork (Z, Z, 3), by any injection."""
+    """Return images of one size (H, W, 3) in the style of one artwork (Z, Z, 3), with any injection."""
     device = next(stylizer.parameters()).device
     targets = StyleTargets(stylizer, vgg, 1, 1, train_trunk=False)
     target = targets.make(stack([artwork]), device)

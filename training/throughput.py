@@ -1,8 +1,8 @@
-"""Speed and memory of training on this machine: ``python -m mst_deploy.training.throughput --help``.
+"""Measure speed and memory of training on this machine: ``python -m mst_deploy.training.throughput --help``.
 
-For crops of 128 and 256 pixels: images a second, the share of the time spent waiting for data, and the
-memory that one more image in the batch takes. The first steps, in which style targets are computed and
-buffers grow, are not counted.
+For crops of 128 and 256 pixels: images per second, the share of the time spent waiting for data, and the
+memory of one more image in the batch. The first steps, in which style targets are computed and buffers grow,
+are not counted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from mst_deploy.console import progress
+from mst_deploy.cli.console import progress
 from mst_deploy.datasets import load_images
 from mst_deploy.model.checkpoints import new_networks
 from mst_deploy.training.config import Stage, TrainConfig
@@ -31,14 +31,14 @@ from mst_deploy.training.samples import default_workers
 
 
 def peak_memory() -> float:
-    """The most memory used so far, MiB: of the GPU, or of the process."""
+    """Return the peak memory so far in MiB: of the GPU, or of the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def measure(trainer: Trainer, steps: int, warmup: int) -> dict[str, float]:
-    """Images a second and the share of waiting over ``steps`` steps after ``warmup``."""
+    """Return images per second and the share of waiting over ``steps`` steps after ``warmup``."""
     source = trainer.batches()
     for _ in range(warmup):
         trainer.update(*next(source))
@@ -56,7 +56,7 @@ def measure(trainer: Trainer, steps: int, warmup: int) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Runs:
-    """What all measurements share."""
+    """Options common to all measurements."""
 
     content: list[Path]
     style: list[Path]
@@ -69,7 +69,7 @@ class Runs:
 
 
 def measure_alone(runs: Runs, crop: int, batch: int) -> dict[str, float]:
-    """Figures and peak memory of a fresh process at one crop and batch size."""
+    """Return figures and peak memory of a fresh process at one crop and batch size."""
     fabric = make_fabric(runs.device, runs.precision)
     contents, artworks = load_images(runs.content), load_images(runs.style)[: runs.styles]
     network = loss_network(contents, runs.vgg)
@@ -108,17 +108,17 @@ def main(
     runs = Runs(content, style, vgg, styles, steps, count if workers is None else workers, precision, device)
     rows: list[dict[str, Any]] = []
     sizes = [(128, batch), (256, max(1, batch // 4))]
-    # Each in a process of its own: the peak of a process never falls.
+    # Each in a process of its own: the peak of a process never decreases.
     spawn = multiprocessing.get_context("spawn")
     with (
-        progress("measuring", 2 * len(sizes), unit="runs/s") as tell,
+        progress("measuring", 2 * len(sizes), unit="runs/s") as on_progress,
         ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool,
     ):
         for crop, largest in sizes:
             few, many = (1, largest) if largest > 1 else (1, 2)
             small = pool.submit(measure_alone, runs, crop, few).result()
             large = pool.submit(measure_alone, runs, crop, many).result()
-            tell(2 * (len(rows) + 1))
+            on_progress(2 * (len(rows) + 1))
             grown = large.pop("peak_memory_mib") - small["peak_memory_mib"]
             rows.append(
                 {

@@ -1,1 +1,1 @@
-"""The same work through what people would use instead; no part of the product imports this."""
+"""Comparisons with other ways to do the same work; no other part of the package imports this one."""

@@ -1,4 +1,4 @@
-"""What each step of the CPU's path brings, in one run: ``python -m
+"""Measure each optimization step of the CPU path in one run: ``python -m
 mst_deploy.benchmarks.comparisons.ablation``."""
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from mst_deploy.benchmarks.comparisons.tables import table
 from mst_deploy.benchmarks.environment import environment_info, refuse_busy_machine
 from mst_deploy.benchmarks.harness import Plan
 from mst_deploy.benchmarks.roofline import measure_roofline
+from mst_deploy.cli.options import run_alone
 from mst_deploy.images import load_image, resize
 from mst_deploy.model.bundle import Bundle, open_bundle
 from mst_deploy.model.zoo import load_shipped_styles, resolve_model
 from mst_deploy.onnx_passes.cpu import film_into_norm
 from mst_deploy.onnx_passes.passes import fold_small_constants, to_float32, upsample_into_conv
-from mst_deploy.options import run_alone
 from mst_deploy.size import Size
 
 MOVED = 8
-"""The share of a picture, one in so many, that has left the view from which statistics are given."""
+"""Fraction 1/MOVED of the picture is missing in the view from which fixed statistics are taken."""
 GraphRewrite = Callable[[onnx.ModelProto], object]
 STEPS: dict[str, tuple[GraphRewrite, ...]] = {
     "weights in float32": (to_float32, fold_small_constants),
@@ -51,13 +51,16 @@ SETTINGS: dict[str, dict[str, str]] = {
 
 def rewritten(
     bundle: Bundle,
-    films: FilmBatch,
+    film_params: FilmBatch,
     name: str,
     rewrites: tuple[GraphRewrite, ...],
     threads: int = 0,
     entries: dict[str, str] | None = None,
 ) -> System:
-    """ONNX Runtime on a rewritten graph with settings of its own."""
+    """Return ONNX Runtime on a rewritten graph with its own session settings, for the CPU.
+
+    ``film_params`` is (1, P) float32; 0 threads leaves the number to ONNX Runtime.
+    """
     model = onnx.load(bundle.generator)
     for rewrite in rewrites:
         rewrite(model)
@@ -71,14 +74,14 @@ def rewritten(
     )
 
     def run(frames: Images) -> Images:
-        (stylized,) = session.run(["stylized"], model_inputs(bundle.manifest, frames, films))
+        (stylized,) = session.run(["stylized"], model_inputs(bundle.manifest, frames, film_params))
         return np.asarray(stylized, np.uint8)
 
     return System(name, run, "fp32")
 
 
-def openvino_with_given(bundle: Bundle, films: FilmBatch, name: str, give: GraphRewrite) -> System:
-    """OpenVINO in bfloat16 on a graph whose statistics are given."""
+def openvino_fixed(bundle: Bundle, film_params: FilmBatch, name: str, give: GraphRewrite) -> System:
+    """Return OpenVINO in bfloat16 on a graph with fixed normalization statistics."""
     model = onnx.load(bundle.generator)
     for rewrite in (to_float32, fold_small_constants, give):
         rewrite(model)
@@ -87,28 +90,28 @@ def openvino_with_given(bundle: Bundle, films: FilmBatch, name: str, give: Graph
         compiled = import_module("mst_deploy.backends.openvino").Compiled(Path(folder) / "given.onnx", "bf16")
 
     def run(frames: Images) -> Images:
-        return np.array(compiled(model_inputs(bundle.manifest, frames, films))["stylized"], np.uint8)
+        return np.array(compiled(model_inputs(bundle.manifest, frames, film_params))["stylized"], np.uint8)
 
     return System(name, run, "bf16")
 
 
-def ladder(bundle: Bundle, films: FilmBatch, beside: Images) -> list[System]:
-    """The graph as exported, step by step, then settings of the runtime on the last step.
+def ladder(bundle: Bundle, film_params: FilmBatch, beside: Images) -> list[System]:
+    """Return the graph as exported, then with each rewrite added, then with other session settings.
 
-    Statistics, where they are given, are those of the view ``beside`` (1, H, W, 3): a video has no others
-    of the frame it is about to paint.
+    Fixed statistics are those of the view ``beside`` (1, H, W, 3): a video never has the statistics of the
+    frame that is about to be stylized.
     """
-    give = partial(fix_statistics, frames=beside, films=films)
+    give = partial(fix_statistics, frames=beside, films=film_params)
     last = STEPS["+ doubling in the convolution"]
     return [
-        as_exported(bundle, films),
-        *(rewritten(bundle, films, name, steps) for name, steps in STEPS.items()),
-        *(rewritten(bundle, films, name, last, entries=entries) for name, entries in SETTINGS.items()),
-        rewritten(bundle, films, "all, one thread", last, threads=1),
-        ours(bundle, "openvino", films, "openvino", "fp32"),
-        ours(bundle, "openvino:bf16", films, "openvino:bf16", "bf16"),
-        rewritten(bundle, films, "statistics given", (to_float32, fold_small_constants, give)),
-        openvino_with_given(bundle, films, "openvino:bf16, statistics given", give),
+        as_exported(bundle, film_params),
+        *(rewritten(bundle, film_params, name, steps) for name, steps in STEPS.items()),
+        *(rewritten(bundle, film_params, name, last, entries=entries) for name, entries in SETTINGS.items()),
+        rewritten(bundle, film_params, "all, one thread", last, threads=1),
+        ours(bundle, "openvino", film_params, "openvino", "fp32"),
+        ours(bundle, "openvino:bf16", film_params, "openvino:bf16", "bf16"),
+        rewritten(bundle, film_params, "statistics given", (to_float32, fold_small_constants, give)),
+        openvino_fixed(bundle, film_params, "openvino:bf16, statistics given", give),
     ]
 
 
@@ -120,9 +123,9 @@ def main(
     min_runs: Annotated[int, typer.Option(min=6, help="Rounds at least.")] = 10,
     max_load: MaxLoadOption = 0.10,
 ) -> None:
-    """Time the steps in turns; ratios are to the graph as exported."""
+    """Time the steps, interleaved; ratios are relative to the graph as exported."""
     bundle, picture = open_bundle(resolve_model()), load_image(content)
-    films, runs = (
+    film_params, runs = (
         load_shipped_styles()[0].film[None],
         Runs(Plan(min_runs=min_runs, seconds=seconds, max_load=max_load)),
     )
@@ -130,7 +133,7 @@ def main(
     for text in sizes:
         frame = resize(picture, *Size.parse(text).applied(0, 0))[None]
         beside = resize(picture[:, : -picture.shape[1] // MOVED], *frame.shape[2:0:-1])[None]
-        runs.add(ladder(bundle, films, beside), frame, bundle)
+        runs.add(ladder(bundle, film_params, beside), frame, bundle)
     report = {
         **environment_info(),
         "model": bundle.manifest.name,

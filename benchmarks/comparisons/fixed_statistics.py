@@ -1,7 +1,8 @@
-"""Statistics of the normalizations given instead of computed: what it would bring, and what it would cost.
+"""Fixed normalization statistics instead of computed ones: gain in speed and loss of quality.
 
-Mean and variance of every map are read off one frame and hold for all others, which turns normalization and
-film into one multiplication and one addition a channel, and these go into the convolution before.
+Mean and variance of every feature map are taken from one frame and used for all others. Normalization and
+FiLM then become one multiplication and one addition per channel, which are folded into the preceding
+convolution.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from mst_deploy.backends.parity import graph_inputs
 
 
 def fix_statistics(model: onnx.ModelProto, frames: Images, films: FilmBatch) -> int:
-    """Of one frame (1, H, W, 3), and its film, for a graph in float32; says how many were replaced."""
+    """Replace the normalizations of a float32 graph, in place; return how many were replaced.
+
+    Statistics are those of one frame (1, H, W, 3) uint8 with FiLM parameters (1, P) float32.
+    """
     chains = _chains(model)
-    wanted = [
+    tensors = [
         name for norm, scale, shift in chains for name in (norm.input[0], scale.input[1], shift.input[1])
     ]
     names = [value.name for value in model.graph.input]
-    values = _values(model, wanted, graph_inputs(names, frames, films))
+    values = _values(model, tensors, graph_inputs(names, frames, films))
     for norm, scale, shift in chains:
         epsilon = next(attribute.f for attribute in norm.attribute if attribute.name == "epsilon")
         maps = values[norm.input[0]].astype(np.float64)  # (1, C, H, W)
@@ -38,7 +42,7 @@ def fix_statistics(model: onnx.ModelProto, frames: Images, films: FilmBatch) -> 
 
 
 def _chains(model: onnx.ModelProto) -> list[tuple[NodeProto, NodeProto, NodeProto]]:
-    """Every normalization with the multiplication and the addition of its film."""
+    """Return every normalization with the multiplication and the addition of its FiLM parameters."""
     users: dict[str, list[NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
@@ -52,7 +56,7 @@ def _chains(model: onnx.ModelProto) -> list[tuple[NodeProto, NodeProto, NodeProt
 
 
 def _values(model: onnx.ModelProto, names: list[str], inputs: dict[str, Any]) -> dict[str, Any]:
-    """What stands at these places of the graph for these inputs."""
+    """Return the values of the named tensors of the graph for these inputs."""
     probe = onnx.ModelProto.FromString(model.SerializeToString())
     probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     options = onnxruntime.SessionOptions()

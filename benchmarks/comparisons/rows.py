@@ -1,4 +1,4 @@
-"""Systems in turns on one frame: rows of a report, with ratios to the first of them."""
+"""Interleaved timing of several systems on one frame: rows of a report, with ratios to the first system."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from mst_deploy.errors import NoisyMachine
 from mst_deploy.model.bundle import Bundle
 
 SMALL = 64
-"""Side of the frame with which the start of a foreign program is timed."""
+"""Side in pixels of the frame with which the startup of an external program is timed."""
 
 
 def rows_at(
     systems: Sequence[System], frame: Images, plan: Plan, work: dict[str, int], model: str
 ) -> list[dict[str, Any]]:
-    """All systems in turns on one frame (1, H, W, 3); ratios and PSNR are to the first of them."""
+    """Time all systems, interleaved, on one frame (1, H, W, 3); ratios and PSNR are relative to the first
+    system."""
     small = np.ascontiguousarray(frame[:, :SMALL, :SMALL])
-    things: dict[str, Work] = {}
+    calls: dict[str, Work] = {}
     for system in systems:
-        things[system.name] = partial(system.stylize, frame)
+        calls[system.name] = partial(system.stylize, frame)
         if system.starts:
-            things[f"{system.name} start"] = partial(system.stylize, small)
-    times = measure(things, plan)
+            calls[f"{system.name} start"] = partial(system.stylize, small)
+    times = measure(calls, plan)
     seconds = {name: np.array(one.seconds) for name, one in times.items()}
-    wanted = systems[0].stylize(frame)
+    reference = systems[0].stylize(frame)
     rows = []
     for system in systems:
         spent = seconds[system.name]
@@ -57,7 +58,7 @@ def rows_at(
                 "settled": times[system.name].settled,
                 "taken_off_s": 0.0 if started is None else float(np.median(started)),
                 "times_faster": asdict(ratio),
-                "psnr_db": round(psnr(system.stylize(frame), wanted), 1) if system.same_weights else None,
+                "psnr_db": round(psnr(system.stylize(frame), reference), 1) if system.same_weights else None,
                 "work": work if system.same_weights else {"multiply_adds": 0, "bytes": 0, "least_bytes": 0},
             }
         )
@@ -65,9 +66,9 @@ def rows_at(
 
 
 class Runs:
-    """Rows of several sizes, and what other programs did meanwhile.
+    """Rows of several sizes, and the load of other programs during the measurement.
 
-    Only the timed calls count: compilers of PyTorch and OpenVINO are processes of their own.
+    Only the timed calls count: the compilers of PyTorch and OpenVINO are processes of their own.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -77,7 +78,7 @@ class Runs:
         self.load: float | None = None
 
     def add(self, systems: Sequence[System], frame: Images, bundle: Bundle) -> None:
-        """Measure one size. Raises NoisyMachine when its figures cannot be believed."""
+        """Measure one size and add its rows. Raises NoisyMachine if the figures are not reliable."""
         work = work_of_generator(bundle, frame.shape)
         with background_load() as load:
             rows = rows_at(systems, frame, self.plan, work, bundle.manifest.name)
@@ -87,7 +88,7 @@ class Runs:
                 raise NoisyMachine(
                     f"other programs used {load.share:.0%} of the machine (limit "
                     f"{self.plan.max_load:.0%}) at "
-                    f"{rows[0]['size']}; close them and measure again, or accept it with --max-load"
+                    f"{rows[0]['size']}; close them and measure again, or accept it with [option:max_load]"
                 )
         self.rows += [row for row in rows if row["settled"]]
         self.refused |= {
@@ -99,5 +100,5 @@ class Runs:
             raise NoisyMachine("no system became stable; close other programs and measure again")
 
     def facts(self) -> dict[str, Any]:
-        """For the report."""
+        """Return the entries of the report: plan, load, refused systems and rows."""
         return {"plan": asdict(self.plan), "load": self.load, "refused": self.refused, "rows": self.rows}

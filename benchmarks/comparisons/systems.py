@@ -1,6 +1,6 @@
-"""Other ways to run the shipped weights, and other people's programs, each as a function of a frame.
+"""Other ways to run the shipped weights, and external programs, each as a function of a frame.
 
-Every system gets all processors of the machine and decides for itself how to use them, as its users do.
+Every system may use all processors of the machine and decides itself how, as for its users.
 """
 
 from __future__ import annotations
@@ -30,56 +30,56 @@ from mst_deploy.model.io_wrappers import Uint8Generator
 from mst_deploy.onnx_passes.passes import to_opset17
 
 Stylize = Callable[[Images], Images]
-"""(1, H, W, 3) uint8 RGB -> the same."""
+"""Function of (1, H, W, 3) uint8 RGB that returns an image of the same shape and dtype."""
 
 
 @dataclass(frozen=True)
 class System:
-    """Something that stylizes frames."""
+    """Named function that stylizes frames."""
 
     name: str
     stylize: Stylize
     precision: str
     same_weights: bool = True
-    """Whether its pictures should be those of the reference."""
+    """Whether its results should equal those of the reference."""
     starts: bool = False
-    """Whether every call loads weights and reads the style anew."""
+    """Whether every call loads the weights and encodes the style again."""
 
 
-def ours(bundle: Bundle, backend: str, films: FilmBatch, name: str, precision: str) -> System:
-    """A backend of this project."""
+def ours(bundle: Bundle, backend: str, film_params: FilmBatch, name: str, precision: str) -> System:
+    """Return a backend of this project on the CPU. ``film_params`` is (1, P) float32."""
     generator = open_generator(bundle, backend, "cpu")
-    return System(name, lambda frames: generator(frames, films), precision)
+    return System(name, lambda frames: generator(frames, film_params), precision)
 
 
-def as_exported(bundle: Bundle, films: FilmBatch) -> System:
-    """ONNX Runtime on the file of the bundle as it is."""
+def as_exported(bundle: Bundle, film_params: FilmBatch) -> System:
+    """Return ONNX Runtime on the unmodified file of the bundle."""
     session, _ = open_session(bundle.generator, "cpu")
 
     def run(frames: Images) -> Images:
-        (stylized,) = session.run(["stylized"], model_inputs(bundle.manifest, frames, films))
+        (stylized,) = session.run(["stylized"], model_inputs(bundle.manifest, frames, film_params))
         return np.asarray(stylized, np.uint8)
 
     return System("ONNX Runtime, graph as exported", run, "fp32")
 
 
-def torch_system(bundle: Bundle, films: FilmBatch, how: str) -> System:
-    """PyTorch in float32: eager, or compiled by its own compiler."""
+def torch_system(bundle: Bundle, film_params: FilmBatch, how: str) -> System:
+    """Return PyTorch in float32: eager, or compiled with torch.compile if ``how`` is "compile"."""
     graph: Any = Uint8Generator(load_bundle(bundle).generator).eval()
     if how == "compile":
         graph = torch.compile(graph)
 
     @torch.inference_mode()
     def run(frames: Images) -> Images:
-        inputs = model_inputs(bundle.manifest, frames, films)
+        inputs = model_inputs(bundle.manifest, frames, film_params)
         tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
         return np.asarray(graph(**tensors).numpy(), np.uint8)
 
     return System("PyTorch eager" if how == "eager" else "torch.compile", run, "fp32")
 
 
-def opencv_dnn(bundle: Bundle, films: FilmBatch) -> System:
-    """OpenCV's own runtime. Raises BackendError when it does not take the graph."""
+def opencv_dnn(bundle: Bundle, film_params: FilmBatch) -> System:
+    """Return OpenCV's DNN module. Raises BackendError if it does not accept the graph."""
     model = onnx.load(bundle.generator)
     to_opset17(model)
     with TemporaryDirectory() as folder:
@@ -91,7 +91,7 @@ def opencv_dnn(bundle: Bundle, films: FilmBatch) -> System:
             raise BackendError(f"OpenCV cannot load the graph: {_first_line(error)}") from error
 
     def run(frames: Images) -> Images:
-        for name, value in model_inputs(bundle.manifest, frames, films).items():
+        for name, value in model_inputs(bundle.manifest, frames, film_params).items():
             net.setInput(value, name)
         return np.asarray(net.forward("stylized"), np.uint8)
 
@@ -99,7 +99,7 @@ def opencv_dnn(bundle: Bundle, films: FilmBatch) -> System:
 
 
 def tflite(name: str, path: Path) -> System:
-    """Somebody's TFLite model. Raises InputError, or BackendError where its runtime is not installed."""
+    """Return an external TFLite model. Raises InputError, or BackendError if its runtime is not installed."""
     try:
         library = importlib.import_module("mst_deploy.benchmarks.comparisons.tflite")
     except ModuleNotFoundError as error:
@@ -110,16 +110,16 @@ def tflite(name: str, path: Path) -> System:
 
 
 def timing(make: Callable[[], System], frame: Images) -> System | str:
-    """The system once it has given a picture of the frame's size, or why it does not."""
+    """Return the system if it returns a picture of the frame's size, else the reason why not."""
     try:
         system = make()
-        found = system.stylize(frame)
+        result = system.stylize(frame)
     except MstError as error:
         return str(error)
-    except Exception as error:  # foreign programs raise anything; the report says so and goes on
+    except Exception as error:  # external programs raise anything; the report names the reason
         return f"{type(error).__name__}: {_first_line(error)}"
-    if found.shape != frame.shape:
-        return f"gave a picture of shape {found.shape} for one of {frame.shape}"
+    if result.shape != frame.shape:
+        return f"gave a picture of shape {result.shape} for one of {frame.shape}"
     return system
 
 
@@ -127,8 +127,8 @@ def timing(make: Callable[[], System], frame: Images) -> System | str:
 class ExternalProgram:
     """``FUNCTION`` or ``FUNCTION,key=value,...`` of a Python file: (content, style, ...) -> picture.
 
-    Pictures are (1, 3, H, W) float32 RGB in 0..1, of PyTorch. A function whose second parameter is among
-    the keys, or that has none, gets no style: it has one of its own.
+    Pictures are PyTorch tensors (1, 3, H, W) float32 RGB in 0..1. A function whose second parameter is among
+    the keys, or that has no second parameter, gets no style: it has a built-in one.
     """
 
     file: Path
@@ -137,14 +137,16 @@ class ExternalProgram:
 
     @classmethod
     def parse(cls, file: Path, text: str) -> ExternalProgram:
-        """Raises InvalidArgument."""
+        """Parse the text of the option. Raises InvalidArgument."""
         name, *pairs = text.split(",")
         if not name.isidentifier() or any("=" not in pair for pair in pairs):
-            raise InvalidArgument(f"give a function as NAME or NAME,key=value, not {text!r}")
+            raise InvalidArgument(
+                field="function", problem=f"give a function as NAME or NAME,key=value, not {text!r}"
+            )
         return cls(file, name, dict(pair.split("=", 1) for pair in pairs))
 
     def load(self) -> Callable[..., Any]:
-        """Run the file and find the function. Raises InputError."""
+        """Run the file and return the function. Raises InputError."""
         spec = importlib.util.spec_from_file_location(f"peer_{self.file.stem}", self.file)
         if spec is None or spec.loader is None or not self.file.is_file():
             raise InputError(f"{self.file} is not a Python file")
@@ -154,23 +156,23 @@ class ExternalProgram:
             spec.loader.exec_module(module)
         except Exception as error:
             raise InputError(f"cannot run {self.file}: {type(error).__name__}: {error}") from error
-        found = getattr(module, self.function, None)
-        if not callable(found):
+        result = getattr(module, self.function, None)
+        if not callable(result):
             raise InputError(f"{self.file} has no function {self.function!r}")
-        return found  # type: ignore[no-any-return]
+        return result  # type: ignore[no-any-return]
 
 
 def external(program: ExternalProgram, style: Images) -> System:
-    """Somebody's program with one style (1, H, W, 3) uint8. Raises InputError."""
-    function, painting = program.load(), _tensor(style)
+    """Return an external program with one style (1, H, W, 3) uint8. Raises InputError."""
+    function, style_tensor = program.load(), _tensor(style)
     extra = {name: _value(text) for name, text in program.arguments.items()}
     second = [*inspect.signature(function).parameters][1:2]
-    styles = [painting] if second and second[0] not in extra else []
+    styles = [style_tensor] if second and second[0] not in extra else []
 
     @torch.inference_mode()
     def run(frames: Images) -> Images:
-        found = function(_tensor(frames), *styles, **extra)
-        return np.asarray((found.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy(), np.uint8)
+        result = function(_tensor(frames), *styles, **extra)
+        return np.asarray((result.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy(), np.uint8)
 
     label = program.function + "".join(f" {value}" for value in program.arguments.values())
     return System(label, run, "fp32", same_weights=False, starts=True)

@@ -1,4 +1,4 @@
-"""What reports of systems side by side say, as Markdown."""
+"""Markdown tables of reports that compare systems."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mst_deploy.benchmarks.statistics import ratio_of_turns
 
 
 def table(report: dict[str, Any], looks: Mapping[str, str] | None = None) -> str:
-    """Systems by size: median, times faster with its interval, PSNR, share of the machine.
+    """Return a table of systems by size: median, speedup with its interval, PSNR, share of the roofline.
 
-    ``looks`` says in words how good the pictures of a system are; "" is for those of the shipped weights.
+    ``looks`` describes the image quality of a system; the entry "" is that of the shipped weights.
     """
     ceilings = reports.roofline_of(report)
     lines = []
@@ -42,15 +42,16 @@ def table(report: dict[str, Any], looks: Mapping[str, str] | None = None) -> str
 
 
 def beside(report: dict[str, Any]) -> list[str]:
-    """How many times as long other networks take as this project's ways to run its own, turn by turn."""
+    """Return the time of external networks relative to the ways of running this project's weights, round
+    by round."""
     confidence = report["plan"]["confidence"]
     lines = []
     for row in (row for row in report["rows"] if row["weights"] == "own"):
-        told = []
+        ratios = []
         for own in report["rows"]:
             if own["size"] == row["size"] and own["backend"].startswith("mst"):
                 ratio = ratio_of_turns(own["seconds"], row["seconds"], confidence)
-                told.append(f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) of {own['backend']}")
-        if told:
-            lines.append(f"- time of {row['backend']} at {row['size']}, times that: {'; '.join(told)}")
+                ratios.append(f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) of {own['backend']}")
+        if ratios:
+            lines.append(f"- time of {row['backend']} at {row['size']}, times that: {'; '.join(ratios)}")
     return lines

@@ -1,4 +1,4 @@
-"""TFLite models that take a picture and the code of a style; only this module knows their runtime."""
+"""TFLite models that take a picture and a style code; only this module imports their runtime."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mst_deploy.errors import InputError
 
 
 class Model:
-    """A function of frames (1, H, W, 3) uint8; memory is planned once for each size, as for a video.
+    """Function of frames (1, H, W, 3) uint8; memory is planned once per size, as for a video.
 
-    The picture is float32 in 0..1. The code is random: what it says does not change the arithmetic. Raises
-    InputError.
+    The model gets float32 in 0..1. The style code is random: its values do not change the arithmetic. Raises
+    InputError for a file that is not such a model.
     """
 
     def __init__(self, path: Path, threads: int) -> None:

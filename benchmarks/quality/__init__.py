@@ -1,6 +1,6 @@
-"""How good the pictures are: sets of (photograph, artwork, result) in, distances with intervals out.
+"""Evaluation of image quality: sets of (photograph, artwork, result) in, distances with intervals out.
 
-``sets`` says what belongs together, ``nets`` what looks at the pictures, ``metrics`` holds the formulas,
-``measure`` walks through a set, ``report`` writes what was found. ``video`` measures flicker, ``gatys``
-makes the slow reference, ``systems`` runs a model over a set.
+``sets`` reads and writes the sets, ``nets`` holds the networks, ``metrics`` the formulas, ``measure``
+evaluates a set, ``report`` writes the results. ``video`` measures flicker, ``optimum`` makes the slow
+reference, ``systems`` runs a model over a set.
 """

@@ -1,9 +1,10 @@
-"""Flicker of a system over clips, beside its style: ``python -m mst_deploy.benchmarks.quality.clips``.
+"""Measure the flicker of a system over clips beside its style: ``python -m
+mst_deploy.benchmarks.quality.clips``.
 
 A result without style does not flicker: the source's own figure is the floor. So systems are compared at
-equal style distance, and each is run at several strengths. Frames go through a system one by one;
-the FiLM vector of a model is computed once a clip, as ``mst video`` does. Other people's systems are
-functions as in ``others``.
+equal style distance, and each is run at several strengths. Frames go through a system one by one; the FiLM
+vector of a model is computed once per clip, as in ``mst video``. External systems are functions as in
+``external``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import typer
 
 from mst_deploy.benchmarks.quality.external import load_function
 from mst_deploy.benchmarks.quality.video import measure_flicker
-from mst_deploy.console import progress
+from mst_deploy.cli.console import progress
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import replacing
 from mst_deploy.images import Image, center_crop, load_image, mix, resize_short_side
@@ -38,8 +39,8 @@ from mst_deploy.stylizer import Stylizer
 from mst_deploy.video.deflicker import Deflicker
 from mst_deploy.video.reader import VideoReader
 
-ARTWORK = 256  # side of the artwork as systems see it and as it is compared
-LOOKED_AT = 4  # frames of a clip whose distances are measured
+ARTWORK = 256  # side in pixels of the artwork, both as input of the systems and as reference
+SAMPLED_FRAMES = 4  # frames of a clip whose distances are measured
 
 Frames = Callable[[Path, list[Image], Image, float], list[Image]]
 """(clip, its frames, artwork, strength) -> results of the same size."""
@@ -47,7 +48,7 @@ Frames = Callable[[Path, list[Image], Image, float], list[Image]]
 
 @dataclass(frozen=True)
 class ClipRow:
-    """One system on one clip with one artwork at one strength."""
+    """Figures of one system on one clip with one artwork at one strength."""
 
     system: str
     strength: float
@@ -56,21 +57,25 @@ class ClipRow:
     warping: float
     """Warping error between neighboring frames, RGB distance."""
     floor: float
-    """The same of the source."""
+    """Warping error of the source."""
     style: float
     content: float
     tuning: str | None
-    """How the FiLM vector was tuned, in words; None where it was not."""
+    """Options of the style optimization; None without one."""
 
 
 def first_frames(path: Path, size: int, count: int) -> list[Image]:
-    """The first frames of a clip, short side resized."""
+    """Return the first ``count`` frames of a clip (H, W, 3) uint8, with the short side resized to ``size``
+    pixels."""
     with VideoReader(path) as reader:
         return [resize_short_side(frame.image, size) for frame in islice(reader, count)]
 
 
 def deflickered(frames: list[Image], results: list[Image]) -> list[Image]:
-    """As ``mst video --deflicker`` does it; results may lack some of the right and lower border."""
+    """Return the results as ``mst video --deflicker`` makes them.
+
+    Results may lack a part of the right and lower border.
+    """
     deflicker_filter = Deflicker()
     return [
         deflicker_filter(np.ascontiguousarray(frame[: result.shape[0], : result.shape[1]]), [result])[0]
@@ -86,26 +91,31 @@ def model_frames(
     once: bool = False,
     deflicker: bool = False,
 ) -> Frames:
-    """A bundle as ``mst video`` runs it; with a tuner, after ``mst style optimize --for CLIP``, or
-    ``once``."""
+    """Return a function that runs a bundle as ``mst video`` does.
+
+    With an optimizer the style is optimized for the clip first, as by ``mst style optimize --for CLIP``, or
+    with ``once`` for the built-in photographs.
+    """
     stylizer = Stylizer(bundle)
 
     def run(clip: Path, frames: list[Image], artwork: Image, strength: float) -> list[Image]:
         film = stylizer.style(artwork).film
         if optimizer is not None:
-            looked = builtin_photos() if once else sample_frames(clip, FRAMES, size)
-            film = optimizer(film, looked, as_style(artwork, stylizer.manifest)).film
+            sampled = builtin_photos() if once else sample_frames(clip, FRAMES, size)
+            film = optimizer(film, sampled, as_style(artwork, stylizer.manifest)).film
         frame_plan = at_strength(stylizer.style(frames[0]).film, film, strength)
-        painted = [stylize_image(frame, stylizer.backend, frame_plan.film) for frame in frames]
+        stylized = [stylize_image(frame, stylizer.backend, frame_plan.film) for frame in frames]
         if deflicker:
-            painted = deflickered(frames, painted)
-        return [mix(frame, picture, frame_plan.share) for frame, picture in zip(frames, painted, strict=True)]
+            stylized = deflickered(frames, stylized)
+        return [
+            mix(frame, picture, frame_plan.share) for frame, picture in zip(frames, stylized, strict=True)
+        ]
 
     return run
 
 
 def other_frames(program: Path, function: str, *, deflicker: bool = False) -> Frames:
-    """Somebody else's function (content, style, alpha) -> image, frame by frame."""
+    """Return a function that runs an external function (content, style, alpha) -> image, frame by frame."""
     call = load_function(program, function)
 
     def run(clip: Path, frames: list[Image], artwork: Image, strength: float) -> list[Image]:
@@ -113,8 +123,8 @@ def other_frames(program: Path, function: str, *, deflicker: bool = False) -> Fr
         with torch.inference_mode():
             for frame in frames:
                 high, wide = (side // 8 * 8 for side in frame.shape[:2])
-                made = call(as_tensor(frame[:high, :wide]), as_tensor(artwork), strength).clamp(0, 1)
-                pixels = made.mul(255).round()[0].permute(1, 2, 0).numpy().astype(np.uint8)
+                output = call(as_tensor(frame[:high, :wide]), as_tensor(artwork), strength).clamp(0, 1)
+                pixels = output.mul(255).round()[0].permute(1, 2, 0).numpy().astype(np.uint8)
                 results.append(pixels)
         return deflickered(frames, results) if deflicker else results
 
@@ -124,18 +134,18 @@ def other_frames(program: Path, function: str, *, deflicker: bool = False) -> Fr
 def measure(
     frames: list[Image], results: list[Image], artwork: Image, distances: Distances
 ) -> dict[str, float]:
-    """Flicker between neighbors, and the mean distances of a few frames."""
+    """Return the flicker between neighboring frames, and the mean distances of a few frames."""
     height, width = results[0].shape[:2]
     frames = [np.ascontiguousarray(frame[:height, :width]) for frame in frames]
     (flicker,) = measure_flicker(zip(frames, results, strict=True), [1])
-    looked = np.linspace(0, len(frames) - 1, min(LOOKED_AT, len(frames))).round().astype(int)
-    found = np.array([distances(frames[i], artwork, results[i])[:2] for i in looked])
+    sampled = np.linspace(0, len(frames) - 1, min(SAMPLED_FRAMES, len(frames))).round().astype(int)
+    values = np.array([distances(frames[i], artwork, results[i])[:2] for i in sampled])
     means = flicker.means()
     return {
         "warping": means["result"],
         "floor": means["source"],
-        "content": float(found[:, 0].mean()),
-        "style": float(found[:, 1].mean()),
+        "content": float(values[:, 0].mean()),
+        "style": float(values[:, 1].mean()),
     }
 
 
@@ -172,7 +182,9 @@ def main(
 ) -> None:
     """Measure one system; give --model, or --program and --function."""
     if (model is None) == (program is None):
-        raise InvalidArgument("give either --model or --program with --function")
+        raise InvalidArgument(
+            field="model", problem="give either [option:model] or [option:program] with [option:function]"
+        )
     tuning = None
     distances = Distances(load_vgg(find_vgg(vgg), vgg_scales))
     if model is not None:
@@ -195,23 +207,23 @@ def main(
     name += ", steady" if deflicker else ""
     known = json.loads(output.read_text()) if output.exists() else []
     strengths = [float(word) for word in strength.split(",")]
-    with progress(name, len(clips) * len(style) * len(strengths), unit="results/s") as tell:
+    with progress(name, len(clips) * len(style) * len(strengths), unit="results/s") as on_progress:
         for clip in clips:
             sources = first_frames(clip, size, frames)
             for path in style:
                 artwork = center_crop(load_image(path), ARTWORK)
                 for value in strengths:
-                    found = measure(sources, run(clip, sources, artwork, value), artwork, distances)
+                    values = measure(sources, run(clip, sources, artwork, value), artwork, distances)
                     row = ClipRow(
                         name,
                         value,
                         clip.stem,
                         path.stem,
-                        **{key: round(figure, 5) for key, figure in found.items()},
+                        **{key: round(figure, 5) for key, figure in values.items()},
                         tuning=tuning,
                     )
                     known.append(asdict(row))
-                    tell(len(known))
+                    on_progress(len(known))
                     with replacing(output) as temporary:
                         temporary.write_text(json.dumps(known, indent=1) + "\n")
 

@@ -1,4 +1,4 @@
-"""What the commands ``mst eval ...`` do."""
+"""Implementation of the commands ``mst eval ...``."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from mst_deploy.benchmarks.quality.optimum import optimize
 from mst_deploy.benchmarks.quality.sets import PAIRS, Pair, check, identity, pair_in_order, read_pairs
 from mst_deploy.benchmarks.quality.systems import Model, System, make_set, pair_up, photograph_itself
 from mst_deploy.benchmarks.quality.video import measure_flicker, read_both, read_flows
-from mst_deploy.console import progress
 from mst_deploy.datasets import ImageFile, fingerprint, load_images, read_hash_list
-from mst_deploy.errors import InputError
+from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.files import replacing
 from mst_deploy.images import IMAGE_SUFFIXES, Image, load_image, save_image
 from mst_deploy.model.bundle import MANIFEST, open_bundle
 from mst_deploy.model.zoo import resolve_model
 from mst_deploy.perceptual.vgg import find_vgg, load_vgg
+from mst_deploy.reporter import SILENT, Reporter
 from mst_deploy.styles.optimize import FOR_ALL, OptimizeOptions, StyleOptimizer, normalized_vgg
 from mst_deploy.stylizer import Stylizer
 from mst_deploy.video.motion import ESTIMATORS
@@ -62,30 +62,30 @@ TABLE = (
 
 @dataclass(frozen=True)
 class Measuring:
-    """How a set is measured, as the options say."""
+    """Options of a measurement."""
 
     weights: Weights = field(default_factory=Weights)
     metrics: Sequence[str] | None = None
-    """None takes all that the given weights allow."""
+    """Names in METRICS; None selects all that the given weights allow."""
     lpips: bool = False
     mode: str = "art_fid"
     batch: int = 1
     device: str = "auto"
-    quiet: bool = False
+    reporter: Reporter = SILENT
 
 
 @dataclass(frozen=True)
 class Running:
-    """What runs a model."""
+    """Options of running a model."""
 
     backend: str = "onnxrt"
     device: str = "auto"
-    quiet: bool = False
+    reporter: Reporter = SILENT
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Which pictures go through a system."""
+    """Selection of the pictures to stylize."""
 
     content: Sequence[Path]
     style: Sequence[Path]
@@ -106,12 +106,12 @@ def measuring(
     mode: str = "art_fid",
     batch: int = 1,
     device: str = "auto",
-    quiet: bool = False,
+    reporter: Reporter = SILENT,
 ) -> Measuring:
-    """The options of the command line as one value."""
+    """Combine the options of the command line into one value."""
     weights = Weights(vgg, vgg_scales, inception, alexnet, art_inception)
     names = [name.strip() for name in metrics.split(",")] if metrics else None
-    return Measuring(weights, names, lpips, mode, batch, device, quiet)
+    return Measuring(weights, names, lpips, mode, batch, device, reporter)
 
 
 def evaluate_images(
@@ -123,7 +123,7 @@ def evaluate_images(
     how: Measuring,
     system: str = "",
 ) -> dict[str, Any]:
-    """Measure results that exist. Raises InputError for sets that do not fit together."""
+    """Measure existing results; return the report. Raises InputError for sets that do not match."""
     listed = (
         pair_in_order(content, style, stylized)
         if pairs is None
@@ -134,7 +134,7 @@ def evaluate_images(
 
 def evaluate_model(
     bundle: Path,
-    wanted: Targets,
+    targets: Targets,
     output: Path,
     how: Measuring,
     *,
@@ -143,10 +143,10 @@ def evaluate_model(
     optimize_style: Path | None = None,
     once: bool = False,
 ) -> dict[str, Any]:
-    """Stylize a set with a bundle, then measure it.
+    """Stylize a set with a bundle, measure it and return the report.
 
-    ``optimize_style`` is a folder for rows tuned to each pair's photograph or, ``once`` for all, to the
-    shipped ones.
+    ``optimize_style`` is a folder for FiLM vectors that are optimized for each pair's photograph or, with
+    ``once``, for the built-in photographs.
     """
     opened = open_bundle(bundle)
     optimizer = None
@@ -169,18 +169,18 @@ def evaluate_model(
         }
         if optimizer is not None:
             facts["tuning"] = asdict(optimizer.how)
-        return run_system(model, name, facts, wanted, output, how)
+        return run_system(model, name, facts, targets, output, how)
 
 
-def evaluate_identity(wanted: Targets, output: Path, how: Measuring) -> dict[str, Any]:
-    """The floor: photographs measured as if they were results."""
-    return run_system(photograph_itself, "photograph itself", {}, wanted, output, how)
+def evaluate_identity(targets: Targets, output: Path, how: Measuring) -> dict[str, Any]:
+    """Measure the photographs themselves as results: the floor of every figure."""
+    return run_system(photograph_itself, "photograph itself", {}, targets, output, how)
 
 
 def evaluate_optimum(
-    wanted: Targets, output: Path, how: Measuring, *, style_weight: float, steps: int
+    targets: Targets, output: Path, how: Measuring, *, style_weight: float, steps: int
 ) -> dict[str, Any]:
-    """The ceiling: every picture optimized, then measured."""
+    """Measure pictures that are optimized one by one (Gatys et al. 2016): the best that can be expected."""
     device = chosen_device(how.device)
     vgg = load_vgg(find_vgg(how.weights.vgg), how.weights.vgg_scales).to(device)
 
@@ -188,33 +188,36 @@ def evaluate_optimum(
         return optimize(photo, artwork, vgg, style_weight=style_weight, steps=steps, device=device)
 
     facts = {"style_weight": style_weight, "steps": steps}
-    return run_system(optimized, f"Gatys, style weight {style_weight:g}", facts, wanted, output, how)
+    return run_system(optimized, f"Gatys, style weight {style_weight:g}", facts, targets, output, how)
 
 
-def sources(wanted: Targets) -> tuple[list[ImageFile], list[ImageFile]]:
-    """Photographs and artworks to choose pairs from. Raises InputError."""
-    kept = read_hash_list(wanted.held_out) if wanted.held_out else frozenset()
-    only = wanted.held_out is not None
-    contents, styles = (load_images(source, kept, keep=only) for source in (wanted.content, wanted.style))
+def sources(targets: Targets) -> tuple[list[ImageFile], list[ImageFile]]:
+    """Return the photographs and artworks to choose pairs from. Raises InputError."""
+    kept = read_hash_list(targets.held_out) if targets.held_out else frozenset()
+    only = targets.held_out is not None
+    contents, styles = (load_images(source, kept, keep=only) for source in (targets.content, targets.style))
     return contents, styles
 
 
 def run_system(
-    system: System, name: str, facts: dict[str, Any], wanted: Targets, output: Path, how: Measuring
+    system: System, name: str, facts: dict[str, Any], targets: Targets, output: Path, how: Measuring
 ) -> dict[str, Any]:
-    """Make the set in ``output`` and measure it. A folder that holds another run is refused."""
-    contents, styles = sources(wanted)
-    chosen = pair_up(contents, styles, wanted.each, wanted.most)
+    """Make the set in ``output``, measure it and return the report.
+
+    Raises InputError for a folder that holds another run.
+    """
+    contents, styles = sources(targets)
+    chosen = pair_up(contents, styles, targets.each, targets.most)
     facts = {
         **facts,
-        "made_at": f"{wanted.size}x{wanted.size}, center crops",
+        "made_at": f"{targets.size}x{targets.size}, center crops",
         "data": {"content": fingerprint(contents), "style": fingerprint(styles)},
     }
     output.mkdir(parents=True, exist_ok=True)
     _same_run(output / "made_with.json", {"system": name, **facts})
     started = time.monotonic()
-    with progress("stylizing", len(chosen), unit="pictures/s", quiet=how.quiet) as tell:
-        pairs = make_set(chosen, system, output, wanted.size, tell)
+    with how.reporter.progress("stylizing", len(chosen), unit="pictures/s") as on_progress:
+        pairs = make_set(chosen, system, output, targets.size, on_progress)
     facts["seconds_stylising"] = round(time.monotonic() - started, 1)
     return measured(pairs, output, how, name, facts)
 
@@ -222,7 +225,7 @@ def run_system(
 def measured(
     pairs: Sequence[Pair], output: Path, how: Measuring, system: str, facts: dict[str, Any]
 ) -> dict[str, Any]:
-    """Measure a set and write the report into ``output``; a stopped run goes on."""
+    """Measure a set, write the report into ``output`` and return it; an interrupted run is continued."""
     check(pairs, one_size=how.weights.art_inception is not None)
     report.check_mode(how.mode, len(pairs))
     device = chosen_device(how.device)
@@ -232,15 +235,15 @@ def measured(
     nets = open_nets(how.weights, lpips=lpips, device=device)
     able = {*BASIC, *(LPIPS_METRICS if lpips else ()), *(["inception"] if nets.fid is not None else ())}
     metrics = list(how.metrics or (name for name in METRICS if name in able))
-    if art is not None and "lpips" not in metrics:  # half of ArtFID
+    if art is not None and "lpips" not in metrics:  # one of the two terms of ArtFID
         metrics.append("lpips")
     output.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    with progress("measuring", len(pairs), unit="pairs/s", quiet=how.quiet) as tell:
+    with how.reporter.progress("measuring", len(pairs), unit="pairs/s") as on_progress:
         observer = Observer(nets, metrics, device)
-        rows = measure_all(pairs, observer, output / LOG, tell, batch=how.batch)
+        rows = measure_all(pairs, observer, output / LOG, on_progress, batch=how.batch)
     summary = {**report.summarize(rows, how.mode), "set": identity(pairs)}
-    found = {
+    result = {
         "system": system,
         **facts,
         "summary": summary,
@@ -252,18 +255,27 @@ def measured(
         "versions": {"mst-deploy": __version__, "torch": torch.__version__},
         "command": " ".join(["mst", *sys.argv[1:]]),
     }
-    report.write(output, found, rows, pairs)
-    return found
+    report.write(output, result, rows, pairs)
+    return result
 
 
 def evaluate_video(
-    source: Path, result: Path, gaps: Sequence[int], flow: str, output: Path | None, *, quiet: bool
+    source: Path,
+    result: Path,
+    gaps: Sequence[int],
+    flow: str,
+    output: Path | None,
+    reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
-    """Flicker of a stylized clip beside that of its source."""
+    """Measure the flicker of a stylized clip beside that of its source; return the report.
+
+    ``gaps`` are distances in frames; ``flow`` is an estimator or a folder of .flo files. Written to
+    ``output`` if given.
+    """
     flows = None if flow in ESTIMATORS else read_flows(Path(flow))
-    with progress("measuring", None, quiet=quiet) as tell:
-        flickers = measure_flicker(read_both(source, result), gaps, flow, flows, tell)
-    found = report.rounded(
+    with reporter.progress("measuring", None) as on_progress:
+        flickers = measure_flicker(read_both(source, result), gaps, flow, flows, on_progress)
+    figures = report.rounded(
         {
             "source": source.name,
             "result": result.name,
@@ -277,28 +289,28 @@ def evaluate_video(
     if output is not None:
         series = {str(flicker.gap): asdict(flicker) for flicker in flickers}
         with replacing(output) as temporary:
-            temporary.write_text(json.dumps({**found, "frames": report.rounded(series)}, indent=1) + "\n")
-    return dict(found)
+            temporary.write_text(json.dumps({**figures, "frames": report.rounded(series)}, indent=1) + "\n")
+    return dict(figures)
 
 
 def compare(reports: Sequence[Path], group: str | None) -> str:
-    """Markdown table of several reports."""
+    """Return a Markdown table of several reports. Raises InputError for an unreadable one."""
     read = []
     for path in reports:
         file = path / "report.json" if path.is_dir() else path
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            report.check_form(found)
+            result = json.loads(file.read_text(encoding="utf-8"))
+            report.check_form(result)
         except (OSError, ValueError) as error:
             raise InputError(f"cannot read the report {file}: {error}") from error
-        read.append(found)
+        read.append(result)
     text = report.table(read, TABLE)
     return text if group is None else f"{text}\n\n{report.group_table(read, group)}"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Which pictures are compared by people, and how."""
+    """Options of a comparison by viewers."""
 
     content: Path
     style: Path
@@ -311,7 +323,7 @@ class Shown:
 def make_sheets(
     systems: Sequence[str], shown: Shown, output: Path, key: Path | None, how: Running
 ) -> dict[str, Any]:
-    """Sheets of systems for people who do not know which is which; models are painted first.
+    """Make sheets for a blind comparison of systems; models are run first.
 
     ``systems`` are NAME=FOLDER of results, shipped models, or NAME=BUNDLE. Raises InputError.
     """
@@ -320,7 +332,7 @@ def make_sheets(
     key = key or output.with_name(f"{output.name}-key.json")
     for path in (output, key):
         if path.exists():
-            raise InputError(f"{path} is there already; choose another with -o or --key")
+            raise InputError(f"{path} is there already; choose another with [option:output] or [option:key]")
     listed = _listed(shown, [path for _, path in named if not is_bundle(path)])
     names = sheet.pair_names(listed)
     files: dict[str, dict[str, Path]] = {}
@@ -328,12 +340,12 @@ def make_sheets(
         folder = path
         if is_bundle(path):
             folder = output.with_name(f"{output.name}-results") / name
-            _paint(path, listed, names, folder, name, how)
+            _stylize(path, listed, names, folder, name, how)
         files[name] = {pair: _result(folder, pair) for pair in names}
     artworks = {name: pair.seen for name, pair in zip(names, listed, strict=True)}
-    with progress("drawing", len(compared) * len(names), unit="sheets/s", quiet=how.quiet) as tell:
+    with how.reporter.progress("drawing", len(compared) * len(names), unit="sheets/s") as on_progress:
         made = sheet.write_sheets(
-            output, key, artworks, files, compared, seed=shown.seed, size=shown.size, tell=tell
+            output, key, artworks, files, compared, seed=shown.seed, size=shown.size, on_progress=on_progress
         )
     return {
         "sheets": len(made),
@@ -346,7 +358,7 @@ def make_sheets(
 
 
 def count_answers(forms: Sequence[Path], key: Path) -> tuple[str, dict[str, Any]]:
-    """Votes of filled forms as text and as figures. Raises InputError."""
+    """Count the votes of filled forms; return them as text and as figures. Raises InputError."""
     sheets = sheet.read_key(key)
     filled = [sheet.read_form(form, sheets) for form in forms]
     counted = sheet.count(filled, sheets)
@@ -356,16 +368,20 @@ def count_answers(forms: Sequence[Path], key: Path) -> tuple[str, dict[str, Any]
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a folder holds a model and not results."""
+    """Return whether a folder holds a model rather than results."""
     return (path / MANIFEST).is_file()
 
 
 def _named(text: str) -> tuple[str, Path]:
-    """NAME=FOLDER, or what find_bundle knows -> (NAME, folder)."""
+    """Parse NAME=FOLDER, or the name or path of a model; return (NAME, folder)."""
     name, equals, path = text.partition("=")
     if equals:
         if not name or not Path(path).is_dir():
-            raise InputError(f"cannot use {text!r}: give NAME=FOLDER, a folder of results or of a model")
+            raise InvalidArgument(
+                field="system",
+                problem=f"cannot use {text!r}",
+                hint="give NAME=FOLDER, a folder of results or of a model",
+            )
         return name, Path(path)
     bundle = resolve_model(text)
     if not is_bundle(bundle):
@@ -374,51 +390,53 @@ def _named(text: str) -> tuple[str, Path]:
 
 
 def _listed(shown: Shown, results: Sequence[Path]) -> list[Pair]:
-    """The pairs of a file, or of two folders in order of names; results are looked for by their name."""
+    """Return the pairs of a CSV file, or of two folders in order of names; results are found by their
+    name."""
     if shown.pairs is not None:
         return read_pairs(shown.pairs, shown.content, shown.style, None)
     return pair_in_order(shown.content, shown.style, results[0] if results else shown.content)
 
 
 def _result(folder: Path, pair: str) -> Path:
-    """A system's result for a pair: whatever kind of picture has that name."""
-    found = [path for suffix in IMAGE_SUFFIXES if (path := folder / f"{pair}{suffix}").is_file()]
-    return found[0] if found else folder / f"{pair}.png"
+    """Return the file of a system's result for a pair, with any image suffix."""
+    result = [path for suffix in IMAGE_SUFFIXES if (path := folder / f"{pair}{suffix}").is_file()]
+    return result[0] if result else folder / f"{pair}.png"
 
 
-def _paint(
+def _stylize(
     bundle: Path, pairs: Sequence[Pair], names: Sequence[str], folder: Path, name: str, how: Running
 ) -> None:
-    """Results of a model; those that are there are kept."""
+    """Stylize all pairs with a model; existing results are kept."""
     opened = open_bundle(bundle)
     folder.mkdir(parents=True, exist_ok=True)
     _same_run(folder / "made_with.json", {"model_id": opened.manifest.model_id, "backend": how.backend})
     with (
         Stylizer(bundle, backend=how.backend, device=how.device) as stylizer,
-        progress(name, len(pairs), unit="pictures/s", quiet=how.quiet) as tell,
+        how.reporter.progress(name, len(pairs), unit="pictures/s") as on_progress,
     ):
         model = Model(stylizer)
         for done, (pair, own) in enumerate(zip(pairs, names, strict=True), start=1):
             target = folder / f"{own}.png"
             if not target.exists():
                 save_image(target, model(load_image(pair.content), load_image(pair.style)))
-            tell(done)
+            on_progress(done)
 
 
 def chosen_device(name: str) -> torch.device:
-    """auto takes CUDA where there is one. Raises InputError for cuda without a GPU."""
+    """Return the device; auto selects CUDA if available. Raises InputError for cuda without a GPU."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("PyTorch finds no CUDA device; use --device cpu")
+        raise InputError("PyTorch finds no CUDA device; use [option:device] cpu")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 
 def _same_run(path: Path, facts: dict[str, Any]) -> None:
-    """Write what makes the pictures, or refuse a folder in which something else made them."""
+    """Write the facts that determine the pictures, or raise InputError for a folder made with other facts."""
     if not path.exists():
         if (path.parent / PAIRS).exists() or (path.parent / "stylized").exists():
-            raise InputError(f"{path.parent} holds other pictures; choose a new folder with -o")
+            raise InputError(f"{path.parent} holds other pictures; choose a new folder with [option:output]")
         path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     elif json.loads(path.read_text(encoding="utf-8")) != facts:
         raise InputError(
-            f"{path.parent} holds the results of another run ({path.name}); choose a new folder with -o"
+            f"{path.parent} holds the results of another run ({path.name}); choose a new folder with "
+            "[option:output]"
         )

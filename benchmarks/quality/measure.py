@@ -1,4 +1,4 @@
-"""Every figure of every pair of a set, continued where it stopped."""
+"""Evaluation of every pair of a set; an interrupted evaluation is continued."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ KEPT_STYLES, KEPT_CONTENTS = 256, 2  # 1.4 MB of Gram matrices; 90 MB of feature
 
 @dataclass(frozen=True)
 class Metric:
-    """What a figure of one pair is."""
+    """Description of a figure of one pair."""
 
     title: str
     better: str
-    """lower or higher."""
+    """``lower`` or ``higher``."""
     meaning: str
 
 
@@ -86,16 +86,16 @@ METRICS = {
     "lpips": Metric("LPIPS", "lower", "LPIPS (AlexNet) to the photograph"),
     "lpips_gray": Metric("LPIPS gray", "lower", "LPIPS (AlexNet) to the photograph, both without color"),
 }
-"""Of single pairs. fid768, fid and artfid are of whole sets: see ``report``."""
+"""Figures of single pairs. fid768, fid and artfid are of whole sets: see ``report``."""
 LPIPS_METRICS = ("lpips", "lpips_gray")
 BASIC = tuple(name for name in METRICS if name not in ("inception", *LPIPS_METRICS))
-"""Those that VGG-19 alone allows."""
-CELLS = (32,)  # pixels, of ``uneven32``
+"""Figures that need VGG-19 only."""
+CELLS = (32,)  # pixels, for ``uneven32``
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Files of the networks; None takes the default of each."""
+    """Files of the networks; None selects the default of each."""
 
     vgg: Path | None = None
     vgg_scales: Path | None = None
@@ -106,7 +106,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Nets:
-    """What looks at the pictures."""
+    """Networks that evaluate pictures."""
 
     vgg: Vgg19
     fid: InceptionTrunk | None
@@ -114,13 +114,13 @@ class Nets:
     art: ArtInception | None
 
     def facts(self) -> dict[str, str]:
-        """Which weights measure: figures made with others cannot be compared."""
+        """Return digests of the weights: figures made with other weights are not comparable."""
         nets = {"vgg": self.vgg, "fid_inception": self.fid, "lpips": self.lpips, "art_inception": self.art}
         return {name: digest(net)[:12] for name, net in nets.items() if net is not None}
 
 
 def open_nets(weights: Weights, *, lpips: bool, device: torch.device) -> Nets:
-    """Load the networks onto the device; those of FID and ArtFID if given. Raises InputError."""
+    """Load the networks onto the device; those of FID and ArtFID only if given. Raises InputError."""
     path = find_vgg(weights.vgg)
     art = weights.art_inception
     return Nets(
@@ -135,32 +135,32 @@ def measure_all(
     pairs: Sequence[Pair],
     observer: Observer,
     log: Path | None,
-    tell: Callable[[int], None],
+    on_progress: Callable[[int], None],
     *,
     batch: int = 1,
 ) -> list[Row]:
-    """The rows of all pairs in their order; those that stand in ``log`` already are not made again.
+    """Return the rows of all pairs in order; those already in ``log`` are not measured again.
 
-    Pairs are taken photograph by photograph, ``batch`` at once where results have one size. Raises
-    InputError when ``log`` is of another measurement.
+    Pairs are processed photograph by photograph, ``batch`` at once if results have one size. Raises
+    InputError if ``log`` is of another measurement.
     """
     known = read_log(log, observer.identity()) if log is not None else {}
     keys = [key_of(pair) for pair in pairs]
     rows = {index: known[key] for index, key in enumerate(keys) if key in known}
     waiting = sorted(set(range(len(pairs))) - rows.keys(), key=lambda index: (pairs[index].content, index))
-    tell(len(rows))
+    on_progress(len(rows))
     for start in range(0, len(waiting), batch):
         indices = waiting[start : start + batch]
         rows.update(zip(indices, observer.rows([pairs[index] for index in indices]), strict=True))
         if log is not None:
             with log.open("a", encoding="utf-8") as file:
                 file.writelines(to_line(keys[index], rows[index]) for index in indices)
-        tell(len(rows))
+        on_progress(len(rows))
     return [rows[index] for index in range(len(pairs))]
 
 
 class Kept(Generic[Value]):
-    """The last few results of a function of a path."""
+    """Least recently used cache of a function of a path."""
 
     def __init__(self, make: Callable[[Path], Value], most: int) -> None:
         self.make, self.most = make, most
@@ -177,7 +177,7 @@ class Kept(Generic[Value]):
 
 @dataclass(frozen=True)
 class StyleSide:
-    """What is known of an artwork."""
+    """Features of an artwork."""
 
     grams: dict[str, Tensor]
     statistics: tuple[Vector, Vector]
@@ -186,18 +186,18 @@ class StyleSide:
 
 @dataclass(frozen=True)
 class ArtworkSide:
-    """What is known of an artwork as people see it beside a result."""
+    """Features of an artwork at the size at which viewers see it beside a result."""
 
     picture: Image
     flat: bool
     own_share: float
-    """Of its flat pixels that are painted."""
+    """Share of the artwork's own flat pixels that are painted, 0..1."""
     covariances: dict[str, Tensor] | None
 
 
 @dataclass(frozen=True)
 class ContentSide:
-    """What is known of a photograph."""
+    """Features of a photograph."""
 
     image: Tensor
     content: Tensor
@@ -207,25 +207,33 @@ class ContentSide:
 
 
 class Observer:
-    """Makes rows; keeps what it knows of artworks and of the last photographs."""
+    """Computes rows; caches the features of artworks and of the last photographs."""
 
     def __init__(self, nets: Nets, metrics: Sequence[str], device: torch.device) -> None:
         if unknown := [name for name in metrics if name not in METRICS]:
-            raise InvalidArgument(f"unknown metric {unknown[0]!r}; choose of {', '.join(METRICS)}")
+            raise InvalidArgument(
+                field="metrics",
+                problem=f"unknown metric {unknown[0]!r}",
+                hint=f"choose of {', '.join(METRICS)}",
+            )
         if "inception" in metrics and nets.fid is None:
-            raise InvalidArgument("the metric inception needs FID's Inception; give it with --inception FILE")
+            raise InvalidArgument(
+                field="inception",
+                problem="the metric inception needs FID's Inception",
+                hint="give it with [option:inception] FILE",
+            )
         self.nets, self.metrics, self.device = nets, tuple(metrics), device
         self.style = Kept(self._style_side, KEPT_STYLES)
         self.artwork = Kept(self._artwork_side, KEPT_STYLES)
         self.content = Kept(self._content_side, KEPT_CONTENTS)
 
     def identity(self) -> dict[str, Any]:
-        """What measures here: rows of another identity cannot be used."""
+        """Return what determines the figures: rows of another identity cannot be reused."""
         return {"format": FORMAT, "metrics": sorted(self.metrics), "nets": self.nets.facts()}
 
     @torch.inference_mode()
     def rows(self, pairs: Sequence[Pair]) -> list[Row]:
-        """The rows of a few pairs; results of one size go through the networks together."""
+        """Return the rows of a few pairs; results of one size go through the networks in one batch."""
         images = [load_image(pair.stylized) for pair in pairs]
         if len({image.shape for image in images}) > 1:
             return [row for pair in pairs for row in self.rows([pair])]
@@ -247,7 +255,8 @@ class Observer:
     def _values(
         self, pair: Pair, picture: Image, result: Tensor, taps: dict[str, Tensor]
     ) -> tuple[dict[str, float], float]:
-        """All wanted figures of one result (1, 3, H, W) with its VGG features, and the photo's style."""
+        """Return all figures of one result (1, 3, H, W) with its VGG features, and the photograph's style
+        distance."""
         art, seen, photo = self.style(pair.style), self.artwork(pair.seen), self.content(pair.content)
         if photo.image.shape != result.shape:
             raise InputError(f"{pair.stylized} and its photograph {pair.content} differ in size")
@@ -278,7 +287,7 @@ class Observer:
         return values, float(style_distance(photo.grams, art.grams))
 
     def _pooled(self, images: Tensor) -> dict[str, NDArray[np.float32]]:
-        """Features for whole-set figures, (N, d) each."""
+        """Return the features for whole-set figures, (N, d) float32 each."""
         features = {} if self.nets.fid is None else {"fid768": fid768(self.nets.fid, images)}
         if self.nets.art is not None:
             features["fid"] = self.nets.art(images)
@@ -317,12 +326,12 @@ def _uneven32(result: Tensor, photo: Tensor) -> float:
 
 
 def _ssim(result: Tensor, photo: Tensor) -> Tensor:
-    found = structural_similarity_index_measure(result, photo, data_range=1.0)
-    assert isinstance(found, Tensor)
-    return found
+    similarity = structural_similarity_index_measure(result, photo, data_range=1.0)
+    assert isinstance(similarity, Tensor)
+    return similarity
 
 
 def _gray(images: Tensor) -> Tensor:
-    """(N, 3, H, W) -> (N, 1, H, W): BT.601 luma, as Pillow's."""
+    """Convert (N, 3, H, W) RGB to (N, 1, H, W) luma of BT.601, as Pillow does."""
     weights = torch.tensor([0.299, 0.587, 0.114], device=images.device)[:, None, None]
     return (images * weights).sum(dim=1, keepdim=True)

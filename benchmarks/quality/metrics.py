@@ -1,7 +1,7 @@
-"""The formulas of evaluation, as pure functions.
+"""Formulas of the evaluation, as pure functions.
 
-Gram and content distance are those of ``mst_deploy.perceptual.distances``. Nothing here reads a file or a
-network.
+Gram and content distance are those of ``mst_deploy.perceptual.distances``. Nothing here reads a file or runs
+a network.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from mst_deploy.errors import InvalidArgument
 Floats = NDArray[np.float64]
 
 INFINITY_START = 5000
-"""Results that the extrapolated FID needs at least: the smallest sample it fits (Wright & Ommer 2022)."""
+"""Smallest number of results for the extrapolated FID: the smallest sample it fits (Wright & Ommer 2022)."""
 INFINITY_POINTS = 15
-ROWS_AT_ONCE = 1024  # of a self-similarity matrix: 64 MiB at 512x512
+ROWS_AT_ONCE = 1024  # rows of a self-similarity matrix: 64 MiB at 512x512
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the interval it lies in with 95 % confidence."""
+    """A mean and its 95 % confidence interval."""
 
     mean: float
     low: float
@@ -35,11 +35,11 @@ class Interval:
 
 
 def frechet_distance(mean_a: Floats, cov_a: Floats, mean_b: Floats, cov_b: Floats) -> float:
-    """Squared Frechet distance of two Gaussians (d,), (d, d): |m-n|^2 + tr(A + B - 2 (AB)^(1/2)).
+    """Return the squared Frechet distance of two Gaussians (d,), (d, d): |m-n|^2 + tr(A + B - 2 (AB)^(1/2)).
 
     Heusel et al. 2017 (arXiv 1706.08500). The trace of the root is taken over the eigenvalues of the
-    symmetric A^(1/2) B A^(1/2), which has those of AB: nothing becomes complex, and covariances that are
-    not of full rank need no offset.
+    symmetric A^(1/2) B A^(1/2), which has those of AB: nothing becomes complex, and rank-deficient
+    covariances need no offset.
     """
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
@@ -49,7 +49,11 @@ def frechet_distance(mean_a: Floats, cov_a: Floats, mean_b: Floats, cov_b: Float
 
 
 def frechet_of(features_a: Floats, features_b: Floats) -> float:
-    """Frechet distance of Gaussians fitted to features (n, d) and (m, d); biased high for few."""
+    """Return the Frechet distance of Gaussians fitted to features (n, d) and (m, d); biased high for small n,
+    m.
+
+    Raises InvalidArgument for fewer than two rows.
+    """
     if min(len(features_a), len(features_b)) < 2:
         raise InvalidArgument("a covariance needs at least two pictures")
     a, b = (np.asarray(features, np.float64) for features in (features_a, features_b))
@@ -59,11 +63,11 @@ def frechet_of(features_a: Floats, features_b: Floats) -> float:
 def frechet_infinity(
     features_a: Floats, features_b: Floats, *, start: int = INFINITY_START, seed: int = 0
 ) -> float:
-    """Frechet distance extrapolated to infinitely many pictures (Chong & Forsyth 2020, arXiv 1911.07023).
+    """Extrapolate the Frechet distance to infinitely many pictures (Chong & Forsyth 2020, arXiv 1911.07023).
 
-    Distances of 15 sample sizes from ``start`` to n, fitted by a line over 1/n, whose value at 0 counts;
-    samples are the same rows of both sets (n, d), as ArtFID's authors draw them, here with a seed. Raises
-    InvalidArgument when there are fewer than ``start`` rows.
+    Fits a line over 1/n to the distances of 15 sample sizes from ``start`` to n and returns its value at 0.
+    Samples are the same rows of both sets (n, d), drawn as by ArtFID's authors, but with a seed. Raises
+    InvalidArgument for fewer than ``start`` rows, or sets of different length.
     """
     count = len(features_a)
     if count != len(features_b):
@@ -85,17 +89,17 @@ def frechet_infinity(
 
 
 def artfid(content_distance: float, fid: float) -> float:
-    """(1 + LPIPS) (1 + FID): Wright & Ommer 2022 (arXiv 2207.12280), equation 3."""
+    """Return (1 + LPIPS) (1 + FID): Wright & Ommer 2022 (arXiv 2207.12280), equation 3."""
     return (1 + content_distance) * (1 + fid)
 
 
 def cfsd(content: Tensor, stylized: Tensor) -> float:
-    """Content feature structural distance of two feature maps (1, C, h, w) of VGG-19's relu3_1.
+    """Return the content feature structural distance of two feature maps (1, C, h, w) of VGG-19's relu3_1.
 
-    Sum over positions of KL(P || Q), where row i of P and Q is the softmax of position i's similarity to
-    all positions, of photograph and result: Chung et al. 2024 (StyleID, arXiv 2312.09008). Features are
-    divided by C before the products, as there; the figure depends on their size, so only figures of the
-    same weights can be compared. 0 for equality. Memory: ROWS_AT_ONCE rows.
+    Sum over positions of KL(P || Q), where row i of P and Q is the softmax of position i's similarity to all
+    positions, in the photograph and the result: Chung et al. 2024 (StyleID, arXiv 2312.09008). As there,
+    features are divided by C before the products; the figure depends on their scale, so only figures of the
+    same weights are comparable. 0 for equal maps. Memory: ROWS_AT_ONCE rows.
     """
     channels = content.shape[1]
     a, b = (features.float().flatten(2)[0].T / channels for features in (content, stylized))  # (h*w, C)
@@ -108,14 +112,16 @@ def cfsd(content: Tensor, stylized: Tensor) -> float:
 
 
 def covariance(features: Tensor) -> Tensor:
-    """Centered Gram matrices: (N, C, H, W) -> (N, C, C), channel covariances over positions, float32."""
+    """Return centered Gram matrices: (N, C, H, W) -> (N, C, C) float32, channel covariances over
+    positions."""
     flat = features.float().flatten(2)
     centered = flat - flat.mean(dim=2, keepdim=True)
     return torch.bmm(centered, centered.transpose(1, 2)) / flat.shape[2]
 
 
 def bootstrap_interval(values: Sequence[float], *, draws: int = 2000, seed: int = 0) -> Interval:
-    """Mean with its 95 % percentile interval over ``draws`` resamples of the values (Efron 1979)."""
+    """Return the mean with its 95 % percentile interval over ``draws`` resamples of the values (Efron
+    1979)."""
     array = np.asarray(values, np.float64)
     rng = np.random.default_rng(seed)
     means = array[rng.integers(0, len(array), (draws, len(array)))].mean(axis=1)

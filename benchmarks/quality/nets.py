@@ -1,4 +1,4 @@
-"""The networks that look at pictures when they are measured, with weights from files.
+"""Networks of the evaluation, with weights from files.
 
 * VGG-19 (Gram, content; zero-padded for CFSD)
 * the Inception-v3 of FID up to Mixed_6e (``fid768``), and its first stages (``inception``)
@@ -25,7 +25,7 @@ from mst_deploy.perceptual.vgg import Vgg19
 ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 ART_INCEPTION_URL = "https://huggingface.co/matthias-wright/art_inception/resolve/main/art_inception.pth"
 FID_TRUNK = "6a1ce305314a"
-"""Beginning of the digest of the Inception that FID uses, its weights rounded to float16 (digest())."""
+"""Prefix of the digest of FID's Inception, its weights rounded to float16 (digest())."""
 
 FID_SIZE = 299
 COVARIANCE_STAGES = ("Conv2d_2b_3x3", "Conv2d_4a_3x3", "Mixed_5d")
@@ -33,7 +33,8 @@ CFSD_LAYER = "conv3_1"
 
 
 def relu3_1(vgg: Vgg19, images: Tensor) -> Tensor:
-    """(1, 3, H, W) in 0..1 -> (1, 256, H/4, W/4) with zero padding, as torchvision's forward pass has it."""
+    """Return relu3_1: (1, 3, H, W) in 0..1 -> (1, 256, H/4, W/4), zero-padded as in torchvision's forward
+    pass."""
     x = (images - vgg.mean) / vgg.std
     for name in vgg.convs:
         if name.endswith("_1") and name != "conv1_1":
@@ -46,36 +47,39 @@ def relu3_1(vgg: Vgg19, images: Tensor) -> Tensor:
 
 
 def fid_trunk(path: Path) -> InceptionTrunk:
-    """FID's Inception up to Mixed_6e, from a file. Raises InputError for another."""
+    """Load FID's Inception up to Mixed_6e. Raises InputError for any other file."""
     trunk = InceptionTrunk()
     load_trunk(trunk, fold_batch_norm(read_tensors(path)), path)
     if not (found := digest(trunk)).startswith(FID_TRUNK):
         raise InputError(
             f"the Inception of {path} is not the one FID is defined with (digest {found[:12]}, expected "
-            f"{FID_TRUNK}); give that of 2015-12-05 with --inception"
+            f"{FID_TRUNK}); give that of 2015-12-05 with [option:inception]"
         )
     return trunk.eval()
 
 
 def fid768(trunk: InceptionTrunk, images: Tensor) -> Tensor:
-    """(N, 3, H, W) in 0..1 -> (N, 768) averaged Mixed_6e features at 299x299 (bilinear, as pytorch-fid)."""
+    """Return averaged Mixed_6e features at 299x299 (bilinear, as pytorch-fid): (N, 3, H, W) in 0..1 -> (N,
+    768)."""
     small = F.interpolate(images, (FID_SIZE, FID_SIZE), mode="bilinear", align_corners=False)
     features: Tensor = trunk(small * 2 - 1)
     return features.float().mean(dim=(2, 3))
 
 
 def stage_covariances(trunk: InceptionTrunk, images: Tensor) -> dict[str, Tensor]:
-    """(N, 3, H, W) in 0..1, at their own size -> covariances of three stages of Inception-v3, (N, C, C) each.
+    """Return the covariances of three stages of Inception-v3: (N, 3, H, W) in 0..1, not resized -> (N, C, C)
+    each.
 
-    Conv2d_2b, Conv2d_4a and Mixed_5d: 64, 192 and 288 channels. Centered Gram matrices tell strokes from
-    brightness: the mean of a channel is no texture.
+    Conv2d_2b, Conv2d_4a and Mixed_5d: 64, 192 and 288 channels. Centering separates texture from brightness:
+    the mean of a channel is no texture.
     """
     stages = zip(COVARIANCE_STAGES, trunk.stages(images * 2 - 1), strict=False)
     return {name: covariance(features) for name, features in stages}
 
 
 class Lpips(nn.Module):
-    """Learned perceptual distance of pairs of images, version 0.1 on AlexNet."""
+    """Learned perceptual distance of pairs of images, version 0.1 on AlexNet (Zhang et al. 2018, arXiv
+    1801.03924)."""
 
     CONVS = (
         (0, 3, 64, 11, 4, 2),
@@ -84,7 +88,7 @@ class Lpips(nn.Module):
         (8, 384, 256, 3, 1, 1),
         (10, 256, 256, 3, 1, 1),
     )
-    """torchvision's index, inputs, outputs, kernel, stride, padding."""
+    """torchvision's index, inputs, outputs, kernel, stride, padding of each convolution."""
 
     shift: Tensor
     scale: Tensor
@@ -101,18 +105,19 @@ class Lpips(nn.Module):
         self.requires_grad_(False)
 
     def taps(self, images: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) in 0..1 -> five maps, each position scaled to length 1."""
+        """Return five feature maps with unit length at each position: (N, 3, H, W) in 0..1 -> (N, C, h, w)
+        each."""
         x = (images * 2 - 1 - self.shift) / self.scale
-        found = []
+        maps = []
         for index, conv in self.features.items():
             if index in ("3", "6"):
                 x = F.max_pool2d(x, 3, stride=2)
             x = F.relu(conv(x))
-            found.append(x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10))
-        return found
+            maps.append(x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10))
+        return maps
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """(N, 3, H, W) or (N, 1, H, W) in 0..1 twice -> (N,)."""
+        """Return the distances of two batches (N, 3, H, W) or (N, 1, H, W) in 0..1 -> (N,)."""
         distance = torch.zeros(len(first), device=first.device)
         for weight, a, b in zip(self.weights, self.taps(first), self.taps(second), strict=True):
             distance += ((a - b).square() * weight[:, None, None]).sum(dim=1).mean(dim=(1, 2))
@@ -120,8 +125,8 @@ class Lpips(nn.Module):
 
 
 def load_lpips(path: Path | None) -> Lpips:
-    """LPIPS with torchvision's AlexNet from a file, or from the net. Raises InputError."""
-    path = path or fetched(ALEXNET_URL, "AlexNet", "--alexnet")
+    """Load LPIPS with torchvision's AlexNet from a file, or download it. Raises InputError."""
+    path = path or fetched(ALEXNET_URL, "AlexNet", "[option:alexnet]")
     lpips = Lpips()
     load_trunk(
         lpips.features, {name.removeprefix("features."): t for name, t in read_tensors(path).items()}, path
@@ -136,7 +141,7 @@ def load_lpips(path: Path | None) -> Lpips:
 
 
 class MixedD(nn.Module):
-    """17x17 -> 8x8 reduction: Mixed_7a."""
+    """Reduction from 17x17 to 8x8: Mixed_7a."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,7 +159,7 @@ class MixedD(nn.Module):
 
 
 class MixedE(nn.Module):
-    """8x8 block with expanded filter banks (figure 7): Mixed_7b, 7c."""
+    """Block at 8x8 with expanded filter banks (figure 7): Mixed_7b, 7c."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -184,10 +189,10 @@ class MixedE(nn.Module):
 
 
 class ArtInception(nn.Module):
-    """(N, 3, H, W) RGB in 0..1, as it is -> (N, 2048). H, W >= 75.
+    """Inception-v3 trained on art: (N, 3, H, W) RGB in 0..1 -> (N, 2048). H, W >= 75.
 
-    torchvision's Inception-v3 (padding counts in its average pools) trained to tell artists and styles
-    apart; ArtFID shows it images without normalizing or resizing them.
+    torchvision's Inception-v3 (padding counts in its average pools), trained to classify artists and styles;
+    ArtFID does not normalize or resize its input.
     """
 
     def __init__(self) -> None:
@@ -204,7 +209,7 @@ class ArtInception(nn.Module):
 
 
 def load_art_inception(path: Path) -> ArtInception:
-    """The network of ``art_inception.pth``. Raises InputError."""
+    """Load the network of ``art_inception.pth``. Raises InputError."""
     state = fold_batch_norm(read_tensors(path))
     net = ArtInception()
     load_trunk(net, {(n if n.startswith("Mixed_7") else f"trunk.{n}"): t for n, t in state.items()}, path)

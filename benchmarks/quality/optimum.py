@@ -1,7 +1,7 @@
-"""The slow reference: one picture optimized until it minimizes the very distances that are measured.
+"""Slow reference: optimize one picture to minimize the evaluated distances themselves.
 
-Gatys et al. 2016 (CVPR), with L-BFGS from the photograph and the relative distances of
-``perceptual`` for the losses: content + weight * style. No feed-forward network can be expected below.
+Gatys et al. 2016 (CVPR), with L-BFGS from the photograph and the relative distances of ``perceptual`` as
+losses: content + weight * style. No feed-forward network can be expected below.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mst_deploy.perceptual.distances import (
 )
 from mst_deploy.perceptual.vgg import Vgg19
 
-REPORTED = 10  # steps between two calls of ``tell``
+REPORTED = 10  # steps between two calls of ``on_progress``
 
 
 def optimize(
@@ -34,14 +34,17 @@ def optimize(
     style_weight: float,
     steps: int,
     device: torch.device,
-    tell: Callable[[int], None] = lambda done: None,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> Image:
-    """The photograph (H, W, 3) uint8 in the artwork's style, same shape. Raises InvalidArgument."""
+    """Return the photograph (H, W, 3) uint8 in the artwork's style, same shape and dtype.
+
+    Raises InvalidArgument for fewer than one step or a negative weight.
+    """
     if steps < 1 or style_weight < 0:
         raise InvalidArgument(f"steps must be positive and the weight not negative: {steps}, {style_weight}")
     start = as_tensor(photo).to(device)
     with torch.no_grad():
-        wanted = vgg(start)[CONTENT_LAYER]
+        content = vgg(start)[CONTENT_LAYER]
         grams = gram_target(vgg(as_tensor(artwork).to(device)))
     picture = start.clone(memory_format=torch.contiguous_format).requires_grad_(True)
     optimizer = torch.optim.LBFGS(
@@ -56,12 +59,12 @@ def optimize(
     def loss() -> Tensor:
         optimizer.zero_grad()
         taps = vgg(picture)
-        # Colors outside of 0..1 would be cut off in the end: they cost as much as they exceed.
-        background_style = (picture - picture.clamp(0, 1)).square().sum()
+        # Colors outside 0..1 are clipped at the end, so their excess is penalized.
+        excess = (picture - picture.clamp(0, 1)).square().sum()
         total = (
-            content_distance(taps[CONTENT_LAYER], wanted)
+            content_distance(taps[CONTENT_LAYER], content)
             + style_weight * style_distance(gram_target(taps), grams)
-        ).sum() + background_style
+        ).sum() + excess
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
@@ -70,6 +73,6 @@ def optimize(
         optimizer.param_groups[0]["max_iter"] = min(REPORTED, steps - done)
         optimizer.step(loss)  # type: ignore[no-untyped-call]
         done += REPORTED
-        tell(min(done, steps))
+        on_progress(min(done, steps))
     pixels = picture.detach().clamp(0, 1).mul(255).round()[0].permute(1, 2, 0)
     return np.asarray(pixels.cpu().numpy(), np.uint8)

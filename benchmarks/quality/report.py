@@ -1,4 +1,4 @@
-"""What was found about one set: JSON for programs, Markdown, CSV, plots and a page of pictures for people."""
+"""Report of one set: JSON for programs, Markdown, CSV, plots and an HTML page of pictures for people."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mst_deploy.benchmarks.quality.metrics import (
 )
 from mst_deploy.benchmarks.quality.rows import Row
 from mst_deploy.benchmarks.quality.sets import Pair
-from mst_deploy.errors import InputError
+from mst_deploy.errors import InputError, InvalidArgument, Message
 from mst_deploy.files import replacing
 from mst_deploy.images import Image, load_image, resize_short_side
 from mst_deploy.model.inception import INCEPTION_URL
@@ -36,15 +36,15 @@ from matplotlib import pyplot as plt
 
 MODES = ("art_fid", "art_fid_inf")
 LEAST_FOR_FRECHET = 50
-"""Pairs below which a Frechet distance says nothing and is left out."""
-SHOWN = 6  # best and worst pairs in the page
+"""Number of pairs below which a Frechet distance is meaningless and omitted."""
+SHOWN = 6  # best and worst pairs on the page
 THUMBNAIL = 256
 
 
 def summarize(rows: Sequence[Row], mode: str = "art_fid") -> dict[str, Any]:
-    """Means with intervals over all pairs and by group, and the figures of the whole set.
+    """Return means with intervals over all pairs and by group, and the figures of the whole set.
 
-    Raises InputError when ``mode`` needs more pairs than there are.
+    Raises InputError if ``mode`` needs more pairs than there are.
     """
     names = list(rows[0].values)
     means = {name: mean_of([row.values[name] for row in rows]) for name in names}
@@ -65,7 +65,7 @@ def summarize(rows: Sequence[Row], mode: str = "art_fid") -> dict[str, Any]:
 
 
 def mean_of(values: Sequence[float]) -> dict[str, float] | None:
-    """Mean and interval; ``pairs`` as well where not all have the figure (NaN), None where none has."""
+    """Return mean and interval, and ``pairs`` if some lack the figure (NaN); None if all do."""
     measured = _measured(values)
     if not measured:
         return None
@@ -74,10 +74,10 @@ def mean_of(values: Sequence[float]) -> dict[str, float] | None:
 
 
 def whole_set(rows: Sequence[Row], mode: str) -> dict[str, float]:
-    """fid768, and with the networks for them fid and artfid. Artworks count once for every pair.
+    """Return fid768, and with the networks for them fid and artfid. Artworks count once per pair.
 
-    inception_median, which a few odd pairs do not move, and uneven32_ratio: by how much results are less
-    even than their photographs, mean by mean (left out where all photographs are even).
+    Includes inception_median, which a few outliers do not affect, and uneven32_ratio: the mean unevenness of
+    the results divided by that of their photographs (omitted if all photographs are even).
     """
     check_mode(mode, len(rows))
     found: dict[str, float] = {}
@@ -98,54 +98,59 @@ def whole_set(rows: Sequence[Row], mode: str) -> dict[str, float]:
 
 
 def check_mode(mode: str, pairs: int) -> None:
-    """Raise InputError for an unknown ArtFID mode, and for one that needs more pairs."""
+    """Raise InvalidArgument for an unknown ArtFID mode, InputError for one that needs more pairs."""
     if mode not in MODES:
-        raise InputError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
+        raise InvalidArgument(
+            field="artfid_mode", problem=f"unknown mode {mode!r}", hint=f"choose one of {', '.join(MODES)}"
+        )
     if mode == "art_fid_inf" and pairs < INFINITY_START:
         raise InputError(
             f"art_fid_inf needs {INFINITY_START} pairs at least, found {pairs} (below that the authors' "
-            "program falls back to the plain distance without a word); use --artfid-mode art_fid"
+            "program falls back to the plain distance without a word); use [option:artfid_mode] art_fid"
         )
 
 
 def check_form(found: Any) -> None:
-    """Raise ValueError for JSON that is no report."""
+    """Raise ValueError for JSON that is not a report."""
     if not isinstance(found, dict) or not {"system", "nets", "summary"} <= found.keys():
         raise ValueError("it is not a report of mst eval")
 
 
-def missing(summary: dict[str, Any]) -> list[str]:
-    """What could not be measured, and what it would take."""
+def missing(summary: dict[str, Any]) -> list[Message]:
+    """Return the figures that could not be computed, each with what it needs."""
     notes = []
     if summary["pairs"] < LEAST_FOR_FRECHET:
         notes.append(f"fid768: needs {LEAST_FOR_FRECHET} pairs, there are {summary['pairs']}")
     elif "fid768" not in summary["whole_set"]:
-        notes.append(f"fid768: download {INCEPTION_URL} and give it with --inception FILE")
+        notes.append(f"fid768: download {INCEPTION_URL} and give it with [option:inception] FILE")
     elif summary["pairs"] <= 768:
         notes.append(
             f"fid768: {summary['pairs']} pairs for 768 features: biased high, only to be compared with "
             "sets of the same size"
         )
     if "inception" not in summary["means"]:
-        notes.append(f"Inception style: download {INCEPTION_URL} and give it with --inception FILE")
+        notes.append(f"Inception style: download {INCEPTION_URL} and give it with [option:inception] FILE")
     if "lpips" not in summary["means"]:
-        notes.append("LPIPS: not asked for; --lpips (fetches AlexNet, 233 MB) or --alexnet FILE")
+        notes.append(
+            "LPIPS: not asked for; [option:lpips] (fetches AlexNet, 233 MB) or [option:alexnet] FILE"
+        )
     if "artfid" not in summary["whole_set"]:
         notes.append(
             "ArtFID: needs the Inception trained on art; download art_inception.pth from "
-            "huggingface.co/matthias-wright/art_inception and give it with --art-inception FILE"
+            "huggingface.co/matthias-wright/art_inception and give it with [option:art_inception] FILE"
         )
-    return notes
+    return [Message(note) for note in notes]
 
 
 def write(folder: Path, facts: dict[str, Any], rows: Sequence[Row], pairs: Sequence[Pair]) -> None:
-    """report.json, report.md, rows.csv, plots and report.html into an existing folder."""
+    """Write report.json, report.md, rows.csv, plots and report.html into an existing folder."""
     _text(folder / "report.json", json.dumps(facts, indent=2) + "\n")
     _text(folder / "report.md", markdown(facts))
     with replacing(folder / "rows.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         names = list(rows[0].values)
-        files = ["content_file", "style_file", "stylized_file"]  # figures are called content and style, too
+        # the names content and style are figures, too
+        files = ["content_file", "style_file", "stylized_file"]
         writer.writerow([*files, "group", *names, "photo_style"])
         for row in rows:
             figures = [f"{row.values[name]:.6g}" for name in names]
@@ -156,7 +161,7 @@ def write(folder: Path, facts: dict[str, Any], rows: Sequence[Row], pairs: Seque
 
 
 def markdown(facts: dict[str, Any]) -> str:
-    """The report as text: figures with intervals, by group, and what is missing."""
+    """Return the report as Markdown: figures with intervals, by group, and missing ones."""
     summary = facts["summary"]
     lines = [
         f"# {facts['system']}",
@@ -188,7 +193,7 @@ def markdown(facts: dict[str, Any]) -> str:
 
 
 def plot(path: Path, rows: Sequence[Row]) -> None:
-    """Every pair at its content and style distance."""
+    """Plot every pair at its content and style distance."""
     figure, axis = plt.subplots(figsize=(6, 4.5), constrained_layout=True)
     axis.plot([r.values["content"] for r in rows], [r.values["style"] for r in rows], ".", alpha=0.6)
     axis.set_xlabel("content distance")
@@ -199,9 +204,9 @@ def plot(path: Path, rows: Sequence[Row]) -> None:
 
 
 def page(facts: dict[str, Any], rows: Sequence[Row], pairs: Sequence[Pair]) -> str:
-    """One HTML file that needs no other: the table, and the lowest and highest pairs by style distance.
+    """Return a self-contained HTML page: the table, and the pairs of lowest and highest style distance.
 
-    Where that was not measured, by the first figure that was.
+    Without style distance, pairs are ordered by the first available figure.
     """
     names = list(rows[0].values)
     key = "style" if "style" in names else names[0]
@@ -229,9 +234,10 @@ def page(facts: dict[str, Any], rows: Sequence[Row], pairs: Sequence[Pair]) -> s
 
 
 def table(reports: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
-    """Markdown of several reports: one system a row. Raises InputError when they cannot be compared.
+    """Return a Markdown table of several reports, one system per row.
 
-    They can when the same networks measured the same pairs of photographs and artworks.
+    Raises InputError for reports that are not comparable: other networks, or other pairs of photographs and
+    artworks.
     """
     same = [(r["nets"], r["summary"]["set"]) for r in reports]
     for report, own in zip(reports, same, strict=True):
@@ -250,7 +256,7 @@ def table(reports: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
 
 
 def group_table(reports: Sequence[dict[str, Any]], name: str) -> str:
-    """Markdown of one figure: groups down, systems across."""
+    """Return a Markdown table of one figure: groups down, systems across."""
     groups = sorted({group for report in reports for group in report["summary"]["groups"]})
     lines = [
         f"| {name} | {' | '.join(report['system'] for report in reports)} |",
@@ -263,7 +269,7 @@ def group_table(reports: Sequence[dict[str, Any]], name: str) -> str:
 
 
 def rounded(value: Any) -> Any:
-    """The same with floats of six digits: nothing here is known better."""
+    """Round all floats of a JSON value to six digits; more are not significant."""
     if isinstance(value, dict):
         return {name: rounded(item) for name, item in value.items()}
     if isinstance(value, float):

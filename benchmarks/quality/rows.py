@@ -1,6 +1,6 @@
-"""One line for each measured pair, in a file that a stopped run goes on with.
+"""Log of measured pairs: one line per pair, in a file from which an interrupted run continues.
 
-The first line says what measured; a run that measures with something else refuses to go on.
+The first line identifies the measurement; a run with another identity does not continue the file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mst_deploy.files import sha256_of
 
 @dataclass(frozen=True)
 class Row:
-    """The figures of one pair, and what whole-set figures need of it."""
+    """Figures of one pair, and its features for whole-set figures."""
 
     content: str
     style: str
@@ -41,7 +41,7 @@ class Row:
 
 
 def key_of(pair: Pair) -> str:
-    """A pair by what its files hold."""
+    """Return a key of a pair, computed from the content of its files."""
     files = [pair.content, pair.style, pair.stylized, *([pair.artwork] if pair.artwork else [])]
     hashes = [_hash(path, path.stat().st_mtime_ns) for path in files]
     return hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:24]
@@ -53,7 +53,7 @@ def _hash(path: Path, _changed: int) -> str:
 
 
 def to_line(key: str, row: Row) -> str:
-    """A row as one line of JSON."""
+    """Serialize a row as one line of JSON."""
     features = {name: base64.b64encode(values.tobytes()).decode() for name, values in row.features.items()}
     return json.dumps({"key": key, **asdict(replace(row, features={})), "features": features}) + "\n"
 
@@ -68,7 +68,10 @@ def _from_line(record: dict[str, Any]) -> Row:
 
 
 def read_log(path: Path, identity: dict[str, Any]) -> dict[str, Row]:
-    """Rows by key; a last line that was cut off is dropped. Starts the file where there is none."""
+    """Return the rows of a log by key; a truncated last line is dropped. Creates the file if missing.
+
+    Raises InputError for a damaged log, or one of another identity.
+    """
     if not path.exists():
         path.write_text(json.dumps(identity) + "\n", encoding="utf-8")
         return {}

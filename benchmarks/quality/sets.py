@@ -1,10 +1,10 @@
-"""Which photograph, artwork and result belong together, and whether the set can be measured.
+"""Evaluation sets: which photograph, artwork and result belong together, and whether the set can be measured.
 
-A set is three folders and a CSV file with the columns ``content,style,stylized`` (names inside the
-folders) and, if wanted, ``group`` (a movement, say), ``artwork`` (the same artwork as people see it beside
-a result, at 512 pixels, in a folder ``artwork`` beside that of the artworks) and ``content_sha256``,
-``style_sha256``, ``stylized_sha256``. Without the file, names are paired in lexicographic order, as ArtFID's
-authors do.
+A set is three folders and a CSV file with the columns ``content,style,stylized`` (names inside the folders)
+and, optionally, ``group`` (a movement, for example), ``artwork`` (the artwork as viewers see it beside a
+result, at 512 pixels, in a folder ``artwork`` beside that of the artworks) and ``content_sha256``,
+``style_sha256``, ``stylized_sha256``. Without the file, names are paired in lexicographic order, as by
+ArtFID's authors.
 """
 
 from __future__ import annotations
@@ -25,32 +25,34 @@ from mst_deploy.images import IMAGE_SUFFIXES
 
 ROLES = ("content", "style", "stylized")
 ARTWORKS = "artwork"
-"""Column and folder of the artworks that do not change with the size of the results."""
+"""Column and folder of the artworks whose size does not depend on that of the results."""
 PAIRS = "pairs.csv"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One result and what it was made from."""
+    """One result with its photograph and artwork."""
 
     content: Path
     style: Path
     stylized: Path
     group: str = ""
     artwork: Path | None = None
-    """The artwork as people see it beside the result; None where only ``style`` is there."""
+    """The artwork as viewers see it beside the result; None if only ``style`` exists."""
 
     @property
     def seen(self) -> Path:
+        """The artwork as viewers see it; ``style`` if there is no other."""
         return self.artwork or self.style
 
     @property
     def name(self) -> str:
+        """File name of the result."""
         return self.stylized.name
 
 
 def pair_in_order(content: Path, style: Path, stylized: Path) -> list[Pair]:
-    """The n-th names of three folders belong together. Raises InputError unless they hold equally many."""
+    """Pair the n-th names of three folders. Raises InputError unless they hold equally many."""
     listed = [_pictures(folder) for folder in (content, style, stylized)]
     counts = [len(names) for names in listed]
     if len(set(counts)) > 1 or not counts[0]:
@@ -58,16 +60,18 @@ def pair_in_order(content: Path, style: Path, stylized: Path) -> list[Pair]:
             f"{folder} {count}" for folder, count in zip((content, style, stylized), counts, strict=True)
         )
         raise InputError(
-            f"the folders do not hold equally many pictures ({found}); without --pairs the n-th of each "
-            "belong together: copy pictures that are used more than once, or list the pairs in a CSV file"
+            f"the folders do not hold equally many pictures ({found}); without [option:pairs] the "
+            "n-th of each belong together: copy pictures that are used more than once, or list the "
+            "pairs in a CSV file"
         )
     return [Pair(*row) for row in zip(*listed, strict=True)]
 
 
 def read_pairs(path: Path, content: Path, style: Path, stylized: Path | None) -> list[Pair]:
-    """The pairs of a CSV file, their files checked, and their hashes where it has them. Raises InputError.
+    """Return the pairs of a CSV file; check that the files exist and match the hashes, if given. Raises
+    InputError.
 
-    Without a folder ``stylized`` results are named, but need not exist.
+    Without a folder ``stylized``, results are named but need not exist.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -107,7 +111,8 @@ def read_pairs(path: Path, content: Path, style: Path, stylized: Path | None) ->
 
 
 def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
-    """The list of a set, with the SHA-256 of every file. Names only: folders may move."""
+    """Write the list of a set, with the SHA-256 of every file. It holds names only, so folders may be
+    moved."""
     known = {file: sha256_of(file) for pair in pairs for file in (pair.content, pair.style, pair.stylized)}
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -119,9 +124,10 @@ def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
 
 
 def check(pairs: Sequence[Pair], *, one_size: bool = False) -> None:
-    """Raise InputError for pairs listed twice, tiny pictures, results of another size than their photo.
+    """Raise InputError for pairs listed twice, tiny pictures, or results whose size differs from the
+    photograph's.
 
-    With ``one_size`` (ArtFID) all pictures, artworks too, must have the same.
+    With ``one_size`` (ArtFID) all pictures, artworks included, must have the same size.
     """
     for what, keys in (
         ("pair", [(pair.content.name, pair.style.name) for pair in pairs]),
@@ -153,19 +159,20 @@ def check(pairs: Sequence[Pair], *, one_size: bool = False) -> None:
 
 
 def identity(pairs: Sequence[Pair]) -> str:
-    """12 digits that two sets share when they pair the same photographs with the same artworks."""
+    """Return 12 hexadecimal digits, equal for two sets that pair the same photographs with the same
+    artworks."""
     known = {file: sha256_of(file) for pair in pairs for file in _given(pair)}
     lines = sorted(" ".join(known[file] for file in _given(pair)) for pair in pairs)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
 def _given(pair: Pair) -> list[Path]:
-    """What a result is made of and compared with."""
+    """Return the files that a result is made from and compared with."""
     return [pair.content, pair.style, *([pair.artwork] if pair.artwork else [])]
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """(width, height) of a picture file. Raises InputError."""
+    """Return (width, height) of an image file in pixels. Raises InputError."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise InputError(f"cannot read {path} as an image; its content is damaged or of another kind")
@@ -173,7 +180,8 @@ def size_of(path: Path) -> tuple[int, int]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    """Pictures right in a folder, in order of name; each once, also where names ignore case."""
+    """Return the images directly in a folder, in order of name; each once on case-insensitive file
+    systems, too."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give a folder of pictures")
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)

@@ -1,7 +1,7 @@
-"""Blind comparison of systems by people: sheets of two results without names, forms, and votes.
+"""Blind comparison of systems by viewers: sheets of two unnamed results, forms, and votes.
 
-A sheet shows an artwork and below it two results for one photograph, labeled A and B. Which system is
-which stands in a key file that whoever looks does not see. Forms are CSV files with the columns
+A sheet shows an artwork and below it two results for one photograph, labeled A and B. A key file, hidden from
+the viewers, says which system is which. Forms are CSV files with the columns
 ``sheet,manner,publish,complaint``: the questions are answered with A, B or =, a complaint is free text.
 """
 
@@ -35,25 +35,26 @@ ANSWERS = ("A", "B", "=")
 FORM, HOW = "form.csv", "how.txt"
 KEY_FORMAT = 1
 
-GAP, LABEL = 16, 36  # white pixels between pictures, and height of the line with the letter
-ARTWORK_HEIGHT = 420  # pixels at most, at results of 640 pixels; it grows with them
+GAP, LABEL = 16, 36  # pixels of white between pictures, and height in pixels of the line with the label
+ARTWORK_HEIGHT = 420  # largest height in pixels at results of 640 pixels; scaled with them
 NORMAL_95 = 1.959963984540054  # quantile of the normal distribution at 97.5 %
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """One comparison: which pair, and which system is A and which B."""
+    """One comparison: its pair, and which system is A and which B."""
 
     sheet: str
-    """What the form calls it: a number with leading zeros."""
+    """Name of the sheet in the form: a number with leading zeros."""
     pair: str
     first: str
-    """The system that the table names first; A or B, as the seed has it."""
+    """System that the table names first; A or B at random."""
     a: str
     b: str
 
     @property
     def second(self) -> str:
+        """System that the table names second."""
         return self.b if self.first == self.a else self.a
 
 
@@ -67,12 +68,13 @@ class Votes:
 
     @property
     def decided(self) -> int:
+        """Number of votes for one of both."""
         return self.first + self.second
 
 
 @dataclass(frozen=True)
 class Share:
-    """A share of votes and the interval it lies in with 95 % confidence; all NaN without votes."""
+    """A share of votes and its 95 % confidence interval; all NaN without votes."""
 
     share: float
     low: float
@@ -80,27 +82,35 @@ class Share:
 
 
 def matches(systems: Sequence[str], *, each: bool = False) -> list[tuple[str, str]]:
-    """Who is compared with whom: the first with every other, or ``each`` with each.
+    """Return the pairs of systems to compare: the first with every other, or with ``each`` all pairs.
 
-    Raises InvalidArgument for fewer than two systems, or one name twice.
+    Raises InvalidArgument for fewer than two systems, or duplicate names.
     """
     if len(set(systems)) < len(systems):
         (name, _), *_ = Counter(systems).most_common(1)
-        raise InvalidArgument(f"two systems are called {name!r}; give each a name of its own (NAME=FOLDER)")
+        raise InvalidArgument(
+            field="system",
+            problem=f"two systems are called {name!r}",
+            hint="give each a name of its own (NAME=FOLDER)",
+        )
     if len(systems) < 2:
-        raise InvalidArgument(f"a comparison needs two systems, found {len(systems)}; give --system twice")
+        raise InvalidArgument(
+            field="system",
+            problem=f"a comparison needs two systems, found {len(systems)}",
+            hint="give [option:system] twice",
+        )
     return list(combinations(systems, 2)) if each else [(systems[0], other) for other in systems[1:]]
 
 
 def draw_lots(pairs: Sequence[str], compared: Sequence[tuple[str, str]], seed: int) -> list[Sheet]:
-    """All sheets in random order; of each two systems either is A on half of them (one more, if odd).
+    """Return all sheets in random order; of two systems either is A on half of the sheets (one more, if odd).
 
-    The same seed gives the same order.
+    The order is determined by the seed.
     """
     lots = random.Random(seed)
     drawn = []
     for first, second in compared:
-        # Balanced, so that a habit of preferring one side cannot favor a system.
+        # Balanced, so that a bias for one side cannot favor a system.
         swapped = [index % 2 == 1 for index in range(len(pairs))]
         lots.shuffle(swapped)
         for pair, swap in zip(pairs, swapped, strict=True):
@@ -112,9 +122,9 @@ def draw_lots(pairs: Sequence[str], compared: Sequence[tuple[str, str]], seed: i
 
 
 def draw(artwork: Image, a: Image, b: Image, size: int) -> Image:
-    """The artwork on top, A and B side by side below, on white: (H, W, 3) uint8.
+    """Return the artwork on top, A and B side by side below, on white: (H, W, 3) uint8.
 
-    Results of different sizes are shown at one size: that of A, its longer side being at least ``size``.
+    Results are drawn at one size: that of A, its longer side being at least ``size`` pixels.
     """
     height, width = a.shape[:2]
     scale = max(1.0, size / max(height, width))
@@ -143,12 +153,12 @@ def write_sheets(
     *,
     seed: int,
     size: int,
-    tell: Callable[[int], None] = lambda done: None,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> list[Sheet]:
-    """A folder with sheets, form and instructions, and apart from it the key.
+    """Write a folder with sheets, form and instructions, and the key outside of it; return the sheets.
 
-    ``artworks`` are files by pair, ``results`` files by system and pair. Raises InputError when the folder or
-    the key is there already, when the key would lie in the folder, and for missing pictures.
+    ``artworks`` are files by pair, ``results`` files by system and pair. Raises InputError if the folder or
+    the key exists, if the key would lie in the folder, and for missing pictures.
     """
     for path in (folder, key):
         if path.exists():
@@ -166,11 +176,11 @@ def write_sheets(
             artwork = load_image(artworks[sheet.pair])
             a, b = (load_image(results[system][sheet.pair]) for system in (sheet.a, sheet.b))
             save_image(temporary / f"{sheet.sheet}.png", draw(artwork, a, b, size))
-            tell(done)
+            on_progress(done)
         with (temporary / FORM).open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([COLUMNS, *((s.sheet, "", "", "") for s in sheets)])
         (temporary / HOW).write_text(_how(), encoding="utf-8")
-        # The key first: sheets without one would be worth nothing.
+        # The key first: sheets without a key are useless.
         with replacing(key) as temporary_key:
             found = {"format": KEY_FORMAT, "seed": seed, "size": size, "sheets": [asdict(s) for s in sheets]}
             temporary_key.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -178,7 +188,7 @@ def write_sheets(
 
 
 def read_key(path: Path) -> dict[str, Sheet]:
-    """Sheets by their names in the form. Raises InputError."""
+    """Return the sheets by their names in the form. Raises InputError."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["format"] != KEY_FORMAT:
@@ -190,9 +200,9 @@ def read_key(path: Path) -> dict[str, Sheet]:
 
 
 def read_form(path: Path, key: Mapping[str, Sheet]) -> dict[str, dict[str, str]]:
-    """Answers of a filled form by sheet, as the columns name them; A and B may be small letters.
+    """Return the answers of a filled form by sheet and column, in upper case.
 
-    Raises InputError for columns, sheets and answers that are none, and for a sheet that comes twice.
+    Raises InputError for unknown columns, sheets and answers, and for a sheet listed twice.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -212,8 +222,8 @@ def read_form(path: Path, key: Mapping[str, Sheet]) -> dict[str, dict[str, str]]
         if name in found:
             raise InputError(f"{path}, line {number}: sheet {name} comes twice")
         answers = {question: row[question].strip().upper() for question in QUESTIONS}
-        for question, print_result in answers.items():
-            if print_result not in ("", *ANSWERS):
+        for question, answer in answers.items():
+            if answer not in ("", *ANSWERS):
                 raise InputError(
                     f"{path}, line {number}: {question} is {row[question]!r}; answer A, B or = (or leave it)"
                 )
@@ -224,7 +234,7 @@ def read_form(path: Path, key: Mapping[str, Sheet]) -> dict[str, dict[str, str]]
 def count(
     forms: Sequence[Mapping[str, Mapping[str, str]]], key: Mapping[str, Sheet]
 ) -> dict[tuple[str, str], dict[str, Votes]]:
-    """Votes by systems (first, second) and question, of all forms together."""
+    """Count the votes of all forms by systems (first, second) and question."""
     cast: Counter[tuple[str, str, str, str]] = Counter()
     compared = dict.fromkeys((sheet.first, sheet.second) for sheet in sorted(key.values(), key=_by_systems))
     for form in forms:
@@ -243,7 +253,7 @@ def count(
 
 
 def wilson(votes: int, of: int) -> Share:
-    """Share of votes with its 95 % score interval (Wilson 1927, J. Am. Stat. Assoc. 22, 209-212)."""
+    """Return a share of votes with its 95 % score interval (Wilson 1927, J. Am. Stat. Assoc. 22, 209-212)."""
     if not 0 <= votes <= of:
         raise InvalidArgument(f"{votes} of {of} votes is no share")
     if of == 0:
@@ -255,7 +265,7 @@ def wilson(votes: int, of: int) -> Share:
 
 
 def table(counted: Mapping[tuple[str, str], Mapping[str, Votes]]) -> str:
-    """Markdown: two systems and a question a row; shares are of the votes that chose one of both."""
+    """Return a Markdown table with two systems and a question per row; shares exclude undecided votes."""
     lines = ["| systems | question | votes | equal | share of the first | 95 % interval |", "|---" * 6 + "|"]
     for (first, second), questions in counted.items():
         for question, votes in questions.items():
@@ -274,7 +284,7 @@ def table(counted: Mapping[tuple[str, str], Mapping[str, Votes]]) -> str:
 
 
 def as_json(counted: Mapping[tuple[str, str], Mapping[str, Votes]]) -> list[dict[str, Any]]:
-    """The same figures for programs; shares are null without votes."""
+    """Return the same figures for JSON; shares are null without votes."""
     rows = []
     for (first, second), questions in counted.items():
         for question, votes in questions.items():
@@ -289,7 +299,7 @@ def as_json(counted: Mapping[tuple[str, str], Mapping[str, Votes]]) -> list[dict
 
 
 def complaints(forms: Sequence[Mapping[str, Mapping[str, str]]], key: Mapping[str, Sheet]) -> list[str]:
-    """What was complained about, each with what A and B were."""
+    """Return all complaints, each with the systems shown as A and B."""
     return [
         f"{key[name].pair} (A {key[name].a}, B {key[name].b}): {answers['complaint']}"
         for form in forms
@@ -299,7 +309,8 @@ def complaints(forms: Sequence[Mapping[str, Mapping[str, str]]], key: Mapping[st
 
 
 def pair_names(pairs: Sequence[Pair]) -> list[str]:
-    """A name for each pair: that of its result without the suffix. Raises InputError for names twice."""
+    """Return a name per pair: that of its result without the suffix. Raises InputError for duplicate
+    names."""
     names = [pair.stylized.stem for pair in pairs]
     if len(set(names)) < len(names):
         (name, _), *_ = Counter(names).most_common(1)
@@ -312,7 +323,7 @@ def _by_systems(sheet: Sheet) -> tuple[str, str]:
 
 
 def _sheet_name(given: str, key: Mapping[str, Sheet]) -> str | None:
-    """The sheet meant; spreadsheets drop leading zeros."""
+    """Return the sheet's name in the key, or None; spreadsheets drop leading zeros."""
     if given in key:
         return given
     meant = [name for name in key if given.isdecimal() and int(name) == int(given)]

@@ -1,6 +1,6 @@
-"""Numbers for what goes wrong: styles averaged in one network, lines along edges, seams of patch matching.
+"""Statistics of typical faults: styles averaged in one network, lines along edges, seams of patch matching.
 
-Pictures are (H, W, 3) uint8 RGB unless said otherwise.
+Pictures are (H, W, 3) uint8 RGB unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ STROKES = ("1 px", "2 px", "4 px", "8 px", "direction")
 
 
 def palette(image: Image) -> Vector:
-    """(6,): mean and standard deviation of CIELAB's L, a, b (L 0..100)."""
+    """Return mean and standard deviation of CIELAB's L, a, b (L 0..100): (6,) float64."""
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).reshape(-1, 3)
     return np.concatenate([lab.mean(axis=0), lab.std(axis=0)]).astype(np.float64)
 
 
 def strokes(image: Image) -> Vector:
-    """(5,): log10 of the energy of four octaves of detail of the lightness, and how directed it is (0..1).
+    """Return log10 of the energy of four octaves of lightness detail, and its directedness (0..1): (5,)
+    float64.
 
     Octaves are levels of the Laplacian pyramid (Burt & Adelson 1983); the last number is the mean coherence
-    of the structure tensor: 1 where neighboring gradients point the same way, 0 where they do not.
+    of the structure tensor: 1 where neighboring gradients have the same direction, 0 where they do not.
     """
     light = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
     energies: list[float] = []
@@ -51,9 +52,10 @@ def strokes(image: Image) -> Vector:
 
 
 def fringe_level(result: Tensor, photograph: Tensor) -> float:
-    """Root of the mean square of ``halos.fringes`` of pictures (1, 3, H, W) in 0..1, in gray levels of 255.
+    """Return the root mean square of ``artifacts.fringes`` of pictures (1, 3, H, W) in 0..1, in gray levels
+    of 255.
 
-    0 where no edge of the photograph has a flat area beside it.
+    0 if no edge of the photograph has a flat area beside it.
     """
     sizes, weights = fringes(result, photograph)
     weight = weights.sum()
@@ -61,21 +63,22 @@ def fringe_level(result: Tensor, photograph: Tensor) -> float:
 
 
 def kept_spread(outputs: Sequence[Vector], styles: Sequence[Vector]) -> float:
-    """How much of the differences between styles is left in the results for one photograph: 1 all, 0 none.
+    """Return the share of the differences between styles that the results for one photograph retain: 1 all, 0
+    none.
 
-    Root of the summed variance over styles, after each statistic was divided by its standard deviation
-    over the styles themselves.
+    Root of the summed variance over styles, with each statistic divided by its standard deviation over the
+    styles themselves.
     """
-    wanted, found = np.stack(styles), np.stack(outputs)
-    scale = np.where(wanted.std(axis=0) > 0, wanted.std(axis=0), np.inf)
-    return float(np.sqrt((found / scale).var(axis=0).sum() / (wanted / scale).var(axis=0).sum()))
+    expected, actual = np.stack(styles), np.stack(outputs)
+    scale = np.where(expected.std(axis=0) > 0, expected.std(axis=0), np.inf)
+    return float(np.sqrt((actual / scale).var(axis=0).sum() / (expected / scale).var(axis=0).sum()))
 
 
 def seams(matches: NDArray[np.int64], style_columns: int) -> NDArray[np.bool_]:
-    """Where neighboring content patches were given style patches that are no neighbors.
+    """Return where neighboring content patches were given style patches that are not neighbors.
 
-    ``matches`` (h, w) are patch numbers, row by row, of a style with ``style_columns`` patches a row ->
-    (h, w-1) bool, True between a patch and its right neighbor.
+    ``matches`` (h, w) are patch numbers, row by row, of a style with ``style_columns`` patches per row -> (h,
+    w-1) bool, True between a patch and its right neighbor.
     """
     right = matches[:, 1:] - matches[:, :-1]
     same_row = matches[:, 1:] // style_columns == matches[:, :-1] // style_columns
@@ -83,9 +86,9 @@ def seams(matches: NDArray[np.int64], style_columns: int) -> NDArray[np.bool_]:
 
 
 def seam_contrast(image: Image, seam: NDArray[np.bool_]) -> float:
-    """Mean horizontal step of the lightness at seams, over the mean step elsewhere; 1 if seams do not show.
+    """Return the mean horizontal lightness step at seams over the mean step elsewhere; 1 for invisible seams.
 
-    ``seam`` (h, w-1) is enlarged to the picture.
+    ``seam`` (h, w-1) bool is enlarged to the picture.
     """
     light = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     step = np.abs(np.diff(light, axis=1))

@@ -1,7 +1,7 @@
-"""Results to measure: a set of photographs and artworks through something that stylizes.
+"""Results to measure: run a system over a set of photographs and artworks.
 
-What is made is a set on disk (``sets``): ``content/``, ``style/``, ``artwork/``, ``stylized/`` and
-``pairs.csv``, so that others can measure the very same pictures. Results that are there already are kept.
+The result is a set on disk (``sets``): ``content/``, ``style/``, ``artwork/``, ``stylized/`` and
+``pairs.csv``, so that other programs can measure the very same pictures. Existing results are kept.
 """
 
 from __future__ import annotations
@@ -25,41 +25,42 @@ from mst_deploy.stylizer import Stylizer
 
 
 class System(Protocol):
-    """Anything that makes a result (H, W, 3) of a photograph (H, W, 3) and an artwork (h, w, 3), uint8."""
+    """Function of a photograph (H, W, 3) and an artwork (h, w, 3), both uint8 RGB, that returns a result
+    (H, W, 3)."""
 
     def __call__(self, photo: Image, artwork: Image) -> Image: ...
 
 
 @dataclass
 class Model:
-    """A model as a user runs it."""
+    """A model, used as by ``mst image``."""
 
     stylizer: Stylizer
     strength: float = 1.0
     optimizer: StyleOptimizer | None = None
-    """Fits the row to each photograph, or once to the shipped ones."""
+    """Optimizes the FiLM vector for each photograph, or with ``once`` for the built-in ones."""
     once: bool = False
 
     def __call__(self, photo: Image, artwork: Image) -> Image:
         own = None if self.strength == 1.0 else self.stylizer.style(photo).film
         film = self.stylizer.style(artwork).film
         if self.optimizer is not None:
-            moments = builtin_photos() if self.once else [FramePair(photo)]
-            film = self.optimizer(film, moments, as_style(artwork, self.stylizer.manifest)).film
+            frame_pairs = builtin_photos() if self.once else [FramePair(photo)]
+            film = self.optimizer(film, frame_pairs, as_style(artwork, self.stylizer.manifest)).film
         return stylize_image(photo, self.stylizer.backend, at_strength(own, film, self.strength))
 
 
 def photograph_itself(photo: Image, artwork: Image) -> Image:
-    """The floor of every style figure."""
+    """Return the photograph: the floor of every style figure."""
     return photo
 
 
 def pair_up(
     contents: Sequence[ImageFile], styles: Sequence[ImageFile], each: int, most: int | None = None
 ) -> list[tuple[ImageFile, ImageFile]]:
-    """``each`` photographs for every artwork, in turn, the same in every run.
+    """Assign ``each`` photographs to every artwork in turn; deterministic.
 
-    ``most`` keeps that many of the pairs, evenly spread over them. Raises InputError.
+    ``most`` limits the pairs to that many, evenly spread over them. Raises InputError.
     """
     if each > len(contents):
         raise InputError(f"{each} photographs for every artwork are wanted, there are {len(contents)}")
@@ -73,21 +74,21 @@ def pair_up(
 
 
 def make_set(
-    wanted: Sequence[tuple[ImageFile, ImageFile]],
+    targets: Sequence[tuple[ImageFile, ImageFile]],
     system: System,
     folder: Path,
     size: int,
-    tell: Callable[[int], None],
+    on_progress: Callable[[int], None],
 ) -> list[Pair]:
-    """Stylize every (photograph, artwork) at size x size center crops into a set on disk.
+    """Stylize every (photograph, artwork) at size x size center crops into a set on disk; return its pairs.
 
-    The artwork is shown to the system as the same crop it is compared with; ``artwork/`` has that crop at
-    512x512, whatever the size. Raises InputError.
+    The system gets the same crop of the artwork that the result is compared with; ``artwork/`` has that crop
+    at 512x512, regardless of the size. Raises InputError.
     """
     for role in ("content", "style", ARTWORKS, "stylized"):
         (folder / role).mkdir(parents=True, exist_ok=True)
     pairs = []
-    for done, (content, style) in enumerate(wanted, start=1):
+    for done, (content, style) in enumerate(targets, start=1):
         pair = Pair(
             _stored(content, folder / "content", size),
             _stored(style, folder / "style", size),
@@ -98,7 +99,7 @@ def make_set(
         if not pair.stylized.exists():
             save_image(pair.stylized, system(load_image(pair.content), load_image(pair.style)))
         pairs.append(pair)
-        tell(done)
+        on_progress(done)
     write_pairs(folder / PAIRS, pairs)
     return pairs
 
@@ -111,5 +112,6 @@ def _stored(image: ImageFile, folder: Path, size: int) -> Path:
 
 
 def _label(image: ImageFile) -> str:
-    """The name inside its source without folders' slashes, so that equal names of two folders differ."""
+    """Return the name inside its source with folder slashes replaced, so that equal names of two folders
+    differ."""
     return image.name.rpartition(".")[0].replace("/", "_")

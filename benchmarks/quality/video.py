@@ -1,9 +1,9 @@
-"""Flicker: what moved with the picture should look the same in the next frame.
+"""Flicker: warping error between the frames of a result.
 
-Lai et al. 2018 (ECCV, arXiv 1808.00449): a result's later frame is warped back along the motion of the
-source and compared where nothing was covered or uncovered. Flow is an estimate (DIS or Farneback) or
-given (.flo files); with an estimate the figure is a proxy, good for comparing systems on one clip. The
-source's own figure is the floor: what flow, noise and light changes alone make.
+Lai et al. 2018 (ECCV, arXiv 1808.00449): a result's later frame is warped back along the motion of the source
+and compared where nothing was covered or uncovered. The flow is an estimate (DIS or Farneback) or given (.flo
+files); with an estimate the figure is a proxy, suitable for comparing systems on one clip. The source's own
+figure is the floor, due to flow errors, noise and light changes alone.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class Flicker:
     """Warping errors of one gap, frame pair by frame pair: RGB distance, 0..sqrt(3)."""
 
     gap: int
-    """Frames between the compared ones."""
+    """Distance of the compared frames, in frames."""
     result: tuple[float, ...]
     source: tuple[float, ...]
-    """The same of the source: the floor."""
+    """Warping errors of the source: the floor."""
     visible: tuple[float, ...]
     """Share of the pixels that could be compared, 0..1."""
 
     def means(self) -> dict[str, float]:
-        """Means over frame pairs, those that show more counting more."""
+        """Return means over frame pairs, weighted by the share of comparable pixels."""
         weights = np.asarray(self.visible)
         total = weights.sum()
         if total == 0:
@@ -51,7 +51,10 @@ class Flicker:
 
 
 def warping_error(first: Image, second: Image, flow: Flow, seen: Mask) -> float:
-    """Mean over seen pixels of the RGB distance |first(x) - second(x + flow)|, colors in 0..1."""
+    """Return the mean over visible pixels of the RGB distance |first(x) - second(x + flow)|, colors in 0..1.
+
+    Images are (H, W, 3) uint8, ``flow`` is (H, W, 2) float32 in pixels, ``seen`` is (H, W) bool.
+    """
     if not seen.any():
         return 0.0
     difference = (first.astype(np.float32) - warp(second, flow))[seen] / 255
@@ -59,7 +62,7 @@ def warping_error(first: Image, second: Image, flow: Flow, seen: Mask) -> float:
 
 
 def read_flows(folder: Path) -> list[Flow]:
-    """The .flo files of a folder (Middlebury format) in order of name. Raises InputError."""
+    """Return the .flo files of a folder (Middlebury format) in order of name. Raises InputError."""
     flows = []
     for path in sorted(folder.glob("*.flo")):
         flow = cv2.readOpticalFlow(str(path))
@@ -67,7 +70,7 @@ def read_flows(folder: Path) -> list[Flow]:
             raise InputError(f"cannot read {path} as a Middlebury flow file")
         flows.append(np.asarray(flow, np.float32))
     if not flows:
-        raise InputError(f"{folder} holds no .flo files; give those of the clip, or --flow dis")
+        raise InputError(f"{folder} holds no .flo files; give those of the clip, or [option:flow] dis")
     return flows
 
 
@@ -76,19 +79,23 @@ def measure_flicker(
     gaps: Sequence[int],
     method: str = "dis",
     flows: Sequence[Flow] | None = None,
-    tell: Callable[[int], None] = lambda done: None,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> list[Flicker]:
-    """Warping errors over (source, result) frames of one size, for each gap.
+    """Return the warping errors over (source, result) frames of one size, for each gap.
 
-    ``flows`` are given ones, from frame n to n+1, for gap 1 only. Memory holds as many frames as the
-    longest gap. Raises InputError, InvalidArgument.
+    ``flows`` are given flows from frame n to n+1, for gap 1 only. Memory holds as many frames as the longest
+    gap. Raises InputError, InvalidArgument.
     """
     if not gaps or min(gaps) < 1 or max(gaps) > LONGEST_GAP:
-        raise InvalidArgument(f"gaps must be from 1 to {LONGEST_GAP} frames, got {list(gaps)}")
+        raise InvalidArgument(
+            field="gaps", problem=f"gaps must be from 1 to {LONGEST_GAP} frames, got {list(gaps)}"
+        )
     if flows is not None and set(gaps) != {1}:
-        raise InvalidArgument("given flow is from one frame to the next: with it, the only gap is 1")
+        raise InvalidArgument(
+            field="gaps", problem="given flow is from one frame to the next: with it, the only gap is 1"
+        )
     kept: deque[tuple[Image, Image]] = deque(maxlen=max(gaps))
-    found: dict[int, list[tuple[float, float, float]]] = {gap: [] for gap in gaps}
+    errors: dict[int, list[tuple[float, float, float]]] = {gap: [] for gap in gaps}
     count = 0
     for source, result in frames:
         for gap in gaps:
@@ -102,19 +109,19 @@ def measure_flicker(
                     seen = visible(flow, None)
                 result_error = warping_error(earlier_result, result, flow, seen)
                 source_error = warping_error(earlier_source, source, flow, seen)
-                found[gap].append((result_error, source_error, float(seen.mean())))
+                errors[gap].append((result_error, source_error, float(seen.mean())))
         kept.append((source, result))
         count += 1
-        tell(count)
+        on_progress(count)
     if count <= max(gaps):
         raise InputError(f"the clip has {count} frames; a gap of {max(gaps)} needs more")
     return [
-        Flicker(gap, *(tuple(column) for column in zip(*rows, strict=True))) for gap, rows in found.items()
+        Flicker(gap, *(tuple(column) for column in zip(*rows, strict=True))) for gap, rows in errors.items()
     ]
 
 
 def read_both(source: Path, result: Path) -> Iterator[tuple[Image, Image]]:
-    """Frames of both files side by side, sources in the result's size. Raises InputError.
+    """Yield the frames of both files in parallel, sources resized to the result. Raises InputError.
 
     The result must have as many frames as the source.
     """

@@ -1,6 +1,6 @@
-"""A model that inverts colors: for tests and dry runs, with no framework behind it.
+"""Fake model that inverts colors, for tests and dry runs without a framework.
 
-FiLM vectors are ignored except for their size, so a wrong contract still shows.
+FiLM vectors are checked but not used, so a violation of the contract still raises.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from mst_deploy.model.canvas import Canvas
 
 
 class FakeGenerator(BackendBase):
-    """255 - x."""
+    """Generator that returns 255 - x."""
 
     device = "cpu"
 
     def __init__(self, bundle: Bundle) -> None:
         self.manifest = bundle.manifest
 
-    def __call__(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> Images:
-        check_call(self.manifest, frames, films, canvas)
+    def __call__(self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None) -> Images:
+        check_call(self.manifest, frames, film_params, canvas)
         return 255 - frames
 
 
 class FakeStyleEncoder:
-    """The identity FiLM vector for every image."""
+    """Encoder that returns the identity FiLM vector for every image."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.manifest = bundle.manifest
@@ -39,8 +39,10 @@ class FakeStyleEncoder:
 
 
 def open_generator(bundle: Bundle, device: str) -> FakeGenerator:
+    """Open the fake generator; the device is ignored."""
     return FakeGenerator(bundle)
 
 
 def open_style_encoder(bundle: Bundle, device: str) -> FakeStyleEncoder:
+    """Open the fake style encoder; the device is ignored."""
     return FakeStyleEncoder(bundle)

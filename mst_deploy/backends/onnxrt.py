@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the CPU or through its CUDA provider."""
+"""ONNX Runtime backend, on the CPU or with its CUDA provider."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class OnnxGenerator(TimedBackend):
-    """generator.onnx in a session; on a CPU with its weights in float32."""
+    """Session of generator.onnx; on a CPU with its weights in float32."""
 
     def __init__(self, bundle: Bundle, device: str) -> None:
         self.manifest = bundle.manifest
         if bundle.manifest.precision == "bf16":
             raise BackendError(
-                f"ONNX Runtime cannot compute the bfloat16 graph of {bundle.path}; run it with --backend trt "
-                "or --backend pytorch, or export the model with --precision fp16"
+                f"ONNX Runtime cannot compute the bfloat16 graph of {bundle.path}; run it with "
+                "[option:backend] trt or [option:backend] pytorch, or export the model with "
+                "[option:precision] fp16"
             )
         self.path = bundle.generator
         self.session, self.device = open_fast_session(bundle.generator, device)
@@ -37,12 +38,12 @@ class OnnxGenerator(TimedBackend):
         return OnnxTiles(self) if self.manifest.network.get("injection") == "film" else None
 
     def prepare(
-        self, frames: Images, films: FilmBatch, canvas: Canvas | None = None
+        self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None
     ) -> dict[str, NDArray[Any]]:
-        return model_inputs(self.manifest, frames, films, canvas)
+        return model_inputs(self.manifest, frames, film_params, canvas)
 
     def compute(self, prepared: dict[str, NDArray[Any]]) -> Any:
-        """On CUDA this includes the copies to the device and back."""
+        """Run the session; on CUDA this includes the copies to the device and back."""
         (stylized,) = self.session.run(["stylized"], prepared)
         return stylized
 
@@ -87,7 +88,7 @@ class OnnxTiles:
 
 
 class OnnxStyleEncoder:
-    """style_encoder.onnx in a session."""
+    """Session of style_encoder.onnx."""
 
     def __init__(self, bundle: Bundle, device: str) -> None:
         self.manifest = bundle.manifest
@@ -99,15 +100,17 @@ class OnnxStyleEncoder:
 
 
 def open_generator(bundle: Bundle, device: str) -> OnnxGenerator:
+    """Open the generator in a session. Raises BundleError, BackendError."""
     return OnnxGenerator(bundle, device)
 
 
 def open_style_encoder(bundle: Bundle, device: str) -> OnnxStyleEncoder:
+    """Open the style encoder in a session. Raises BundleError, BackendError."""
     return OnnxStyleEncoder(bundle, device)
 
 
 def gpu_present() -> bool:
-    """Whether an NVIDIA driver is installed and reports a GPU, asked of the driver itself."""
+    """Return whether the NVIDIA driver is installed and reports a GPU."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         driver = ctypes.CDLL(name)
@@ -118,13 +121,13 @@ def gpu_present() -> bool:
 
 
 def open_fast_session(path: Path, device: str) -> tuple[onnxruntime.InferenceSession, str]:
-    """As :func:`open_session`, with the graph as it is fastest on the device."""
+    """Open a session as :func:`open_session`, with the graph optimized for the device."""
     device = choose_device(device)
     return open_session(for_cpu(path) if device == "cpu" else path, device, name=str(path))
 
 
 def choose_device(device: str) -> str:
-    """``auto`` means CUDA if a GPU is present and this ONNX Runtime can use it."""
+    """Resolve ``auto``: CUDA if a GPU is present and this ONNX Runtime can use it, else the CPU."""
     if device == "auto":
         return "cuda" if _has_cuda_provider() and gpu_present() else "cpu"
     return device
@@ -133,9 +136,10 @@ def choose_device(device: str) -> str:
 def open_session(
     graph: Path | bytes, device: str, name: str = "", *, keep_memory: bool = True
 ) -> tuple[onnxruntime.InferenceSession, str]:
-    """A session of the graph as it is on the device asked for, and the device it really runs on.
+    """Return a session of the unmodified graph on the requested device, and the device that it really runs
+    on.
 
-    ONNX Runtime falls back to the CPU without an error when CUDA cannot be loaded; here that is one.
+    ONNX Runtime falls back to the CPU without an error if CUDA cannot be loaded; here that is an error.
     ``keep_memory`` False gives memory back between calls: less of it, a little slower.
     Raises BackendError, or BundleError for a damaged graph, which is called ``name``.
     """
@@ -143,7 +147,7 @@ def open_session(
     if device == "cuda":
         _prepare_cuda()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; what matters of the warnings is checked below
+    options.log_severity_level = 3  # errors only; relevant warnings are checked below
     options.enable_cpu_mem_arena = keep_memory
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=[PROVIDERS[device]])
@@ -153,7 +157,7 @@ def open_session(
     if actual != PROVIDERS[device]:
         raise BackendError(
             f"asked ONNX Runtime for {PROVIDERS[device]}, got {actual}: CUDA or cuDNN could not be "
-            "loaded; run with --device cpu, or install them with: pip install 'mst-deploy[cuda]'"
+            "loaded; run with [option:device] cpu, or install them with: pip install 'mst-deploy[cuda]'"
         )
     return session, device
 
@@ -163,15 +167,16 @@ def _has_cuda_provider() -> bool:
 
 
 def _prepare_cuda() -> None:
-    """Load CUDA and cuDNN from their wheels, if installed. Raises BackendError where it is hopeless."""
+    """Load CUDA and cuDNN from their wheels, if installed. Raises BackendError without CUDA provider or
+    GPU."""
     if not _has_cuda_provider():
         raise BackendError(
-            "this ONNX Runtime has no CUDA provider; run with --device cpu, or replace it with: "
+            "this ONNX Runtime has no CUDA provider; run with [option:device] cpu, or replace it with: "
             "pip install onnxruntime-gpu"
         )
     if not gpu_present():
         raise BackendError(
             "no NVIDIA GPU answers on this machine (the driver is missing or sees no device); "
-            "run with --device cpu"
+            "run with [option:device] cpu"
         )
     onnxruntime.preload_dlls()

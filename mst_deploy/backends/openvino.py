@@ -1,7 +1,7 @@
-"""OpenVINO on the CPU: in float32, or in bfloat16 where the processor computes in it.
+"""OpenVINO backend on the CPU: in float32, or in bfloat16 if the processor supports it.
 
-A network is compiled for each frame shape: with symbolic sizes OpenVINO plans its memory anew for every
-frame. The last few shapes are kept.
+A network is compiled for each frame shape: with symbolic sizes OpenVINO plans its memory again for every
+frame. The last few shapes are cached.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.canvas import Canvas
 
 SHAPES = 4
-"""Compiled networks kept; each holds its own copy of the maps of a frame."""
+"""Number of cached compiled networks; each holds its own copy of the maps of a frame."""
 BFLOAT16 = "BF16"
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+"""Names of the precisions in OpenVINO."""
 
 
 class Compiled:
-    """A graph, compiled for the shapes it is called with."""
+    """A graph, compiled for each shape that it is called with."""
 
     def __init__(self, path: Path, precision: str) -> None:
         self.core = openvino.Core()
         if precision == "bf16" and BFLOAT16 not in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise BackendError(
                 "this processor has no bfloat16 arithmetic (AVX512-BF16 or AMX), with which openvino:bf16 "
-                "computes; use --backend openvino, which computes in float32"
+                "computes; use [option:backend] openvino, which computes in float32"
             )
-        self.options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+        self.options = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
         try:
             self.model = self.core.read_model(path)
         except RuntimeError as error:
@@ -42,7 +44,7 @@ class Compiled:
         self.known: OrderedDict[tuple[tuple[int, ...], ...], Any] = OrderedDict()
 
     def __call__(self, inputs: dict[str, NDArray[Any]]) -> Any:
-        """The outputs by name; they are overwritten by the next call of the same shape."""
+        """Return the outputs by name; they are overwritten by the next call of the same shape."""
         return self._request(inputs).infer(inputs, share_inputs=True, share_outputs=True)
 
     def _request(self, inputs: dict[str, NDArray[Any]]) -> Any:
@@ -68,9 +70,9 @@ class OpenVinoGenerator(TimedBackend):
         self.compiled = Compiled(bundle.generator, precision)
 
     def prepare(
-        self, frames: Images, films: FilmBatch, canvas: Canvas | None = None
+        self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None
     ) -> dict[str, NDArray[Any]]:
-        return model_inputs(self.manifest, frames, films, canvas)
+        return model_inputs(self.manifest, frames, film_params, canvas)
 
     def compute(self, prepared: dict[str, NDArray[Any]]) -> Any:
         return self.compiled(prepared)["stylized"]
@@ -83,29 +85,20 @@ class OpenVinoGenerator(TimedBackend):
 
 
 class OpenVinoStyleEncoder:
-    """style_encoder.onnx, compiled by OpenVINO; always in float32, because a style is read once."""
+    """style_encoder.onnx, compiled by OpenVINO; always in float32, because a style is encoded only once."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.manifest = bundle.manifest
-        self.compiled = Compiled(bundle.style_encoder, "f32")
+        self.compiled = Compiled(bundle.style_encoder, "fp32")
 
     def __call__(self, styles: Images) -> tuple[NDArray[np.float32], FilmBatch]:
-        found = self.compiled({"style": np.ascontiguousarray(styles)})
-        return np.array(found["embedding"], np.float32), np.array(found["film"], np.float32)
+        outputs = self.compiled({"style": np.ascontiguousarray(styles)})
+        return np.array(outputs["embedding"], np.float32), np.array(outputs["film"], np.float32)
 
 
-def open_generator(bundle: Bundle, device: str, precision: str = "f32") -> OpenVinoGenerator:
-    _refuse_cuda(device)
+def open_generator(bundle: Bundle, device: str, precision: str = "fp32") -> OpenVinoGenerator:
     return OpenVinoGenerator(bundle, precision)
 
 
-def open_style_encoder(bundle: Bundle, device: str, precision: str = "f32") -> OpenVinoStyleEncoder:
-    _refuse_cuda(device)
+def open_style_encoder(bundle: Bundle, device: str, precision: str = "fp32") -> OpenVinoStyleEncoder:
     return OpenVinoStyleEncoder(bundle)
-
-
-def _refuse_cuda(device: str) -> None:
-    if device == "cuda":
-        raise BackendError(
-            "OpenVINO does not run on NVIDIA GPUs; use --device cpu, or choose --backend onnxrt or trt"
-        )

@@ -1,6 +1,6 @@
-"""PyTorch: the reference that the exported graphs are checked against.
+"""PyTorch backend: the reference for the exported graphs.
 
-The weights come out of the bundle's own ONNX files, so there is one copy of them.
+The weights are read from the bundle's own ONNX files, so there is one copy of them.
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ class TorchGenerator(TimedBackend):
         self.device = choose_device(device)
         self.graph = Uint8Generator(load_bundle(bundle).generator).to(self.device).eval()
 
-    def prepare(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> dict[str, Tensor]:
-        inputs = model_inputs(self.manifest, frames, films, canvas)
+    def prepare(
+        self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None
+    ) -> dict[str, Tensor]:
+        inputs = model_inputs(self.manifest, frames, film_params, canvas)
         return {name: torch.tensor(value, device=self.device) for name, value in inputs.items()}
 
     @torch.inference_mode()
     def compute(self, prepared: dict[str, Tensor]) -> Tensor:
         stylized: Tensor = self.graph(**prepared)
         if self.device == "cuda":
-            torch.cuda.synchronize()  # or its time would be counted as that of the copy
+            torch.cuda.synchronize()  # otherwise its time would be counted as that of the copy
         return stylized
 
     def finish(self, computed: Tensor) -> Images:
@@ -59,17 +61,19 @@ class TorchStyleEncoder:
 
 
 def open_generator(bundle: Bundle, device: str) -> TorchGenerator:
+    """Load the generator. Raises InputError, BackendError."""
     return TorchGenerator(bundle, device)
 
 
 def open_style_encoder(bundle: Bundle, device: str) -> TorchStyleEncoder:
+    """Load the style encoder. Raises InputError, BackendError."""
     return TorchStyleEncoder(bundle, device)
 
 
 def choose_device(device: str) -> str:
-    """Resolve auto; raises BackendError when CUDA is asked for and absent."""
+    """Resolve ``auto``. Raises BackendError for cuda without a CUDA device."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise BackendError("this PyTorch sees no CUDA device; run with --device cpu or see mst doctor")
+        raise BackendError("this PyTorch sees no CUDA device; run with [option:device] cpu or see mst doctor")
     return device

@@ -26,9 +26,7 @@ from mst_deploy.cli.job import (
     TimelineOption,
     timeline_of,
 )
-from mst_deploy.cli.tasks import Failures
-from mst_deploy.errors import BackendError, InputError, InvalidArgument
-from mst_deploy.options import (
+from mst_deploy.cli.options import (
     BackendOption,
     DeviceOption,
     ForceOption,
@@ -37,8 +35,10 @@ from mst_deploy.options import (
     ModelOption,
     QuietOption,
     SizeOption,
-    require_writable,
 )
+from mst_deploy.cli.tasks import Failures
+from mst_deploy.errors import BackendError, InputError, InvalidArgument
+from mst_deploy.files import require_writable
 
 if TYPE_CHECKING:
     from mst_deploy.size import Size
@@ -79,7 +79,7 @@ def image(
 
     Results are named IN-STYLE beside the inputs unless -o says otherwise.
     """
-    from mst_deploy.console import print_result
+    from mst_deploy.cli.console import print_result
     from mst_deploy.image_files import IMAGE_SUFFIXES, MAX_PIXELS, limited_pixels
     from mst_deploy.jobs.inputs import expand, files_read
     from mst_deploy.size import Size
@@ -126,7 +126,7 @@ def _find_tasks(
     files: list[Path], label: str, output: Path | None, failures: Failures, quiet: bool
 ) -> list[PictureTask]:
     """What there is to make, known before the model is opened; results of other inputs are left out."""
-    from mst_deploy.console import echo
+    from mst_deploy.cli.console import echo
 
     tasks: list[PictureTask] = []
     for path in files:
@@ -146,7 +146,7 @@ def _find_tasks(
 
 def _task(path: Path, label: str, output: Path | None, quiet: bool) -> PictureTask:
     """Raises InputError for what is no picture, OutputError for a result of no known kind."""
-    from mst_deploy.console import echo
+    from mst_deploy.cli.console import echo
     from mst_deploy.image_files import IMAGE_SUFFIXES, check_writable, probe_picture, result_suffix
     from mst_deploy.jobs.inputs import VIDEO_SUFFIXES
 
@@ -169,7 +169,7 @@ def _is_wanted(
     task: PictureTask, read: list[Path], failures: Failures, force: bool, resume: bool, quiet: bool
 ) -> bool:
     """Whether a picture is still to be made; a name that must not be taken is told."""
-    from mst_deploy.console import echo
+    from mst_deploy.cli.console import echo
 
     if resume and not force and task.target.exists():
         echo(f"note: {task.target} is there already; --force makes it again", quiet=quiet)
@@ -192,7 +192,7 @@ def _make(
     shown: bool,
 ) -> list[Path]:
     """All pictures, one after the other; what optimizing brought is entered in ``gained``."""
-    from mst_deploy.console import echo, progress
+    from mst_deploy.cli.console import echo, progress
     from mst_deploy.image_files import load_picture, losses, save_image
     from mst_deploy.images import resize
 

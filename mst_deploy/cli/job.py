@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from mst_deploy.cli.errors import one_line
+from mst_deploy.cli.options import import_optional
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.options import import_optional
 from mst_deploy.styles.timeline import StrengthKey, StrokeSizeKey, StrokesKey, StyleKey, Timeline
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def parsed_by(parse: Callable[[str], T]) -> Callable[[str], T]:
         try:
             return parse(text)
         except InvalidArgument as error:
-            raise typer.BadParameter(str(error)) from None
+            raise typer.BadParameter(one_line(error)) from None
 
     return checked
 
@@ -194,7 +195,7 @@ class Job:
     ) -> tuple[StylePlan, dict[str, Any]]:
         """Return the plan for one input and, where styles were optimized for it, what that gained (also
         printed)."""
-        from mst_deploy.console import echo
+        from mst_deploy.cli.console import echo
 
         if self.style_optimizer is None:
             return self.style_plan, {}

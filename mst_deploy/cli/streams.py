@@ -47,6 +47,6 @@ def flush_output() -> None:
     except (OSError, ValueError) as error:
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        from mst_deploy.console import output_failed  # here, because it loads what draws progress
+        from mst_deploy.cli.console import output_failed  # here, because it loads what draws progress
 
         raise output_failed(error) from error

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mst_deploy.errors import InvalidArgument, MstError, error_line
-from mst_deploy.options import require_writable
+from mst_deploy.cli.errors import one_line
+from mst_deploy.errors import InvalidArgument, MstError
+from mst_deploy.files import require_writable
 
 if TYPE_CHECKING:
     from mst_deploy.jobs.render_file import RenderOptions, RenderResult
@@ -40,7 +41,7 @@ class Failures:
 
     @contextmanager
     def of(self, path: Path) -> Iterator[None]:
-        from mst_deploy.console import echo
+        from mst_deploy.cli.console import echo
 
         try:
             yield
@@ -48,7 +49,7 @@ class Failures:
             if not self.many:
                 raise
             self.paths.append(path)
-            echo(f"mst: {path.name}: {error_line(error)}")
+            echo(f"mst: {path.name}: {one_line(error)}")
 
 
 def find_tasks(
@@ -64,7 +65,7 @@ def find_tasks(
 
     ``read`` are files that no result may overwrite.
     """
-    from mst_deploy.console import echo
+    from mst_deploy.cli.console import echo
     from mst_deploy.video.sinks import interrupted_name
 
     tasks: list[Task] = []
@@ -109,7 +110,7 @@ def _task(path: Path, label: str, output: Path | None, options: RenderOptions) -
 
 def _is_wanted(task: Task, options: RenderOptions, quiet: bool, read: Sequence[Path]) -> bool:
     """Whether a result is still to be made. Raises OutputError when its name must not be taken."""
-    from mst_deploy.console import echo
+    from mst_deploy.cli.console import echo
     from mst_deploy.files import refuse_to_overwrite
     from mst_deploy.jobs.journal import unfinished
     from mst_deploy.video.containers import is_sequence
@@ -138,7 +139,7 @@ def _pictures(pattern: Path) -> list[Path]:
 
 
 def report_losses(task: Task, options: RenderOptions, quiet: bool) -> None:
-    from mst_deploy.console import echo
+    from mst_deploy.cli.console import echo
     from mst_deploy.video.codecs import codec_of
     from mst_deploy.video.containers import is_sequence
 
@@ -160,7 +161,7 @@ def report_losses(task: Task, options: RenderOptions, quiet: bool) -> None:
 
 def report_late_losses(task: Task, result: RenderResult, quiet: bool) -> None:
     """What only the finished job knows; the rest was said before."""
-    from mst_deploy.console import echo
+    from mst_deploy.cli.console import echo
 
     said = task.info.not_kept if task.info else ()
     for loss in result.not_kept:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mst_deploy.cli.errors import worded
 from mst_deploy.cli.job import (
     BackgroundStyleOption,
     Job,
@@ -25,9 +26,7 @@ from mst_deploy.cli.job import (
     TimelineOption,
     timeline_of,
 )
-from mst_deploy.cli.tasks import Failures, Task, find_tasks, report_late_losses
-from mst_deploy.errors import InputError, InvalidArgument
-from mst_deploy.options import (
+from mst_deploy.cli.options import (
     BackendOption,
     DeviceOption,
     ForceOption,
@@ -37,6 +36,8 @@ from mst_deploy.options import (
     QuietOption,
     SizeOption,
 )
+from mst_deploy.cli.tasks import Failures, Task, find_tasks, report_late_losses
+from mst_deploy.errors import InputError, InvalidArgument
 
 if TYPE_CHECKING:
     from mst_deploy.jobs.render_file import RenderOptions, RenderResult
@@ -123,7 +124,7 @@ def video(
     Results are named IN-STYLE beside the inputs unless -o says otherwise. Ctrl-C keeps what is done as a
     file that plays; --resume makes the rest.
     """
-    from mst_deploy.console import echo
+    from mst_deploy.cli.console import echo
     from mst_deploy.image_files import MAX_PIXELS, limited_pixels
     from mst_deploy.jobs.inputs import VIDEO_SUFFIXES, expand, files_read
     from mst_deploy.jobs.render_file import RenderOptions
@@ -160,7 +161,7 @@ def video(
             ):
                 made = _make(tasks, job, options, failures, quiet=quiet or as_json)
     except KeyboardInterrupt as stop:
-        echo("; ".join(["mst: interrupted", *getattr(stop, "__notes__", ())]))
+        echo("; ".join(["mst: interrupted", *map(worded, getattr(stop, "__notes__", ()))]))
         raise typer.Exit(130) from None
     _tell(made, as_json=as_json, quiet=quiet, many=many)
     if failures.paths:
@@ -172,7 +173,7 @@ def _make(
     tasks: list[Task], job: Job, options: RenderOptions, failures: Failures, *, quiet: bool
 ) -> list[dict[str, Any]]:
     """All videos, one after the other, with one progress display over all their frames."""
-    from mst_deploy.console import echo, progress
+    from mst_deploy.cli.console import echo, progress
     from mst_deploy.pipeline.events import Event, FramesDone, Note
 
     total = sum(task.frames for task in tasks)
@@ -186,7 +187,7 @@ def _make(
                 if isinstance(event, FramesDone):
                     tell(before + event.done, note)
                 elif isinstance(event, Note):
-                    echo(f"note: {event.text}", quiet=quiet)
+                    echo(f"note: {worded(event.text)}", quiet=quiet)
 
             with failures.of(task.source):
                 style_plan, gained = job.plan_for(
@@ -236,7 +237,7 @@ def _resumed(facts: dict[str, Any]) -> str:
 
 
 def _tell(done: list[dict[str, Any]], *, as_json: bool, quiet: bool, many: bool) -> None:
-    from mst_deploy.console import echo, print_result
+    from mst_deploy.cli.console import echo, print_result
 
     lines = [
         f"{facts['output']}  {facts['frames']} frames{_resumed(facts)}, {facts['width']}x{facts['height']}, "

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mst_deploy import __version__
 from mst_deploy.backends import StylizeBackend
+from mst_deploy.errors import Message
 from mst_deploy.files import followed, refuse_to_overwrite
 from mst_deploy.jobs.disk import check_before, expected_bytes
 from mst_deploy.jobs.inputs import files_read
@@ -156,11 +157,11 @@ def _note_disk_space(output: Path, target: VideoInfo, options: RenderOptions, on
 
 
 def _note_software_codecs(decoder: str, encoder: str, options: RenderOptions, on_event: OnEvent) -> None:
-    """With --hwaccel auto: what is done in software because the GPU cannot do it."""
+    """With ``hwaccel`` auto: report what is done in software because the GPU cannot do it."""
     if options.read.hwaccel == "auto" and "(cuda)" not in decoder:
-        on_event(Note(f"--hwaccel auto: decoding in software ({decoder})"))
+        on_event(Note(Message(f"[option:hwaccel] auto: decoding in software ({decoder})")))
     if options.encode.hwaccel == "auto" and not encoder.endswith("_nvenc"):
-        on_event(Note(f"--hwaccel auto: encoding in software ({encoder})"))
+        on_event(Note(Message(f"[option:hwaccel] auto: encoding in software ({encoder})")))
 
 
 def settings(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from mst_deploy.errors import InvalidArgument
+from mst_deploy.errors import InvalidArgument, Message
 from mst_deploy.jobs.disk import check_during
 from mst_deploy.jobs.journal import JOINED, PAINTED, PAINTING, Journal
 from mst_deploy.video.containers import AV_CONTAINERS
@@ -43,7 +43,9 @@ class SegmentOptions:
 
     def __post_init__(self) -> None:
         if self.frames_each < 1:
-            raise InvalidArgument(f"a part must have at least 1 frame, got {self.frames_each}")
+            raise InvalidArgument(
+                field="frames_each", problem=f"a part must have at least 1 frame, got {self.frames_each}"
+            )
 
 
 class SegmentedSink:
@@ -103,7 +105,8 @@ class SegmentedSink:
         playable = interrupted_name(self.journal.output)
         self.join(playable, names, until=self.end)
         kept = f"the first {self.written} frames are in {playable}"
-        return f"{kept}; the same command with --resume goes on" if self.journal.entries.parts else kept
+        going_on = "; the same command with [option:resume] goes on" if self.journal.entries.parts else ""
+        return Message(kept + going_on)
 
     def abandon(self, error: BaseException) -> None:
         """After an error: forget the open part, and the folder too if nothing else is in it."""
@@ -112,7 +115,8 @@ class SegmentedSink:
             self.journal.remove()
         elif not getattr(error, "__notes__", ()):  # keep() has not told it already
             frames = self.journal.entries.frames
-            error.add_note(f"the first {frames} frames are kept: the same command with --resume goes on")
+            kept = f"the first {frames} frames are kept"
+            error.add_note(Message(f"{kept}: the same command with [option:resume] goes on"))
 
     @property
     def name(self) -> str:
@@ -149,13 +153,15 @@ def open_output(
 ) -> Iterator[FrameSink]:
     """A place for the frames of a job; in parts where that is possible, those of an earlier run included.
 
-    On an error finished parts are kept for --resume; with none, nothing is left. Raises OutputError, and
+    On an error finished parts are kept for ``resume``; with none, nothing is left. Raises OutputError, and
     InvalidArgument for what cannot be resumed.
     """
     if not in_parts(output, source.path):
         if plan.resume:
             raise InvalidArgument(
-                f"{output} is written in one piece and cannot be resumed; leave --resume out"
+                field="resume",
+                problem=f"{output} is written in one piece and cannot be resumed",
+                hint="leave [option:resume] out",
             )
         yield from _guarded(open_sink(output, source, options))
         return

@@ -1,8 +1,8 @@
-"""What a model bundle says about itself.
+"""Model bundles and their manifests.
 
-A bundle is a folder: ``generator.onnx``, ``style_encoder.onnx`` and ``manifest.json``. The manifest
-holds the SHA-256 of both graphs, so a stale or foreign file is refused by name, and all that a backend
-or a person needs to know without opening the graphs.
+A bundle is a folder: ``generator.onnx``, ``style_encoder.onnx`` and ``manifest.json``. The manifest holds the
+SHA-256 of both graphs, so a stale or foreign file is refused by name, and all that a backend or a user needs
+to know without opening the graphs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Manifest:
     model_id: str
     """Hash of the weights (rounded to float16), the same for every precision of one model."""
     precision: str
-    """fp16 or fp32: the type of the convolutions."""
+    """Type of the convolutions: fp16, fp32 or bf16."""
     network: dict[str, Any]
     """Configuration of the networks: widths, blocks, embedding size, injection."""
     film_layers: tuple[tuple[str, int], ...]
@@ -45,7 +45,7 @@ class Manifest:
     """SHA-256 of each file of the bundle, by name."""
     opset: int = 20
     kept_fp32: tuple[str, ...] = ()
-    """What stays in float32 inside an fp16 graph."""
+    """Parts that stay in float32 inside an fp16 or bf16 graph."""
     checks: tuple[dict[str, Any], ...] = ()
     """Differences to PyTorch measured at export, per size."""
     training: dict[str, Any] = field(default_factory=dict)
@@ -56,11 +56,12 @@ class Manifest:
 
     @property
     def layout(self) -> FilmLayout:
+        """Layout of a FiLM vector."""
         return FilmLayout(self.film_layers, self.canvas_bands)
 
     @property
     def canvas_bands(self) -> int:
-        """Bands of the canvas, the third input of the generator; 0 for a model that takes none."""
+        """Number of bands of the canvas, the third input of the generator; 0 for a model without one."""
         return int(self.network.get("canvas_bands", 0))
 
     @property
@@ -69,6 +70,7 @@ class Manifest:
         return self.layout.size
 
     def to_json(self) -> str:
+        """Serialize the manifest in the form of manifest.json."""
         values = asdict(self)
         values["licence"] = values.pop("license")  # as schema 1 spells it
         return json.dumps({**values, "film_size": self.film_size}, indent=2) + "\n"
@@ -76,17 +78,19 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk whose files were found to be what its manifest says."""
+    """A bundle on disk whose files match its manifest."""
 
     path: Path
     manifest: Manifest
 
     @property
     def generator(self) -> Path:
+        """Path of the generator's graph."""
         return self.path / GENERATOR
 
     @property
     def style_encoder(self) -> Path:
+        """Path of the style encoder's graph."""
         return self.path / STYLE_ENCODER
 
 

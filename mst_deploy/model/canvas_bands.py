@@ -1,8 +1,8 @@
-"""White noise split into bands of one octave: what the generator paints strokes from where a frame is flat.
+"""White noise split into bands of one octave: the source of the generator's strokes where a frame is flat.
 
-The bands are the undecimated B3-spline wavelet ("starlet", Starck & Murtagh 2006, Astronomical Image and
-Data Analysis, section 2.2) of the noise at half resolution. They are fixed convolutions inside the exported
-graph, so every runtime filters alike, and only white noise, which can be moved by whole pixels, goes in.
+The bands are the undecimated B3-spline wavelet ("starlet", Starck & Murtagh 2006, Astronomical Image and Data
+Analysis, section 2.2) of the noise at half resolution. They are fixed convolutions inside the exported graph,
+so every runtime filters identically, and the only input is white noise, which can be moved by whole pixels.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from torch import Tensor, nn
 SPLINE = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 """The B3 spline filter: a binomial of variance 1."""
 WHITE_MEAN, WHITE_DEVIATION = 127.5, ((256**2 - 1) / 12) ** 0.5
-"""Of uniform integers 0..255."""
+"""Mean and standard deviation of uniform integers 0..255."""
 
 
 class CanvasBands(nn.Module):
-    """White noise of unit variance (N, 1, H, W) -> bands of unit variance (N, K, ceil(H/2), ceil(W/2)).
+    """Filter bank: white noise of unit variance (N, 1, H, W) -> bands of unit variance (N, K, ceil(H/2),
+    ceil(W/2)).
 
-    Band k holds what is between Gaussians of about 2^k and 2^(k+1) pixels. Borders are
-    padded with zeros, the mean of the noise, so small frames need no special case.
+    Band k holds the frequencies between Gaussians of about 2^k and 2^(k+1) pixels. Borders are padded with
+    zeros, the mean of the noise, so small frames need no special case.
     """
 
     spline: Tensor
@@ -34,7 +35,7 @@ class CanvasBands(nn.Module):
         spline = torch.outer(row, row)[None, None]
         self.register_buffer("spline", spline, persistent=False)
         self.register_buffer("gains", torch.ones(1, bands, 1, 1, dtype=torch.float64), persistent=False)
-        side = 32 * 2**bands  # an impulse's bands are the filters, their norms the deviations
+        side = 32 * 2**bands  # the bands of an impulse are the filters, their norms the standard deviations
         impulse = torch.zeros(1, 1, side, side, dtype=torch.float64)
         phases = []
         for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -55,6 +56,6 @@ class CanvasBands(nn.Module):
 
 
 def white(canvas: Tensor, dtype: torch.dtype) -> Tensor:
-    """(N, H, W, 1) uint8 uniform noise -> (N, 1, H, W) of mean 0 and variance 1."""
+    """Normalize uniform noise: (N, H, W, 1) uint8 -> (N, 1, H, W) of mean 0 and variance 1."""
     noise: Tensor = (canvas.permute(0, 3, 1, 2).to(dtype) - WHITE_MEAN) / WHITE_DEVIATION
     return noise

@@ -1,7 +1,7 @@
-"""Weights in files: our checkpoints, and the pretrained trunks they start from.
+"""Weight files: checkpoints of this program, and the pretrained trunks they start from.
 
-A checkpoint is one safetensors file with ``generator.*`` and ``encoder.*`` tensors; its metadata holds
-the network configuration and the training summary as JSON.
+A checkpoint is one safetensors file with ``generator.*`` and ``encoder.*`` tensors; its metadata holds the
+network configuration and the training summary as JSON.
 """
 
 from __future__ import annotations
@@ -38,33 +38,37 @@ class Networks:
     encoder: StyleEncoder | None
     """None where the injection needs no embedding (patch, johnson)."""
     training: dict[str, Any] = field(default_factory=dict)
-    """How the weights were made: recipe, data, figures."""
+    """Training summary: recipe, data, figures."""
 
     @property
     def config(self) -> NetworkConfig:
+        """Configuration of both networks."""
         return self.generator.config
 
     @property
     def parts(self) -> dict[str, nn.Module]:
+        """Modules by the prefix of their names in state_dict."""
         encoder = {} if self.encoder is None else {"encoder": self.encoder}
         return {"generator": self.generator, **encoder}
 
     @property
     def film_encoder(self) -> StyleEncoder:
-        """The encoder of a model that can be deployed. Raises InvalidArgument for any other injection."""
+        """The style encoder of a deployable model. Raises InvalidArgument for any injection other than
+        ``film``."""
         if self.encoder is None or self.config.injection != "film":
             raise InvalidArgument(
                 f"this model brings the style in by {self.config.injection!r}; only film models can be "
-                "exported and run: train one with mst train joint --injection film"
+                "exported and run: train one with [mst train joint: injection=film]"
             )
         return self.encoder
 
     def copy_with(self, values: StateDict) -> Networks:
-        """A copy on the CPU, in evaluation mode, with some of its tensors replaced."""
+        """Return a copy on the CPU, in evaluation mode, with some of its tensors replaced."""
         state = {name: tensor.cpu() for name, tensor in self.state_dict().items()}
         return build_networks(self.config, {**state, **values}, self.training, Path("this model"))
 
     def state_dict(self) -> StateDict:
+        """Return all tensors, detached, with names that begin with ``generator.`` or ``encoder.``."""
         return {
             f"{part}.{name}": tensor.detach()
             for part, module in self.parts.items()
@@ -72,7 +76,7 @@ class Networks:
         }
 
     def state_parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters under the names of state_dict."""
+        """Return the parameters under the names of state_dict."""
         return {
             f"{part}.{name}": parameter
             for part, module in self.parts.items()
@@ -81,7 +85,7 @@ class Networks:
 
 
 def new_networks(config: NetworkConfig, training: dict[str, Any] | None = None) -> Networks:
-    """Both networks with random weights, in evaluation mode."""
+    """Return both networks with random weights, in evaluation mode."""
     encoder = StyleEncoder(config).eval() if config.has_encoder else None
     return Networks(Generator(config).eval(), encoder, training or {})
 
@@ -89,13 +93,14 @@ def new_networks(config: NetworkConfig, training: dict[str, Any] | None = None) 
 def build_networks(
     config: NetworkConfig, state: StateDict, training: dict[str, Any], source: Path
 ) -> Networks:
-    """Networks with the tensors of ``state``. Raises InputError, naming ``source``, on any mismatch."""
+    """Return networks with the tensors of ``state``. Raises InputError, naming ``source``, on any
+    mismatch."""
     networks = new_networks(config, training)
-    wanted = networks.state_dict()
-    missing = sorted(wanted.keys() - state.keys())
+    expected = networks.state_dict()
+    missing = sorted(expected.keys() - state.keys())
     if missing:
         raise InputError(f"{source} is not a complete model: {missing[0]} is missing")
-    for name, target in wanted.items():
+    for name, target in expected.items():
         if state[name].shape != target.shape:
             raise InputError(
                 f"{source} does not fit its own configuration: {name} has shape "
@@ -106,7 +111,7 @@ def build_networks(
 
 
 def save_checkpoint(path: Path, networks: Networks) -> None:
-    """Write both networks, their configuration and their training summary."""
+    """Write both networks, their configuration and their training summary. Raises OutputError."""
     metadata = {
         "format": FORMAT,
         "config": json.dumps(networks.config.to_dict()),
@@ -118,7 +123,7 @@ def save_checkpoint(path: Path, networks: Networks) -> None:
 
 
 def load_checkpoint(path: Path) -> Networks:
-    """Read what save_checkpoint wrote. Raises InputError."""
+    """Read a checkpoint written by save_checkpoint. Raises InputError."""
     if not path.is_file():
         raise InputError(f"{path} does not exist; give a checkpoint written by mst train")
     try:
@@ -137,7 +142,7 @@ def load_checkpoint(path: Path) -> Networks:
 
 
 def read_tensors(path: Path) -> StateDict:
-    """All tensors of a .safetensors file or a PyTorch .pth state dict. Raises InputError."""
+    """Return all tensors of a .safetensors file or a PyTorch .pth state dict. Raises InputError."""
     if not path.is_file():
         raise InputError(f"{path} does not exist; give a weights file (.safetensors or .pth)")
     try:
@@ -152,9 +157,10 @@ def read_tensors(path: Path) -> StateDict:
 
 
 def fold_batch_norm(state: StateDict, eps: float = 1e-3) -> StateDict:
-    """Fold ``X.bn.*`` into ``X.conv.weight`` and ``X.conv.bias``; states without bn pass unchanged.
+    """Fold ``X.bn.*`` into ``X.conv.weight`` and ``X.conv.bias``; return the new state.
 
-    y = gamma (Wx - mean) / sqrt(var + eps) + beta. The default eps is Inception's.
+    y = gamma (Wx - mean) / sqrt(var + eps) + beta. States without batch norm pass unchanged. The default eps
+    is Inception's.
     """
     folded: StateDict = {}
     for name, tensor in state.items():
@@ -173,26 +179,29 @@ def fold_batch_norm(state: StateDict, eps: float = 1e-3) -> StateDict:
 
 
 def load_trunk(module: nn.Module, state: StateDict, source: Path) -> None:
-    """Copy the tensors that ``module`` has from a larger state. Raises InputError on what is missing."""
-    wanted = module.state_dict()
-    missing = sorted(wanted.keys() - state.keys())
+    """Copy the tensors that ``module`` has from a larger state. Raises InputError if one is missing."""
+    expected = module.state_dict()
+    missing = sorted(expected.keys() - state.keys())
     if missing:
         raise InputError(
             f"{source} lacks {missing[0]} and {len(missing) - 1} more tensors; "
             "give weights with torchvision's names"
         )
-    module.load_state_dict({name: state[name].to(torch.float32) for name in wanted})
+    module.load_state_dict({name: state[name].to(torch.float32) for name in expected})
 
 
 def load_inception(encoder: StyleEncoder, path: Path) -> None:
-    """Fill the encoder's trunk from torchvision's Inception-v3 (.pth) or a folded safetensors file."""
+    """Fill the encoder's trunk from torchvision's Inception-v3 (.pth) or a folded safetensors file.
+
+    Raises InputError.
+    """
     load_trunk(encoder.trunk, fold_batch_norm(read_tensors(path)), path)
 
 
 def load_bundle(bundle: Bundle) -> Networks:
-    """Both networks with the weights stored in a bundle's ONNX files, as float32.
+    """Return both networks with the weights stored in a bundle's ONNX files, as float32.
 
-    The exporter keeps parameter names as initializer names. Raises BundleError.
+    The exporter keeps parameter names as initializer names. Raises InputError if a tensor is missing.
     """
     state: StateDict = {}
     for path in (bundle.generator, bundle.style_encoder):
@@ -200,7 +209,7 @@ def load_bundle(bundle: Bundle) -> Networks:
             values = onnx.numpy_helper.to_array(initializer)
             if (
                 initializer.data_type == onnx.TensorProto.BFLOAT16
-            ):  # a type that torch.from_numpy does not know
+            ):  # torch.from_numpy does not support this type
                 values = values.astype(np.float32)
             state[initializer.name] = torch.from_numpy(values.copy())
     config = NetworkConfig.from_dict(bundle.manifest.network)
@@ -208,7 +217,7 @@ def load_bundle(bundle: Bundle) -> Networks:
 
 
 def model_id(networks: Networks) -> str:
-    """Identity of a model: 16 hexadecimal digits over its configuration and float16 weights.
+    """Return the identity of a model: 16 hexadecimal digits over its configuration and float16 weights.
 
     Rounding first makes the float16 and float32 exports of one model share their styles.
     """
@@ -220,7 +229,7 @@ def model_id(networks: Networks) -> str:
 
 
 def digest(module: nn.Module) -> str:
-    """SHA-256 over a module's tensors rounded to float16, in order of name."""
+    """Return the SHA-256 over a module's tensors rounded to float16, in order of name."""
     total = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         total.update(name.encode())

@@ -1,7 +1,8 @@
-"""FiLM parameters as numbers: their layout, mixing, and the style file that carries one row.
+"""FiLM parameters as arrays: their layout, interpolation, and style files.
 
-A FiLM vector is a float32 vector of length P: gamma then beta of every conditioned layer, in the order
-in which a frame meets the layers. Styles mix by mixing rows. No framework is needed.
+A FiLM vector is a float32 vector of length P: gamma then beta of every conditioned layer, in the order of the
+forward pass, then the gains of the canvas bands. Styles are mixed by mixing FiLM vectors. No framework is
+needed.
 """
 
 from __future__ import annotations
@@ -19,105 +20,111 @@ from mst_deploy.errors import BundleError, InvalidArgument
 from mst_deploy.files import replacing
 
 FilmParams = NDArray[np.float32]
-"""(P,) float32."""
+"""FiLM vector, (P,) float32."""
 
 
 @dataclass(frozen=True)
 class FilmLayout:
-    """Names and channel counts of the conditioned layers."""
+    """Names and channel counts of the conditioned layers, in the order of the forward pass."""
 
     layers: tuple[tuple[str, int], ...]
     canvas_bands: int = 0
-    """How many gains of canvas bands follow the gammas and betas; see ``canvas_gains``."""
+    """Number of canvas band gains after the gammas and betas; see ``canvas_gains``."""
 
     @property
     def norm_size(self) -> int:
-        """How many gammas and betas there are: one of each for every channel of every layer."""
+        """Number of gammas and betas: one of each for every channel of every layer."""
         return 2 * sum(channels for _, channels in self.layers)
 
     @property
     def size(self) -> int:
-        """P: all gammas and betas, then the gains of the canvas bands."""
+        """P, the length of a FiLM vector: all gammas and betas, then the gains of the canvas bands."""
         return self.norm_size + self.canvas_bands
 
     def identity(self) -> FilmParams:
-        """The row with gamma = 1 and beta = 0 everywhere and no canvas: plain instance normalization."""
+        """Return the vector (P,) with gamma = 1, beta = 0 and no canvas: plain instance normalization."""
         parts = [np.concatenate([np.ones(channels), np.zeros(channels)]) for _, channels in self.layers]
         return np.concatenate([*parts, np.zeros(self.canvas_bands)]).astype(np.float32)
 
     def with_gains(self, film: FilmParams, gains: NDArray[np.float32]) -> FilmParams:
-        """The row (P,) with other gains (K,) of its canvas bands; itself for a model without a canvas."""
+        """Return the FiLM vector (P,) with other gains (K,) of its canvas bands; unchanged for a model
+        without a canvas."""
         if not self.canvas_bands:
             return film
         return np.concatenate([film[: self.norm_size], gains]).astype(np.float32)
 
     def without_canvas(self, film: FilmParams) -> FilmParams:
-        """The row (P,) with no canvas: what a picture's own row is, since a photograph has no strokes."""
+        """Return the FiLM vector (P,) with zero gains: a photograph's own vector, since it has no strokes."""
         return self.with_gains(film, np.zeros(self.canvas_bands, np.float32))
 
 
 OCTAVES = 3
-"""How many neighboring bands of the canvas are heard at a time."""
+"""Number of neighboring canvas bands with nonzero gain."""
 
 
 def canvas_gains(bands: int, strokes: float = 1.0, size: float = 1.0) -> NDArray[np.float32]:
-    """Gains of the canvas bands -> (bands,) float32, of Euclidean length ``strokes``.
+    """Return the gains of the canvas bands, (bands,) float32, of Euclidean length ``strokes``.
 
     A window of OCTAVES octaves begins log2(size) octaves above the finest band; between whole octaves the
-    bands at both of its ends fade. So ``size`` 2 means strokes twice as large. Raises InvalidArgument.
+    bands at both of its ends fade. So ``size`` 2 makes strokes twice as large. Raises InvalidArgument for
+    ``strokes`` below 0 and a ``size`` outside 0.25..2**bands.
     """
     if not (strokes >= 0 and np.isfinite(strokes)):
-        raise InvalidArgument(f"strokes must be 0 or more, got {strokes}")
+        raise InvalidArgument(field="strokes", problem=f"strokes must be 0 or more, got {strokes}")
     if not 0.25 <= size <= 2.0**bands:
-        raise InvalidArgument(f"a stroke size must be between 0.25 and {2**bands}, got {size}")
+        raise InvalidArgument(
+            field="stroke_size", problem=f"a stroke size must be between 0.25 and {2**bands}, got {size}"
+        )
     band, first = np.arange(bands), np.log2(size)
     window = np.clip(np.minimum(band - first + 1, first + OCTAVES - band), 0, 1)
     return np.asarray(strokes * window / np.linalg.norm(window), np.float32)
 
 
-def blend(rows: list[FilmParams], weights: list[float]) -> FilmParams:
-    """Weighted sum of rows (weights should sum to 1) -> (P,) float32.
+def blend(film_vectors: list[FilmParams], weights: list[float]) -> FilmParams:
+    """Return the weighted sum of FiLM vectors, (P,) float32; weights should sum to 1.
 
-    Raises InvalidArgument if the lists are empty or of different length, or the rows differ in size.
+    Raises InvalidArgument if the lists are empty or of different length, or the vectors differ in size.
     """
-    if not rows or len(rows) != len(weights):
-        raise InvalidArgument(f"cannot blend {len(rows)} styles with {len(weights)} weights")
-    sizes = {row.shape for row in rows}
+    if not film_vectors or len(film_vectors) != len(weights):
+        raise InvalidArgument(f"cannot blend {len(film_vectors)} styles with {len(weights)} weights")
+    sizes = {vector.shape for vector in film_vectors}
     if len(sizes) > 1:
         raise InvalidArgument(f"cannot blend FiLM vectors of different shapes: {sorted(sizes)}")
-    return np.tensordot(np.asarray(weights, np.float32), np.stack(rows), axes=1).astype(np.float32)
+    return np.tensordot(np.asarray(weights, np.float32), np.stack(film_vectors), axes=1).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Blend:
-    """What becomes of a picture: what the network paints with, and how much of that is shown."""
+    """FiLM parameters of a frame, and the opacity of the stylized picture over the source."""
 
     film: FilmParams = field(repr=False)
     """(P,) float32."""
     share: float = 1.0
-    """Share of the painted picture in the result, 0..1; the rest is the source."""
+    """Share of the stylized picture in the result, 0..1; the rest is the source."""
 
 
 def at_strength(content: FilmParams | None, style: FilmParams, strength: float) -> Blend:
-    """The look at a strength: 0 is the source itself, from 0.5 on all that is shown is painted.
+    """Return the blend at a strength: 0 is the source itself, from 0.5 on the result is fully stylized.
 
-    The FiLM vector goes from the content's own to the style's; ``content`` is not needed at strength 1.
-    The network cannot give a picture back unchanged even with the picture's own row, so below 0.5 the
-    source is mixed in: share = min(1, 2 strength). Raises InvalidArgument.
+    The FiLM vector is interpolated between the content's own and the style's; ``content`` is not needed at
+    strength 1. The network does not reproduce a picture exactly even with the picture's own FiLM vector, so
+    below 0.5 the source is mixed in: share = min(1, 2 strength). Raises InvalidArgument.
     """
     if content is None and strength != 1.0:
-        raise InvalidArgument("a strength below 1 needs the FiLM vector of the content")
+        raise InvalidArgument(
+            field="strength", problem="a strength below 1 needs the FiLM vector of the content"
+        )
     film = style if content is None else with_strength(content, style, strength)
     return Blend(film, min(1.0, 2.0 * strength))
 
 
 def with_strength(content: FilmParams, style: FilmParams, strength: float) -> FilmParams:
-    """Interpolate from the content's own FiLM vector (0) to the style's (1).
+    """Interpolate from the content's own FiLM vector (0) to the style's (1), (P,) float32.
 
-    Raises InvalidArgument outside 0..1.
+    Raises InvalidArgument for a strength outside 0..1, or vectors of different size.
     """
     if not 0.0 <= strength <= 1.0:
-        raise InvalidArgument(f"strength must be between 0 and 1, got {strength}")
+        raise InvalidArgument(field="strength", problem=f"strength must be between 0 and 1, got {strength}")
     return style if strength == 1.0 else blend([content, style], [1.0 - strength, strength])
 
 
@@ -128,19 +135,19 @@ STYLE_SUFFIX = ".safetensors"
 
 @dataclass(frozen=True)
 class Style:
-    """A style ready for use: one FiLM vector and where it came from."""
+    """A style ready for use: one FiLM vector and its origin."""
 
     name: str
     film: FilmParams = field(repr=False)
     """(P,) float32."""
     model_id: str
-    """Identity of the model whose encoder made the row; other models cannot use it."""
+    """Identity of the model whose encoder made the FiLM vector; other models cannot use it."""
     source_sha256: str = ""
-    """Hash of the image file the row was made from."""
+    """SHA-256 of the image file that was encoded, in hexadecimal."""
     credit: dict[str, str] = field(default_factory=dict)
-    """Title, artist, year, source of the work, as far as known."""
+    """Title, artist, year and source of the work, as far as known."""
     strokes: float = 1.0
-    """How much canvas the style is painted with by default; see ``canvas_gains``."""
+    """Default amount of canvas of the style; see ``canvas_gains``."""
     stroke_size: float = 1.0
 
     def __post_init__(self) -> None:
@@ -176,7 +183,7 @@ def save_style(path: Path, style: Style) -> None:
 
 
 def load_style(path: Path) -> Style:
-    """Read a style file. Raises BundleError when it is not one or is damaged."""
+    """Read a style file. Raises BundleError for a file that is not a style, or damaged."""
     if not path.is_file():
         raise BundleError(f"{path} does not exist; make a style file with: mst style make IMAGE")
     try:

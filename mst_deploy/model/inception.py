@@ -1,9 +1,9 @@
 """Inception-v3 up to Mixed_6e, or Mixed_5d, with batch normalization folded into the convolutions.
 
-Szegedy et al. 2015 (arXiv 1512.00567). Module names are torchvision's, so its checkpoints load
-once their batch norms are folded (``weights.fold_batch_norm``). Two things differ from torchvision's
-forward pass and agree with the original TensorFlow network: the input is RGB in -1..1, and average
-pools leave the zero padding out of the mean.
+Szegedy et al. 2015 (arXiv 1512.00567). Module names are torchvision's, so its checkpoints load once their
+batch norms are folded (``checkpoints.fold_batch_norm``). Two things differ from torchvision's forward pass
+and agree with the original TensorFlow network: the input is RGB in -1..1, and average pools exclude the zero
+padding from the mean.
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ class Conv(nn.Module):
 
 
 def average3(count_padding: bool) -> nn.AvgPool2d:
-    """3x3 average at stride 1; zero padding is left out of the mean, or counted as torchvision does."""
+    """Return a 3x3 average pool of stride 1 that includes the zero padding in the mean, as torchvision, or
+    excludes it."""
     return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=count_padding)
 
 
 class MixedA(nn.Module):
-    """35x35 block (figure 5 of the paper): Mixed_5b, 5c, 5d."""
+    """Block at 35x35 (figure 5 of the paper): Mixed_5b, 5c, 5d."""
 
     def __init__(self, inputs: int, pooled: int, count_padding: bool) -> None:
         super().__init__()
@@ -70,7 +71,7 @@ class MixedA(nn.Module):
 
 
 class MixedB(nn.Module):
-    """35x35 -> 17x17 reduction (figure 10): Mixed_6a."""
+    """Reduction from 35x35 to 17x17 (figure 10): Mixed_6a."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -86,7 +87,7 @@ class MixedB(nn.Module):
 
 
 class MixedC(nn.Module):
-    """17x17 block with factorised 7x7 convolutions (figure 6): Mixed_6b .. 6e."""
+    """Block at 17x17 with factorized 7x7 convolutions (figure 6): Mixed_6b .. 6e."""
 
     def __init__(self, width7: int, count_padding: bool) -> None:
         super().__init__()
@@ -112,14 +113,13 @@ class MixedC(nn.Module):
 
 
 STAGES = {"Conv2d_2b_3x3": 64, "Conv2d_4a_3x3": 192, "Mixed_5d": 288, "Mixed_6e": 768}
-"""Channels where the trunk has finished with a resolution: 1/2, 1/4, 1/8 and 1/16 of the picture's."""
+"""Channels of the last stage at each resolution: 1/2, 1/4, 1/8 and 1/16 of the picture's."""
 
 
 class InceptionTrunk(nn.Module):
-    """(N, 3, H, W) RGB in -1..1, H and W >= 75 -> features of its last stage.
+    """Features of the last stage: (N, 3, H, W) RGB in -1..1, H and W >= 75 -> (N, C, h, w).
 
-    That is (N, 768, h, w) after Mixed_6e, or (N, 288, h, w) for ``last="Mixed_5d"``, which leaves nine
-    tenths of the weights away.
+    C is 768 after Mixed_6e, or 288 for ``last="Mixed_5d"``, which omits nine tenths of the weights.
     """
 
     def __init__(self, *, last: str = "Mixed_6e", count_padding: bool = False) -> None:
@@ -146,7 +146,7 @@ class InceptionTrunk(nn.Module):
         return features
 
     def stages(self, x: Tensor) -> Iterator[Tensor]:
-        """The features of each stage in STAGES, in order, to the trunk's last."""
+        """Yield the features of each stage in STAGES, in order, up to the trunk's last."""
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         yield x  # (N, 64, 147, 147) at 299x299
         x = F.max_pool2d(x, 3, stride=2)

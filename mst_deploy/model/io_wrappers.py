@@ -1,6 +1,6 @@
-"""The two networks with pixels at their doors: exactly what is exported.
+"""The two networks with uint8 pixels as input and output: exactly the exported graphs.
 
-Casting, scaling, layout, clamping and rounding happen in here, so every runtime shares one contract
+Casting, scaling, layout, clamping and rounding are part of the graph, so every runtime shares one contract
 and only bytes cross the bus. In a float16 graph the normalization statistics, the pooled features, the
 embedding and the FiLM vector stay float32.
 """
@@ -17,7 +17,7 @@ KEPT_FP32 = ("InstanceNormalization", "FiLM scale and shift", "global pooling", 
 
 
 class Uint8Generator(nn.Module):
-    """frames (N, H, W, 3) uint8 RGB, film (N, P) float32 -> stylized (N, H, W, 3) uint8 RGB.
+    """Generator: frames (N, H, W, 3) uint8 RGB, film (N, P) float32 -> stylized (N, H, W, 3) uint8 RGB.
 
     A generator with a canvas takes a third input: canvas (N, H, W, 1) uint8, white noise.
     """
@@ -35,7 +35,7 @@ class Uint8Generator(nn.Module):
 
 
 class Uint8StyleEncoder(nn.Module):
-    """style (N, H, W, 3) uint8 RGB -> embedding (N, d) float32, film (N, P) float32."""
+    """Style encoder: style (N, H, W, 3) uint8 RGB -> embedding (N, d) float32, film (N, P) float32."""
 
     def __init__(self, encoder: StyleEncoder) -> None:
         super().__init__()

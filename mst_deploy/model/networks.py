@@ -1,16 +1,17 @@
 """The two networks: a conditioned generator and an Inception-v3 style encoder.
 
-    style image ── StyleEncoder ──> embedding z ──> FiLM vector ──┐
-    frame ──────────────────────────── Generator <─────────────┘──> stylized frame
+    style image ── StyleEncoder ──> embedding z ──> FiLM vector
+                                                         │
+    frame ────────────────────────────────────────> Generator ──> stylized frame
 
 Sources: the generator follows Johnson et al. 2016 (arXiv 1603.08155, supplementary table 1) with
-nearest-neighbor upsampling in place of transposed convolutions (Odena et al. 2016, Distill); what is
-deployed is conditioned by FiLM in the place of the affine parameters of instance normalization (Dumoulin
-et al. 2017, arXiv 1610.07629), the other ways are in ``injections``; the style encoder is the one of
-Ghiasi et al. 2017 (arXiv 1705.06830): Inception-v3 to Mixed_6e, global average pooling, one
-linear layer.
+nearest-neighbor upsampling in place of transposed convolutions (Odena et al. 2016, Distill). The deployed one
+is conditioned by FiLM in place of the affine parameters of instance normalization (Dumoulin et al. 2017,
+arXiv 1610.07629); the other ways are in ``injections``. The style encoder follows Ghiasi et al. 2017 (arXiv
+1705.06830): Inception-v3, pooled over positions, and a linear layer; see ``StyleEncoder`` for the pooled
+statistics.
 
-Tensors are (N, C, H, W). Pixels are float RGB in 0..1 at the doors of both networks.
+Tensors are (N, C, H, W). Input and output pixels of both networks are float RGB in 0..1.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from mst_deploy.model.inception import STAGES, InceptionTrunk
 from mst_deploy.model.injections import INJECTIONS, Injection, Places
 
 STATISTICS = {"mean": "Mixed_6e", "moments": "Mixed_5d"}
-"""How the encoder sums a picture up, with the stage of Inception at which it stops; see StyleEncoder."""
+"""Pooled statistics of the encoder, each with the last stage of Inception that it needs; see StyleEncoder."""
 PADDINGS = {"reflect": "reflect", "edge": "replicate", "zero": "constant"}
 
 
@@ -47,21 +48,23 @@ class NetworkConfig:
     embedding_norm: float = 16.0
     """alpha: z is scaled to this Euclidean length. The default is sqrt(d)."""
     statistics: str = "moments"
-    """What the style encoder sums a picture up by: a name of ``STATISTICS``."""
+    """Pooled statistics of the style encoder: a name of ``STATISTICS``."""
     hidden_size: int = 512
-    """Width of the hidden layers beside the encoder's linear layer; 0 for none."""
+    """Width of the hidden layers parallel to the encoder's linear layer; 0 for none."""
     hidden_layers: int = 2
-    """How many of them, one after the other."""
+    """Number of hidden layers."""
     padding: str = "reflect"
-    """How every convolution of the generator sees past the border: reflect, edge or zero."""
+    """Padding of every convolution of the generator: reflect, edge or zero."""
     injection: str = "film"
-    """How the style enters the generator: a name of ``injections.INJECTIONS``."""
+    """Conditioning of the generator: a name of ``injections.INJECTIONS``."""
     canvas_bands: int = 0
-    """Octaves of the noise canvas that the generator paints strokes from; 0 for a generator without one."""
+    """Octaves of the noise canvas that the generator makes strokes from; 0 for a generator without one."""
 
     def __post_init__(self) -> None:
         if len(self.widths) != 3 or min(self.widths) < 1:
-            raise InvalidArgument(f"widths must be three positive numbers, got {self.widths}")
+            raise InvalidArgument(
+                field="widths", problem=f"widths must be three positive numbers, got {self.widths}"
+            )
         if (
             self.residual_blocks < 0
             or min(self.embedding_size, self.hidden_size + 1, self.hidden_layers) < 1
@@ -70,23 +73,35 @@ class NetworkConfig:
             raise InvalidArgument(f"impossible network configuration: {self}")
         if self.statistics not in STATISTICS:
             raise InvalidArgument(
-                f"unknown statistics {self.statistics!r}; choose one of {', '.join(STATISTICS)}"
+                field="statistics",
+                problem=f"unknown statistics {self.statistics!r}",
+                hint=f"choose one of {', '.join(STATISTICS)}",
             )
         if self.padding not in PADDINGS:
-            raise InvalidArgument(f"unknown padding {self.padding!r}; choose one of {', '.join(PADDINGS)}")
+            raise InvalidArgument(
+                field="padding",
+                problem=f"unknown padding {self.padding!r}",
+                hint=f"choose one of {', '.join(PADDINGS)}",
+            )
         if self.injection not in INJECTIONS:
             raise InvalidArgument(
-                f"unknown injection {self.injection!r}; choose one of {', '.join(INJECTIONS)}"
+                field="injection",
+                problem=f"unknown injection {self.injection!r}",
+                hint=f"choose one of {', '.join(INJECTIONS)}",
             )
         if self.canvas_bands < 0 or (self.canvas_bands and self.injection != "film"):
             raise InvalidArgument(
-                f"{self.canvas_bands} canvas bands with the injection {self.injection!r}: only film models "
-                "take a canvas; set canvas_bands to 0"
+                field="canvas",
+                problem=(
+                    f"{self.canvas_bands} canvas bands with the injection {self.injection!r}: only film "
+                    "models take a canvas"
+                ),
+                hint="set canvas_bands to 0",
             )
 
     @property
     def film_layout(self) -> FilmLayout:
-        """The conditioned layers in the order in which a frame meets them."""
+        """The conditioned layers in the order of the forward pass."""
         full, half, quarter = self.widths
         trunk = [
             (f"blocks.{index}.norm{which}", quarter)
@@ -107,34 +122,37 @@ class NetworkConfig:
 
     @property
     def places(self) -> Places:
-        """Where an injection can act."""
+        """Properties of the generator that an injection depends on."""
         return Places(self.film_layout, self.residual_blocks, self.widths[2], self.embedding_size)
 
     @property
     def has_encoder(self) -> bool:
-        """Whether the style reaches the generator as an embedding of the style encoder."""
+        """Whether the generator is conditioned by an embedding of the style encoder."""
         return INJECTIONS[self.injection].NEEDS in ("film", "embedding")
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the values for JSON."""
         values = asdict(self)
-        if not self.canvas_bands:  # so that models from before the canvas keep their identity
+        if not self.canvas_bands:  # keeps the identity of models from before the canvas
             del values["canvas_bands"]
         return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:
-        older = {"statistics": "mean", "hidden_size": 0, "hidden_layers": 1}  # than these settings
+        """Restore a configuration from the values of to_dict, also of earlier versions."""
+        # values of models from before these settings
+        older = {"statistics": "mean", "hidden_size": 0, "hidden_layers": 1}
         return cls(**{**older, **values, "widths": tuple(values["widths"])})
 
 
 Pair = tuple[Tensor, Tensor]
 """gamma and beta of one layer, each (N, C) or (1, C)."""
 Enter = Callable[[Tensor, int], Tensor]
-"""What convolution 0 or 1 of a residual block sees of a map."""
+"""Computes the input of convolution 0 or 1 of a residual block from a map."""
 
 
 class PaddedConv(nn.Conv2d):
-    """k x k convolution that keeps the size (or halves it, rounding up, with stride 2)."""
+    """A k x k convolution that keeps the size (or halves it, rounding up, with stride 2)."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: str, bias: bool
@@ -148,7 +166,8 @@ class PaddedConv(nn.Conv2d):
 
 
 class FilmNorm(nn.Module):
-    """y = gamma * (x - mean) / sqrt(var + eps) + beta over H and W; gamma, beta come per image.
+    """Instance normalization with FiLM: y = gamma * (x - mean) / sqrt(var + eps) + beta over H and W, per
+    image.
 
     The statistics are always float32: a float16 sum over a large map overflows at 65,504.
     """
@@ -170,7 +189,8 @@ class ConvNorm(nn.Module):
         self.norm = FilmNorm()
 
     def forward(self, x: Tensor, gamma: Tensor, beta: Tensor, added: Tensor | None = None) -> Tensor:
-        """``added`` is a map of the result's shape that joins before the normalization."""
+        """Apply the block; ``added`` is a map of the result's shape that is added before the
+        normalization."""
         y: Tensor = self.conv(x)
         y = self.norm(y if added is None else y + added, gamma, beta)
         return y
@@ -190,16 +210,16 @@ class ResidualBlock(nn.Module):
         return x + y
 
 
-def double(x: Tensor) -> Tensor:
-    """Nearest-neighbor upsampling by two: (N, C, H, W) -> (N, C, 2H, 2W)."""
+def upsample_by_two(x: Tensor) -> Tensor:
+    """Upsample by two, nearest neighbor: (N, C, H, W) -> (N, C, 2H, 2W)."""
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 class Generator(nn.Module):
-    """Stylizes images under a condition. Any H, W >= MIN_SIZE; the output has the input's size."""
+    """Conditioned generator. Any H, W >= MIN_SIZE; the output has the input's size."""
 
     MIN_SIZE = 8
-    """Below this a reflected border at quarter resolution is wider than the map itself."""
+    """Smallest side: below it a reflected border at quarter resolution is wider than the map itself."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -221,39 +241,43 @@ class Generator(nn.Module):
             nn.init.normal_(self.canvas.weight, std=float(self.down1.conv.weight.detach().std()))
 
     def forward(self, images: Tensor, condition: Any, canvas: Tensor | None = None) -> Tensor:
-        """images (N, 3, H, W) in 0..1 and what the injection needs -> (N, 3, H, W) in 0..1.
+        """Stylize images (N, 3, H, W) in 0..1 under a condition -> (N, 3, H, W) in 0..1.
 
         The condition is a FiLM vector (N, P) float32 for ``film``; for others see ``injections``. ``canvas``
         (N, 1, H, W) is white noise of mean 0 and variance 1, for a generator with ``canvas_bands``.
         """
         height, width = images.shape[2:]
         condition = self.injection.prepare(condition)
-        rows = self.injection.rows(condition)
-        layers = iter(self.split_film(rows))
+        film = self.injection.film_params(condition)
+        layers = iter(self.split_film(film))
         x = images * 2 - 1  # (N, 3, H, W), -1..1 keeps activations at O(1)
         x = F.relu(self.stem(x, *next(layers)))  # (N, 32, H, W)
-        strokes = self._strokes(canvas, rows)
+        strokes = self._strokes(canvas, film)
         x = F.relu(self.down1(x, *next(layers), strokes))  # (N, 64, ceil(H/2), ceil(W/2))
         x = F.relu(self.down2(x, *next(layers)))  # (N, 128, ceil(H/4), ceil(W/4))
         for index, block in enumerate(self.blocks):
             enter = partial(self._enter, index, condition)
             x = block(x, enter, next(layers), next(layers))
-        x = F.relu(self.up1(double(x), *next(layers)))  # (N, 64, ~H/2, ~W/2)
-        x = F.relu(self.up2(double(x), *next(layers)))  # (N, 32, H rounded up to 4, W likewise)
+        x = F.relu(self.up1(upsample_by_two(x), *next(layers)))  # (N, 64, ~H/2, ~W/2)
+        x = F.relu(self.up2(upsample_by_two(x), *next(layers)))  # (N, 32, H rounded up to 4, W likewise)
         x = x[:, :, :height, :width]
         return torch.sigmoid(self.head(x))  # (N, 3, H, W)
 
-    def _strokes(self, canvas: Tensor | None, rows: Tensor) -> Tensor | None:
-        """What the canvas adds to the first map of half resolution, (N, 64, ceil(H/2), ceil(W/2)).
+    def _strokes(self, canvas: Tensor | None, film: Tensor) -> Tensor | None:
+        """Return the canvas's addend to the first map of half resolution, (N, 64, ceil(H/2), ceil(W/2)); None
+        without one.
 
-        The last values of a FiLM vector are the gains of the bands.
+        The last values of a FiLM vector are the gains of the bands. Raises InvalidArgument if the canvas is
+        missing.
         """
         if not self.config.canvas_bands:
             return None
         if canvas is None:
-            raise InvalidArgument("this generator paints from a canvas; give one (N, 1, H, W)")
+            raise InvalidArgument(
+                field="canvas", problem="this generator paints from a canvas", hint="give one (N, 1, H, W)"
+            )
         bands: Tensor = self.bands(canvas)
-        gains = rows[:, self.layout.norm_size :, None, None].to(bands.dtype)
+        gains = film[:, self.layout.norm_size :, None, None].to(bands.dtype)
         joined: Tensor = self.canvas(bands * gains)
         return joined
 
@@ -261,7 +285,7 @@ class Generator(nn.Module):
         return self.injection.enter(x, block, conv, condition)
 
     def split_film(self, film: Tensor) -> list[Pair]:
-        """(N, P) -> one (gamma, beta) of shape (N, C) for each conditioned layer."""
+        """Split FiLM parameters (N, P) into one (gamma, beta) of shape (N, C) for each conditioned layer."""
         pairs, start = [], 0
         for _, channels in self.layout.layers:
             gamma = film[:, start : start + channels]
@@ -274,18 +298,18 @@ class Generator(nn.Module):
 class StyleEncoder(nn.Module):
     """Style image -> embedding z of length alpha, and for FiLM -> FiLM vector.
 
-    The picture is summed up by ``mean``, the averaged Mixed_6e features of Ghiasi et al. (768 numbers), or by
-    ``moments``, the mean and standard deviation of every channel of the picture and of three earlier
-    stages, and the covariances of its colors (1,097 numbers). Palette and strokes are statistics of
-    just such features; late features, made to tell objects apart, have forgotten most of them
-    (docs/recipe.md has the figures).
+    The image is pooled to ``mean``, the averaged Mixed_6e features of Ghiasi et al. (768 values), or to
+    ``moments``, the mean and standard deviation of every channel of the picture and of three earlier stages,
+    and the covariances of its colors (1,097 values). Palette and strokes are statistics of such early
+    features; late features, trained to classify objects, retain little of them (docs/recipe.md has the
+    figures).
     """
 
     centre: Tensor  # spelled as in stored weights
     spread: Tensor
     gains: Tensor
     MIN_SIZE = 75
-    """The smallest side Inception-v3 takes (its valid convolutions and three stride-2 stages)."""
+    """Smallest side that Inception-v3 accepts (its valid convolutions and three stride-2 stages)."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -295,7 +319,7 @@ class StyleEncoder(nn.Module):
         self.trunk = InceptionTrunk(last=last)
         moments = 9 + 2 * sum(list(STAGES.values())[: list(STAGES).index(last) + 1])
         self.summary_size = moments if config.statistics == "moments" else STAGES[last]
-        if config.statistics == "moments":  # of different units, so they are standardised
+        if config.statistics == "moments":  # the values have different units, so they are standardized
             self.register_buffer("centre", torch.zeros(self.summary_size))
             self.register_buffer("spread", torch.ones(self.summary_size))
         self.project = nn.Linear(self.summary_size, config.embedding_size)
@@ -317,12 +341,12 @@ class StyleEncoder(nn.Module):
             self.register_buffer("gains", gains, persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """images (N, 3, H, W) in 0..1 -> embedding (N, d), film (N, P), both float32."""
+        """Encode images (N, 3, H, W) in 0..1 -> embedding (N, d), film (N, P), both float32."""
         embedding = self.embed(self.pooled(images))
         return embedding, self.film_of(embedding)
 
     def pooled(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in 0..1 -> the numbers that sum each picture up (N, summary_size) float32."""
+        """Pool images (N, 3, H, W) in 0..1 to (N, summary_size) float32 statistics."""
         if self.config.statistics == "mean":
             features = self.trunk(images * 2 - 1)  # (N, 768, H/17.., W/17..)
             mean: Tensor = features.float().mean(dim=(2, 3))
@@ -332,13 +356,13 @@ class StyleEncoder(nn.Module):
         return torch.cat(parts, dim=1)
 
     def embed(self, pooled: Tensor) -> Tensor:
-        """(N, summary_size) -> z (N, d) with ||z|| = alpha."""
+        """Return embeddings of pooled features: (N, summary_size) -> z (N, d) with ||z|| = alpha."""
         h = self.unscaled(pooled)
         length = h.square().sum(dim=1, keepdim=True).sqrt().clamp_min(1e-6)
         return self.config.embedding_norm * h / length
 
     def unscaled(self, pooled: Tensor) -> Tensor:
-        """(N, summary_size) -> z before it is scaled to its length, (N, d)."""
+        """Return embeddings before normalization: (N, summary_size) -> (N, d)."""
         if self.config.statistics == "moments":
             pooled = (pooled - self.centre) / self.spread
         h = linear32(self.project, pooled)
@@ -350,11 +374,13 @@ class StyleEncoder(nn.Module):
         return h
 
     def condition_of(self, embedding: Tensor) -> Tensor:
-        """What the generator is given: the FiLM vector, or z itself where the generator has its own maps."""
+        """Return the generator's condition: the FiLM vector, or z itself if the generator has its own
+        maps."""
         return self.film_of(embedding) if self.config.injection == "film" else embedding
 
     def film_of(self, embedding: Tensor) -> Tensor:
-        """(N, d) -> (N, P): gamma and beta of every layer, and the canvas gains of strokes as they are.
+        """Return FiLM vectors of embeddings: (N, d) -> (N, P), gamma and beta of every layer, and default
+        canvas gains.
 
         gamma is 1 + a linear map of z; the gains do not depend on it.
         """
@@ -365,12 +391,12 @@ class StyleEncoder(nn.Module):
 
 
 def linear32(layer: nn.Linear, x: Tensor) -> Tensor:
-    """The layer in float32, whatever type its weights are kept in."""
+    """Apply a linear layer in float32, whatever the type of its weights."""
     return F.linear(x, layer.weight.float(), None if layer.bias is None else layer.bias.float())
 
 
 def moments(features: Tensor) -> Tensor:
-    """Mean and standard deviation of every channel: (N, C, H, W) -> (N, 2C) float32."""
+    """Return mean and standard deviation of every channel: (N, C, H, W) -> (N, 2C) float32."""
     features = features.float()
     mean = features.mean(dim=(2, 3), keepdim=True)
     deviation = ((features - mean).square().mean(dim=(2, 3)) + 1e-6).sqrt()
@@ -378,17 +404,8 @@ def moments(features: Tensor) -> Tensor:
 
 
 def color_covariances(images: Tensor) -> Tensor:
-    """Of red and green, red and blue, green and blue: (N, 3, H, W) -> (N, 3) float32."""
+    """Return the covariances of red and green, red and blue, green and blue: (N, 3, H, W) -> (N, 3)
+    float32."""
     images = images.float()
-    centerd = images - images.mean(dim=(2, 3), keepdim=True)
-    return (centerd[:, [0, 0, 1]] * centerd[:, [1, 2, 2]]).mean(dim=(2, 3))
-
-
-def count_multiply_adds(config: NetworkConfig) -> float:
-    """Multiply-adds of the generator per output pixel (convolutions only)."""
-    full, half, quarter = config.widths
-    ends = 81 * 3 * full * 2
-    downs = 9 * full * half / 4 + 9 * half * quarter / 16
-    trunk = config.residual_blocks * 2 * 9 * quarter * quarter / 16
-    ups = 9 * quarter * half / 4 + 9 * half * full
-    return ends + downs + trunk + ups
+    centered = images - images.mean(dim=(2, 3), keepdim=True)
+    return (centered[:, [0, 0, 1]] * centered[:, [1, 2, 2]]).mean(dim=(2, 3))

@@ -1,7 +1,7 @@
-"""The exported graphs as ONNX Runtime computes them fastest on a CPU.
+"""Optimization of the exported graphs for ONNX Runtime on a CPU.
 
 A CPU has no float16 arithmetic: ONNX Runtime casts at every node of such a graph. Here the weights are cast
-once, when the session is made. The file on disk stays as it is.
+once, when the session is created. The file on disk is not changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mst_deploy.onnx_passes.statistics import StatisticsNames, give_statistics, 
 
 
 def for_cpu(path: Path) -> bytes:
-    """The graph of a file in float32, serialized, without the work it can do without. Raises BundleError."""
+    """Return the graph of a file in float32, optimized and serialized. Raises BundleError."""
     model = _in_float32(path)
     film_into_norm(model)
     upsample_into_conv(model)
@@ -49,12 +49,13 @@ def _in_float32(path: Path) -> onnx.ModelProto:
 
 
 def film_into_norm(model: onnx.ModelProto) -> int:
-    """Let the instance normalization apply the film: two passes over every map less.
+    """Fuse the FiLM scale and shift into the instance normalization; return how many were replaced.
 
-    Its scale and shift are one value a channel for all images, a FiLM vector is one for each image; so images
-    are laid out as channels of one image, which moves no byte. Says how many were replaced.
+    This saves two passes over every map. The operator's scale and shift are one value per channel for all
+    images, FiLM parameters are one for each image; so images are laid out as channels of one image, which
+    moves no data.
     """
-    makers = {name: node for node in model.graph.node for name in node.output}
+    producers = {name: node for node in model.graph.node for name in node.output}
     users: dict[str, list[NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
@@ -63,13 +64,13 @@ def film_into_norm(model: onnx.ModelProto) -> int:
     replaced: dict[str, list[NodeProto]] = {}
     gone: set[str] = set()
     for norm in [node for node in model.graph.node if node.op_type == "InstanceNormalization"]:
-        scale, shift = _film_of(norm, users, makers, constants)
+        scale, shift = _film_of(norm, users, producers, constants)
         if scale is None or shift is None:
             continue
         channels = len(constants[norm.input[1]])
         gone |= {norm.output[0], scale.output[0]}
         replaced[shift.output[0]] = _film_nodes(
-            model, norm, (makers[scale.input[1]], makers[shift.input[1]]), shift.output[0], channels
+            model, norm, (producers[scale.input[1]], producers[shift.input[1]]), shift.output[0], channels
         )
     kept = [
         onnx.NodeProto.FromString(new.SerializeToString())
@@ -88,44 +89,53 @@ def film_into_norm(model: onnx.ModelProto) -> int:
 def _film_of(
     norm: NodeProto,
     users: dict[str, list[NodeProto]],
-    makers: dict[str, NodeProto],
+    producers: dict[str, NodeProto],
     constants: dict[str, NDArray[Any]],
 ) -> tuple[NodeProto | None, NodeProto | None]:
-    """The multiplication and the addition after a plain normalization, if they are one value a channel."""
+    """Return the multiplication and the addition after a plain normalization, if they are one value per
+    channel."""
     ones, zeros = (constants.get(name) for name in norm.input[1:3])
     if ones is None or zeros is None or (ones != 1).any() or zeros.any():
         return None, None
-    found = []
+    matched = []
     last = norm
     for kind in ("Mul", "Add"):
         following = users.get(last.output[0], [])
         if len(following) != 1 or following[0].op_type != kind or following[0].input[0] != last.output[0]:
             return None, None
         last = following[0]
-        row = makers.get(last.input[1])
-        axes = constants.get(row.input[1]) if row is not None and row.op_type == "Unsqueeze" else None
+        unsqueeze = producers.get(last.input[1])
+        axes = (
+            constants.get(unsqueeze.input[1])
+            if unsqueeze is not None and unsqueeze.op_type == "Unsqueeze"
+            else None
+        )
         if axes is None or axes.tolist() != [2, 3]:
             return None, None
-        found.append(last)
-    return found[0], found[1]
+        matched.append(last)
+    return matched[0], matched[1]
 
 
 def _film_nodes(
-    model: onnx.ModelProto, norm: NodeProto, rows: tuple[NodeProto, NodeProto], output: str, channels: int
+    model: onnx.ModelProto,
+    norm: NodeProto,
+    unsqueezed: tuple[NodeProto, NodeProto],
+    output: str,
+    channels: int,
 ) -> list[NodeProto]:
-    """(N, C, H, W) as (1, NC, H, W), normalized with N C scales and shifts, and back."""
+    """Return nodes that normalize (N, C, H, W) as (1, NC, H, W), with N C scales and shifts."""
     name = norm.output[0]
     flat = _shape(model, "film.flat", [-1])
     together = _shape(model, "film.together", [1, -1, 0, 0])
     apart = _shape(model, f"film.apart{channels}", [-1, channels, 0, 0])
     nodes = [helper.make_node("Reshape", [norm.input[0], together], [f"{name}.together"])]
-    for row, what in zip(rows, ("scale", "shift"), strict=True):
-        nodes.append(helper.make_node("Reshape", [row.input[0], flat], [f"{name}.{what}"]))
-    filmed = helper.make_node(
+    for unsqueeze, what in zip(unsqueezed, ("scale", "shift"), strict=True):
+        nodes.append(helper.make_node("Reshape", [unsqueeze.input[0], flat], [f"{name}.{what}"]))
+    modulated = helper.make_node(
         "InstanceNormalization", [node.output[0] for node in nodes], [f"{name}.filmed"], name=norm.name
     )
-    filmed.attribute.extend(norm.attribute)
-    return [*nodes, filmed, helper.make_node("Reshape", [f"{name}.filmed", apart], [output])]
+    modulated.attribute.extend(norm.attribute)
+    return [*nodes, modulated, helper.make_node("Reshape", [f"{name}.filmed", apart], [output])]
 
 
 def _shape(model: onnx.ModelProto, name: str, values: list[int]) -> str:

@@ -1,6 +1,6 @@
-"""Graphs that compute the same with other operators: for runtimes that want them so, or run them faster.
+"""Passes over ONNX graphs: equivalent operators that a runtime requires, or runs faster.
 
-Each works on an ONNX model in place and says how often it applied. None needs retraining.
+Each pass changes an ONNX model in place and returns how often it applied. None needs retraining.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ SINCE_18 = {
     "AveragePool": ("dilations",),
     "Pad": (),
 }
-"""Attributes that operators got after opset 17; all are at their default in our graphs."""
+"""Attributes added to operators after opset 17; all have their default in our graphs."""
 FOLDED = ("Cast", "Expand", "Unsqueeze", "Squeeze", "Concat")
-MOST_FOLDED = 4096  # values
+MOST_FOLDED = 4096  # largest number of values of a folded constant
 
 
 def cast_at_io(model: onnx.ModelProto) -> int:
-    """Cast bytes right after the input and right before the output, move channels in between.
+    """Cast right after the input and right before the output, transpose in between; return the number of
+    swaps.
 
-    The exported graph has it the other way round, because bytes are cheaper to move on a CPU. TensorRT takes
-    uint8 at a network's doors only if a cast follows (or precedes) at once.
+    The exported graph has it the other way round, because uint8 is cheaper to transpose on a CPU. TensorRT
+    accepts uint8 as input or output only next to a cast.
     """
     io = {value.name for value in (*model.graph.input, *model.graph.output)}
     swapped = 0
@@ -45,7 +46,8 @@ def cast_at_io(model: onnx.ModelProto) -> int:
 
 
 def fold_small_constants(model: onnx.ModelProto) -> int:
-    """Compute what depends on constants alone, once; and drop biases of convolutions that are zero.
+    """Fold nodes whose inputs are small constants, and drop zero biases of convolutions; return the folded
+    nodes.
 
     The exporter writes the zero bias of a float16 convolution as a cast and an expansion of a scalar.
     """
@@ -73,13 +75,14 @@ def fold_small_constants(model: onnx.ModelProto) -> int:
 
 
 def upsample_into_conv(model: onnx.ModelProto) -> int:
-    """Nearest-neighbor doubling, reflected border and 3x3 convolution as 2x2 convolutions at low resolution.
+    """Replace nearest-neighbor doubling, reflected border and 3x3 convolution by 2x2 convolutions at low
+    resolution.
 
-    Of the nine taps over a doubled map, those that read the same low-resolution value are added up: each of
-    the four phases of the output is a 2x2 convolution, 4/9 of the arithmetic, and no doubled map is made.
-    A border reflected around the doubled map's first row is the low-resolution map's first row again. All
-    phases are one convolution with four times the outputs; each phase's window into it starts at its own
-    corner, and DepthToSpace lays them side by side.
+    Of the nine taps over a doubled map, those that read the same low-resolution value are summed: each of the
+    four phases of the output is a 2x2 convolution, 4/9 of the arithmetic, and no doubled map is stored. A
+    border reflected around the doubled map's first row is the low-resolution map's first row again. All
+    phases are one convolution with four times the outputs; each phase's window starts at its own corner, and
+    DepthToSpace interleaves them. Returns how many were replaced.
     """
     fold_small_constants(model)
     constants = _constants(model)
@@ -94,7 +97,7 @@ def upsample_into_conv(model: onnx.ModelProto) -> int:
 def _upsampled_conv(
     model: onnx.ModelProto, constants: dict[str, NDArray[Any]]
 ) -> tuple[NodeProto, NodeProto, NodeProto] | None:
-    """The next Resize, Pad and Conv that can be replaced."""
+    """Return the next Resize, Pad and Conv that can be replaced; None without one."""
     for resize, pad in _followed(model):
         conv = next((node for node in model.graph.node if pad.output[0] in node.input[:1]), None)
         if conv is not None and _is_upsampled_conv(model, resize, pad, conv, constants):
@@ -109,7 +112,7 @@ def _phase_nodes(
     conv: NodeProto,
     constants: dict[str, NDArray[Any]],
 ) -> list[NodeProto]:
-    """What computes the same as the three at low resolution."""
+    """Return nodes that compute the same as the three at low resolution."""
     weight = constants[conv.input[1]]
     outputs = weight.shape[0]
     name = conv.name or conv.output[0]
@@ -156,10 +159,10 @@ def _phase_nodes(
 
 
 def phases(weight: NDArray[Any]) -> NDArray[Any]:
-    """(O, C, 3, 3) over a doubled map -> (4 O, C, 2, 2) over the map itself, phase by phase (row, column).
+    """Return the weights of the phases: (O, C, 3, 3) -> (4 O, C, 2, 2), phase by phase (row, column).
 
-    Even rows of the output see low-resolution rows i-1, i with the taps (0), (1 + 2); odd ones i, i+1 with
-    (0 + 1), (2). Sums are made in float64 and rounded once.
+    Even rows of the output read low-resolution rows i-1, i with the taps (0), (1 + 2); odd ones i, i+1 with
+    (0 + 1), (2). Sums are computed in float64 and rounded once.
     """
     first, second, third = np.moveaxis(weight.astype(np.float64), 2, 0)  # rows of taps, (O, C, 3) each
     found = []
@@ -171,9 +174,9 @@ def phases(weight: NDArray[Any]) -> NDArray[Any]:
 
 
 def to_opset17(model: onnx.ModelProto) -> None:
-    """The same graph for parsers that know opset 17 at most (TensorRT 8.6).
+    """Lower the opset to 17 for parsers that support no later one (TensorRT 8.6).
 
-    Later versions of the operators used here only added attributes, and made inputs of some.
+    Later versions of the operators used here only added attributes, or turned attributes into inputs.
     """
     constants = _constants(model)
     for node in model.graph.node:
@@ -195,7 +198,7 @@ def to_opset17(model: onnx.ModelProto) -> None:
 
 
 def to_float32(model: onnx.ModelProto) -> None:
-    """Compute in float32 all that was float16 or bfloat16; weights keep their rounded values."""
+    """Convert float16 and bfloat16 to float32; weights keep their rounded values."""
     for tensor in _tensors(model):
         if tensor.data_type in HALVES:
             tensor.CopyFrom(
@@ -219,7 +222,7 @@ def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
 
 
 def _constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
-    """Values by name: of initializers and Constant nodes."""
+    """Return the values of initializers and Constant nodes by name."""
     found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
@@ -228,7 +231,7 @@ def _constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
 
 
 def _followed(model: onnx.ModelProto) -> list[tuple[NodeProto, NodeProto]]:
-    """Pairs of nodes in which the second is the only one that reads the first's output."""
+    """Return pairs of nodes in which the second is the only consumer of the first's output."""
     users: dict[str, list[NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
@@ -247,7 +250,7 @@ def _is_upsampled_conv(
     conv: NodeProto,
     constants: dict[str, NDArray[Any]],
 ) -> bool:
-    """Whether the three are exactly what ``upsample_into_conv`` knows to replace."""
+    """Return whether the three nodes match the pattern of ``upsample_into_conv``."""
     if (resize.op_type, pad.op_type, conv.op_type) != ("Resize", "Pad", "Conv"):
         return False
     how, border, taps = (
@@ -275,23 +278,19 @@ def _is_upsampled_conv(
     )
 
 
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
 def _node(op: str, inputs: list[str], output: str, **attributes: Any) -> NodeProto:
     return helper.make_node(op, inputs, [output], name=f"{output}.{op}", **attributes)
 
 
 def _ints(model: onnx.ModelProto, name: str, values: list[int]) -> str:
-    """An int64 initializer of that name, added if it is not there."""
+    """Return the name of an int64 initializer, added if it is missing."""
     if all(tensor.name != name for tensor in model.graph.initializer):
         model.graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), name))
     return name
 
 
 def _replace(model: onnx.ModelProto, old: list[NodeProto], new: list[NodeProto]) -> None:
-    """New nodes in the place of old ones, which are known by what they put out."""
+    """Replace nodes, identified by their outputs, by new ones."""
     gone = {node.output[0] for node in old}
     rest: list[NodeProto] = []
     for node in model.graph.node:
@@ -314,7 +313,7 @@ def _drop_unused_initializers(model: onnx.ModelProto) -> None:
 
 
 def _swap(model: onnx.ModelProto, first: NodeProto, second: NodeProto) -> None:
-    """Two unary nodes in a row exchange what they do; the value between them loses its stale type."""
+    """Swap the operations of two consecutive unary nodes; the value between them loses its stale type."""
     for value in [value for value in model.graph.value_info if value.name == first.output[0]]:
         model.graph.value_info.remove(value)
     kept = onnx.NodeProto()

@@ -1,4 +1,4 @@
-"""The generator's ONNX graph as every supported TensorRT takes it."""
+"""Conversion of the generator's ONNX graph for every supported TensorRT."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from mst_deploy.errors import BundleError
 from mst_deploy.onnx_passes.passes import cast_at_io, fold_small_constants, to_opset17, upsample_into_conv
 
 OPSET_17_MAJORS = (8,)
-"""TensorRT versions whose parser knows opset 17 at most."""
+"""Major versions of TensorRT whose parser supports opset 17 at most."""
 
 
 def for_tensorrt(path: Path, major: int, *, rewrite: bool = True) -> bytes:
-    """The graph for TensorRT ``major``. Raises BundleError.
+    """Return the serialized graph for TensorRT ``major``. Raises BundleError.
 
-    Bytes are converted at the doors; with ``rewrite``, doubling and convolution become one (see
+    Casts are moved next to the inputs and outputs; with ``rewrite``, doubling and convolution are fused (see
     ``mst_deploy.onnx_passes.passes``); for 8.6 the opset is lowered.
     """
     model = read(path)
@@ -31,7 +31,7 @@ def for_tensorrt(path: Path, major: int, *, rewrite: bool = True) -> bytes:
 
 
 def read(path: Path) -> onnx.ModelProto:
-    """A graph from a file. Raises BundleError."""
+    """Read a graph from a file. Raises BundleError."""
     try:
         return onnx.load(path)
     except Exception as error:  # onnx and protobuf share no base class

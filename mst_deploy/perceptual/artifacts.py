@@ -1,4 +1,4 @@
-"""What no painter would paint, as numbers: seams and clouds in flat areas, fringes along edges."""
+"""Losses for artifacts of stylization: low-frequency bleed in flat areas, fringes along edges."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLEED_CELLS = (8, 16)  # pixels: strokes are finer, halos and blobs are not
-BLEED_RANGE = 0.06  # of pixels in 0..1: a cell pair that spans this much is flat to a third
+BLEED_CELLS = (8, 16)  # pixels: strokes are finer than these cells, halos and blobs are not
+BLEED_RANGE = 0.06  # of pixels in 0..1: a cell pair with this range has a flatness of 1/e
 
-EDGE = 0.15  # of pixels in 0..1: 3x3 pixels that span more have an edge in them
-FLAT = 0.10  # those that span less are flat
-FRINGES = (3, 8)  # pixels from an edge: how far a line reaches, and a glow
-AWAY = (12, 28)  # pixels from an edge: what they are compared with
-TONES = 8  # gray levels that tell the two sides of an edge apart
+EDGE = 0.15  # of pixels in 0..1: a 3x3 neighborhood with a larger range contains an edge
+FLAT = 0.10  # a neighborhood with a smaller range is flat
+FRINGES = (3, 8)  # pixels from an edge: reach of a line, and of a glow
+AWAY = (12, 28)  # pixels from an edge: range of the reference area
+TONES = 8  # gray levels that separate the two sides of an edge
 BLOCK, WINDOW = 8, 6  # averages are taken over windows of 6x6 blocks of 8x8 pixels
-LEAST = 0.01  # least share of a window that counts as a side of an edge
-ALIKE = 0.10  # contents that differ this much near an edge and away from it count a third
-SEEN = 6 / 255  # a fringe that differs less is not seen among strokes
-LUMA = (0.299, 0.587, 0.114)  # of ITU-R BT.601
+LEAST = 0.01  # smallest share of a window that counts as a side of an edge
+ALIKE = 0.10  # contents that differ this much near an edge and away from it have a weight of 1/e
+SEEN = 6 / 255  # a fringe with a smaller difference is invisible among strokes
+LUMA = (0.299, 0.587, 0.114)  # weights of ITU-R BT.601
 
 
 def low_frequency_bleed_loss(images: Tensor, contents: Tensor, cells: Sequence[int] = BLEED_CELLS) -> Tensor:
-    """Mean squared unevenness of what is flat in the picture: (N, 3, H, W) twice, in 0..1 -> (N,).
+    """Return the mean squared low-frequency bleed into flat areas: (N, 3, H, W) twice, in 0..1 -> (N,).
 
-    A light seam along the edge of a dark sky, and clouds in a blue one, are slow changes that the content
-    has not got. Both pictures are averaged over square cells, which hides strokes; neighboring cells should
-    be alike where the content's pixels hardly differ over both. 0 for pictures smaller than two cells.
+    Light seams along the edge of a dark sky, and clouds in a blue one, are low-frequency changes that the
+    content does not have. Both pictures are averaged over square cells, which removes strokes; neighboring
+    cells should be equal where the content's pixels hardly differ over both. 0 for pictures smaller than two
+    cells.
     """
     losses = []
     for cell in (cell for cell in cells if cell <= min(images.shape[2:])):
@@ -49,24 +50,24 @@ def low_frequency_bleed_loss(images: Tensor, contents: Tensor, cells: Sequence[i
 
 
 def edge_fringe_loss(images: Tensor, contents: Tensor) -> Tensor:
-    """Mean squared fringe of the picture's edges: (N, 3, H, W) twice, in 0..1 -> (N,).
+    """Return the mean squared fringe of the picture's edges: (N, 3, H, W) twice, in 0..1 -> (N,).
 
-    A fringe is a light or colored line along an edge, as round a dark head before a plain wall. A dark one
-    is not counted: that is an outline, and prints and drawings live on them. See ``fringes``; what is not
-    seen among strokes (``SEEN``) is free. 0 for pictures smaller than a window.
+    A fringe is a light or colored line along an edge, as around a dark head before a plain wall. A dark line
+    is not counted: it is an outline, which is part of the style of prints and drawings. See ``fringes``;
+    fringes that are invisible among strokes (``SEEN``) cost nothing. 0 for pictures smaller than a window.
     """
     sizes, weights = fringes(images, contents)
     return (weights * (sizes - SEEN).clamp(min=0).square()).sum(dim=1).mean(dim=(1, 2))
 
 
 def fringes(images: Tensor, contents: Tensor) -> tuple[Tensor, Tensor]:
-    """Sizes of the fringes in 0..1, and their weights: (N, 3, H, W) twice -> (N, K, h, w) twice.
+    """Return the sizes of the fringes in 0..1, and their weights: (N, 3, H, W) twice -> (N, K, h, w) twice.
 
-    In each window, and for each of FRINGES and each gray level of the content (K in all), pixels that are so
-    near to an edge are averaged, and flat ones that are AWAY from it. Strokes average out. Where the content
-    is alike in both places the picture should be, too; a fringe is how much lighter or otherwise colored it
-    is near the edge (root of the mean square of the channels). The weight is the share of the window that the
-    smaller of both covers.
+    In each window, and for each of FRINGES and each gray level of the content (K in all), the mean of the
+    pixels within that reach of an edge is compared with the mean of flat ones AWAY from it. Strokes average
+    out. Where the content is equal in both places the picture should be, too; the size of a fringe is its
+    excess in lightness or color near the edge (root mean square of the channels). The weight is the share of
+    the window that the smaller of both covers.
     """
     side = BLOCK * WINDOW
     if min(images.shape[2:]) < side:
@@ -88,11 +89,11 @@ def fringes(images: Tensor, contents: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sides(contents: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels near edges, and flat ones away from them: (N, 3, H, W) -> (N, K, H, W) twice.
+    """Return masks of pixels near edges, and of flat ones away from them: (N, 3, H, W) -> (N, K, H, W) twice.
 
-    By reach and gray level. A pixel between two levels belongs to both, in parts that add up to 1.
+    K runs over reach and gray level. A pixel between two levels belongs to both, with weights that sum to 1.
     """
-    contents = contents.contiguous()  # pooling one channel of a map with channels last is slow on a GPU
+    contents = contents.contiguous()  # pooling one channel of a channels-last map is slow on a GPU
     span = (F.max_pool2d(contents, 3, 1, 1) + F.max_pool2d(-contents, 3, 1, 1)).amax(dim=1, keepdim=True)
     edge = (span > EDGE).to(contents.dtype)
     within = {reach: _within(edge, reach) for reach in (*FRINGES, *AWAY)}
@@ -105,19 +106,20 @@ def sides(contents: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _within(marks: Tensor, reach: int) -> Tensor:
-    """1 where a mark lies in the square of ``reach`` pixels each way, else 0; rows first, then columns."""
+    """Return 1 where a mark lies in the square of ``reach`` pixels each way, else 0; (N, 1, H, W)."""
     plane = marks[:, 0]  # (N, H, W): as channels of one image, whatever the memory format
     rows = F.max_pool2d(plane, (2 * reach + 1, 1), 1, (reach, 0))
     return F.max_pool2d(rows, (1, 2 * reach + 1), 1, (0, reach))[:, None]
 
 
 def _means(marks: Tensor, shares: Tensor, pictures: Tensor) -> Tensor:
-    """Mean colors of the marked pixels of each window: (N, K, H, W), (N, 3, H, W) -> (N, K, 3, h, w)."""
+    """Return mean colors of the marked pixels of each window: (N, K, H, W), (N, 3, H, W) -> (N, K, 3, h,
+    w)."""
     sums = _windows((marks[:, :, None] * pictures[:, None]).flatten(1, 2))
     height, width = sums.shape[2:]
     return sums.view(*marks.shape[:2], 3, height, width) / shares[:, :, None].clamp(min=LEAST)
 
 
 def _windows(maps: Tensor) -> Tensor:
-    """Averages over overlapping windows, one block apart: (N, C, H, W) -> (N, C, h, w)."""
+    """Return averages over overlapping windows, one block apart: (N, C, H, W) -> (N, C, h, w)."""
     return F.avg_pool2d(F.avg_pool2d(maps, BLOCK), WINDOW, 1)

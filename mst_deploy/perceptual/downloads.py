@@ -1,4 +1,4 @@
-"""Other people's pretrained weights: from PyTorch's cache, or fetched once with their hash checked."""
+"""External pretrained weights: from PyTorch's cache, or downloaded once with their hash checked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mst_deploy.errors import InputError
 
 
 def fetched(url: str, what: str, option: str) -> Path:
-    """The file behind ``url`` in PyTorch's cache, downloaded now if need be.
+    """Return the file of ``url`` in PyTorch's cache; download it if it is missing.
 
     Its name must end in the first digits of its SHA-256 (``name-1234abcd.pth``), which are checked. Raises
     InputError that names ``what`` is needed, and the ``option`` to give a file with.

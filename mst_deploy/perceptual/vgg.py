@@ -1,16 +1,16 @@
-"""VGG-19 features, for the training losses and for measuring (Simonyan & Zisserman 2014, arXiv 1409.1556).
+"""VGG-19 features for the training losses and the evaluation (Simonyan & Zisserman 2014, arXiv 1409.1556).
 
-"Normalized" VGG (Gatys et al. 2016, section 2): weights rescaled so that the mean activation of each
-channel over natural images is about 1; layers then weigh alike and losses are comparable across
-layers. Convolutions pad by reflection, as is customary with these weights.
+"Normalized" VGG (Gatys et al. 2016, section 2): weights rescaled so that the mean activation of each channel
+over natural images is about 1; layers then have equal weight and losses are comparable across layers.
+Convolutions pad by reflection, as is customary with these weights.
 
-What the losses look at depends on how much of the network is at hand:
+The layers of the losses depend on how much of the network is available:
 
 | weights                                   | content | style                                              |
-|-------------------------------------------|---------|----------------------------------------------------|
-| whole VGG-19 (torchvision)                | relu4_2 | relu1_1, 2_1, 3_1, 4_1, 5_1                        |
-| up to conv4_1                             | relu4_1 | relu1_1, 2_1, 3_1, 4_1                             |
-| up to conv4_1 and a distilled small net   | relu4_1 | relu1_1, 2_1, 3_1, 4_1, and an approximate 5_1     |
+|-------------------------------------------|---------|----------------------------------------------------| |
+whole VGG-19 (torchvision)                | relu4_2 | relu1_1, 2_1, 3_1, 4_1, 5_1                        | |
+up to conv4_1                             | relu4_1 | relu1_1, 2_1, 3_1, 4_1                             | |
+up to conv4_1 and a distilled small net   | relu4_1 | relu1_1, 2_1, 3_1, 4_1, and an approximate 5_1     |
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ TAPS = (*STYLE_TAPS, "relu4_2")
 
 
 class Vgg19(nn.Module):
-    """(N, 3, H, W) RGB in 0..1 -> features by name: those of TAPS that the loaded part reaches.
+    """Features by layer name: (N, 3, H, W) RGB in 0..1 -> those of TAPS that the loaded part reaches.
 
-    ``whole`` False builds the network up to conv4_1 only. H, W >= 32 where it is whole, else >= 16.
+    ``whole`` False builds the network up to conv4_1 only. H, W >= 32 if it is whole, else >= 16.
     """
 
     mean: Tensor
@@ -77,21 +77,23 @@ class Vgg19(nn.Module):
 
     @property
     def content_layer(self) -> str:
+        """Layer of the content distance."""
         return "relu4_2" if self.whole else "relu4_1"
 
     @property
     def style_layers(self) -> tuple[str, ...]:
+        """Layers of the style distance that the weights provide."""
         return STYLE_TAPS if self.whole or self.distilled is not None else STYLE_TAPS[:4]
 
     def describe(self, style_layers: Sequence[str] | None = None) -> str:
-        """One line for people: which layers the losses look at, and what is not exact about them."""
+        """Return one line that names the layers of the losses, and which of them is approximate."""
         layers = style_layers or self.style_layers
         approximated = self.distilled is not None and STYLE_TAPS[4] in layers
         note = "; relu5_1 approximated by a distilled network" if approximated else ""
         return f"content {self.content_layer}, style {', '.join(layers)}{note}"
 
     def conv(self, name: str) -> nn.Conv2d:
-        """The convolution of that name in the paper."""
+        """Return the convolution of that name in the paper."""
         conv = self.features[str(CONV_INDEX[name])]
         assert isinstance(conv, nn.Conv2d)
         return conv
@@ -112,10 +114,10 @@ class Vgg19(nn.Module):
 
 
 class DistilledVgg(nn.Module):
-    """(N, 3, H, W) RGB in 0..1 -> about the normalized VGG's relu5_1 (N, 512, H/16, W/16).
+    """Approximation of the normalized VGG's relu5_1: (N, 3, H, W) RGB in 0..1 -> (N, 512, H/16, W/16).
 
-    A VGG-19 with a quarter of the channels and a 1x1 map back to all of them (Wang et al. 2020,
-    arXiv 2003.08436). conv0 is its input normalization.
+    A VGG-19 with a quarter of the channels and a 1x1 map back to all of them (Wang et al. 2020, arXiv
+    2003.08436). conv0 is its input normalization.
     """
 
     NAMES = tuple(name.replace("_", "") for name in CONV_INDEX)
@@ -141,17 +143,17 @@ class DistilledVgg(nn.Module):
 
 
 def find_vgg(path: Path | None) -> Path:
-    """``path``, or torchvision's VGG-19 from PyTorch's cache or the net (548 MB). Raises InputError."""
-    return path or fetched(VGG_URL, "VGG-19", "--vgg")
+    """Return ``path``, or torchvision's VGG-19, cached or downloaded (548 MB). Raises InputError."""
+    return path or fetched(VGG_URL, "VGG-19", "[option:vgg]")
 
 
 def load_vgg(path: Path, scales: Path | None = None, distilled: Path | None = None) -> Vgg19:
-    """VGG-19 from torchvision's checkpoint (.pth) or a safetensors file with the same names.
+    """Load VGG-19 from torchvision's checkpoint (.pth) or a safetensors file with the same names.
 
-    The whole network is used if the file has it to conv5_1, else it ends at conv4_1; ``distilled``
-    names a file with the small network that stands in for relu5_1 then. ``scales`` holds one factor s
-    per channel, keyed by convolution name (see normalize); without it the network is the plain one, and
-    ``calibrate`` makes it the normalized one. Raises InputError.
+    The whole network is used if the file has it to conv5_1, else it ends at conv4_1; then ``distilled`` may
+    name a file with the small network that approximates relu5_1. ``scales`` holds one factor s per channel,
+    keyed by convolution name (see ``normalize``); without it the network is the plain one, and ``calibrate``
+    normalizes it. Raises InputError.
     """
     state = read_tensors(path)
     whole = f"features.{CONV_INDEX['conv5_1']}.weight" in state
@@ -186,8 +188,8 @@ def normalize(vgg: Vgg19, scales: StateDict) -> None:
 def calibrate(vgg: Vgg19, images: Iterable[Tensor]) -> None:
     """Normalize the network in place so that every channel's mean activation over ``images`` is 1.
 
-    ``images`` are (1, 3, H, W) in 0..1. Channels that hardly ever respond are raised to no more than ten
-    times their neighbors' factor: their noise is not worth matching, and over few images it is the result.
+    ``images`` are (1, 3, H, W) in 0..1. The factor of rarely active channels is limited to ten times that of
+    a channel of average activity: their noise is not worth matching, and over few images it dominates.
     """
     sums: dict[str, Tensor] = {name: torch.zeros(WIDTH[name[4]]) for name in vgg.convs}
     count = 0

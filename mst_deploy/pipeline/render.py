@@ -135,4 +135,4 @@ def stylize_frames(
 def check_batch(batch: int) -> None:
     """Raise InvalidArgument for a batch without frames."""
     if batch < 1:
-        raise InvalidArgument(f"a batch must have at least 1 picture, got {batch}")
+        raise InvalidArgument(field="batch", problem=f"a batch must have at least 1 picture, got {batch}")

@@ -1,15 +1,15 @@
-"""Tuning: a style's FiLM vector, fitted to the pictures that will be painted with it.
+"""Optimization of a style's FiLM vector for the pictures that it will be used with.
 
-The style encoder reads a FiLM vector off the artwork alone, so one row has to do for every picture. How near
-a result comes to the artwork depends on the picture, too: instance normalization makes as much of a
-blank sky as of a crowd. Here gradient descent moves the row, and nothing else, until a few given pictures
-meet the artwork. The networks stay what they are, and painting costs what it did.
+The style encoder computes a FiLM vector from the artwork alone, so one vector has to serve every picture. The
+style distance of a result depends on the picture, too: instance normalization amplifies a blank sky as much
+as a crowd. Here gradient descent changes the vector, and nothing else, to minimize the distances of a few
+given pictures. The networks do not change, and inference costs the same.
 
 The distances are those of ``perceptual``, after Gatys et al. 2016 (CVPR). In a video, what moved with the
 picture should look the same one frame later, too: the temporal loss of Ruder et al. 2016 (arXiv 1604.08610)
-as Huang et al. 2017 (CVPR) take it for feed-forward networks, but not squared. Flat areas are kept even and
-edges clean, as in training (``halos``). The optimizer is Adam (Kingma & Ba 2015, arXiv 1412.6980) with short
-memories, since the steps are few.
+as used by Huang et al. 2017 (CVPR) for feed-forward networks, but not squared. Flat areas are kept even and
+edges clean, as in training (``perceptual.artifacts``). The optimizer is Adam (Kingma & Ba 2015, arXiv
+1412.6980) with small betas, since the steps are few.
 """
 
 from __future__ import annotations
@@ -56,39 +56,39 @@ from mst_deploy.video.canvas import MovingCanvas
 from mst_deploy.video.motion import Flow, estimate_flow, visible
 
 BETAS = (0.8, 0.95)
-CANVAS_CELLS = (32,)  # pixels: larger than the strokes that a canvas is painted into
-LAST_RATE = 0.2  # of the first
-STRENGTH_POWER = 3.0  # of ``OptimizeOptions.strengths``; the recipes train with the same
-LEVEL = 1 / 255  # pixels in 0..1
-HALF_A_LEVEL = LEVEL / 2  # in 0..1: what rounding hides
+CANVAS_CELLS = (32,)  # pixels: larger than the strokes made from a canvas
+LAST_RATE = 0.2  # relative to the first rate
+STRENGTH_POWER = 3.0  # exponent for ``OptimizeOptions.strengths``, as in the training recipes
+LEVEL = 1 / 255  # one gray level, of pixels in 0..1
+HALF_A_LEVEL = LEVEL / 2  # smoothing of the distance at 0: differences that rounding hides
 
 
 @dataclass(frozen=True)
 class OptimizeOptions:
-    """How a FiLM vector is tuned."""
+    """Options of the optimization."""
 
     steps: int = 16
     style_weight: float = 4.0
-    """Of the style distance against the content distance (``perceptual``)."""
+    """Weight of the style distance relative to the content distance (``perceptual``)."""
     halo_weight: float = 1_500.0
-    """Of ``low_frequency_bleed_loss``: seams along edges and clouds in flat areas."""
+    """Weight of ``low_frequency_bleed_loss``: seams along edges and clouds in flat areas."""
     fringe_weight: float = 1_000.0
-    """Of ``edge_fringe_loss``: light and colored lines along edges."""
+    """Weight of ``edge_fringe_loss``: light and colored lines along edges."""
     temporal_weight: float = 0.6
-    """Of log(1 + flicker in gray levels), flicker being the warping error: the mean RGB distance between what
-    a frame and the next show of the same things. To halve it is worth as much in a noisy clip as in a calm
-    one."""
+    """Weight of log(1 + flicker in gray levels). Flicker is the warping error: the mean RGB distance
+    between corresponding pixels of a frame and the next. Halving it has the same value in a noisy clip
+    as in a calm one."""
     temporal_limit: float = 0.5
-    """How long the gradient against flicker may be beside that of the distances. Below 1 it cannot turn them
-    back, and the picture does not lose the painting; infinity is no limit."""
+    """Largest norm of the flicker gradient relative to that of the distances. Below 1 it cannot reverse
+    them, so the style is preserved; infinity is no limit."""
     at_once: int = 3
-    """Moments that one step looks at; where there are more, they take turns."""
+    """Number of frame pairs per step; if there are more, they are used in turn."""
     strengths: tuple[float, ...] = (1.0,)
-    """At which they are painted, in turn (see ``film.with_strength``). A row that was fitted at 1 alone may
-    lie where the way to it leads through worse pictures. Below 1 the style weighs its weight times strength
-    to the power STRENGTH_POWER, as in training."""
+    """Strengths at which the pictures are stylized, in turn (see ``film.with_strength``). A vector
+    optimized at 1 alone may give worse pictures at intermediate strengths. Below 1 the style weight is
+    multiplied by strength to the power STRENGTH_POWER, as in training."""
     rate: float = 0.04
-    """First step of every number of the row; it falls to a fifth of this."""
+    """First step size of every value of the vector; decays linearly to a fifth."""
 
     def __post_init__(self) -> None:
         counts = self.steps, self.at_once
@@ -110,51 +110,52 @@ class OptimizeOptions:
 FOR_ALL = OptimizeOptions(
     style_weight=8.0, halo_weight=6_000.0, fringe_weight=4_000.0, strengths=(1.0, 0.9, 0.8)
 )
-"""For the shipped photographs, which stand for all. A style can be turned down by the strength, not up."""
+"""Options for the built-in photographs, which represent all. A style can be weakened by the strength, not
+amplified."""
 
 
 @dataclass(frozen=True)
 class Means:
-    """Means over the moments: distances (see ``perceptual``) and, for videos, the warping error."""
+    """Means over the frame pairs: distances (see ``perceptual``) and, for videos, the warping error."""
 
     style: float
     content: float
     flicker: float
-    """RGB distance, 0..sqrt(3); 0 where nothing follows."""
+    """RGB distance, 0..sqrt(3); 0 without following frames."""
 
 
 @dataclass(frozen=True)
 class OptimizedStyle:
-    """A FiLM vector and what it gained."""
+    """An optimized FiLM vector, with the means before and after."""
 
     film: FilmParams = field(repr=False)
     """(P,) float32."""
     before: Means
-    """With the row that was given."""
+    """Means with the given vector."""
     after: Means
 
     def words(self) -> str:
-        """What it gained, in a line for people."""
+        """Describe the gain in one line."""
         before, after = self.before, self.after
-        told = f"style distance {before.style:.3f} -> {after.style:.3f}, content distance "
-        told += f"{before.content:.3f} -> {after.content:.3f}"
+        text = f"style distance {before.style:.3f} -> {after.style:.3f}, content distance "
+        text += f"{before.content:.3f} -> {after.content:.3f}"
         if before.flicker:
-            told += f", flicker {before.flicker:.4f} -> {after.flicker:.4f}"
-        return told
+            text += f", flicker {before.flicker:.4f} -> {after.flicker:.4f}"
+        return text
 
 
 @dataclass(frozen=True)
 class _Motion:
-    """From a frame to the next."""
+    """Motion from a frame to the next."""
 
     following: Tensor
     """(1, 3, H, W) in 0..1."""
     canvas: Tensor | None
-    """Of the following frame, see ``_Target.canvas``."""
+    """Canvas of the following frame, see ``_Target.canvas``."""
     grid: Tensor
-    """(1, H, W, 2): where each pixel went, as ``grid_sample`` takes it."""
+    """(1, H, W, 2): target of each pixel, in the coordinates of ``grid_sample``."""
     seen: Tensor
-    """(1, 1, H, W): 1 where it can still be seen."""
+    """(1, 1, H, W): 1 where the pixel is still visible, else 0."""
 
 
 @dataclass(frozen=True)
@@ -162,167 +163,171 @@ class _Target:
     picture: Tensor
     """(1, 3, H, W) in 0..1."""
     content: Tensor
-    """Its features at CONTENT_LAYER."""
+    """Features of the picture at CONTENT_LAYER."""
     motion: _Motion | None
     own: Tensor | None
-    """(1, P): its own FiLM vector, from which strengths below 1 begin."""
+    """(1, P): FiLM vector of the picture itself, the start of the interpolation for strengths below 1."""
     canvas: Tensor | None
-    """(1, 1, H, W): white noise for a generator that paints from a canvas."""
+    """(1, 1, H, W): white noise for a generator with a canvas."""
 
 
 def optimize_style(
     generator: Generator,
     film: FilmParams,
-    moments: Sequence[FramePair],
+    frame_pairs: Sequence[FramePair],
     artwork: Image,
     vgg: Vgg19,
     how: OptimizeOptions | None = None,
-    tell: Callable[[int], None] = lambda done: None,
+    on_progress: Callable[[int], None] = lambda done: None,
     own: Callable[[Image], FilmParams] | None = None,
 ) -> OptimizedStyle:
-    """Fit a FiLM vector (P,) to moments of any sizes and an artwork (h, w, 3) uint8.
+    """Optimize a FiLM vector (P,) for frame pairs of any sizes and an artwork (h, w, 3) uint8.
 
-    ``generator`` and ``vgg`` are on one device; neither is changed. ``tell`` gets the number of steps done.
-    ``own`` reads a picture's own FiLM vector off it; strengths below 1 need it. What is told is of strength
-    1. Raises InvalidArgument without moments, for pictures of one color, and where weights are too large.
+    ``generator`` and ``vgg`` are on one device; neither is changed. ``on_progress`` gets the number of
+    finished steps. ``own`` encodes a picture's own FiLM vector; strengths below 1 need it. The returned means
+    are of strength 1. Raises InvalidArgument without frame pairs, for pictures of one color, and if the
+    weights are too large.
     """
-    if not moments:
+    if not frame_pairs:
         raise InvalidArgument("tuning needs at least one picture")
-    if any(map(is_blank, moments)):
+    if any(map(is_blank, frame_pairs)):
         raise InvalidArgument("a picture of one color cannot be tuned to; give one that shows something")
     how = how or OptimizeOptions()
-    turned_down = min(how.strengths) < 1
-    if turned_down and own is None:
+    weakened = min(how.strengths) < 1
+    if weakened and own is None:
         raise InvalidArgument("tuning at strengths below 1 needs the pictures' own FiLM vectors")
     device = vgg.mean.device
     layout = generator.layout
     whole = torch.from_numpy(film[None].copy()).to(device)  # (1, P)
-    gains = whole[:, layout.norm_size :]  # of the canvas: they are chosen, not tuned
-    row = whole[:, : layout.norm_size].clone().requires_grad_(True)
+    gains = whole[:, layout.norm_size :]  # gains of the canvas: they are chosen, not optimized
+    params = whole[:, : layout.norm_size].clone().requires_grad_(True)
     cells = CANVAS_CELLS if layout.canvas_bands else BLEED_CELLS
     with torch.no_grad():
         grams = gram_target(vgg(as_tensor(artwork).to(device)))
-        targets = [_target(moment, vgg, layout, own if turned_down else None) for moment in moments]
+        targets = [_target(pair, vgg, layout, own if weakened else None) for pair in frame_pairs]
     strengths = cycle(how.strengths)
-    optimizer = torch.optim.Adam([row], lr=how.rate, betas=BETAS)
+    optimizer = torch.optim.Adam([params], lr=how.rate, betas=BETAS)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST_RATE, how.steps)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
 
-    def look(targets: Sequence[_Target], *, learn: bool) -> Means:
-        """Means with the present row; with ``learn`` the gradient is left in it."""
+    def evaluate(targets: Sequence[_Target], *, learn: bool) -> Means:
+        """Return the means with the current vector; with ``learn`` its gradient is set."""
         found = np.zeros(3)
-        nearer, calmer = torch.zeros_like(row), torch.zeros_like(row)
+        distance_gradient, temporal_gradient = torch.zeros_like(params), torch.zeros_like(params)
         for target in targets:  # one by one: a batch of large frames would need much memory
             strength = next(strengths) if learn else 1.0
             with torch.set_grad_enabled(learn), autocast:
-                full = torch.cat([row, gains], dim=1)
-                turned = full if target.own is None else torch.lerp(target.own, full, strength)
-                painted = generator(target.picture, turned, target.canvas)
-                taps = vgg(painted)
+                full = torch.cat([params, gains], dim=1)
+                vector = full if target.own is None else torch.lerp(target.own, full, strength)
+                stylized = generator(target.picture, vector, target.canvas)
+                taps = vgg(stylized)
                 style = style_distance(gram_target(taps), grams)[0]
                 content = content_distance(taps[CONTENT_LAYER], target.content)[0]
                 flicker = torch.zeros_like(style)
                 if target.motion is not None:
-                    following = generator(target.motion.following, turned, target.motion.canvas)
-                    flicker = _flicker(painted.float(), following.float(), target.motion)
+                    following = generator(target.motion.following, vector, target.motion.canvas)
+                    flicker = _flicker(stylized.float(), following.float(), target.motion)
                 distance = how.style_weight * strength**STRENGTH_POWER * style + content
                 if how.halo_weight:
                     distance = (
                         distance
-                        + how.halo_weight * low_frequency_bleed_loss(painted, target.picture, cells)[0]
+                        + how.halo_weight * low_frequency_bleed_loss(stylized, target.picture, cells)[0]
                     )
                 if how.fringe_weight:
-                    distance = distance + how.fringe_weight * edge_fringe_loss(painted, target.picture)[0]
-                unrest = how.temporal_weight * (flicker / LEVEL).log1p() / len(targets)
-            if learn and unrest.requires_grad:
-                calmer += torch.autograd.grad(unrest, row, retain_graph=True)[0]
+                    distance = distance + how.fringe_weight * edge_fringe_loss(stylized, target.picture)[0]
+                temporal_term = how.temporal_weight * (flicker / LEVEL).log1p() / len(targets)
+            if learn and temporal_term.requires_grad:
+                temporal_gradient += torch.autograd.grad(temporal_term, params, retain_graph=True)[0]
             if learn:
-                nearer += torch.autograd.grad(distance / len(targets), row)[0]
+                distance_gradient += torch.autograd.grad(distance / len(targets), params)[0]
             found += np.array([style.item(), content.item(), flicker.item()]) / len(targets)
         if learn:
-            row.grad = nearer + limited(calmer, how.temporal_limit * nearer.norm().clamp_min(1e-12))
+            params.grad = distance_gradient + limited(
+                temporal_gradient, how.temporal_limit * distance_gradient.norm().clamp_min(1e-12)
+            )
         return Means(*found.tolist())
 
-    wanted = [parameter.requires_grad for parameter in generator.parameters()]
+    trainable = [parameter.requires_grad for parameter in generator.parameters()]
     generator.requires_grad_(False)
     try:
-        every = len(targets) <= how.at_once
-        before = None if every and not turned_down else look(targets, learn=False)
+        all_at_once = len(targets) <= how.at_once
+        before = None if all_at_once and not weakened else evaluate(targets, learn=False)
         turns = cycle(targets)
         for done in range(1, how.steps + 1):
-            means = look(targets if every else list(islice(turns, how.at_once)), learn=True)
+            means = evaluate(targets if all_at_once else list(islice(turns, how.at_once)), learn=True)
             before = before or means
             optimizer.step()
             schedule.step()
-            tell(done)
+            on_progress(done)
         assert before is not None
-        if not torch.isfinite(row).all():
+        if not torch.isfinite(params).all():
             raise InvalidArgument(f"tuning came to no numbers with {how}; lower the rate or the weights")
-        after = look(targets, learn=False)
+        after = evaluate(targets, learn=False)
     finally:
-        for parameter, need in zip(generator.parameters(), wanted, strict=True):
+        for parameter, need in zip(generator.parameters(), trainable, strict=True):
             parameter.requires_grad_(need)
-    return OptimizedStyle(torch.cat([row.detach(), gains], dim=1)[0].cpu().numpy(), before, after)
+    return OptimizedStyle(torch.cat([params.detach(), gains], dim=1)[0].cpu().numpy(), before, after)
 
 
 def limited(gradient: Tensor, most: Tensor) -> Tensor:
-    """The same direction, with a Euclidean length of ``most`` at most."""
+    """Return the gradient scaled down to a Euclidean length of at most ``most``."""
     share: Tensor = (most / gradient.norm().clamp_min(1e-12)).clamp_max(1.0)
     return gradient * share
 
 
 def _target(
-    moment: FramePair, vgg: Vgg19, layout: FilmLayout, own: Callable[[Image], FilmParams] | None
+    pair: FramePair, vgg: Vgg19, layout: FilmLayout, own: Callable[[Image], FilmParams] | None
 ) -> _Target:
     device = vgg.mean.device
-    picture = as_tensor(moment.frame).to(device)
-    row = None
+    picture = as_tensor(pair.frame).to(device)
+    params = None
     if own is not None:
-        row = torch.from_numpy(layout.without_canvas(own(moment.frame)))[None].to(device)
-    moving = MovingCanvas(*moment.frame.shape[:2]) if layout.canvas_bands else None
-    canvas = None if moving is None else _noise(moving(moment.frame), device)
-    motion = _motion(moment, moving, device)
-    return _Target(picture, vgg(picture)[CONTENT_LAYER], motion, row, canvas)
+        params = torch.from_numpy(layout.without_canvas(own(pair.frame)))[None].to(device)
+    moving = MovingCanvas(*pair.frame.shape[:2]) if layout.canvas_bands else None
+    canvas = None if moving is None else _noise(moving(pair.frame), device)
+    motion = _motion(pair, moving, device)
+    return _Target(picture, vgg(picture)[CONTENT_LAYER], motion, params, canvas)
 
 
 def _noise(canvas: Canvas, device: torch.device) -> Tensor:
     return white(torch.from_numpy(canvas)[None].to(device), torch.float32)
 
 
-def _motion(moment: FramePair, moving: MovingCanvas | None, device: torch.device) -> _Motion | None:
-    if moment.following is None:
+def _motion(pair: FramePair, moving: MovingCanvas | None, device: torch.device) -> _Motion | None:
+    if pair.following is None:
         return None
-    flow = estimate_flow(moment.frame, moment.following, "dis")
-    seen = visible(flow, estimate_flow(moment.following, moment.frame, "dis"))
+    flow = estimate_flow(pair.frame, pair.following, "dis")
+    seen = visible(flow, estimate_flow(pair.following, pair.frame, "dis"))
     return _Motion(
-        as_tensor(moment.following).to(device),
-        None if moving is None else _noise(moving(moment.following), device),
+        as_tensor(pair.following).to(device),
+        None if moving is None else _noise(moving(pair.following), device),
         _grid(flow).to(device),
         torch.from_numpy(seen)[None, None].to(device, torch.float32),
     )
 
 
 def _grid(flow: Flow) -> Tensor:
-    """(H, W, 2) pixels -> (1, H, W, 2), -1 and 1 being the centers of the outermost pixels."""
+    """Convert flow (H, W, 2) in pixels to a grid (1, H, W, 2); -1 and 1 are the centers of the outermost
+    pixels."""
     height, width = flow.shape[:2]
     rows, columns = np.mgrid[:height, :width]
     places = (columns + flow[..., 0]) / max(width - 1, 1), (rows + flow[..., 1]) / max(height - 1, 1)
     return torch.from_numpy(np.stack(places, axis=-1)[None] * 2 - 1).float()
 
 
-def _flicker(painted: Tensor, following: Tensor, motion: _Motion) -> Tensor:
-    """Mean RGB distance where both frames show the same; smooth at 0."""
+def _flicker(stylized: Tensor, following: Tensor, motion: _Motion) -> Tensor:
+    """Return the mean RGB distance of corresponding visible pixels; smooth at 0."""
     warped = F.grid_sample(following, motion.grid, padding_mode="border", align_corners=True)
-    squares = (painted - warped).square().sum(dim=1, keepdim=True)
+    squares = (stylized - warped).square().sum(dim=1, keepdim=True)
     distance = (squares + HALF_A_LEVEL**2).sqrt() - HALF_A_LEVEL
     return (distance * motion.seen).sum() / motion.seen.sum().clamp_min(1.0)
 
 
 class StyleOptimizer:
-    """Tunes rows for the generator of one bundle, on one device.
+    """Optimizes FiLM vectors for the generator of one bundle, on one device.
 
-    With a folder, what was tuned is kept there and not made again for the same row, pictures, artwork,
-    settings, model and VGG. Raises BackendError for a device that is not there.
+    With a folder ``kept``, results are cached there by vector, pictures, artwork, options, model and VGG.
+    Raises BackendError for a missing device.
     """
 
     def __init__(
@@ -345,39 +350,45 @@ class StyleOptimizer:
     def __call__(
         self,
         film: FilmParams,
-        moments: Sequence[FramePair],
+        frame_pairs: Sequence[FramePair],
         artwork: Image,
-        tell: Callable[[int], None] = lambda done: None,
+        on_progress: Callable[[int], None] = lambda done: None,
     ) -> OptimizedStyle:
-        """As ``optimize_style``, or read from the folder if it is there and can be read."""
+        """Return the result of ``optimize_style``, from the cache if possible."""
         if self.kept is None:
-            return self._tuned(film, moments, artwork, tell)
-        path = self.kept / f"{self._name(film, moments, artwork)}.npz"
-        found = _read_row(path)
+            return self._optimize(film, frame_pairs, artwork, on_progress)
+        path = self.kept / f"{self._name(film, frame_pairs, artwork)}.npz"
+        found = _read_cached(path)
         if found is None:
-            found = self._tuned(film, moments, artwork, tell)
+            found = self._optimize(film, frame_pairs, artwork, on_progress)
             with replacing(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, film=found.film, before=astuple(found.before), after=astuple(found.after))
         return found
 
-    def _tuned(
-        self, film: FilmParams, moments: Sequence[FramePair], artwork: Image, tell: Callable[[int], None]
+    def _optimize(
+        self,
+        film: FilmParams,
+        frame_pairs: Sequence[FramePair],
+        artwork: Image,
+        on_progress: Callable[[int], None],
     ) -> OptimizedStyle:
-        return optimize_style(self.generator, film, moments, artwork, self.vgg, self.how, tell, self.own)
+        return optimize_style(
+            self.generator, film, frame_pairs, artwork, self.vgg, self.how, on_progress, self.own
+        )
 
-    def _name(self, film: FilmParams, moments: Sequence[FramePair], artwork: Image) -> str:
-        """A digest of all that a tuned row depends on."""
-        pictures = [picture for moment in moments for picture in moment.pictures]
+    def _name(self, film: FilmParams, frame_pairs: Sequence[FramePair], artwork: Image) -> str:
+        """Return a digest of all that an optimized vector depends on."""
+        pictures = [picture for pair in frame_pairs for picture in pair.pictures]
         arrays: list[NDArray[Any]] = [film, *pictures, artwork]
-        shapes = [array.shape for array in arrays], [len(moment.pictures) for moment in moments]
+        shapes = [array.shape for array in arrays], [len(pair.pictures) for pair in frame_pairs]
         total = hashlib.sha256(repr((self.networks, self.how, shapes)).encode())
         for array in arrays:
             total.update(array.tobytes())
         return total.hexdigest()[:32]
 
 
-def _read_row(path: Path) -> OptimizedStyle | None:
-    """A row that was kept; None where there is none, or where the file is damaged."""
+def _read_cached(path: Path) -> OptimizedStyle | None:
+    """Return a cached result; None if it is missing or damaged."""
     try:
         with path.open("rb") as file, np.load(file) as found:
             before, after = Means(*found["before"].tolist()), Means(*found["after"].tolist())
@@ -387,11 +398,11 @@ def _read_row(path: Path) -> OptimizedStyle | None:
 
 
 def normalized_vgg(path: Path | None, scales: Path | None) -> Vgg19:
-    """VGG-19, normalized by the given factors or else on the shipped photographs.
+    """Return VGG-19, normalized by the given factors or else on the shipped photographs.
 
-    What a weight means depends on it, and so does what becomes of the picture: to the few pictures at hand
-    many channels hardly respond, and their noise would count for much. ``path`` None takes torchvision's,
-    which is downloaded once. Raises InputError.
+    The weights are calibrated for a normalized network, and the few pictures at hand cannot normalize it:
+    many channels hardly respond to them, and their noise would be amplified. ``path`` None selects
+    torchvision's, which is downloaded once. Raises InputError.
     """
     vgg = load_vgg(find_vgg(path), scales)
     if scales is None:
@@ -400,8 +411,9 @@ def normalized_vgg(path: Path | None, scales: Path | None) -> Vgg19:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16 itself; elsewhere it is slower than float32."""
+    """Return whether the device has bfloat16 arithmetic; otherwise it is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of recent versions of PyTorch
+    # exists in recent versions of PyTorch
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))

@@ -1,4 +1,4 @@
-"""From a timeline to what the network paints with at every frame, and from there to the picture shown."""
+"""Style plans: from a timeline to the FiLM parameters of every frame, and to the composed picture."""
 
 from __future__ import annotations
 
@@ -22,62 +22,64 @@ from mst_deploy.styles.timeline import StyleKey, Timeline
 
 @dataclass(frozen=True)
 class FramePlan:
-    """What becomes of one frame."""
+    """FiLM parameters and composition of one frame."""
 
     inside: Blend
     background_style: Blend | None = None
-    """Of the black part of the mask; None leaves the source there."""
+    """Blend for the black part of the mask; None leaves the source there."""
     preserve_color: bool = False
     mask: NDArray[np.uint8] | None = field(default=None, repr=False)
     """(H, W): 255 where ``inside`` is shown."""
 
     @property
     def films(self) -> tuple[FilmParams, ...]:
-        """FiLM vectors with which the frame must be painted; none where only the source is shown."""
+        """FiLM vectors with which the frame must be stylized; empty if only the source is shown."""
         blends = [self.inside] if self.background_style is None else [self.inside, self.background_style]
         return tuple(blend.film for blend in blends) if self.inside.share > 0 else ()
 
-    def compose(self, source: Images, painted: Sequence[Images]) -> Images:
-        """The picture shown: source (H, W, 3) and one painted picture for each of ``films``."""
-        if not painted:
+    def compose(self, source: Images, stylized: Sequence[Images]) -> Images:
+        """Return the composed picture from the source (H, W, 3) and one stylized picture for each of
+        ``films``."""
+        if not stylized:
             return source
         if self.preserve_color:
-            painted = [with_colors_of(picture, source) for picture in painted]
-        shown = painted[0]
+            stylized = [with_colors_of(picture, source) for picture in stylized]
+        composed = stylized[0]
         if self.mask is not None:
-            shown = masked(shown, painted[1] if len(painted) > 1 else source, self.mask)
-        return mix(source, shown, self.inside.share)
+            composed = masked(composed, stylized[1] if len(stylized) > 1 else source, self.mask)
+        return mix(source, composed, self.inside.share)
 
 
 @dataclass(frozen=True)
 class StylePlan:
-    """A timeline whose styles have been read."""
+    """A timeline with the FiLM vectors of its styles."""
 
     timeline: Timeline
     rows: Mapping[str, FilmParams] = field(repr=False)
-    """FiLM vector of every style of the timeline."""
+    """FiLM vector of every style of the timeline, by name."""
     read: Callable[[Images], FilmParams] | None = field(default=None, repr=False)
-    """Reads the FiLM vector off a picture; needed where the strength is below 1."""
+    """Encodes the FiLM vector of a picture; needed for strengths below 1."""
     own: FilmParams | None = field(default=None, repr=False)
     """FiLM vector of the content."""
     layout: FilmLayout | None = None
-    """Of a model that paints from a canvas; None for one that does not."""
+    """Layout of a model with a canvas; None for a model without one."""
     defaults: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Strokes and stroke size of styles that are painted with others than 1 and 1."""
+    """Default strokes and stroke size of styles for which they are not 1 and 1."""
 
     @property
     def has_canvas(self) -> bool:
+        """Whether the model has a canvas."""
         return self.layout is not None
 
     def started_with(self, first: Images) -> StylePlan:
-        """The same for a certain picture (H, W, 3), or for the video that begins with it."""
+        """Return the plan for a picture (H, W, 3), or for the video whose first frame it is."""
         if self.timeline.always_full or self.read is None:
             return self
         own = self.read(first)
         return replace(self, own=own if self.layout is None else self.layout.without_canvas(own))
 
     def row(self, name: str, time: Fraction) -> FilmParams:
-        """The FiLM vector of a style at a moment: its own, with the gains of the strokes that are wanted."""
+        """Return the FiLM vector of a style at a time in seconds, with the gains of the requested strokes."""
         if self.layout is None:
             return self.rows[name]
         strokes, size = self.defaults.get(name, (1.0, 1.0))
@@ -89,7 +91,8 @@ class StylePlan:
         return self.layout.with_gains(self.rows[name], gains)
 
     def at(self, time: Fraction, mask: NDArray[np.uint8] | None = None) -> FramePlan:
-        """The look at a moment (seconds from the first frame). Raises InvalidArgument before begun()."""
+        """Return the frame plan at a time in seconds from the first frame. Raises InvalidArgument before
+        started_with()."""
         timeline = self.timeline
         strength = timeline.strength_at(time)
         weights = timeline.weights_at(time)
@@ -108,21 +111,25 @@ def load_plan(
     encoder: Callable[[], StyleEncoder],
     read_style: Callable[[str], Style] | None = None,
 ) -> StylePlan:
-    """Read all styles of a timeline; the encoder is only opened if a picture must be encoded.
+    """Load all styles of a timeline; the encoder is only opened if a picture must be encoded.
 
-    ``read_style`` reads one by its name, for callers that remember styles. Raises InputError and BundleError
-    for a style that cannot be used, before any frame is touched.
+    ``read_style`` loads one by its name, for callers that cache styles. Raises InputError and BundleError for
+    an unusable style, InvalidArgument for strokes without a canvas, before any frame is processed.
     """
     if timeline.needs_canvas and not manifest.canvas_bands:
         raise InvalidArgument(
-            f"the model {manifest.name} paints without a canvas, so it has no strokes, stroke size or seed "
-            "to choose; leave them out, or choose a model with a canvas"
+            field="strokes",
+            problem=(
+                f"the model {manifest.name} paints without a canvas, so it has no strokes, stroke size or "
+                "seed to choose"
+            ),
+            hint="leave them out, or choose a model with a canvas",
         )
     opened = cache(encoder)
 
     def read(name: str) -> Style:
-        found = resolve_style(name, manifest)
-        return make_style(opened(), found) if isinstance(found, Path) else found
+        resolved = resolve_style(name, manifest)
+        return make_style(opened(), resolved) if isinstance(resolved, Path) else resolved
 
     styles = {name: (read_style or read)(name) for name in timeline.names}
     plan = StylePlan(
@@ -141,7 +148,8 @@ def plan_of(style: Style, manifest: Manifest) -> StylePlan:
 
 
 def constant_plan(film: FilmParams, manifest: Manifest | None = None) -> StylePlan:
-    """One FiLM vector (P,) at full strength all the time; the manifest tells whether there is a canvas."""
+    """Return a plan with one FiLM vector (P,) at full strength; the manifest determines whether there is a
+    canvas."""
     bands = 0 if manifest is None else manifest.canvas_bands
     layout = manifest.layout if manifest is not None and bands else None
     return StylePlan(Timeline((StyleKey("style"),)), {"style": film}, layout=layout)

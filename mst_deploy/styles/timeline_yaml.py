@@ -15,8 +15,7 @@
     mask: person.png
     background_style: the-scream
 
-``styles: wave.jpg`` and ``strength: 0.6`` do where nothing changes. Files are looked for beside the YAML
-file.
+``styles: wave.jpg`` and ``strength: 0.6`` suffice if nothing changes. Paths are relative to the YAML file.
 """
 
 from __future__ import annotations
@@ -60,17 +59,21 @@ def load_timeline(path: Path) -> Timeline:
 
 
 def read_timeline(values: Any, folder: Path = Path()) -> Timeline:
-    """A timeline of parsed YAML; names of files are relative to ``folder``. Raises InvalidArgument."""
+    """Return the timeline of parsed YAML; file names are relative to ``folder``. Raises InvalidArgument."""
     entries = _mapping(values, ENTRIES, "the timeline")
     if "styles" not in entries:
-        raise InvalidArgument("it has no entry 'styles'; name at least one style there")
+        raise InvalidArgument(
+            field="styles", problem="it has no entry 'styles'", hint="name at least one style there"
+        )
     mask, background_style = entries.get("mask"), entries.get("background_style", entries.get("outside"))
     preserve = entries.get("preserve_color", False)
     if not isinstance(preserve, bool):
-        raise InvalidArgument(f"preserve_color must be true or false, got {preserve!r}")
+        raise InvalidArgument(
+            field="preserve_color", problem=f"preserve_color must be true or false, got {preserve!r}"
+        )
     seed = entries.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int):
-        raise InvalidArgument(f"seed must be a whole number, got {seed!r}")
+        raise InvalidArgument(field="seed", problem=f"seed must be a whole number, got {seed!r}")
     strokes = [_value(entry, "strokes") for entry in _listed(entries.get("strokes", 1.0))]
     sizes = [_value(entry, "stroke_size") for entry in _listed(entries.get("stroke_size", 1.0))]
     return Timeline(
@@ -100,7 +103,7 @@ def _strength(entry: Any) -> StrengthKey:
 
 
 def _value(entry: Any, name: str) -> tuple[float, Fraction]:
-    """A number, or {value, at} -> the number and its time."""
+    """Return the number and the time of a number or {value, at}."""
     if not isinstance(entry, dict):
         entry = {"value": entry}
     entry = _mapping(entry, {"value", "at"}, f"an entry of {name}")
@@ -108,7 +111,7 @@ def _value(entry: Any, name: str) -> tuple[float, Fraction]:
 
 
 def _beside(name: str, folder: Path) -> str:
-    """A file beside the YAML file if there is one of this name, else the name of a shipped style."""
+    """Return the path of a file of this name in the folder if it exists, else the name of a shipped style."""
     return str(folder / name) if (folder / name).exists() else name
 
 
@@ -138,7 +141,7 @@ def _number(value: Any, what: str) -> float:
 
 
 def _time(value: Any) -> Fraction:
-    """Seconds. YAML itself reads an unquoted 1:30 as 90."""
+    """Return a time in seconds. YAML itself parses an unquoted 1:30 as 90."""
     if isinstance(value, str):
         return parse_time(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

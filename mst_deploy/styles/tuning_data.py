@@ -1,4 +1,4 @@
-"""What a style is tuned to: a picture, a few moments of a video, or photographs that stand for all."""
+"""Training data of the style optimization: a picture, frame pairs of a video, or built-in photographs."""
 
 from __future__ import annotations
 
@@ -17,47 +17,51 @@ from mst_deploy.video.demuxing import is_pattern
 from mst_deploy.video.info import ReadOptions
 from mst_deploy.video.reader import VideoReader
 
-FRAMES = 3  # of a video, unless told otherwise
-SIZE = 320  # pixels, short side at most
-SHIFT = (3, 2)  # pixels down and right, between two windows into a photograph
-LEAST_CONTRAST = 2.0  # gray levels, standard deviation; a picture of one color has no way to a painting
+FRAMES = 3  # default number of frame pairs of a video
+SIZE = 320  # pixels; largest short side
+SHIFT = (3, 2)  # pixels down and right between two windows into a photograph
+# smallest standard deviation in gray levels; a picture of one color has no useful gradient
+LEAST_CONTRAST = 2.0
 
 
 @dataclass(frozen=True)
 class FramePair:
-    """A picture (H, W, 3) uint8 or, of a video, a frame and the one after it."""
+    """A picture (H, W, 3) uint8 or, of a video, a frame and the next one."""
 
     frame: Image
     following: Image | None = None
 
     @property
     def pictures(self) -> tuple[Image, ...]:
+        """The one or two frames, (H, W, 3) uint8 each."""
         return (self.frame,) if self.following is None else (self.frame, self.following)
 
 
 def sample_frames(
     path: Path, count: int = FRAMES, size: int = SIZE, read: ReadOptions | None = None
 ) -> list[FramePair]:
-    """A picture, or ``count`` moments evenly spread over a video; the short side is ``size`` at most.
+    """Return a picture, or ``count`` frame pairs evenly spread over a video; the short side is at most
+    ``size`` pixels.
 
-    ``read`` says which part of the video is meant. Moments in which it shows one color only, as before it
-    fades in, are left out. Raises InputError for what is neither, and where nothing else is shown.
+    ``read`` selects the part of the video. Pairs of one color only, as before a fade-in, are skipped. Raises
+    InputError for a file that is neither, or that shows nothing else.
     """
     if is_still(path) and (path.exists() or not is_pattern(path)):
         found = [FramePair(_limited(load_image(path), size))]
     else:
         frames = _frames(path, count, read or ReadOptions())
         found = [FramePair(*(_limited(frame, size) for frame in pair)) for pair in frames]
-    shown = [moment for moment in found if not is_blank(moment)]
-    if not shown:
+    usable = [pair for pair in found if not is_blank(pair)]
+    if not usable:
         raise InputError(f"{path} shows one color only where it was looked at; there is nothing to tune to")
-    return shown
+    return usable
 
 
 def builtin_photos(count: int | None = None) -> list[FramePair]:
-    """The shipped photographs, all or the first, in two windows each: as if the camera had moved a little.
+    """Return the shipped photographs, all or the first ``count``, in two windows each, as if the camera had
+    moved.
 
-    For a style that shall do for every picture and clip.
+    They are the training data of a style for any picture and clip.
     """
     down, right = SHIFT
     found = []
@@ -68,9 +72,9 @@ def builtin_photos(count: int | None = None) -> list[FramePair]:
     return found
 
 
-def is_blank(moment: FramePair) -> bool:
-    """Whether a picture is of one color: nothing to normalize, and gradients that overflow."""
-    return any(float(picture.std(axis=(0, 1)).max()) < LEAST_CONTRAST for picture in moment.pictures)
+def is_blank(pair: FramePair) -> bool:
+    """Return whether a picture is of one color: there is nothing to normalize, and gradients overflow."""
+    return any(float(picture.std(axis=(0, 1)).max()) < LEAST_CONTRAST for picture in pair.pictures)
 
 
 def _limited(picture: Image, size: int) -> Image:
@@ -78,7 +82,7 @@ def _limited(picture: Image, size: int) -> Image:
 
 
 def _frames(path: Path, count: int, read: ReadOptions) -> list[list[Image]]:
-    """Up to two neighbors each from the middles of ``count`` equal parts of what is read of a video."""
+    """Return up to two consecutive frames from the middle of each of ``count`` equal parts of the video."""
     with VideoReader(path, read) as reader:
         info = reader.info
         first = [frame.image for frame in islice(reader, 2)]
@@ -90,5 +94,5 @@ def _frames(path: Path, count: int, read: ReadOptions) -> list[list[Image]]:
             with VideoReader(path, replace(read, span=span)) as reader:
                 found.append([frame.image for frame in islice(reader, 2)])
         except InputError:
-            break  # the container promised more than there is
+            break  # the container announces more than it has
     return [frames for frames in found if frames] or [first]  # the start is known to be readable

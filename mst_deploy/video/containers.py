@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mst_deploy.errors import OutputError
+from mst_deploy.errors import InvalidArgument
 from mst_deploy.image_files import IMAGE_SUFFIXES
 from mst_deploy.video.demuxing import PIPE, is_pattern
 from mst_deploy.video.info import VideoInfo
@@ -67,12 +67,16 @@ def is_sequence(path: Path) -> bool:
 
 
 def muxer_of(path: Path, codec: str | None) -> str:
-    """FFmpeg's muxer for an output. Raises OutputError."""
+    """FFmpeg's muxer for an output. Raises InvalidArgument."""
     if path == PIPE:
         return "yuv4mpegpipe" if codec == "raw" else "matroska"
     if path.suffix.lower() not in MUXERS:
         known = f"{', '.join(CONTAINERS)}, numbered pictures (out%06d.png) or - for standard output"
-        raise OutputError(f"cannot write {path}: unknown video type {path.suffix!r}; use one of {known}")
+        raise InvalidArgument(
+            field="output",
+            problem=f"cannot write {path}: unknown video type {path.suffix!r}",
+            hint=f"use one of {known}",
+        )
     return MUXERS[path.suffix.lower()]
 
 

@@ -22,7 +22,6 @@ from mst_deploy.video.time_ranges import parse_time
 PIPE = Path("-")
 """Standard input or output."""
 NUMBER = re.compile(r"%\d*d", re.ASCII)
-STILLS = ("image2", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe")
 TRANSPORT_PACKETS = ((0, 188), (0, 204), (4, 192))
 """Sync byte's place and length of MPEG transport packets: broadcast, with check bytes, Blu-ray."""
 SYNC = 0x47
@@ -86,7 +85,8 @@ def _opened(file: Any, name: str, options: dict[str, Any]) -> Any:
         ) from error
     except RuntimeError as error:  # the GPU was insisted on
         raise BackendError(
-            f"--hwaccel on: the GPU cannot decode {name}; use --hwaccel auto or --hwaccel off"
+            f"[option:hwaccel] on: the GPU cannot decode {name}; use [option:hwaccel] auto or "
+            "[option:hwaccel] off"
         ) from error
 
 
@@ -239,5 +239,5 @@ def _refuse_short(path: Path, index: int) -> None:
     if found is not None and found < expected - PATIENCE:
         raise InputError(
             f"{path} is truncated: it ends at {float(found):.2f} s of {float(expected):.2f} s; "
-            "copy or download it again, or give --end"
+            "copy or download it again, or give [option:end]"
         )

@@ -195,7 +195,7 @@ class PassthroughStreams:
         except av.FFmpegError as error:
             raise InputError(
                 f"the sound or subtitles of {self.source.path} cannot be read to the end ({error.strerror}); "
-                "repair the file, or cut it before that point with --end"
+                "repair the file, or cut it before that point with [option:end]"
             ) from error
 
     def _moved(self, packet: Any, route: StreamRoute) -> bool:

@@ -162,7 +162,7 @@ class VideoReader:
             )
         return (
             f"{self.path} is damaged after frame {count} ({error.strerror}); "
-            "repair it, or cut it before that point with --end"
+            "repair it, or cut it before that point with [option:end]"
         )
 
     def _packets(self) -> Iterator[Any]:

@@ -241,7 +241,7 @@ class Unseekable:
         if sys.stdout.isatty():
             raise OutputError(
                 "the standard output is a terminal, which cannot show a video; send it to a file or a "
-                "program (> out.mkv, | ...), or name a file with -o"
+                "program (> out.mkv, | ...), or name a file with [option:output]"
             )
 
     def write(self, data: bytes) -> int:
@@ -286,12 +286,12 @@ def encoder_settings(path: Path, source: VideoInfo, options: EncodeOptions) -> E
     if source.color.hdr and not keeps_depth(chosen):
         raise OutputError(
             f"{source.path} is HDR ({source.color.hdr}), and {chosen.codec} is written in 8 bits; "
-            "use --codec hevc or av1, or --sdr"
+            "use [option:codec] hevc or av1, or [option:sdr]"
         )
     if source.color.hdr and not chosen.known.tags:
         raise OutputError(
-            f"{source.path} is HDR ({source.color.hdr}), which y4m cannot say of itself; use --sdr, or a "
-            ".mkv file"
+            f"{source.path} is HDR ({source.color.hdr}), which y4m cannot say of itself; use "
+            "[option:sdr], or a .mkv file"
         )
     return settings_for(chosen, *coded_size(source), source.depth)
 

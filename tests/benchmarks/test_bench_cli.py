@@ -1,10 +1,8 @@
-"""``mst bench`` as a stranger meets it. How fast anything is, is not asserted."""
+"""Tests of ``mst bench`` from the command line. Speed is not asserted."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +10,21 @@ import numpy as np
 import pytest
 
 from mst_deploy.backends.fake import FakeGenerator
+from mst_deploy.backends.registry import precision_of
 from mst_deploy.benchmarks import command
 from mst_deploy.benchmarks.harness import Plan
-from mst_deploy.benchmarks.latency import GENERATOR, Case, measure_cases, precision_of
+from mst_deploy.benchmarks.latency import GENERATOR, Case, measure_cases
 from mst_deploy.benchmarks.reports import read_report
 from mst_deploy.errors import InvalidArgument, NoisyMachine
 from mst_deploy.model.zoo import resolve_model
+from tests.command_line import mst
 
 EASY = ("--ci-width", "0.5", "--max-load", "1", "--no-ceilings", "--no-encoder")
 
 
-def mst(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mst_deploy", "bench", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=300,
-        check=False,
-    )
-
-
 def test_report_tables_and_comparison(tmp_path: Path) -> None:
     done = mst(
+        "bench",
         "latency",
         "--size",
         "48x32",
@@ -66,10 +56,10 @@ def test_report_tables_and_comparison(tmp_path: Path) -> None:
     assert "| generator of base, onnxrt (cpu, fp32) | 48x32 |" in (tmp_path / "a.md").read_text(
         encoding="utf-8"
     )
-    again = mst("latency", "--size", "48x32", *EASY, "-o", "a.json", cwd=tmp_path)
+    again = mst("bench", "latency", "--size", "48x32", *EASY, "-o", "a.json", cwd=tmp_path)
     assert again.returncode == 1
     assert "--force" in again.stderr
-    same = mst("compare", "a.json", "a.json", "--json", cwd=tmp_path)
+    same = mst("bench", "compare", "a.json", "a.json", "--json", cwd=tmp_path)
     assert [one["real"] for one in json.loads(same.stdout)["differences"]] == [False]
 
 
@@ -98,15 +88,15 @@ def test_regression_check_fails_on_what_is_slower(tmp_path: Path) -> None:
             "rows": [{**row, "seconds": seconds}],
         }
         (tmp_path / f"{name}.json").write_text(json.dumps(report), encoding="utf-8")
-    assert mst("compare", "a.json", "b.json", "--fail-above", "0.1", cwd=tmp_path).returncode == 1
-    assert mst("compare", "b.json", "a.json", "--fail-above", "0.1", cwd=tmp_path).returncode == 0
-    missing = mst("compare", "a.json", "c.json", cwd=tmp_path)
+    assert mst("bench", "compare", "a.json", "b.json", "--fail-above", "0.1", cwd=tmp_path).returncode == 1
+    assert mst("bench", "compare", "b.json", "a.json", "--fail-above", "0.1", cwd=tmp_path).returncode == 0
+    missing = mst("bench", "compare", "a.json", "c.json", cwd=tmp_path)
     assert missing.returncode == 1
     assert len(missing.stderr.strip().splitlines()) == 1
 
 
 def test_work_is_counted_without_running(tmp_path: Path) -> None:
-    done = mst("work", "--size", "256x128", "--json", cwd=tmp_path)
+    done = mst("bench", "work", "--size", "256x128", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["multiply_adds"] == pytest.approx(153_792 * 256 * 128, rel=0.01)
 
 
@@ -121,7 +111,7 @@ def test_work_is_counted_without_running(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_arguments_are_one_line(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
-    done = mst(*arguments, cwd=tmp_path)
+    done = mst("bench", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -158,9 +148,9 @@ def test_models_are_called_with_their_batch(monkeypatch: pytest.MonkeyPatch) -> 
     shapes = []
     call = FakeGenerator.__call__
 
-    def watched(self: FakeGenerator, frames: Any, films: Any) -> Any:
-        shapes.append((frames.shape, len(films)))
-        return call(self, frames, films)
+    def watched(self: FakeGenerator, frames: Any, film_params: Any) -> Any:
+        shapes.append((frames.shape, len(film_params)))
+        return call(self, frames, film_params)
 
     monkeypatch.setattr(FakeGenerator, "__call__", watched)
     (row,) = measure_cases(
@@ -174,7 +164,7 @@ def test_precision_is_that_of_the_multiplications() -> None:
     assert precision_of("onnxrt", "cpu", "fp16") == "fp32"
     assert precision_of("onnxrt", "cuda", "fp16") == "fp16"
     assert precision_of("openvino:bf16", "cpu", "fp16") == "bf16"
-    assert precision_of("openvino:f32", "cpu", "fp16") == "fp32"
+    assert precision_of("openvino:fp32", "cpu", "fp16") == "fp32"
     assert precision_of("pytorch", "cuda", "fp16") == "fp32"
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of the canvas tells sizes and times."""
+"""Test of the canvas benchmark: it reports sizes and times."""
 
 from __future__ import annotations
 

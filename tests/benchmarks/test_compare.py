@@ -1,4 +1,4 @@
-"""Comparing reports, plotting them, and refusing what is none."""
+"""Tests of comparing and plotting reports, and of rejecting other files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The birth certificate, and what is seen of other programs."""
+"""Tests of the environment information and of the load of other programs."""
 
 from __future__ import annotations
 

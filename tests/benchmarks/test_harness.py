@@ -1,4 +1,5 @@
-"""The harness on a simulated machine: a clock that only moves when work is done, with noise of known size."""
+"""Tests of the harness on a simulated machine: its clock advances only with work, with noise of known
+size."""
 
 from __future__ import annotations
 
@@ -35,14 +36,15 @@ class Machine:
         return measure(things, plan, clock=lambda: self.now)
 
 
-def test_two_runs_of_the_same_thing_agree_within_their_intervals() -> None:
+@pytest.mark.parametrize(("seeds", "least"), [(10, 9), pytest.param(60, 54, marks=pytest.mark.slow)])
+def test_two_runs_of_the_same_thing_agree_within_their_intervals(seeds: int, least: int) -> None:
     """The difference of two means lies within both intervals added in squares, 19 times in 20."""
     agree = 0
-    for seed in range(60):
+    for seed in range(seeds):
         first, second = (estimated(Machine(2 * seed + run).run(a=1.0)["a"].seconds, 0.95) for run in (0, 1))
         width = np.hypot(first.high - first.mean, second.high - second.mean)
         agree += bool(abs(first.mean - second.mean) <= width)
-    assert agree >= 54
+    assert agree >= least
 
 
 def found_real(slowdown: float, seed: int, *, turns: bool) -> bool:
@@ -56,11 +58,15 @@ def found_real(slowdown: float, seed: int, *, turns: bool) -> bool:
     return ratio_of_runs(estimates[0], estimates[1], 0.99).is_real(0.01)
 
 
+@pytest.mark.parametrize(
+    ("seeds", "missed", "false"), [(6, 0, 0), pytest.param(40, 1, 2, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("turns", [True, False])
-def test_ten_per_cent_is_detected_and_nothing_is_not(turns: bool) -> None:
-    seeds = range(40)
-    assert sum(found_real(0.10, seed, turns=turns) for seed in seeds) >= 39
-    assert sum(found_real(0.0, seed, turns=turns) for seed in seeds) <= 2
+def test_ten_per_cent_is_detected_and_nothing_is_not(
+    turns: bool, seeds: int, missed: int, false: int
+) -> None:
+    assert sum(found_real(0.10, seed, turns=turns) for seed in range(seeds)) >= seeds - missed
+    assert sum(found_real(0.0, seed, turns=turns) for seed in range(seeds)) <= false
 
 
 def test_warm_up_lasts_until_calls_are_stable() -> None:

@@ -1,4 +1,4 @@
-"""Against SciPy and against simulated runs whose truth is known."""
+"""Tests against SciPy and against simulated runs with known parameters."""
 
 from __future__ import annotations
 

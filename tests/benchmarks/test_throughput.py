@@ -1,4 +1,4 @@
-"""The benchmarks of the whole path: their bookkeeping; what they measure is not asserted."""
+"""Tests of the bookkeeping of the pipeline benchmarks; speed is not asserted."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def test_the_generator_alone_is_timed_after_its_warm_up(
     calls: list[int] = []
 
     class Counting(FakeGenerator):
-        def __call__(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> Images:
+        def __call__(self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None) -> Images:
             calls.append(len(frames))
-            return super().__call__(frames, films)
+            return super().__call__(frames, film_params)
 
     ticks = iter((10.0, 12.0))
     monkeypatch.setattr("mst_deploy.benchmarks.throughput.time.perf_counter", lambda: next(ticks))

@@ -1,10 +1,8 @@
-"""``mst bench video``: whose time is counted, and what is told of it; not how fast anything is."""
+"""Tests of ``mst bench video``: which times are counted, and how they are reported. Speed is not asserted."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from mst_deploy.jobs.render_file import RenderOptions
 from mst_deploy.model.zoo import resolve_model
 from mst_deploy.video.info import ReadOptions
 from mst_deploy.video.time_ranges import TimeRange
+from tests.command_line import mst, mst_process
 
 RUNS = Plan(min_runs=3, most=3, precision=0.05)
 STAGES = {"decode", "prepare", "canvas", "infer", "compose", "encode", "join"}
@@ -52,9 +51,9 @@ def test_only_the_wanted_part_is_painted_in_batches(
     shapes: list[Any] = []
     call = FakeGenerator.__call__
 
-    def watched(self: FakeGenerator, frames: Any, films: Any, canvas: Any = None) -> Any:
+    def watched(self: FakeGenerator, frames: Any, film_params: Any, canvas: Any = None) -> Any:
         shapes.append(frames.shape)
-        return call(self, frames, films, canvas)
+        return call(self, frames, film_params, canvas)
 
     monkeypatch.setattr(FakeGenerator, "__call__", watched)
     job = RenderOptions(read=ReadOptions(TimeRange(end=Fraction(1, 5))), batch=3)
@@ -130,20 +129,10 @@ def test_runs_that_differ_too_much_are_refused() -> None:
         command.require_reliable([row([0.2, 0.3, 0.25])], RUNS, 0.0)
 
 
-def mst(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mst_deploy", "bench", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=300,
-        check=False,
-    )
-
-
 def test_command_writes_a_report_that_compares(small_clip: Path, tmp_path: Path) -> None:
     wanted = ("--backend", "fake", "--max-load", "1", "--ci-width", "0.5", "--no-ceilings", "--runs", "8")
-    done = mst("video", small_clip, *wanted, "-o", "v.json", "--markdown", "v.md", cwd=tmp_path)
+    arguments = ("bench", "video", small_clip, *wanted, "-o", "v.json", "--markdown", "v.md")
+    done = mst_process(*arguments, cwd=tmp_path)  # the report tells how the process was started
     if "too busy" in done.stderr:
         pytest.skip("this machine is too busy, and the command said so")
     assert done.returncode == 0, done.stderr
@@ -152,9 +141,9 @@ def test_command_writes_a_report_that_compares(small_clip: Path, tmp_path: Path)
     assert {"made", "command", "commit", "machine", "versions", "load", "clip"} <= report.keys()
     assert report["command"][:3] == ["mst", "bench", "video"]
     assert "| base, fake (cpu, fp32) | 64x48 |" in (tmp_path / "v.md").read_text(encoding="utf-8")
-    same = mst("compare", "v.json", "v.json", "--json", cwd=tmp_path)
+    same = mst("bench", "compare", "v.json", "v.json", "--json", cwd=tmp_path)
     assert [one["real"] for one in json.loads(same.stdout)["differences"]] == [False]
-    again = mst("video", small_clip, *wanted, "-o", "v.json", cwd=tmp_path)
+    again = mst("bench", "video", small_clip, *wanted, "-o", "v.json", cwd=tmp_path)
     assert again.returncode == 1
     assert "--force" in again.stderr
 
@@ -170,7 +159,7 @@ def test_command_writes_a_report_that_compares(small_clip: Path, tmp_path: Path)
 def test_wrong_arguments_are_one_line(
     small_clip: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
-    done = mst("video", *(one.format(clip=small_clip) for one in arguments), cwd=tmp_path)
+    done = mst("bench", "video", *(one.format(clip=small_clip) for one in arguments), cwd=tmp_path)
     assert done.returncode == (1 if said == "none.mp4" else 2)  # a file that is missing is no wrong usage
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

@@ -1,4 +1,4 @@
-"""The command line as a stranger meets it."""
+"""Tests of the command line from a user's perspective."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ import pytest
 from typer.main import get_command
 
 from mst_deploy.cli import app
+from mst_deploy.cli.options import MODEL_HELP
 from mst_deploy.images import load_image, save_image
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.zoo import MODELS
-from mst_deploy.options import MODEL_HELP
 from mst_deploy.video.reader import VideoReader
 from tests.clips import Clip, probe, write_clip
+from tests.command_line import mst, mst_process
 from tests.conftest import ROOT
 from tests.pictures import picture
 
@@ -45,17 +46,6 @@ COMMANDS = [
     ["bench", "compare"],
     ["bench", "work"],
 ]
-
-
-def mst(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mst_deploy", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -86,7 +76,7 @@ def test_sdr_without_hdr_is_a_hint_and_no_loss(small_clip: Path, tmp_path: Path)
 
 def test_video_tells_programs_what_it_did(small_clip: Path, tmp_path: Path) -> None:
     shutil.copy(small_clip, tmp_path / "in.mp4")
-    done = mst("video", "in.mp4", "--style", "great-wave", "--json", cwd=tmp_path)
+    done = mst_process("video", "in.mp4", "--style", "great-wave", "--json", cwd=tmp_path)
     facts = json.loads(done.stdout)
     assert facts["output"] == "in-great-wave.mp4"
     assert (facts["frames"], facts["width"], facts["height"]) == (12, 64, 48)
@@ -134,7 +124,7 @@ def test_nothing_is_overwritten_without_force(small_clip: Path, tmp_path: Path) 
     arguments = ("video", small_clip, "--style", "zodiac", "--backend", "fake", "-o", tmp_path / "o.mp4")
     assert mst(*arguments).returncode == 0
     before = (tmp_path / "o.mp4").read_bytes()
-    done = mst(*arguments)
+    done = mst_process(*arguments)
     assert done.returncode == 1
     assert "--force" in done.stderr
     assert (tmp_path / "o.mp4").read_bytes() == before
@@ -175,7 +165,7 @@ def test_lite_paints_with_its_own_styles(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "was made by model" in done.stderr
     done = mst("image", "a.png", "-s", "udnie", "--model", "light", cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "no model 'light': it is neither shipped (base, lite) nor a file or folder" in done.stderr
 
 
@@ -338,6 +328,9 @@ USAGE = {
     "bad start",
     "bad size",
     "unknown precision",
+    "unknown style",
+    "unknown container",
+    "export of nothing",
 }
 """Cases that are wrong usage, whatever the files are: exit code 2, as for options that the parser refuses."""
 
@@ -377,6 +370,7 @@ def interrupted(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_keeps_what_is_done_and_is_exit_code_130(clip_folder: Path, tmp_path: Path) -> None:
     source = write_clip(clip_folder / "slow.mp4", Clip(width=320, height=240, frames=200, audio=0))
     done = interrupted(source, tmp_path / "o.mp4")

@@ -1,4 +1,4 @@
-"""Old names of options and commands are answered with the new ones."""
+"""Tests of the hints for old names of options and commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from mst_deploy.cli import app
 from mst_deploy.cli.renamed import COMMANDS, OPTIONS, renamed
-from tests.cli.test_cli import mst
+from tests.command_line import mst
 
 
 def every_command(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,32 +1,62 @@
-"""``mst style optimize`` and ``--optimize-style``: what the commands write, keep and refuse."""
+"""Tests of ``mst style optimize`` and ``--optimize-style``: the commands' output, cache and errors."""
 
 from __future__ import annotations
 
 import inspect
 import json
-import os
 import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 
+from mst_deploy.benchmarks.quality import command as quality_command
 from mst_deploy.cli.style import style_optimize
-from mst_deploy.images import save_image
+from mst_deploy.images import center_crop, load_image, save_image
+from mst_deploy.jobs import plan_optimizer
 from mst_deploy.model.film import load_style
+from mst_deploy.model.zoo import shipped_photographs
+from mst_deploy.styles import optimize, tuning_data
 from mst_deploy.styles.optimize import FOR_ALL, OptimizeOptions
 from mst_deploy.styles.tuning_data import FRAMES, SIZE
 from mst_deploy.video.reader import VideoReader
-from tests.cli.test_cli import mst
 from tests.clips import Clip, write_clip
+from tests.command_line import mst
 from tests.conftest import ROOT
 from tests.pictures import picture
 
 PAINTING = ROOT / "examples" / "paintings" / "great-wave.jpg"
 
 
+@dataclass(frozen=True)
+class FewSteps(OptimizeOptions):
+    """Enough to see that a style was optimized."""
+
+    steps: int = 4
+
+
+@pytest.fixture(
+    params=[pytest.param(True, id="shortened"), pytest.param(False, id="in full", marks=pytest.mark.slow)]
+)
+def shortened(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> bool:
+    """Few steps, and a part of one shipped photograph; in full, everything is as people get it."""
+    if request.param:
+        photograph = tmp_path_factory.mktemp("photographs") / "photograph.png"
+        save_image(photograph, center_crop(load_image(shipped_photographs()[0]), 128))
+        for module in (optimize, tuning_data):
+            monkeypatch.setattr(module, "shipped_photographs", lambda: [photograph])
+        for module in (plan_optimizer, quality_command):
+            monkeypatch.setattr(module, "OptimizeOptions", FewSteps)
+    return bool(request.param)
+
+
+@pytest.mark.usefixtures("shortened")
 def test_the_command_writes_a_style_for_the_model(tmp_path: Path, vgg_file: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", Clip(width=96, height=64, frames=6))
     output = tmp_path / "tuned.safetensors"
@@ -111,6 +141,7 @@ def test_the_command_and_the_values_have_the_same_defaults() -> None:
     assert (given["frames"], given["size"]) == (FRAMES, SIZE)
 
 
+@pytest.mark.usefixtures("shortened")
 def test_models_are_measured_tuned(tmp_path: Path, vgg_file: Path) -> None:
     for folder, seed in (("photos", 1), ("art", 40)):
         (tmp_path / folder).mkdir()
@@ -140,18 +171,11 @@ def test_models_are_measured_tuned(tmp_path: Path, vgg_file: Path) -> None:
 
 
 def command_with_cache(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """``mst`` in a process of its own that keeps tuned rows in ``folder``."""
-    return subprocess.run(
-        [sys.executable, "-m", "mst_deploy", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env={**os.environ, "XDG_CACHE_HOME": str(folder)},
-    )
+    """``mst`` that keeps tuned rows in ``folder``."""
+    return mst(*arguments, env={"XDG_CACHE_HOME": str(folder)})
 
 
-def test_videos_are_tuned_on_the_way_as_beforehand(tmp_path: Path, vgg_file: Path) -> None:
+def test_videos_are_tuned_on_the_way_as_beforehand(tmp_path: Path, vgg_file: Path, shortened: bool) -> None:
     """``mst video --optimize-style`` paints what ``mst style optimize`` and ``mst video`` paint, and
     waits only once."""
     clip = write_clip(tmp_path / "clip.mp4", Clip(width=96, height=64, frames=3))
@@ -165,6 +189,7 @@ def test_videos_are_tuned_on_the_way_as_beforehand(tmp_path: Path, vgg_file: Pat
         "--vgg",
         vgg_file,
         *how,
+        *(["--steps", FewSteps().steps] if shortened else []),
         "-o",
         tmp_path / "tuned.safetensors",
     )
@@ -209,6 +234,7 @@ def frames_of(clip: Path) -> Any:
         return np.stack([frame.image for frame in reader]).astype(float)
 
 
+@pytest.mark.usefixtures("shortened")
 def test_pictures_are_tuned_one_by_one(tmp_path: Path, vgg_file: Path) -> None:
     names = []
     for seed in (1, 2):

@@ -1,7 +1,8 @@
-"""A GPU whose streams do nothing until somebody waits for them.
+"""Fake GPU whose streams do nothing until a caller waits for them.
 
-As late as allowed is the worst a real one may do: a host buffer that is overwritten too early, a copy that
-does not wait for its kernel, or a graph that is replayed with stale addresses gives a wrong picture here.
+Working as late as allowed is the worst case of a real one: a host buffer that is overwritten too early, a
+copy that does not wait for its kernel, or a graph that is replayed with stale addresses gives a wrong picture
+here.
 """
 
 from __future__ import annotations

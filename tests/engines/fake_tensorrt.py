@@ -1,7 +1,8 @@
-"""A TensorRT that has exactly the real one's names and signatures, and does what a test wants.
+"""Fake TensorRT with exactly the names and signatures of the real one, and behavior chosen by a test.
 
-Classes are made from ``tests/goldens/trt_api_*.json``, read off the real bindings: a name, an argument or a
-property that the real version does not have is an error here too. What calls do is in ``Scenario``.
+Classes are made from ``tests/goldens/trt_api_*.json``, recorded from the real bindings: a name, an argument
+or a property that the real version does not have is an error here too. ``Scenario`` defines the effect of
+calls.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The exported bundle: its contract, its check, and that a failed check writes nothing."""
+"""Tests of the exported bundle: its contract, its check, and that a failed check writes nothing."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ import torch
 
 from mst_deploy.backends import open_generator, open_style_encoder, parity
 from mst_deploy.errors import BackendError, InvalidArgument, VerificationError
-from mst_deploy.export import check
+from mst_deploy.export import check, to_onnx
 from mst_deploy.export.to_onnx import export_bundle
 from mst_deploy.model.bundle import Bundle, open_bundle
 from mst_deploy.model.checkpoints import Networks, load_bundle, load_checkpoint, model_id, save_checkpoint
 from mst_deploy.model.networks import Generator, NetworkConfig, StyleEncoder
+from tests.command_line import mst
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +27,40 @@ def networks() -> Networks:
     return Networks(Generator(config).eval(), StyleEncoder(config).eval(), {"note": "random"})
 
 
-@pytest.fixture(scope="module", params=["fp16", "fp32"])
+SMALL = ((96, 64), (203, 119))
+FULL = check.SIZES
+
+
+@pytest.fixture(autouse=True)
+def _small_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check of an export at full HD takes the most of its time."""
+    monkeypatch.setattr(check, "SIZES", SMALL)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("fp16", SMALL),
+        ("fp32", SMALL),
+        pytest.param(("fp16", FULL), marks=pytest.mark.slow),
+        pytest.param(("fp32", FULL), marks=pytest.mark.slow),
+    ],
+    ids=["fp16", "fp32", "fp16 at full size", "fp32 at full size"],
+)
 def exported(
     request: pytest.FixtureRequest, networks: Networks, tmp_path_factory: pytest.TempPathFactory
 ) -> Bundle:
-    return export_bundle(networks, tmp_path_factory.mktemp("export") / "tiny", request.param)
+    precision, sizes = request.param
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(check, "SIZES", sizes)
+        bundle = export_bundle(networks, tmp_path_factory.mktemp("export") / "tiny", precision)
+    checked = [record["size"] for record in bundle.manifest.checks if "size" in record]
+    assert checked == [f"{width}x{height}" for width, height in sizes]
+    return bundle
+
+
+def test_exports_are_checked_small_odd_and_at_full_hd() -> None:
+    assert FULL == ((96, 64), (853, 479), (1920, 1080))
 
 
 def signature(values: object) -> dict[str, tuple[int, list[str | int]]]:
@@ -78,8 +109,7 @@ def test_norms_are_float32_and_convolutions_are_not(exported: Bundle) -> None:
 
 def test_manifest_tells_what_was_checked(exported: Bundle, networks: Networks) -> None:
     manifest = open_bundle(exported.path).manifest
-    sizes = [record["size"] for record in manifest.checks if "size" in record]
-    assert sizes == ["96x64", "853x479", "1920x1080"]
+    assert manifest.checks == exported.manifest.checks
     assert manifest.model_id == model_id(networks)
     assert manifest.training == {"note": "random"}
     assert manifest.film_layers == networks.config.film_layout.layers
@@ -114,14 +144,47 @@ def test_onnx_runtime_agrees_with_pytorch(exported: Bundle, size: tuple[int, int
     assert np.abs(found.astype(int) - wanted.astype(int)).max() <= limit
 
 
+@pytest.fixture
+def _traced_before(exported: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports get copies of the graphs of ``exported``: tracing takes seconds."""
+
+    def copy(networks: Networks, folder: Path, precision: str, opset: int) -> None:
+        assert precision == exported.manifest.precision
+        for graph in (exported.generator, exported.style_encoder):
+            shutil.copy(graph, folder)
+
+    monkeypatch.setattr(to_onnx, "write_graphs", copy)
+
+
+@pytest.mark.usefixtures("_traced_before")
+def test_command_writes_a_bundle(exported: Bundle, networks: Networks, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "weights.safetensors", networks)
+    precision = exported.manifest.precision
+    done = mst(
+        "export",
+        tmp_path / "weights.safetensors",
+        "--precision",
+        precision,
+        "-o",
+        tmp_path / "made",
+        "--json",
+    )
+    assert done.returncode == 0, done.stderr
+    made = open_bundle(tmp_path / "made")
+    assert made.manifest.model_id == model_id(networks)
+    assert (made.manifest.name, made.manifest.precision) == ("made", precision)
+
+
+@pytest.mark.usefixtures("_traced_before")
 def test_failed_check_writes_nothing(
-    networks: Networks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Bundle, networks: Networks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    precision = exported.manifest.precision
     impossible = check.Tolerance(pixel=-1, psnr=101.0, film=-1.0)
-    monkeypatch.setitem(check.TOLERANCES, "fp32", impossible)
+    monkeypatch.setitem(check.TOLERANCES, precision, impossible)
     monkeypatch.setattr(check, "SIZES", ((16, 16),))
     with pytest.raises(VerificationError, match="nothing was written"):
-        export_bundle(networks, tmp_path / "bundle", "fp32")
+        export_bundle(networks, tmp_path / "bundle", precision)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -172,7 +235,7 @@ def test_bf16_generator_with_its_float32_statistics(networks: Networks, tmp_path
         torch.testing.assert_close(tensor, wanted[name], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+@pytest.mark.parametrize("precision", ["fp16", pytest.param("fp32", marks=pytest.mark.slow)])
 def test_opset_17_bundle_runs_and_is_checked(networks: Networks, tmp_path: Path, precision: str) -> None:
     bundle = open_bundle(export_bundle(networks, tmp_path / "old", precision, opset=17).path)
     for graph in (bundle.generator, bundle.style_encoder):

@@ -1,4 +1,4 @@
-"""Parts of a long job: written alone, put together again as if nothing had happened."""
+"""Tests of segments: written separately, joined without a trace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle is what its manifest says, or it is refused by name."""
+"""Tests of bundles: they match their manifest, or are refused by name."""
 
 from __future__ import annotations
 

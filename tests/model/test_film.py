@@ -1,4 +1,4 @@
-"""FiLM vectors and style files."""
+"""Tests of FiLM vectors and style files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Every way of bringing the style in: it does what it says, and nothing where there is nothing to do."""
+"""Tests of every injection: it conditions the generator as documented, and has no effect where there can
+be none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The networks against closed forms and second implementations."""
+"""Tests of the networks against closed forms and second implementations."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from mst_deploy.model.networks import (
     Generator,
     NetworkConfig,
     StyleEncoder,
-    count_multiply_adds,
-    double,
+    upsample_by_two,
 )
+from tests.flops import multiply_adds_per_pixel
 
 SMALL = NetworkConfig(widths=(4, 6, 8), residual_blocks=1, embedding_size=5)
 
@@ -37,7 +37,7 @@ def test_default_generator_is_johnsons_net() -> None:
     parameters = sum(p.numel() for p in Generator(config).parameters())
     affine = config.film_layout.size
     assert parameters + affine + affine // 2 == 1_679_235
-    assert count_multiply_adds(config) == 153_792
+    assert multiply_adds_per_pixel(config) == 153_792
     assert config.film_layout.size == 3200
 
 
@@ -104,7 +104,7 @@ def test_layout_order_is_gamma_then_beta_of_each_layer() -> None:
 
 def test_nearest_upsampling_repeats_pixels() -> None:
     x = torch.arange(4.0).reshape(1, 1, 2, 2)
-    assert double(x)[0, 0].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+    assert upsample_by_two(x)[0, 0].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
 
 
 def test_embedding_has_length_alpha_and_gamma_starts_at_one() -> None:

@@ -1,4 +1,4 @@
-"""What the shipped models must hold on pictures that nobody would choose, and at full HD."""
+"""Tests of the shipped models on extreme pictures, and at full HD."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person calls a model."""
+"""Tests of resolving the names of models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import mst_deploy as mst
-from mst_deploy.errors import BundleError, InvalidArgument
+from mst_deploy.errors import InvalidArgument
 from mst_deploy.model.bundle import open_bundle
 from mst_deploy.model.zoo import (
     MODELS,
@@ -39,7 +39,7 @@ def test_what_is_nowhere_is_refused(
     wanted: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BundleError, match=r"neither shipped \(base, lite\) nor a file or folder"):
+    with pytest.raises(InvalidArgument, match=r"neither shipped \(base, lite\) nor a file or folder"):
         resolve_model(wanted)
 
 

@@ -1,4 +1,4 @@
-"""The CPU's graph against the exported one."""
+"""Tests of the graph for the CPU against the exported one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rewritten graphs against the plain ones, in ONNX Runtime on the CPU."""
+"""Tests of rewritten graphs against the original ones, in ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 

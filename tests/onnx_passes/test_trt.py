@@ -1,4 +1,4 @@
-"""What TensorRT is given computes the same bytes as what was exported, and holds no operator it lacks."""
+"""Tests of the graph for TensorRT: the same bytes as from the exported one, and only supported operators."""
 
 from __future__ import annotations
 

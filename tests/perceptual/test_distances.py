@@ -1,4 +1,4 @@
-"""Gram and content distances against hand-made truths."""
+"""Tests of Gram and content distances against values by hand."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Stages side by side: order, limits, one error,
-no thread left."""
+"""Tests of threaded stages: order, limits, a single error, no thread left."""
 
 from __future__ import annotations
 
@@ -245,9 +244,9 @@ def test_the_result_says_which_stage_was_the_limit(
     """The generator is made the slowest: at 50 ms a frame it works for most of the time."""
     inner = type(identity).__call__
 
-    def slow(self: Any, frames: Any, films: Any, canvas: Any = None) -> Any:
+    def slow(self: Any, frames: Any, film_params: Any, canvas: Any = None) -> Any:
         time.sleep(0.05)
-        return inner(self, frames, films)
+        return inner(self, frames, film_params)
 
     monkeypatch.setattr(type(identity), "__call__", slow)
     result = render_file(small_clip, tmp_path / "out.mp4", identity, constant_plan(film), RenderOptions())

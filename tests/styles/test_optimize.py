@@ -1,5 +1,5 @@
-"""Tuning moves the FiLM vector alone, towards the painting as other code measures it, and keeps what it
-made."""
+"""Tests of the style optimization: it changes the FiLM vector alone, reduces an independently computed
+style distance, and caches its results."""
 
 from __future__ import annotations
 
@@ -390,5 +390,5 @@ def test_a_damaged_row_is_made_again(bundle: Bundle, vgg: Vgg19, tmp_path: Path,
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_told(bundle: Bundle, vgg: Vgg19) -> None:
-    with pytest.raises(BackendError, match="--device cpu"):
+    with pytest.raises(BackendError, match=r"(run with|use) device cpu"):
         StyleOptimizer(bundle, vgg, "cuda")

@@ -1,4 +1,4 @@
-"""From a timeline to pictures: strength, colors, masks, against the formulas."""
+"""Tests of style plans, from timeline to pictures: strength, colors, masks, against the formulas."""
 
 from __future__ import annotations
 
@@ -118,10 +118,10 @@ class Counting(FakeGenerator):
         super().__init__(bundle)
         self.sizes: list[int] = []
 
-    def __call__(self, images: Any, films: Any, canvas: Any = None) -> Any:
-        super().__call__(images, films)
+    def __call__(self, images: Any, film_params: Any, canvas: Any = None) -> Any:
+        super().__call__(images, film_params)
         self.sizes.append(len(images))
-        return images + films[:, :1, None, None].astype(np.uint8)
+        return images + film_params[:, :1, None, None].astype(np.uint8)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 7, 20])

@@ -1,4 +1,4 @@
-"""Styles over time: what is written, what is read, what is in force at a moment."""
+"""Tests of timelines: parsing, files, and values at a time."""
 
 from __future__ import annotations
 

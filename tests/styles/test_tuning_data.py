@@ -1,4 +1,4 @@
-"""What a style is tuned to: which frames, windows and parts."""
+"""Tests of the data of the style optimization: its frames, windows and parts of a video."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retouching: only the generator learns, away from faults and from nothing else."""
+"""Tests of artifact fine-tuning: only the generator is trained, and only artifacts are reduced."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_fringes_fade_and_the_rest_is_kept() -> None:
     config = replace(STILL, stages=(stage,), steps=60, fringe_weight=300.0, learning_rate=2e-3)
     trainer = make_finetuner(config, figures())
     batch = batch_of(trainer)
-    wanted = trainer.wanted(batch)
+    wanted = trainer.compute_targets(batch)
     before = edge_fringe_loss(wanted.pixels, wanted.contents).mean().item()
     advance(trainer, 50)
     after = trainer.losses(batch, stage)

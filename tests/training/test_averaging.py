@@ -1,4 +1,4 @@
-"""The mean of models: of their weights, of one shape, and with its parents' recipes."""
+"""Tests of model soups: the mean of weights, for one shape, with the recipes of all models."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
+from typer.testing import CliRunner
 
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.model.checkpoints import Networks, load_checkpoint, new_networks, save_checkpoint
 from mst_deploy.model.networks import NetworkConfig
-from mst_deploy.training.averaging import averaged
+from mst_deploy.training.averaging import averaged, main
 
 CONFIG = NetworkConfig(widths=(4, 5, 6), residual_blocks=1, embedding_size=6)
 
@@ -51,11 +53,18 @@ def test_what_has_no_mean_is_refused() -> None:
 def test_command(tmp_path: Path) -> None:
     for seed in (1, 2):
         save_checkpoint(tmp_path / f"{seed}.safetensors", networks(seed))
-    command = [sys.executable, "-m", "mst_deploy.training.averaging"]
     files = [str(tmp_path / name) for name in ("1.safetensors", "2.safetensors", "mean.safetensors")]
-    subprocess.run([*command, *files[:2], "-o", files[2]], check=True)
+    command = typer.Typer()
+    command.command()(main)
+    done = CliRunner().invoke(command, [*files[:2], "-o", files[2]], catch_exceptions=False)
+    assert done.exit_code == 0
     expected = averaged([networks(1), networks(2)]).state_dict()
     found = load_checkpoint(Path(files[2])).state_dict()
     assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
-    alone = subprocess.run([*command, files[0], "-o", files[2]], capture_output=True, text=True, check=False)
+    alone = subprocess.run(
+        [sys.executable, "-m", "mst_deploy.training.averaging", files[0], "-o", files[2]],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (alone.returncode, "Traceback" in alone.stderr) == (2, False)

@@ -1,4 +1,5 @@
-"""Sources, crops and numbered samples: nothing held out gets in, bad files are passed over and counted."""
+"""Tests of sources, crops and numbered samples: held-out images are excluded, bad files are skipped and
+counted."""
 
 from __future__ import annotations
 

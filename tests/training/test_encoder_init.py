@@ -1,4 +1,4 @@
-"""The encoder's start against what it promises: styles apart, and a teacher's FiLM vectors."""
+"""Tests of the encoder's initialization: styles are separated, and a teacher's FiLM vectors are matched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses against hand-made truths."""
+"""Tests of losses against values by hand."""
 
 from __future__ import annotations
 

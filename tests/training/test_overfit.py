@@ -1,4 +1,4 @@
-"""A whole generator on one style and eight photographs: minutes of training, run with ``-m slow``."""
+"""Test of a whole generator on one style and eight photographs: minutes of training, run with ``-m slow``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Narrowed networks against what must not change: everything, or whatever dead channels did."""
+"""Tests of pruned networks against invariants: identity, and the removal of channels without effect."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.model.checkpoints import Networks, new_networks
-from mst_deploy.model.networks import NetworkConfig, count_multiply_adds
+from mst_deploy.model.networks import NetworkConfig
 from mst_deploy.training.config import RECIPES
-from mst_deploy.training.pruning import importance, kept_blocks, prune_channels, regained, split_rows, wiring
+from mst_deploy.training.pruning import head_gain, importance, kept_blocks, prune_channels, split_film, wiring
+from tests.flops import multiply_adds_per_pixel
 
 WIDE = NetworkConfig(widths=(6, 8, 10), residual_blocks=3, embedding_size=6)
 NARROW = replace(WIDE, widths=(4, 5, 7))
@@ -47,7 +48,7 @@ def kill(networks: Networks, dead: dict[str, list[int]]) -> None:
     film = networks.film_encoder.film
     weights = networks.generator.state_dict()
     for values in (film.weight, film.bias):
-        for part in split_rows(values, networks.config):
+        for part in split_film(values, networks.config):
             for layer in wiring(range(networks.config.residual_blocks)):
                 if layer.norm is not None:
                     part[layer.norm][dead.get(layer.writes, [])] = 0
@@ -86,7 +87,7 @@ def test_a_block_that_adds_nothing_is_not_missed() -> None:
     film = wide.film_encoder.film
     with torch.no_grad():
         for values in (film.weight, film.bias):
-            for part in split_rows(values, WIDE):
+            for part in split_film(values, WIDE):
                 part["blocks.1.norm2"].zero_()
     shorter = prune_channels(wide, replace(WIDE, residual_blocks=2))
     torch.testing.assert_close(painted(shorter, embeddings()), painted(wide, embeddings()), atol=ATOL, rtol=0)
@@ -104,8 +105,8 @@ def test_film_rows_are_parts_of_the_originals() -> None:
     wide = wide_networks()
     config = replace(NARROW, residual_blocks=2)
     prune_from = prune_channels(wide, config)
-    whole = split_rows(wide.film_encoder.film_of(embeddings())[0], WIDE)
-    part = split_rows(prune_from.film_encoder.film_of(embeddings())[0], config)
+    whole = split_film(wide.film_encoder.film_of(embeddings())[0], WIDE)
+    part = split_film(prune_from.film_encoder.film_of(embeddings())[0], config)
     before, after = wide.generator.state_dict(), prune_from.generator.state_dict()
     pairs = zip(wiring([0, 2]), wiring([0, 1]), strict=True)
     for old, new in ((old, new) for old, new in pairs if old.norm and new.norm):
@@ -128,7 +129,7 @@ def test_encoder_keeps_what_it_sees() -> None:
 def test_importance_is_gamma_times_the_weights_that_read() -> None:
     wide = wide_networks()
     weights = wide.generator.state_dict()
-    gammas, _ = split_rows(wide.film_encoder.film.bias.detach(), WIDE)
+    gammas, _ = split_film(wide.film_encoder.film.bias.detach(), WIDE)
     found = importance(wiring(range(3)), weights, gammas)
     down1 = gammas["down1.norm"].abs() * torch.stack(
         [w.norm() for w in weights["down2.conv.weight"].unbind(1)]
@@ -142,9 +143,9 @@ def test_importance_is_gamma_times_the_weights_that_read() -> None:
 
 def test_the_head_regains_what_it_lost() -> None:
     """sqrt(old / new) for equal channels, nothing for dead ones."""
-    assert regained(torch.full((32,), 3.0), torch.arange(16)) == pytest.approx(2**0.5)
-    assert regained(torch.tensor([1.0, 0.0, 2.0]), torch.tensor([0, 2])) == 1.0
-    assert regained(torch.zeros(4), torch.arange(2)) == 1.0
+    assert head_gain(torch.full((32,), 3.0), torch.arange(16)) == pytest.approx(2**0.5)
+    assert head_gain(torch.tensor([1.0, 0.0, 2.0]), torch.tensor([0, 2])) == 1.0
+    assert head_gain(torch.zeros(4), torch.arange(2)) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -172,8 +173,9 @@ def test_only_film_models_are_narrowed() -> None:
 
 
 def test_the_lite_recipe_is_a_quarter_of_the_default() -> None:
-    """37,728 multiply-adds a pixel; 153,792 for the default."""
+    """37,728 multiply-adds a pixel without the canvas, 153,792 for the default."""
     lite, default = RECIPES["lite"], RECIPES["default"]
-    assert count_multiply_adds(lite.network) == 37_728
-    assert count_multiply_adds(lite.network) <= count_multiply_adds(default.network) / 4
+    assert multiply_adds_per_pixel(replace(lite.network, canvas_bands=0)) == 37_728
+    assert multiply_adds_per_pixel(replace(default.network, canvas_bands=0)) == 153_792
+    assert multiply_adds_per_pixel(lite.network) <= multiply_adds_per_pixel(default.network) / 4
     assert replace(lite, network=default.network) == default

@@ -1,4 +1,4 @@
-"""Real pretrained weights, where they are at hand beside the checkout; skipped elsewhere."""
+"""Tests with real pretrained weights, if they are available beside the checkout; skipped otherwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole runs through the command line: killed and continued, shared out, refused."""
+"""Tests of whole runs through the command line: killed and continued, distributed, refused."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,40 +28,74 @@ from mst_deploy.training.config import RECIPES
 from mst_deploy.training.loop import check
 from mst_deploy.training.pruning import prune_channels
 from mst_deploy.training.reports import NonFiniteLoss
-from mst_deploy.training.run_folder import open_run
+from mst_deploy.training.run_folder import RunFolder, open_run
 from mst_deploy.training.running import check_compiler
+from tests.command_line import mst, mst_process
 from tests.conftest import ROOT
 from tests.training.toys import batch_of, make_trainer, write_folders
 
 FACTS: dict[str, Any] = {"phase": "joint", "config": {"seed": 1, "steps": 5}, "data": "x", "losses": "y"}
 
 
-def mst(*arguments: str, wait: bool = True) -> Any:
-    """The command line in a process of its own."""
-    command = [sys.executable, "-m", "mst_deploy", *arguments]
+def kill(arguments: list[str], folder: Path) -> None:
+    """Train in a process of its own, and kill it as soon as a state is written."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if not wait:
-        return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-
-
-@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
-def test_killed_and_continued_equals_twenty_steps_straight(tmp_path: Path) -> None:
-    data = write_folders(tmp_path)
-    straight, broken = tmp_path / "straight", tmp_path / "broken"
-    common = ["train", "joint", *data, "--save-steps", "10"]
-    assert mst(*common, "-o", str(straight)).returncode == 0
-    running = mst(*common, "-o", str(broken), wait=False)
+    command = [sys.executable, "-m", "mst_deploy", *arguments]
+    running = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
     try:
         until = time.monotonic() + 120
-        while not (broken / "state.pt").exists() and time.monotonic() < until:
+        while not (folder / "state.pt").exists() and time.monotonic() < until:
             time.sleep(0.005)
-        (broken / ".state-left-over").mkdir()  # as if it had been killed while writing
     finally:
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
+
+
+class Crash(Exception):
+    """Nothing of the program handles it."""
+
+
+def crash(arguments: list[str], folder: Path) -> None:
+    """Train in this process, and leave it as soon as a state is written."""
+    save = RunFolder.save_state
+
+    def save_and_crash(self: RunFolder, state: dict[str, Any]) -> None:
+        save(self, state)
+        raise Crash
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(RunFolder, "save_state", save_and_crash)
+        with pytest.raises(Crash):
+            mst(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("stop", "run_mst", "workers"),
+    [
+        pytest.param(crash, mst, ["--workers", "0"], id="crashed"),
+        pytest.param(
+            kill,
+            mst_process,
+            [],
+            id="killed",
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups"),
+            ],
+        ),
+    ],
+)
+def test_stopped_and_continued_equals_twenty_steps_straight(
+    stop: Callable[[list[str], Path], None], run_mst: Any, workers: list[str], tmp_path: Path
+) -> None:
+    data = write_folders(tmp_path)
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    common = ["train", "joint", *data, "--save-steps", "10", *workers]
+    assert run_mst(*common, "-o", straight).returncode == 0
+    stop([*common, "-o", str(broken)], broken)
+    (broken / ".state-left-over").mkdir()  # as if it had been killed while writing
     assert torch.load(broken / "state.pt", weights_only=True)["step"] == 10
-    finished = mst(*common, "-o", str(broken))
+    finished = run_mst(*common, "-o", broken)
     assert finished.returncode == 0, finished.stderr
     assert "continuing" in finished.stderr
     expected, found = (load_file(run / "weights.safetensors") for run in (straight, broken))
@@ -76,7 +111,7 @@ def test_killed_and_continued_equals_twenty_steps_straight(tmp_path: Path) -> No
     assert "torch" in run["versions"]
     assert (broken / "samples-000020.jpg").exists()
     assert not [path.name for path in broken.iterdir() if path.name.startswith(".state")]
-    refused = mst(*common, "-o", str(broken), "--learning-rate", "0.5")
+    refused = run_mst(*common, "-o", broken, "--learning-rate", "0.5")
     assert refused.returncode == 2
     assert "learning_rate = 0.001, now it would be 0.5" in refused.stderr
     assert "Traceback" not in refused.stderr
@@ -103,18 +138,10 @@ def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
     script = tmp_path / "ddp.py"
     script.write_text(DDP)
     gradients = []
-    for processes in (1, 2):
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    for processes, launcher in ((1, []), (2, launch)):
         file = tmp_path / f"{processes}.pt"
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={processes}",
-            str(script),
-            str(file),
-            str(processes),
-        ]
+        command = [sys.executable, *launcher, str(script), str(file), str(processes)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-2000:]
@@ -126,6 +153,7 @@ def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
         assert (gradient.abs().max() > 0) != before_zeros
 
 
+@pytest.mark.slow
 def test_torchrun_trains_with_two_processes(tmp_path: Path) -> None:
     data = write_folders(tmp_path)
     command = [
@@ -286,13 +314,13 @@ def test_narrowed_start_has_the_recipes_generator_and_the_models_encoder(tmp_pat
     start_padded = read_start(given)
     assert start_padded is not None
     assert configure(given, start_padded).network == replace(config.network, padding="zero")
-    with pytest.raises(InvalidArgument, match="--statistics moments: the model to start from has mean"):
+    with pytest.raises(InvalidArgument, match="statistics moments: the model to start from has mean"):
         configure(job(recipe="lite", statistics="moments"), start)
 
 
 @pytest.mark.parametrize("other", ["start", "generator"])
 def test_narrowing_is_the_only_start(other: str, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgument, match=f"--prune-from cannot be had with --{other}"):
+    with pytest.raises(InvalidArgument, match=f"prune_from cannot be had with {other}"):
         read_start(job(prune_from=tmp_path, **{other: tmp_path}))
 
 
@@ -313,7 +341,6 @@ def test_narrowed_run_begins_with_the_parts_of_the_wide_one(tmp_path: Path) -> N
         vgg=tmp_path / "vgg.safetensors",
         learning_rate=1e-30,
         workers=0,
-        quiet=True,
     )
     result = load_checkpoint(tmp_path / "run" / "weights.safetensors")
     expected = prune_channels(wide, NetworkConfig((4, 6, 8), 1, embedding_size=6))
@@ -328,7 +355,7 @@ def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.delenv("CXX", raising=False)
     check_compiler("cpu")
     compiler.unlink()
-    with pytest.raises(BackendError, match=r"--compile: no C\+\+ compiler found"):
+    with pytest.raises(BackendError, match=r"compiled: no C\+\+ compiler found"):
         train(
             phase="joint",
             content=[tmp_path],
@@ -337,7 +364,6 @@ def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch: py
             recipe="default",
             compiled=True,
             device="cpu",
-            quiet=True,
         )
     assert not (tmp_path / "run").exists()
 

@@ -1,4 +1,4 @@
-"""The trainer on toy data: it learns, it resumes exactly, it stops on nonsense."""
+"""Tests of the trainer on toy data: it learns, resumes exactly, and stops on non-finite losses."""
 
 from __future__ import annotations
 

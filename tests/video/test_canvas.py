@@ -1,4 +1,4 @@
-"""The canvas: white noise that is carried along the motion, and the bands it is split into."""
+"""Tests of the canvas: white noise moved along the motion, and its bands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What averaging along the motion gives where the answer is known: noise, pans, cuts, uncovered parts."""
+"""Tests of averaging along the motion with known answers: noise, pans, cuts, uncovered parts."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from mst_deploy.styles.tuning_data import sample_frames
 from mst_deploy.stylizer import open_video, write_video
 from mst_deploy.video.containers import is_sequence
 from mst_deploy.video.demuxing import is_pattern
-from tests.cli.test_cli import mst
 from tests.clips import probe
+from tests.command_line import mst
 from tests.pictures import picture
 
 FAKE = ("--style", "udnie", "--backend", "fake")

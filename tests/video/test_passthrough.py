@@ -1,4 +1,4 @@
-"""What goes with the picture: sound, subtitles, chapters, covers, fonts, words; whole and cut."""
+"""Tests of streams passed through: sound, subtitles, chapters, covers, fonts, metadata; whole and cut."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Device memory, streams and graphs: the only module that knows pycuda and cuda-bindings.
+"""Device memory, streams and graphs: the only module that imports pycuda and cuda-bindings.
 
-Everything happens in the device's *primary* context, the one that TensorRT, ONNX Runtime and PyTorch use.
-It is retained, never made (``pycuda.autoinit`` would make another, in which TensorRT's pointers mean
-nothing), pushed on the calling thread for the time of a call and popped again.
+All calls use the device's *primary* context, as TensorRT, ONNX Runtime and PyTorch do. It is retained, never
+created (``pycuda.autoinit`` would create another, in which TensorRT's pointers are invalid), pushed on the
+calling thread for the time of a call and popped again.
 """
 
 from __future__ import annotations
@@ -28,28 +28,30 @@ class Cuda:
         with readable_errors():
             driver.init()
             if index >= driver.Device.count():
-                raise BackendError(f"there is no GPU {index}; run with --device cpu")
+                raise BackendError(f"there is no GPU {index}; run with [option:device] cpu")
             self.device = driver.Device(index)
             self.context = self.device.retain_primary_context()
 
     @property
     def name(self) -> str:
+        """Name of the GPU."""
         return str(self.device.name())
 
     @property
     def compute_capability(self) -> str:
+        """Compute capability, such as 9.0."""
         return "{}.{}".format(*self.device.compute_capability())
 
     @property
     def runtime_version(self) -> str:
-        """Of the CUDA runtime, such as 13.0."""
+        """Version of the CUDA runtime, such as 13.0."""
         code, version = runtime.cudaRuntimeGetVersion()
         _check(code)
         return f"{version // 1000}.{version % 1000 // 10}"
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Make the primary context this thread's, for the block; its errors become BackendError."""
+        """Make the primary context current on this thread for the block; CUDA errors become BackendError."""
         self.context.push()
         try:
             with readable_errors():
@@ -58,19 +60,19 @@ class Cuda:
             driver.Context.pop()
 
     def stream(self) -> Any:
-        """A stream; ``handle`` is its number, ``synchronize`` waits for it."""
+        """Create a stream; ``handle`` is its number, ``synchronize`` waits for it."""
         return driver.Stream()
 
     def event(self) -> Any:
-        """An event without timing; ``record(stream)``, and ``stream.wait_for_event(event)``."""
+        """Create an event without timing; ``record(stream)``, and ``stream.wait_for_event(event)``."""
         return driver.Event(driver.event_flags.DISABLE_TIMING)
 
     def allocate(self, count: int) -> Any:
-        """``count`` bytes of device memory; ``int()`` of it is the address."""
+        """Allocate ``count`` bytes of device memory; ``int()`` of the result is the address."""
         return driver.mem_alloc(count)
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """A host array that copies can run from and to beside kernels."""
+        """Allocate a pinned host array, whose copies can overlap with kernels."""
         return np.asarray(driver.pagelocked_empty(shape, dtype))
 
     def to_device(self, target: Any, source: NDArray[Any], stream: Any) -> None:
@@ -83,7 +85,7 @@ class Cuda:
 
     @contextmanager
     def capturing(self, stream: Any, graph: list[Any]) -> Iterator[None]:
-        """Record what the block puts onto the stream; appends the executable graph to ``graph``."""
+        """Capture the work that the block submits to the stream; append the executable graph to ``graph``."""
         mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         _check(runtime.cudaStreamBeginCapture(stream.handle, mode)[0])
         try:
@@ -97,7 +99,7 @@ class Cuda:
         graph.append(executable)
 
     def launch(self, graph: Any, stream: Any) -> None:
-        """Put a captured graph onto a stream."""
+        """Launch a captured graph on a stream."""
         _check(runtime.cudaGraphLaunch(graph, stream.handle)[0])
 
     def forget(self, graph: Any) -> None:
@@ -105,13 +107,13 @@ class Cuda:
         runtime.cudaGraphExecDestroy(graph)
 
     def close(self) -> None:
-        """Give the primary context back."""
+        """Release the primary context."""
         self.context.detach()
 
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """CUDA's errors as BackendError with what to do."""
+    """Raise CUDA errors in the block as BackendError with a remedy."""
     try:
         yield
     except driver.Error as error:
@@ -119,11 +121,11 @@ def readable_errors() -> Iterator[None]:
 
 
 def as_backend_error(text: str) -> BackendError:
-    """What went wrong on the GPU, in words."""
+    """Return the BackendError of a GPU error."""
     if OUT_OF_MEMORY in text.lower():
         return BackendError(
-            f"the GPU has too little free memory ({text}); close other programs, choose a smaller --size, or "
-            "run with --backend onnxrt --device cpu"
+            f"the GPU has too little free memory ({text}); close other programs, choose a smaller "
+            "[option:size], or run with [option:backend] onnxrt [option:device] cpu"
         )
     return BackendError(f"the GPU failed: {text}; look at nvidia-smi and the kernel log, then try again")
 

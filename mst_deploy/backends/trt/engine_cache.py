@@ -1,9 +1,9 @@
-"""Built TensorRT engines on disk: one file each, whose name is what it is good for.
+"""Cache of built TensorRT engines: one file each, named by its identity.
 
-An engine runs only with the very TensorRT, GPU and graph it was built for. All of that is in its identity;
-the identity's hash is in the file name, so what is stale or foreign is never looked at, and the identity
-itself stands in the file's header for people (``mst engines list``). Behind the header comes the plan, with
-its SHA-256: TensorRT is never handed damaged bytes, which can kill the process.
+An engine runs only with the TensorRT version, GPU and graph it was built for. All of that is in its identity;
+the identity's hash is in the file name, so stale or foreign engines are never opened, and the identity itself
+is in the file's header for users (``mst engines list``). The header also holds the SHA-256 of the plan, which
+follows it: TensorRT never gets damaged bytes, which can crash the process.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ MAGIC = b"MSTENGINE1"
 LONGEST_HEADER = 1 << 20
 
 Shape = tuple[int, int, int]
-"""Batch, height, width."""
+"""(batch, height, width)."""
 
 
 @dataclass(frozen=True)
 class ShapeRange:
-    """Frames an engine takes; the three are equal in a static one, which is the fastest."""
+    """Range of frames that an engine accepts; the three are equal in a static one, which is the fastest."""
 
     smallest: Shape
     typical: Shape
@@ -39,10 +39,11 @@ class ShapeRange:
 
     @property
     def is_static(self) -> bool:
+        """Whether all frames have one shape."""
         return self.smallest == self.largest
 
     def covers(self, shape: Shape) -> bool:
-        """Whether frames of this shape can be run."""
+        """Return whether frames of this shape can be run."""
         sides = zip(self.smallest, shape, self.largest, strict=True)
         return all(low <= side <= high for low, side, high in sides)
 
@@ -56,7 +57,7 @@ class ShapeRange:
 
 @dataclass(frozen=True)
 class Machine:
-    """What an engine is bound to, besides the graph."""
+    """Properties of a machine that an engine depends on, besides the graph."""
 
     tensorrt: str
     cuda: str
@@ -66,10 +67,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class Identity:
-    """Everything that makes one engine another."""
+    """All properties that distinguish one engine from another."""
 
     model: str
-    """Name of the bundle; for people."""
+    """Name of the bundle, for users."""
     onnx_sha256: str
     precision: str
     shapes: ShapeRange
@@ -79,17 +80,20 @@ class Identity:
 
     @property
     def digest(self) -> str:
+        """16 hexadecimal digits of the hash of all fields but the model's name."""
         values = asdict(self)
         values.pop("model")
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def file_name(self) -> str:
+        """Name of the engine's file."""
         size = str(self.shapes).replace(" ", "-")
         return f"{self.model}-{size}-{self.precision}-{self.digest}{SUFFIX}"
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Identity:
+        """Restore an identity from the values of dataclasses.asdict."""
         shapes = ShapeRange(**{name: tuple(shape) for name, shape in values["shapes"].items()})
         return cls(
             **{
@@ -103,17 +107,17 @@ class Identity:
 
 @dataclass(frozen=True)
 class Engine:
-    """One file of the cache, its header read."""
+    """One file of the cache with its parsed header."""
 
     path: Path
     identity: Identity
     plan_sha256: str
     built: dict[str, Any] = field(default_factory=dict)
-    """When, in how many seconds, and what the verification found."""
+    """Time and duration of the build, and the figures of the verification."""
     header_bytes: int = 0
 
     def plan(self) -> bytes:
-        """The serialized engine. Raises BundleError when the file is damaged."""
+        """Return the serialized engine. Raises BundleError for a damaged file."""
         with self.path.open("rb") as file:
             file.seek(self.header_bytes)
             plan = file.read()
@@ -123,13 +127,13 @@ class Engine:
 
 
 def cache_folder() -> Path:
-    """``MST_ENGINES``, or mst/engines in the user's cache folder."""
+    """Return ``MST_ENGINES``, or mst/engines in the user's cache folder."""
     named = os.environ.get("MST_ENGINES")
     return Path(named) if named else user_cache("engines")
 
 
 def store(folder: Path, identity: Identity, plan: bytes, built: dict[str, Any]) -> Engine:
-    """Write an engine under the name of its identity, at once or not at all. Raises OutputError."""
+    """Write an engine atomically under the name of its identity. Raises OutputError."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / identity.file_name
     header = json.dumps(
@@ -141,7 +145,7 @@ def store(folder: Path, identity: Identity, plan: bytes, built: dict[str, Any]) 
 
 
 def read_header(path: Path) -> Engine:
-    """What an engine file says about itself. Raises BundleError."""
+    """Parse the header of an engine file. Raises BundleError."""
     try:
         with path.open("rb") as file:
             start = file.read(len(MAGIC) + 4)
@@ -156,7 +160,7 @@ def read_header(path: Path) -> Engine:
 
 
 def listed(folder: Path) -> Iterator[Engine | BundleError]:
-    """Every engine file of the folder in order of name; an error in the place of one that cannot be read."""
+    """Yield every engine file of the folder in order of name; an error in place of an unreadable one."""
     for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
         try:
             yield read_header(path)
@@ -164,8 +168,9 @@ def listed(folder: Path) -> Iterator[Engine | BundleError]:
             yield error
 
 
-def fitting(folder: Path, onnx_sha256: str, machine: Machine, shape: Shape) -> Engine | None:
-    """The best engine for a graph, machine and frame shape: static before the narrowest range."""
+def find_engine(folder: Path, onnx_sha256: str, machine: Machine, shape: Shape) -> Engine | None:
+    """Return the best engine for a graph, machine and frame shape: static ones first, then the narrowest
+    range."""
     found = [
         engine
         for engine in listed(folder)
@@ -178,7 +183,7 @@ def fitting(folder: Path, onnx_sha256: str, machine: Machine, shape: Shape) -> E
 
 
 def why_not(engine: Engine, onnx_sha256: str, machine: Machine) -> str | None:
-    """Why an engine cannot be used here, as part of a sentence; None if it can."""
+    """Return why an engine cannot be used here, as part of a sentence; None if it can."""
     own = engine.identity.machine
     for name, wanted, found in (
         ("TensorRT", own.tensorrt, machine.tensorrt),
@@ -192,9 +197,9 @@ def why_not(engine: Engine, onnx_sha256: str, machine: Machine) -> str | None:
 
 
 def read_timings(path: Path) -> bytes:
-    """A timing cache behind its checksum; b"" where there is none or it is damaged.
+    """Return a timing cache whose checksum matches; b"" if it is missing or damaged.
 
-    A single flipped byte in a timing cache kills the process inside TensorRT.
+    A single flipped byte in a timing cache crashes the process inside TensorRT.
     """
     try:
         data = path.read_bytes()
@@ -205,14 +210,14 @@ def read_timings(path: Path) -> bytes:
 
 
 def write_timings(path: Path, timings: bytes) -> None:
-    """Put a timing cache behind its checksum, at once or not at all."""
+    """Write a timing cache with its checksum, atomically. Raises OutputError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_bytes(hashlib.sha256(timings).digest() + timings)
 
 
 def _extent(shapes: ShapeRange) -> float:
-    """How much larger the largest frames are than the smallest: 1 for a static engine."""
+    """Return the ratio of the largest frames to the smallest: 1 for a static engine."""
     extent = 1.0
     for low, high in zip(shapes.smallest, shapes.largest, strict=True):
         extent *= high / low

@@ -1,9 +1,9 @@
-"""TensorRT engines out of the cache, behind the contract of all backends.
+"""TensorRT backend: runs engines of the cache.
 
-One session a frame shape: an execution context, one device buffer for the FiLM vector (changing the style
+One session per frame shape: an execution context, one device buffer for the FiLM vector (changing the style
 is one small copy), and two slots of frame buffers, so that the copies of one frame overlap the kernels of
-another. Nothing is allocated per frame on the device. From the second frame on a captured CUDA graph is
-replayed; it is one per slot, because addresses are part of a graph.
+another. No device memory is allocated per frame. From the second frame on a captured CUDA graph is replayed;
+there is one per slot, because addresses are part of a graph.
 """
 
 from __future__ import annotations
@@ -17,30 +17,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mst_deploy.backends import BackendBase, Batch, FilmBatch, Images, load_backend, model_inputs
+from mst_deploy.backends.registry import find_spec
 from mst_deploy.backends.trt import compat
 from mst_deploy.backends.trt.engine_cache import (
     Engine,
     Machine,
     Shape,
     cache_folder,
-    fitting,
+    find_engine,
     listed,
     why_not,
 )
-from mst_deploy.errors import BackendError, InvalidArgument, MissingDependency
+from mst_deploy.errors import BackendError
 from mst_deploy.model.bundle import GENERATOR, Bundle
 from mst_deploy.model.canvas import Canvas
 
 SLOTS = 2
 TENSORS = ("frames", "film", "stylized")
 CANVAS = "canvas"
-"""The fourth tensor of a model that paints from a canvas."""
+"""Name of the fourth tensor, of models with a canvas."""
 VERSION_COMPATIBLE = "version-compatible"
 STRIPPED = "stripped"
 
 
 def collecting_logger(trt: Any) -> Any:
-    """A TensorRT logger that keeps warnings and errors as ASCII text in ``lines``."""
+    """Return a TensorRT logger that keeps warnings and errors as ASCII text in ``lines``."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -58,13 +59,13 @@ def collecting_logger(trt: Any) -> Any:
 
 
 def deserialize(trt: Any, logger: Any, cached: Engine, graph: Path) -> tuple[Any, Any]:
-    """The runtime and the engine of a cached one; ``graph`` has the weights of a stripped one.
+    """Return the runtime and the engine of a cached plan; ``graph`` has the weights of a stripped one.
 
-    Raises BackendError when TensorRT refuses it, BundleError when the file is damaged.
+    Raises BackendError if TensorRT refuses it, BundleError if the file is damaged.
     """
     runtime = trt.Runtime(logger)
     flags = cached.identity.flags
-    if VERSION_COMPATIBLE in flags:  # such a plan brings its own runtime
+    if VERSION_COMPATIBLE in flags:  # such a plan includes its own runtime
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(cached.plan())
     whole = engine is not None and (
@@ -73,24 +74,24 @@ def deserialize(trt: Any, logger: Any, cached: Engine, graph: Path) -> tuple[Any
     if not whole:
         raise BackendError(
             f"TensorRT {trt.__version__} refuses the engine {cached.path.name} ({logger.last_error()}); "
-            "build it again with mst build --force"
+            "build it again with [mst build: force]"
         )
     return runtime, engine
 
 
 def machine(trt: Any, cuda: Any) -> Machine:
-    """What engines of this machine are bound to."""
+    """Return the properties of this machine that engines depend on."""
     return Machine(str(trt.__version__), cuda.runtime_version, cuda.name, cuda.compute_capability)
 
 
 @dataclass
 class Slot:
-    """Buffers of one frame under way."""
+    """Buffers of one frame in flight."""
 
     frames: Any
     stylized: Any
     canvas: Any
-    """None for a model without a canvas; so is ``host_canvas``."""
+    """None for a model without a canvas, as is ``host_canvas``."""
     host_canvas: NDArray[np.uint8] | None
     host_frames: NDArray[np.uint8]
     host_stylized: NDArray[np.uint8]
@@ -122,7 +123,7 @@ class Session:
             raise BackendError(
                 f"no execution context for {width}x{height}: it takes "
                 f"{compat.device_memory(trt, engine) / 2**20:.0f} MiB of GPU memory; choose a smaller "
-                "--size, or close other programs"
+                "[option:size], or close other programs"
             )
         pixels = (batch, height, width, 3)
         noise = (batch, height, width, 1)
@@ -152,16 +153,17 @@ class Session:
         self.set_address("film", self.film)
 
     def set_address(self, name: str, buffer: Any) -> None:
+        """Bind a buffer to a tensor of the engine. Raises BackendError for an unknown tensor."""
         if not self.context.set_tensor_address(name, int(buffer)):
-            raise BackendError(f"the engine has no tensor {name!r}; build it again with mst build --force")
+            raise BackendError(f"the engine has no tensor {name!r}; build it again with [mst build: force]")
 
-    def set_film(self, films: FilmBatch) -> None:
-        """Copy FiLM vectors (N, P) to the device if they changed; frames under way keep theirs."""
-        if self.film_known and np.array_equal(films, self.host_film):
+    def set_film(self, film_params: FilmBatch) -> None:
+        """Copy FiLM vectors (N, P) to the device if they changed; frames in flight keep theirs."""
+        if self.film_known and np.array_equal(film_params, self.host_film):
             return
         _, compute, _ = self.streams
         compute.synchronize()
-        np.copyto(self.host_film, films)
+        np.copyto(self.host_film, film_params)
         self.cuda.to_device(self.film, self.host_film, compute)
         self.film_known = True
 
@@ -183,7 +185,7 @@ class Session:
         slot.returned.record(copy_out)
 
     def run(self, slot: Slot, stream: Any) -> None:
-        """Put the engine's kernels onto the stream: eagerly first, which warms up, then as a graph."""
+        """Enqueue the engine's kernels: eagerly first, as warm-up, then as a graph."""
         if slot.graph:
             self.cuda.launch(slot.graph[0], stream)
             return
@@ -200,17 +202,18 @@ class Session:
         slot.runs += 1
 
     def enqueue(self, stream: Any) -> None:
+        """Enqueue the engine's kernels on the stream. Raises BackendError."""
         if not self.context.execute_async_v3(stream.handle):
             raise BackendError("TensorRT could not start the engine; look at nvidia-smi, then try again")
 
     def take(self, index: int) -> Images:
-        """Wait for the result of a slot -> (N, H, W, 3), the caller's own."""
+        """Wait for the result of a slot; return a copy, (N, H, W, 3) uint8."""
         slot = self.slots[index]
         slot.returned.synchronize()
         return slot.host_stylized.copy()
 
     def close(self) -> None:
-        """Wait for what is under way and free the graphs; buffers go with the object."""
+        """Wait for frames in flight and free the graphs; buffers are freed with the object."""
         for stream in self.streams:
             stream.synchronize()
         for slot in self.slots:
@@ -220,7 +223,7 @@ class Session:
 
 
 class TrtGenerator(BackendBase):
-    """Runs the engine of the cache that fits the frames; sessions are kept by shape."""
+    """Generator that runs cached engines; sessions are kept by frame shape."""
 
     device = "cuda"
 
@@ -242,20 +245,20 @@ class TrtGenerator(BackendBase):
         self.engines: dict[Path, tuple[Any, Any]] = {}
         self.sessions: dict[Shape, Session] = {}
 
-    def __call__(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> Images:
-        (stylized,) = self.stream([(frames, films, canvas)])
+    def __call__(self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None) -> Images:
+        (stylized,) = self.stream([(frames, film_params, canvas)])
         return stylized
 
     def stream(self, batches: Iterable[Batch]) -> Iterator[Images]:
-        """Stylized batches in order; copies of one overlap the kernels of the other."""
+        """Yield stylized batches in order; copies of one overlap the kernels of the other."""
         waiting: tuple[Session, int] | None = None
         turn = 0
         for batch in batches:
             inputs = model_inputs(self.manifest, *batch)
-            frames, films = inputs["frames"], inputs["film"]
+            frames, film_params = inputs["frames"], inputs["film"]
             with self.cuda.current():
                 session = self.session((len(frames), frames.shape[1], frames.shape[2]))
-                session.set_film(films)
+                session.set_film(film_params)
                 session.submit(turn % SLOTS, frames, inputs.get(CANVAS))
                 done = None if waiting is None else waiting[0].take(waiting[1])
             waiting, turn = (session, turn % SLOTS), turn + 1
@@ -267,7 +270,7 @@ class TrtGenerator(BackendBase):
             yield last
 
     def session(self, shape: Shape) -> Session:
-        """The session of a frame shape, opened now if need be. Raises BackendError."""
+        """Return the session of a frame shape, opened if it is new. Raises BackendError."""
         if shape not in self.sessions:
             engine = self.opened(self.engine_for(shape))
             size = self.manifest.film_size
@@ -283,11 +286,12 @@ class TrtGenerator(BackendBase):
         return self.sessions[shape]
 
     def engine_for(self, shape: Shape) -> Engine:
-        """The cached engine for a frame shape. Raises BackendError with the command that builds one."""
+        """Return the cached engine for a frame shape. Raises BackendError with the command that builds
+        one."""
         graph = self.manifest.files[GENERATOR]
-        found = self.only or fitting(self.folder, graph, self.machine, shape)
-        if found is not None:
-            return found
+        cached = self.only or find_engine(self.folder, graph, self.machine, shape)
+        if cached is not None:
+            return cached
         batch, height, width = shape
         reasons = [
             f"{engine.path.name} does not fit: {reason}"
@@ -300,26 +304,25 @@ class TrtGenerator(BackendBase):
             f"no TensorRT engine for {width}x{height}"
             + (f" in batches of {batch}" if batch > 1 else "")
             + (f" ({reasons[0]})" if reasons else "")
-            + f"; build it with: mst build --size {width}x{height}"
-            + (f" --batch {batch}" if batch > 1 else "")
+            + f"; build it with: [mst build: size={width}x{height}{f', batch={batch}' if batch > 1 else ''}]"
         )
 
     def opened(self, engine: Engine) -> Any:
-        """The deserialized engine, its tensors checked."""
+        """Return the deserialized engine after checking its tensors. Raises BackendError, BundleError."""
         if engine.path not in self.engines:
             pair = deserialize(self.trt, self.logger, engine, self.graph)
             names = {pair[1].get_tensor_name(index) for index in range(pair[1].num_io_tensors)}
-            wanted = {*TENSORS, CANVAS} if self.manifest.canvas_bands else {*TENSORS}
-            if names != wanted:
+            expected = {*TENSORS, CANVAS} if self.manifest.canvas_bands else {*TENSORS}
+            if names != expected:
                 raise BackendError(
-                    f"{engine.path} has the tensors {sorted(names)}, expected {sorted(wanted)}; build it "
-                    "again with mst build --force"
+                    f"{engine.path} has the tensors {sorted(names)}, expected {sorted(expected)}; build it "
+                    "again with [mst build: force]"
                 )
             self.engines[engine.path] = pair
         return self.engines[engine.path][1]
 
     def close(self) -> None:
-        """Free everything in the order TensorRT wants: sessions, engines, the GPU."""
+        """Free everything in the order that TensorRT requires: sessions, engines, the GPU."""
         if self.cuda is None:
             return
         try:
@@ -334,25 +337,24 @@ class TrtGenerator(BackendBase):
 
 
 def open_cuda() -> Any:
-    """The first GPU. Raises MissingDependency, BackendError."""
+    """Open the first GPU. Raises MissingDependency, BackendError."""
     try:
         from mst_deploy.backends.trt.cuda import Cuda
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in ("pycuda", "cuda"):
+        spec = find_spec("trt")
+        if missing not in spec.packages:
             raise
-        raise MissingDependency(missing, "tensorrt", "running TensorRT engines") from error
+        raise spec.missing(missing, "running TensorRT engines") from error
     return Cuda()
 
 
 def open_generator(bundle: Bundle, device: str) -> TrtGenerator:
-    """The engines of the cache. Raises InvalidArgument for the CPU, BackendError, MissingDependency."""
-    if device == "cpu":
-        raise InvalidArgument("TensorRT runs on NVIDIA GPUs only; use --backend onnxrt with --device cpu")
+    """Open the cached engines of a bundle. Raises BackendError, MissingDependency."""
     trt = compat.load()
     return TrtGenerator(bundle, trt, open_cuda())
 
 
 def open_style_encoder(bundle: Bundle, device: str) -> Any:
-    """ONNX Runtime's: a style is read once, an engine for it would not pay."""
+    """Open ONNX Runtime's encoder: a style is encoded only once, an engine for it is not worth its build."""
     return load_backend("onnxrt").open_style_encoder(bundle, "cpu")

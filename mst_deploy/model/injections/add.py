@@ -1,4 +1,5 @@
-"""One linear map of z, shared by all residual blocks, added to what their first convolution sees."""
+"""Injection by one linear map of z, shared by all residual blocks, added to the input of their first
+convolution."""
 
 from __future__ import annotations
 

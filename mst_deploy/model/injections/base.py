@@ -1,4 +1,4 @@
-"""The interface between the generator and the ways of conditioning it."""
+"""Interface between the generator and the injections."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mst_deploy.model.film import FilmLayout
 
 @dataclass(frozen=True)
 class Places:
-    """Where a generator can be conditioned, and the sizes of what it is conditioned with."""
+    """Properties of a generator that an injection depends on."""
 
     layout: FilmLayout
-    """Every normalization of the network, in the order in which a frame meets them."""
+    """Layout of every normalization of the network, in the order of the forward pass."""
     blocks: int
-    """Residual blocks; each has two convolutions, numbered 0 and 1."""
+    """Number of residual blocks; each has two convolutions, numbered 0 and 1."""
     width: int
     """Channels of the trunk."""
     embedding_size: int
@@ -28,21 +28,22 @@ class Places:
 
 
 class Injection(nn.Module, ABC):
-    """What every way of conditioning may do; ``condition`` is what ``Generator.forward`` was given."""
+    """Interface of an injection; ``condition`` is the argument of ``Generator.forward``."""
 
     NEEDS: ClassVar[Literal["film", "embedding", "features", "nothing"]]
     """The form of the condition."""
 
     def prepare(self, condition: Any) -> Any:
-        """Whatever is computed from the condition once per forward pass; the methods below get it."""
+        """Return values computed from the condition once per forward pass, the argument of the methods
+        below."""
         return condition
 
     @abstractmethod
-    def rows(self, condition: Any) -> Tensor:
-        """(N, P) or (1, P): gamma and beta of every normalization."""
+    def film_params(self, condition: Any) -> Tensor:
+        """Return gamma and beta of every normalization: (N, P) or (1, P)."""
 
     def enter(self, x: Tensor, block: int, conv: int, condition: Any) -> Tensor:
-        """What convolution ``conv`` of a residual block sees of the map x (N, C, h, w) before it.
+        """Return the input of convolution ``conv`` of a residual block, computed from the map x (N, C, h, w).
 
         x is the block's input (conv 0) or the first normalization's output (conv 1).
         """
@@ -50,18 +51,19 @@ class Injection(nn.Module, ABC):
 
 
 class PlainNorms(Injection):
-    """An injection that leaves the normalizations alone: their scale and shift are ordinary parameters."""
+    """Injection that does not condition the normalizations: their scale and shift are ordinary parameters."""
 
     def __init__(self, places: Places) -> None:
         super().__init__()
         self.affine = nn.Parameter(torch.from_numpy(places.layout.identity())[None])  # (1, P)
 
-    def rows(self, condition: Any) -> Tensor:
+    def film_params(self, condition: Any) -> Tensor:
         return self.affine
 
 
 def spread_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear map of z that starts small, so that all styles begin as nearly the same network."""
+    """Return a linear map of z with small initial weights, so that all styles start as nearly the same
+    network."""
     layer = nn.Linear(inputs, outputs)
     nn.init.normal_(layer.weight, std=0.02)
     nn.init.zeros_(layer.bias)
@@ -69,7 +71,7 @@ def spread_linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 def small_conv1x1(inputs: int, outputs: int) -> nn.Conv2d:
-    """A 1x1 convolution that starts small."""
+    """Return a 1x1 convolution with small initial weights."""
     layer = nn.Conv2d(inputs, outputs, 1)
     nn.init.normal_(layer.weight, std=0.02)
     assert layer.bias is not None
@@ -78,5 +80,5 @@ def small_conv1x1(inputs: int, outputs: int) -> nn.Conv2d:
 
 
 def as_map(vector: Tensor, like: Tensor) -> Tensor:
-    """(N, C) -> (N, C, 1, 1) in the type of ``like``."""
+    """Reshape (N, C) to (N, C, 1, 1) in the type of ``like``."""
     return vector[:, :, None, None].to(like.dtype)

@@ -1,4 +1,4 @@
-"""z spread over the map and concatenated to it before each convolution of the trunk."""
+"""Injection of z expanded to a map and concatenated to the input of each convolution of the trunk."""
 
 from __future__ import annotations
 

@@ -10,13 +10,14 @@ from mst_deploy.model.injections.base import Injection, Places
 
 
 class FilmInjection(Injection):
-    """The row comes from outside, ready made: the style encoder computes it, the deployed graph takes it."""
+    """Injection of a given FiLM vector: the style encoder computes it, and the deployed graph takes it as
+    input."""
 
     NEEDS: ClassVar[Literal["film"]] = "film"
 
     def __init__(self, places: Places) -> None:
         super().__init__()
 
-    def rows(self, condition: Any) -> Tensor:
-        row: Tensor = condition
-        return row
+    def film_params(self, condition: Any) -> Tensor:
+        film: Tensor = condition
+        return film

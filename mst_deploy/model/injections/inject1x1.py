@@ -1,4 +1,4 @@
-"""F' = F + Conv1x1(z) before each convolution of the trunk."""
+"""Injection by F' = F + Conv1x1(z) before each convolution of the trunk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mst_deploy.model.injections.base import Places, PlainNorms, as_map, spread_
 
 
 class Inject1x1(PlainNorms):
-    """A 1x1 convolution of a 1x1 map is a linear map; each convolution of the trunk has its own."""
+    """Separate linear map of z for each convolution of the trunk: a 1x1 convolution of a 1x1 map."""
 
     NEEDS: ClassVar[Literal["embedding"]] = "embedding"
 

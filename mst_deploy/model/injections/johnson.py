@@ -1,4 +1,4 @@
-"""No condition: one network per style (Johnson et al. 2016, arXiv 1603.08155), the baseline."""
+"""Unconditioned baseline: one network per style (Johnson et al. 2016, arXiv 1603.08155)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from mst_deploy.model.injections.base import PlainNorms
 
 
 class Johnson(PlainNorms):
-    """The plain generator; its normalizations have an ordinary learned scale and shift."""
+    """Plain generator; its normalizations have an ordinary learned scale and shift."""
 
     NEEDS: ClassVar[Literal["nothing"]] = "nothing"

@@ -1,7 +1,7 @@
-"""Local matching: the content's features rebuilt from the style's patches (Chen & Schmidt 2016, arXiv
-1612.04337, "style swap"), given to the trunk.
+"""Local matching: the content's features, rebuilt from the style's patches, are given to the trunk.
 
-Features are VGG-19's relu3_1: they have the trunk's resolution, a quarter of the picture's.
+"Style swap", Chen & Schmidt 2016 (arXiv 1612.04337). Features are VGG-19's relu3_1: they have the trunk's
+resolution, a quarter of the picture's.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ FEATURES = "relu3_1"
 FEATURE_CHANNELS = 256
 PATCH = 3
 SIMILARITIES = 1 << 23
-"""Most similarities held at once: 32 MiB of float32, whatever the size of the pictures."""
+"""Largest number of similarities in memory at once: 32 MiB of float32, whatever the size of the pictures."""
 
 
 class Patch(PlainNorms):
-    """The condition is (content features, style features), each (N, 256, h, w); sizes may differ."""
+    """Injection whose condition is (content features, style features), each (N, 256, h, w); sizes may
+    differ."""
 
     NEEDS: ClassVar[Literal["features"]] = "features"
 
@@ -38,32 +39,35 @@ class Patch(PlainNorms):
     def enter(self, x: Tensor, block: int, conv: int, condition: Any) -> Tensor:
         if conv:
             return F.relu(x)
-        given = self.maps[block](condition.to(x.dtype))
-        if given.shape[2:] != x.shape[2:]:  # stride-2 convolutions round odd sizes up, poolings down
-            given = F.interpolate(given, x.shape[2:], mode="nearest")
-        return F.relu(x + given)
+        injected = self.maps[block](condition.to(x.dtype))
+        if injected.shape[2:] != x.shape[2:]:  # stride-2 convolutions round odd sizes up, poolings down
+            injected = F.interpolate(injected, x.shape[2:], mode="nearest")
+        return F.relu(x + injected)
 
 
 @torch.no_grad()
 def match(content: Tensor, style: Tensor) -> Tensor:
-    """Index of the style patch most like each content patch, by cosine: (C, h, w), (C, H, W) -> (h-2, w-2).
+    """Return the index of the most similar style patch by cosine: (C, h, w), (C, H, W) -> (h-2, w-2) int64.
 
-    Patches are 3x3 and numbered row by row. Beside the style's patches, no more is held at once than
-    SIMILARITIES numbers, or those of one row of content patches.
+    Patches are 3x3 and numbered row by row. Besides the style's patches, at most SIMILARITIES values, or
+    those of one row of content patches, are in memory at once.
     """
-    offered = patches(style)  # (C*9, m)
-    offered /= offered.norm(dim=0).clamp_min(1e-12)  # a content patch's length does not move the maximum
+    style_patches = patches(style)  # (C*9, m)
+    # the length of a content patch does not affect the maximum
+    style_patches /= style_patches.norm(dim=0).clamp_min(1e-12)
     height, width = content.shape[1] - PATCH + 1, content.shape[2] - PATCH + 1
-    rows = max(1, SIMILARITIES // (offered.shape[1] * width))
+    rows = max(1, SIMILARITIES // (style_patches.shape[1] * width))
     best = []
     for top in range(0, height, rows):
-        wanted = patches(content[:, top : top + min(rows, height - top) + PATCH - 1])  # (C*9, rows*width)
-        best.append((wanted.T @ offered).argmax(dim=1))
+        content_patches = patches(
+            content[:, top : top + min(rows, height - top) + PATCH - 1]
+        )  # (C*9, rows*width)
+        best.append((content_patches.T @ style_patches).argmax(dim=1))
     return torch.cat(best).reshape(height, width)
 
 
 def swap(content: Tensor, style: Tensor) -> Tensor:
-    """Each content patch replaced by its match in the style, overlaps averaged: (C, h, w) float32."""
+    """Replace each content patch by its match in the style, averaging overlaps: (C, h, w) float32."""
     content, style = content.float(), style.float()
     index = match(content, style)
     per_row = style.shape[2] - PATCH + 1
@@ -79,5 +83,5 @@ def swap(content: Tensor, style: Tensor) -> Tensor:
 
 
 def patches(features: Tensor) -> Tensor:
-    """(C, h, w) -> (C*9, (h-2)*(w-2)), float32."""
+    """Extract patches: (C, h, w) -> (C*9, (h-2)*(w-2)) float32."""
     return F.unfold(features.float()[None], PATCH)[0]

@@ -1,7 +1,7 @@
-"""Every TensorRT name and call of this project against the real bindings of 8.6, 10 and 11.
+"""Tests of every TensorRT name and call of this project against the real bindings of 8.6, 10 and 11.
 
-The fake that drives builder and backend is made from recorded APIs and refuses whatever they do not have;
-here the recordings are held to the bindings themselves, wherever those can be fetched.
+The fake that drives builder and backend is made from recorded APIs and rejects names they do not have; here
+the recordings are compared with the bindings themselves, wherever those can be fetched.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mst_deploy.engines.build import BuildOptions, build_plan, progress_monitor
 from mst_deploy.errors import BackendError
 from tests.engines.fake_cuda import FakeCuda
 from tests.engines.fake_tensorrt import Scenario, api_of, bind, fake_tensorrt
-from tests.goldens.make_trt_api import WHEELS, read_api
+from tools.goldens.make_trt_api import WHEELS, read_api
 
 MAJORS = sorted(WHEELS)
 STATIC = ShapeRange((1, 48, 64), (1, 48, 64), (1, 48, 64))

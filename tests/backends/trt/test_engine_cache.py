@@ -1,4 +1,4 @@
-"""Engine files: their identity, and what happens to stale, foreign and damaged ones."""
+"""Tests of engine files: their identity, and the handling of stale, foreign and damaged ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mst_deploy.backends.trt.engine_cache import (
     Machine,
     ShapeRange,
     cache_folder,
-    fitting,
+    find_engine,
     listed,
     read_header,
     read_timings,
@@ -82,10 +82,10 @@ def test_static_before_narrow_before_wide_and_nothing_foreign(tmp_path: Path) ->
     engines = [store(tmp_path, replace(SAMPLE, shapes=shapes), b"p", {}) for shapes in (WIDE, NARROW, STATIC)]
     store(tmp_path, replace(SAMPLE, machine=replace(HERE, gpu="NVIDIA L4")), b"p", {})
     for expected in reversed(engines):
-        assert fitting(tmp_path, SAMPLE.onnx_sha256, HERE, (1, 720, 1280)) == expected
+        assert find_engine(tmp_path, SAMPLE.onnx_sha256, HERE, (1, 720, 1280)) == expected
         expected.path.unlink()
-    assert fitting(tmp_path, SAMPLE.onnx_sha256, HERE, (1, 720, 1280)) is None
-    assert fitting(tmp_path / "nowhere", SAMPLE.onnx_sha256, HERE, (1, 720, 1280)) is None
+    assert find_engine(tmp_path, SAMPLE.onnx_sha256, HERE, (1, 720, 1280)) is None
+    assert find_engine(tmp_path / "nowhere", SAMPLE.onnx_sha256, HERE, (1, 720, 1280)) is None
 
 
 def test_ranges_cover_what_lies_inside() -> None:

@@ -1,4 +1,4 @@
-"""The TensorRT backend on a GPU that is as late as it may be, and on one that fails."""
+"""Tests of the TensorRT backend on a fake GPU that works as late as allowed, and on one that fails."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_no_engine_tells_the_line_that_builds_one(bundle: Bundle, tmp_path: Path
     generator, _, _ = opened(bundle, tmp_path)
     with (
         generator,
-        pytest.raises(BackendError, match=r"no TensorRT engine for 320x200; .*mst build --size 320x200"),
+        pytest.raises(BackendError, match=r"no TensorRT engine for 320x200; .*mst build \(size=320x200"),
     ):
         generator(picture(320, 200, 0)[None], film(bundle, 0))
 

@@ -1,4 +1,4 @@
-"""Curves met at equal cost and at equal style, on curves whose answers are known."""
+"""Tests of comparisons at equal cost and at equal style, on curves with known answers."""
 
 from __future__ import annotations
 

@@ -1,14 +1,11 @@
-"""Figures order results as they should; a stopped run goes on; whole commands."""
+"""Tests of the evaluation: figures order results correctly, an interrupted run continues, whole commands."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +29,7 @@ from mst_deploy.perceptual.distances import Distances
 from mst_deploy.perceptual.vgg import Vgg19, load_vgg
 from mst_deploy.stylizer import Stylizer
 from mst_deploy.video.reader import VideoReader
+from tests.command_line import mst
 from tests.conftest import ROOT
 from tests.perceptual.test_vgg import REAL
 from tests.pictures import picture
@@ -208,7 +206,7 @@ def test_figures_that_not_every_pair_has() -> None:
 
 def test_inception_needs_its_weights(random_vgg: Path) -> None:
     nets = open_nets(Weights(random_vgg), lpips=False, device=CPU)
-    with pytest.raises(InvalidArgument, match="give it with --inception FILE"):
+    with pytest.raises(InvalidArgument, match="give it with inception FILE"):
         Observer(nets, ["inception"], CPU)
 
 
@@ -259,17 +257,6 @@ def test_optimization_gets_nearer_than_its_start(random_vgg: Path) -> None:
     result = optimize(photo, art, vgg, style_weight=10.0, steps=25, device=CPU)
     content, style, before = Distances(vgg)(photo, art, result)
     assert content + 10 * style < 0.5 * 10 * before
-
-
-def mst(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mst_deploy", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
-    )
 
 
 def test_model_then_images_then_compare(random_vgg: Path, tmp_path: Path) -> None:

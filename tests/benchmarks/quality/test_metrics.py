@@ -1,4 +1,4 @@
-"""Formulas against closed forms, SciPy, the authors' packages (goldens) and published arithmetic."""
+"""Tests of formulas against closed forms, SciPy, the authors' packages (goldens) and published arithmetic."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mst_deploy.benchmarks.quality.metrics import (
 )
 from mst_deploy.errors import InvalidArgument
 from tests.conftest import ROOT
-from tests.goldens.make_artfid_golden import features
+from tools.goldens.make_artfid_golden import features
 
 GOLDEN = json.loads((ROOT / "tests" / "goldens" / "artfid.json").read_text())
 

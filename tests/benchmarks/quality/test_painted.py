@@ -1,4 +1,5 @@
-"""The painted share on pictures whose answer is known, and Inception's covariances against a second way."""
+"""Tests of the painted share on pictures with known answers, and of Inception's covariances against a
+second way."""
 
 from __future__ import annotations
 

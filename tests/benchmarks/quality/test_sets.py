@@ -1,4 +1,4 @@
-"""Which pictures belong together, and sets that cannot be measured."""
+"""Tests of evaluation sets: the pairing of pictures, and sets that cannot be measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blind sheets: no names, the same for a seed, fair; forms are counted right, or refused in words."""
+"""Tests of blind sheets (no names, determined by the seed, balanced) and of counted or rejected forms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 from mst_deploy.benchmarks.quality import sheet
 from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.images import load_image, save_image
-from tests.benchmarks.quality.test_measure import mst
+from tests.command_line import mst
 from tests.pictures import picture
 
 PAIRS = ["road", "sky", "wall"]

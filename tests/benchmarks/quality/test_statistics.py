@@ -1,4 +1,4 @@
-"""Palette, stroke and seam statistics on pictures whose answers are known."""
+"""Tests of palette, stroke and seam statistics on pictures with known answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warping error on pans whose motion is known, and its order under flicker."""
+"""Tests of the warping error on pans with known motion, and of its order under flicker."""
 
 from __future__ import annotations
 

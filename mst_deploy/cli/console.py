@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
@@ -23,7 +23,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from mst_deploy.cli.errors import worded
 from mst_deploy.errors import OutputError
+from mst_deploy.reporter import Reporter
 
 PATIENCE = 2.0  # seconds without a word; a progress bar for less only flickers
 
@@ -50,6 +52,7 @@ def progress(
     have no rate. Nothing is shown when quiet or when stderr is not a terminal.
     """
     console = Console(stderr=True)
+    label = worded(label)
     columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}")]
     if total:
         counts = [MofNCompleteColumn(), RateColumn(unit)] if unit else [TaskProgressColumn()]
@@ -74,7 +77,7 @@ def echo(text: str, *, quiet: bool = False) -> None:
     """A line for people, on stderr. One that cannot be written is no reason to stop working."""
     if not quiet:
         with suppress(OSError, ValueError):
-            print(text, file=sys.stderr)
+            print(worded(text), file=sys.stderr)
 
 
 def print_result(text: str, values: dict[str, Any], *, as_json: bool = False, quiet: bool = False) -> None:
@@ -86,7 +89,7 @@ def print_result(text: str, values: dict[str, Any], *, as_json: bool = False, qu
         if as_json:
             print(json.dumps(values, ensure_ascii=False))
         elif not quiet:
-            print(text)
+            print(worded(text))
     except (OSError, ValueError) as error:
         raise output_failed(error) from error
 
@@ -95,3 +98,18 @@ def output_failed(error: OSError | ValueError) -> OutputError:
     """The error of a standard output that takes no more."""
     reason = getattr(error, "strerror", None) or error
     return OutputError(f"cannot write to the standard output: {reason}; files that were made are kept")
+
+
+class Terminal(Reporter):
+    """Notes and progress on stderr, nothing when quiet."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+
+    def note(self, text: str) -> None:
+        echo(text, quiet=self.quiet)
+
+    def progress(
+        self, label: str, total: int | None, *, unit: str = "fps"
+    ) -> AbstractContextManager[Callable[..., None]]:
+        return progress(label, total, unit=unit, quiet=self.quiet)
