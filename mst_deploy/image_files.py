@@ -217,7 +217,7 @@ def fill_transparent(image: Image, alpha: Alpha) -> Image:
     return filled
 
 
-def _pulled(image: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[Any]:
+def _pulled(image: NDArray[Any], known: NDArray[np.bool_]) -> Any:
     """(H, W, 3) float32: means over the known pixels of the least window around each place that has any."""
     weight = known.astype(np.float32)
     color = image.astype(np.float32) * weight[..., None]

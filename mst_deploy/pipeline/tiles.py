@@ -22,7 +22,7 @@ from mst_deploy.model.film import FilmParams
 
 WHOLE_PIXELS = 2**23
 """Larger pictures are stylized in tiles; one of 3840x2160 is not."""
-TILE = 768
+TILE = 512
 """Side of what is kept of a tile, in pixels; a multiple of the network's coarsest step."""
 CROPS, CROP_SIZE = 3, 424
 """Rows and columns of crops that statistics are measured on, and their side in pixels."""
