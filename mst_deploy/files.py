@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from mst_deploy.errors import OutputError
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` on success, delete it on any error.
 
-    Works for files and folders. The temporary name keeps the suffix. Raises OutputError if the folder is not
-    writable.
+    Works for files and folders. The temporary name keeps the suffix. A symbolic link is followed. Raises
+    OutputError if the folder is not writable.
     """
-    path = Path(path)
+    path = followed(Path(path))
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist")
     try:
@@ -45,6 +45,19 @@ def replacing(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def refuse_to_overwrite(path: Path, read: Iterable[Path]) -> None:
+    """Raises OutputError if ``path`` is one of the files that are read for it, by whatever name or link."""
+    for other in read if path.exists() else ():
+        if other.exists() and path.samefile(other):
+            what = "the input itself" if path == other else f"{other}, which is read for it"
+            raise OutputError(f"the output {path} is {what}; choose another name with [option:output]")
+
+
+def followed(path: Path) -> Path:
+    """The file that a symbolic link leads to, there or not; other paths as they are."""
+    return path.resolve() if path.is_symlink() else path
+
+
 def user_cache(name: str) -> Path:
     """Return the folder mst/NAME in the user's cache folder. It may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
@@ -63,10 +76,13 @@ def _umask() -> int:
     return mask
 
 
-def require_writable(path: Path, source: Path | None, *, force: bool) -> Path:
-    """Return the path if it may be written. Raises OutputError when it exists or is the input."""
-    if source is not None and path.exists() and source.exists() and path.samefile(source):
-        raise OutputError(f"the output {path} is the input itself; choose another name with [option:output]")
+def require_writable(path: Path, source: Path | None, *, force: bool, read: Iterable[Path] = ()) -> Path:
+    """Return the path if it may be written.
+
+    Raises OutputError when it exists, or is the input or one of the files that are ``read`` too, by whatever
+    name or link.
+    """
+    refuse_to_overwrite(path, [*([] if source is None else [source]), *read])
     if path.exists() and not force:
         raise OutputError(
             f"{path} already exists; use [option:force] to overwrite it, or [option:output] for another name"

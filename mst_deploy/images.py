@@ -1,25 +1,40 @@
-"""Still images: (H, W, 3) uint8 RGB arrays, read from and written to files, and resized.
-
-The only module that uses OpenCV's BGR order.
-"""
+"""Still pictures as (H, W, 3) uint8 RGB arrays: sizes and mixtures. ``image_files`` reads and writes them."""
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mst_deploy.errors import InputError, InvalidArgument, OutputError
-from mst_deploy.files import replacing
+from mst_deploy.errors import InvalidArgument
+from mst_deploy.image_files import (
+    IMAGE_SUFFIXES,
+    JPEG_QUALITY,
+    Alpha,
+    Image,
+    decode_image,
+    load_image,
+    save_image,
+)
 
-Image = NDArray[np.uint8]
-"""RGB image, (H, W, 3) uint8."""
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-JPEG_QUALITY = 95
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "JPEG_QUALITY",
+    "Alpha",
+    "Image",
+    "center_crop",
+    "check_image",
+    "decode_image",
+    "load_image",
+    "masked",
+    "mix",
+    "pad_to_minimum",
+    "resize",
+    "resize_short_side",
+    "save_image",
+    "to_gray",
+    "with_colors_of",
+]
 
 
 def check_image(image: object, name: str) -> None:
@@ -29,59 +44,6 @@ def check_image(image: object, name: str) -> None:
         raise InvalidArgument(f"{name} must be an array (H, W, 3) of uint8, RGB; got {found}")
     if 0 in image.shape:
         raise InvalidArgument(f"{name} has no pixels: its shape is {image.shape}")
-
-
-def decode_image(data: bytes, name: str | os.PathLike[str]) -> Image:
-    """Decode file content to (H, W, 3) uint8 RGB; gray becomes RGB, EXIF orientation is applied.
-
-    Raises InputError, naming ``name``, if the bytes are not an image.
-    """
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    except cv2.error:
-        pixels = None
-    if pixels is None or pixels.size == 0:
-        found = "the file is empty" if not data else "its content is damaged or of another kind"
-        raise InputError(
-            f"cannot read {name} as an image: {found}; "
-            f"give one of {', '.join(suffix[1:] for suffix in IMAGE_SUFFIXES)}"
-        )
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def load_image(path: Path) -> Image:
-    """Read an image file to (H, W, 3) uint8 RGB. Raises InputError."""
-    if not path.exists():
-        raise InputError(f"{path} does not exist; check the name")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give an image file")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    return decode_image(data, path)
-
-
-def save_image(path: Path, image: Image) -> None:
-    """Write (H, W, 3) uint8 RGB in the format of the suffix. Raises InvalidArgument, OutputError."""
-    suffix = path.suffix.lower()
-    if suffix not in IMAGE_SUFFIXES:
-        raise InvalidArgument(
-            field="output",
-            problem=f"cannot write {path}: unknown image type {suffix!r}",
-            hint=f"use one of {', '.join(IMAGE_SUFFIXES)}",
-        )
-    quality = {
-        ".jpg": cv2.IMWRITE_JPEG_QUALITY,
-        ".jpeg": cv2.IMWRITE_JPEG_QUALITY,
-        ".webp": cv2.IMWRITE_WEBP_QUALITY,
-    }.get(suffix)
-    options = [quality, JPEG_QUALITY] if quality is not None else []
-    done, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
-    if not done:
-        raise OutputError(f"cannot encode {path} as {suffix}")
-    with replacing(path) as temporary:
-        temporary.write_bytes(data.tobytes())
 
 
 def resize(image: Image, width: int, height: int) -> Image:

@@ -31,10 +31,12 @@ from mst_deploy.backends import (
     Images,
     StyleEncoder,
     StylizeBackend,
+    TilingBackend,
     open_generator,
     open_style_encoder,
 )
 from mst_deploy.errors import BackendError, InputError, InvalidArgument
+from mst_deploy.files import refuse_to_overwrite
 from mst_deploy.images import check_image
 from mst_deploy.model.bundle import Bundle, Manifest, open_bundle
 from mst_deploy.model.canvas import Canvas
@@ -241,6 +243,10 @@ class SharedBackend:
                 )
             return self.backend(frames, film_params, canvas)
 
+    def tiling(self) -> TilingBackend | None:
+        """Return what stylizes large pictures in tiles, with sessions of its own."""
+        return self.backend.tiling()
+
     def stream(self, batches: Iterable[Batch]) -> Iterator[Images]:
         """Yield the stylized batches in order."""
         if getattr(type(self.backend), "stream", None) is BackendBase.stream:
@@ -294,10 +300,12 @@ def write_video(
     from mst_deploy.video.info import resized
     from mst_deploy.video.writer import open_writer
 
+    refuse_to_overwrite(Path(path), [source.info.path])
     pictures = iter(frames)
     first = next(pictures, None)
     if first is None:
         raise InputError(f"there are no frames to write into {os.fspath(path)}")
+    check_image(first.image, "a frame")
     height, width = first.image.shape[:2]
     target = resized(source.info, width, height)
     count = 0
@@ -307,6 +315,12 @@ def write_video(
     ):
         write = threads.in_background("encode", writer.write)
         for frame in chain([first], pictures):
+            check_image(frame.image, "a frame")
+            if frame.image.shape != first.image.shape:
+                raise InvalidArgument(
+                    f"all frames must be of one size: the first has the shape {first.image.shape}, one has "
+                    f"{frame.image.shape}"
+                )
             write(frame)
             count += 1
         threads.finish()

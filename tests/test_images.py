@@ -45,7 +45,7 @@ def test_what_is_no_picture_is_refused(data: bytes) -> None:
 
 def test_unknown_output_type_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="unknown image type"):
-        save_image(tmp_path / "a.gif", picture(4, 4, 0))
+        save_image(tmp_path / "a.heic", picture(4, 4, 0))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -14,6 +14,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+PAINTING = ROOT / "examples" / "paintings" / "zodiac.jpg"
+
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for folder, _, files in os.walk(ROOT / "mst_deploy", followlinks=True)  # rglob stops at links
@@ -81,9 +83,8 @@ def test_every_module_imports(module: str) -> None:
 
 
 def test_pictures_are_stylized_without_torch(tmp_path: Path) -> None:
-    painting = ROOT / "examples" / "paintings" / "zodiac.jpg"
     code = f"""
-sys.argv = ["mst", "image", {str(painting)!r}, "-s", "zodiac", "--size", "64", "-o", "out.png"]
+sys.argv = ["mst", "image", {str(PAINTING)!r}, "-s", "zodiac", "--size", "64", "-o", "out.png"]
 from mst_deploy.cli import main
 main()
 """
@@ -96,8 +97,8 @@ main()
     ("arguments", "extra"),
     [
         (["export", "-o", "x"], "export"),
-        (["image", "a.png", "-s", "zodiac", "--backend", "pytorch"], "export"),
-        (["image", "a.png", "-s", "zodiac", "--backend", "openvino"], "openvino"),
+        (["image", str(PAINTING), "-s", "zodiac", "--backend", "pytorch"], "export"),
+        (["image", str(PAINTING), "-s", "zodiac", "--backend", "openvino"], "openvino"),
         (["train", "joint", "--content", ".", "--style", ".", "--vgg", "v", "--inception", "i"], "train"),
     ],
 )
@@ -172,8 +173,7 @@ def test_benchmarks_and_pictures_work_without_pyav(tmp_path: Path) -> None:
     if "too busy" not in done.stderr:
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "a.json").exists()
-    painting = ROOT / "examples" / "paintings" / "zodiac.jpg"
-    done = without_pyav(mst("image", painting, "-s", "zodiac", "--size", "32", "-o", "out.png"), tmp_path)
+    done = without_pyav(mst("image", PAINTING, "-s", "zodiac", "--size", "32", "-o", "out.png"), tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.png").exists()
 

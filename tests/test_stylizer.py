@@ -65,7 +65,7 @@ def test_a_style_of_another_model_is_refused() -> None:
         base.image(picture(16, 16, 0), lite.styles()[0])
 
 
-@pytest.mark.parametrize(
+WRONG = pytest.mark.parametrize(
     ("image", "found"),
     [
         (np.zeros((0, 8, 3), np.uint8), "no pixels"),
@@ -77,6 +77,9 @@ def test_a_style_of_another_model_is_refused() -> None:
         (None, "got NoneType"),
     ],
 )
+
+
+@WRONG
 def test_what_is_no_picture_is_refused(image: Any, found: str) -> None:
     with mst.Stylizer(backend="fake") as stylizer, pytest.raises(mst.InvalidArgument, match=found):
         stylizer.image(image, "zodiac")
@@ -86,6 +89,54 @@ def test_what_is_no_picture_is_refused(image: Any, found: str) -> None:
 def test_what_is_no_style_is_refused(style: Any) -> None:
     with mst.Stylizer(backend="fake") as stylizer, pytest.raises(mst.InvalidArgument, match="as a style"):
         stylizer.image(picture(16, 16, 0), style)
+
+
+@WRONG
+def test_what_is_no_picture_is_refused_as_a_frame(
+    image: Any, found: str, small_clip: Path, tmp_path: Path
+) -> None:
+    """By what writes frames and by what stylizes those of any source; and as a style."""
+
+    class Wrong:
+        def __init__(self, clip: Any) -> None:
+            self.info = clip.info
+
+        def __iter__(self) -> Iterator[mst.Frame]:
+            yield mst.Frame(image, 0, 1001)
+
+        def problems(self) -> tuple[str, ...]:
+            return ()
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    with mst.open_video(small_clip) as clip, mst.Stylizer(backend="fake") as stylizer:
+        with pytest.raises(mst.InvalidArgument, match=found):
+            mst.write_video(tmp_path / "a.mp4", Wrong(clip), clip)
+        with pytest.raises(mst.InvalidArgument, match=found):
+            list(stylizer.frames(Wrong(clip), "zodiac"))
+        if isinstance(image, np.ndarray):
+            with pytest.raises(mst.InvalidArgument, match=found):
+                stylizer.image(picture(16, 16, 0), image)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frames_of_two_sizes_are_refused(small_clip: Path, tmp_path: Path) -> None:
+    frames = [mst.Frame(picture(width, 48, 0), 1001 * number, 1001) for number, width in enumerate((64, 32))]
+    with mst.open_video(small_clip) as clip, pytest.raises(mst.InvalidArgument, match="one size"):
+        mst.write_video(tmp_path / "a.mp4", frames, clip)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "film", [[1.0], np.ones((2, 2), np.float32), np.ones(4), np.full(4, np.nan, np.float32)]
+)
+def test_what_is_no_film_vector_is_refused(film: Any) -> None:
+    with pytest.raises(mst.InvalidArgument):
+        mst.Style("a", film, "model")
 
 
 def test_a_read_only_picture_is_stylized() -> None:

@@ -6,7 +6,9 @@ a context manager.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, Self, cast
@@ -15,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mst_deploy.backends.registry import BACKENDS, find_spec, split_precision
-from mst_deploy.errors import InvalidArgument
+from mst_deploy.errors import BackendError, InvalidArgument, MstError
 from mst_deploy.model.bundle import Bundle, Manifest, open_bundle
 from mst_deploy.model.canvas import Canvas, still_canvas
 
@@ -27,6 +29,10 @@ Batch = tuple[Images, FilmBatch] | tuple[Images, FilmBatch, Canvas | None]
 """Arguments of one call of a generator."""
 
 DEVICES = ("auto", "cpu", "cuda")
+
+
+OUT_OF_MEMORY = re.compile(r"out of memory|bad.?alloc|(can.?.?not|can't|failed to|unable to) allocate", re.I)
+"""How runtimes say that they get no more memory."""
 
 
 class StylizeBackend(Protocol):
@@ -48,8 +54,34 @@ class StylizeBackend(Protocol):
         """Stylize batches one after the other, in order; a backend may overlap two of them."""
         ...
 
+    def tiling(self) -> TilingBackend | None:
+        """Return what stylizes large pictures in tiles; None where a backend or model has no way to."""
+        ...
+
     def close(self) -> None:
         """Free the model's resources; it cannot be called afterwards."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+Statistics = dict[str, NDArray[np.float32]]
+"""Mean and mean square of what every normalization sees, by the names of the graph, each (1, C, 1, 1)."""
+
+
+class TilingBackend(Protocol):
+    """Stylizes parts of pictures that do not fit into memory as parts of the whole. A context manager."""
+
+    def measure(self, frame: Images, film: FilmBatch, canvas: Canvas | None) -> Statistics:
+        """frame (1, H, W, 3), film (1, P), canvas (1, H, W, 1) -> its statistics."""
+        ...
+
+    def __call__(
+        self, frame: Images, film: FilmBatch, canvas: Canvas | None, statistics: Statistics
+    ) -> Images:
+        """As a generator, with given statistics in the place of the frame's own."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -64,6 +96,10 @@ class BackendBase:
         """Call the generator once for each batch."""
         for batch in batches:
             yield cast(StylizeBackend, self)(*batch)
+
+    def tiling(self) -> TilingBackend | None:
+        """Return what stylizes large pictures in tiles; None where a backend or model has no way to."""
+        return None
 
     def close(self) -> None:
         """Do nothing: by default there is nothing to free."""
@@ -93,7 +129,30 @@ class TimedBackend(BackendBase):
         raise NotImplementedError
 
     def __call__(self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None) -> Images:
-        return self.finish(self.compute(self.prepare(frames, film_params, canvas)))
+        with enough_memory(frames.shape):
+            return self.finish(self.compute(self.prepare(frames, film_params, canvas)))
+
+
+@contextmanager
+def enough_memory(shape: tuple[int, ...]) -> Iterator[None]:
+    """Turn what a runtime raises when it cannot allocate into BackendError; ``shape`` is (N, H, W, 3).
+
+    Runtimes share no class for it: Python and NumPy have MemoryError, PyTorch and ONNX Runtime raise
+    RuntimeError and classes of their own, OpenVINO passes on what the C++ library says.
+    """
+    try:
+        yield
+    except MstError:
+        raise
+    except Exception as error:
+        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+            raise
+        count, height, width = shape[:3]
+        what = f"a picture of {width}x{height}" if count == 1 else f"{count} pictures of {width}x{height}"
+        raise BackendError(
+            f"not enough memory to stylize {what}; make it smaller, take fewer at a time, close other "
+            "programs, or choose the model lite"
+        ) from error
 
 
 class StyleEncoder(Protocol):

@@ -7,8 +7,9 @@ Exit codes: 0 done; 1 an error, told in one line on stderr; 2 a wrong option or 
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -27,6 +28,7 @@ from mst_deploy.cli.options import (
     command_module,
 )
 from mst_deploy.cli.renamed import renamed
+from mst_deploy.cli.streams import escape_unprintable, flush_output
 from mst_deploy.cli.style import style_app
 from mst_deploy.cli.train import train_app
 from mst_deploy.cli.video import video
@@ -122,17 +124,29 @@ def export(
 
 def main() -> None:
     """Entry point: errors meant for people become one line and exit code 1, or 2 for wrong usage."""
+    escape_unprintable()
     if hint := renamed(sys.argv[1:]):
-        print(f"mst: {hint}", file=sys.stderr)
-        raise SystemExit(2)
+        _fail(hint, 2)
     try:
-        app()
+        try:
+            app()
+        except SystemExit:  # as every command ends, also a good one
+            flush_output()
+            raise
     except MstError as error:
-        print(f"mst: {one_line(error)}", file=sys.stderr)
-        raise SystemExit(exit_code(error)) from None
+        _fail(one_line(error), exit_code(error))
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in CORE:
             raise
-        print(f"mst: {MissingDependency(missing, '', 'this command')}", file=sys.stderr)
-        raise SystemExit(1) from None
+        _fail(str(MissingDependency(missing, "", "this command")), 1)
+    except OSError as error:  # a name that is too long, an output that takes no more
+        _fail(one_line(error), 1)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    with suppress(OSError):
+        print(f"mst: {message}", file=sys.stderr)
+    with suppress(MstError):  # the first error is the one to tell
+        flush_output()
+    raise SystemExit(code) from None

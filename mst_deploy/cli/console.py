@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.text import Text
 
 from mst_deploy.cli.errors import worded
+from mst_deploy.errors import OutputError
 from mst_deploy.reporter import Reporter
 
 PATIENCE = 2.0  # seconds without a word; a progress bar for less only flickers
@@ -73,17 +74,30 @@ def progress(
 
 
 def echo(text: str, *, quiet: bool = False) -> None:
-    """A line for people, on stderr."""
+    """A line for people, on stderr. One that cannot be written is no reason to stop working."""
     if not quiet:
-        print(worded(text), file=sys.stderr)
+        with suppress(OSError, ValueError):
+            print(worded(text), file=sys.stderr)
 
 
 def print_result(text: str, values: dict[str, Any], *, as_json: bool = False, quiet: bool = False) -> None:
-    """The result: a sentence for people, or one JSON object for programs (even when quiet)."""
-    if as_json:
-        print(json.dumps(values, ensure_ascii=False))
-    elif not quiet:
-        print(worded(text))
+    """The result: a sentence for people, or one JSON object for programs (even when quiet).
+
+    Raises OutputError for a standard output that takes no more.
+    """
+    try:
+        if as_json:
+            print(json.dumps(values, ensure_ascii=False))
+        elif not quiet:
+            print(worded(text))
+    except (OSError, ValueError) as error:
+        raise output_failed(error) from error
+
+
+def output_failed(error: OSError | ValueError) -> OutputError:
+    """The error of a standard output that takes no more."""
+    reason = getattr(error, "strerror", None) or error
+    return OutputError(f"cannot write to the standard output: {reason}; files that were made are kept")
 
 
 class Terminal(Reporter):

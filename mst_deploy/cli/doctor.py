@@ -13,7 +13,9 @@ from mst_deploy.environment import gpu_name, version
 COMMANDS = {"export": "mst export", "train": "mst train", "eval": "mst eval", "tensorrt": "mst build"}
 """What an extra is for, besides backends."""
 PACKAGES = {
-    **dict.fromkeys(("numpy", "opencv-python-headless", "opencv-python", "av", "onnx", "filelock"), ""),
+    **dict.fromkeys(
+        ("numpy", "opencv-python-headless", "opencv-python", "pillow", "av", "onnx", "filelock"), ""
+    ),
     **{
         distribution: spec.extra
         for spec in BACKENDS.values()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,12 +31,17 @@ from mst_deploy.cli.options import (
     DeviceOption,
     ForceOption,
     JsonOption,
+    MaxPixelsOption,
     ModelOption,
     QuietOption,
     SizeOption,
 )
-from mst_deploy.errors import InvalidArgument
+from mst_deploy.cli.tasks import Failures
+from mst_deploy.errors import BackendError, InputError, InvalidArgument
 from mst_deploy.files import require_writable
+
+if TYPE_CHECKING:
+    from mst_deploy.size import Size
 
 
 def image(
@@ -59,14 +67,21 @@ def image(
     model: ModelOption = None,
     backend: BackendOption = "onnxrt",
     device: DeviceOption = "auto",
+    max_pixels: MaxPixelsOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Make only the results that are not there yet.")
+    ] = False,
     force: ForceOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Stylize pictures. Results are named IN-STYLE beside the inputs unless -o says otherwise."""
-    from mst_deploy.cli.console import print_result, progress
-    from mst_deploy.images import IMAGE_SUFFIXES, load_image, resize, save_image
-    from mst_deploy.jobs.inputs import expand
+    """Stylize pictures, with their transparency.
+
+    Results are named IN-STYLE beside the inputs unless -o says otherwise.
+    """
+    from mst_deploy.cli.console import print_result
+    from mst_deploy.image_files import IMAGE_SUFFIXES, MAX_PIXELS, limited_pixels
+    from mst_deploy.jobs.inputs import expand, files_read
     from mst_deploy.size import Size
 
     timeline_ = timeline_of(
@@ -76,33 +91,133 @@ def image(
         raise InvalidArgument("a picture has no time: give styles, strength and strokes without @TIME")
     wanted = Size.parse(size) if size else Size()
     files = expand(inputs, IMAGE_SUFFIXES)
-    targets = [
-        require_writable(_target(path, timeline_.label, output, many=len(files) > 1), path, force=force)
-        for path in files
-    ]
-    if len(set(targets)) < len(targets):
-        raise InvalidArgument("two inputs would be written to the same file; stylize them one by one")
-    gained: dict[str, Any] = {}
-    with (
-        progress("stylizing", len(files), unit="pictures/s", quiet=quiet or as_json) as tell,
-        Job(timeline_, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job,
-    ):
-        for done, (path, target) in enumerate(zip(files, targets, strict=True), start=1):
-            own_plan, gain = job.plan_for(path, tell=partial(tell, done - 1), quiet=quiet or as_json)
-            gained |= {str(target): gain["tuned"]} if gain else {}
-            picture = load_image(path)
-            picture = resize(picture, *wanted.applied(picture.shape[1], picture.shape[0]))
-            save_image(target, job.stylizer.image(picture, own_plan))
-            tell(done)
-    names = [str(target) for target in targets]
-    facts = {**job.facts(), **({"tuned": gained} if optimize_style else {})}
-    print_result("\n".join(names), {"outputs": names, **facts}, as_json=as_json, quiet=quiet)
-
-
-def _target(path: Path, label: str, output: Path | None, *, many: bool) -> Path:
-    suffix = path.suffix.lower() or ".png"
-    if output is None:
-        return path.with_name(f"{path.stem}-{label}{suffix}")
-    if many and not output.is_dir():
+    many = len(files) > 1
+    if many and output is not None and not output.is_dir():
         raise InvalidArgument(f"for several inputs -o must be an existing folder; {output} is not")
-    return output / f"{path.stem}-{label}{suffix}" if output.is_dir() else output
+    read = files_read(timeline_, timeline, Path(model) if model else None, vgg)
+    failures = Failures(many)
+    gained: dict[str, Any] = {}
+    made: list[Path] = []
+    facts: dict[str, Any] = {}
+    with limited_pixels(max_pixels or MAX_PIXELS):
+        tasks = _find_tasks(files, timeline_.label, output, failures, quiet)
+        tasks = [task for task in tasks if _is_wanted(task, read, failures, force, resume, quiet)]
+        if tasks:
+            with Job(timeline_, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job:
+                made = _make(tasks, job, wanted, failures, gained, quiet=quiet, shown=not (quiet or as_json))
+            facts = {**job.facts(), **({"tuned": gained} if optimize_style else {})}
+    names = [str(target) for target in made]
+    if names or as_json:
+        print_result("\n".join(names), {"outputs": names, **facts}, as_json=as_json, quiet=quiet)
+    if failures.paths:
+        failed = ", ".join(map(str, failures.paths))
+        raise InputError(f"{len(failures.paths)} of {len(files)} inputs failed: {failed}")
+
+
+@dataclass(frozen=True)
+class PictureTask:
+    """One picture to make."""
+
+    source: Path
+    target: Path
+
+
+def _find_tasks(
+    files: list[Path], label: str, output: Path | None, failures: Failures, quiet: bool
+) -> list[PictureTask]:
+    """What there is to make, known before the model is opened; results of other inputs are left out."""
+    from mst_deploy.cli.console import echo
+
+    tasks: list[PictureTask] = []
+    for path in files:
+        with failures.of(path):
+            tasks.append(_task(path, label, output, quiet))
+    targets = {task.target.resolve() for task in tasks}
+    if len(targets) < len(tasks):
+        raise InvalidArgument("two inputs would be written to the same file; stylize them one by one")
+    kept = []
+    for task in tasks:
+        if len(tasks) > 1 and task.source.resolve() in targets:
+            echo(f"note: {task.source.name} is left out: it is the result of another input", quiet=quiet)
+        else:
+            kept.append(task)
+    return kept
+
+
+def _task(path: Path, label: str, output: Path | None, quiet: bool) -> PictureTask:
+    """Raises InputError for what is no picture, OutputError for a result of no known kind."""
+    from mst_deploy.cli.console import echo
+    from mst_deploy.image_files import IMAGE_SUFFIXES, check_writable, probe_picture, result_suffix
+    from mst_deploy.jobs.inputs import VIDEO_SUFFIXES
+
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES and suffix not in IMAGE_SUFFIXES and path.is_file():
+        raise InputError(f"{path} is a video by its name; use mst video")
+    info = probe_picture(path)
+    name = f"{path.stem}-{label}{result_suffix(path, info)}"
+    target = path.with_name(name) if output is None else output / name if output.is_dir() else output
+    check_writable(target)
+    if info.frames > 1 and info.kind == "TIFF":
+        echo(f"note: {path.name} has {info.frames} pages; the first is stylized", quiet=quiet)
+    elif info.frames > 1:
+        way = "use mst video" if info.kind in ("GIF", "PNG") else f"mst video reads GIF, not {info.kind}"
+        echo(f"note: {path.name} is animated; its first frame is stylized; {way}", quiet=quiet)
+    return PictureTask(path, target)
+
+
+def _is_wanted(
+    task: PictureTask, read: list[Path], failures: Failures, force: bool, resume: bool, quiet: bool
+) -> bool:
+    """Whether a picture is still to be made; a name that must not be taken is told."""
+    from mst_deploy.cli.console import echo
+
+    if resume and not force and task.target.exists():
+        echo(f"note: {task.target} is there already; --force makes it again", quiet=quiet)
+        return False
+    wanted = False
+    with failures.of(task.source):
+        require_writable(task.target, task.source, force=force, read=read)
+        wanted = True
+    return wanted
+
+
+def _make(
+    tasks: list[PictureTask],
+    job: Job,
+    size: Size,
+    failures: Failures,
+    gained: dict[str, Any],
+    *,
+    quiet: bool,
+    shown: bool,
+) -> list[Path]:
+    """All pictures, one after the other; what optimizing brought is entered in ``gained``."""
+    from mst_deploy.cli.console import echo, progress
+    from mst_deploy.image_files import load_picture, losses, save_image
+    from mst_deploy.images import resize
+
+    made = []
+    with progress("stylizing", len(tasks), unit="pictures/s", quiet=not shown) as tell:
+        for done, task in enumerate(tasks, start=1):
+            with failures.of(task.source), enough_memory(task.source):
+                style_plan, gain = job.plan_for(task.source, tell=partial(tell, done - 1), quiet=not shown)
+                picture = load_picture(task.source)
+                width, height = size.applied(picture.image.shape[1], picture.image.shape[0])
+                image = resize(picture.image, width, height)
+                alpha = None if picture.alpha is None else resize(picture.alpha, width, height)
+                save_image(task.target, job.stylizer.image(image, style_plan), alpha)
+                made.append(task.target)
+                gained |= {str(task.target): gain["tuned"]} if gain else {}
+                for loss in losses(picture, task.target):
+                    echo(f"note: not kept: {loss}", quiet=quiet)
+            tell(done)
+    return made
+
+
+@contextmanager
+def enough_memory(path: Path) -> Iterator[None]:
+    """Memory that Python or OpenCV lacks for a picture as an error of this program."""
+    try:
+        yield
+    except MemoryError as error:
+        raise BackendError(f"not enough memory for {path}; make it smaller with --size") from error

@@ -36,6 +36,15 @@ VggOption = Annotated[
     Path | None, typer.Option(help="VGG-19: .pth or .safetensors. Default: downloaded once.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")]
+MaxPixelsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Refuse pictures (inputs, styles, masks) of more pixels, before they are decoded. "
+        "Default: 300000000.",
+        show_default=False,
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 

@@ -13,6 +13,7 @@ from mst_deploy.cli.options import (
     DeviceOption,
     ForceOption,
     JsonOption,
+    MaxPixelsOption,
     ModelOption,
     QuietOption,
     VggOption,
@@ -42,6 +43,7 @@ def style_make(
     model: ModelOption = None,
     backend: BackendOption = "onnxrt",
     device: DeviceOption = "auto",
+    max_pixels: MaxPixelsOption = None,
     force: ForceOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -49,6 +51,7 @@ def style_make(
     """Read the style off pictures once; the small files work wherever --style does."""
     from mst_deploy.backends import open_style_encoder
     from mst_deploy.cli.console import print_result, progress
+    from mst_deploy.image_files import MAX_PIXELS, limited_pixels
     from mst_deploy.model.bundle import open_bundle
     from mst_deploy.model.film import STYLE_SUFFIX, save_style
     from mst_deploy.model.zoo import resolve_model
@@ -69,7 +72,8 @@ def style_make(
                 "--stroke-size"
             )
         for done, (path, target) in enumerate(zip(images, targets, strict=True), start=1):
-            style = make_style(encoder, path, name=target.stem)
+            with limited_pixels(max_pixels or MAX_PIXELS):
+                style = make_style(encoder, path, name=target.stem)
             if chosen:
                 style = replace(
                     style,
@@ -131,6 +135,7 @@ def style_optimize(
         Path | None, typer.Option(help="Factors that normalize VGG-19. Default: taken from photographs.")
     ] = None,
     device: DeviceOption = "auto",
+    max_pixels: MaxPixelsOption = None,
     force: ForceOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -142,6 +147,7 @@ def style_optimize(
     """
     from mst_deploy.backends import open_style_encoder
     from mst_deploy.cli.console import print_result, progress
+    from mst_deploy.image_files import MAX_PIXELS, limited_pixels
     from mst_deploy.images import load_image
     from mst_deploy.model.bundle import open_bundle
     from mst_deploy.model.film import STYLE_SUFFIX, save_style
@@ -156,12 +162,12 @@ def style_optimize(
     target = require_writable(output or image.with_name(name + STYLE_SUFFIX), image, force=force)
     tuning = import_optional("styles.optimize", "export", "mst style optimize")
     bundle = open_bundle(resolve_model(model))
-    style = make_style(open_style_encoder(bundle), image, name=target.stem)
-    if files:
-        moments = [moment for path in files for moment in sample_frames(path, frames, size)]
-        how = tuning.OptimizeOptions()
-    else:
-        moments, how = builtin_photos(), tuning.FOR_ALL
+    with limited_pixels(max_pixels or MAX_PIXELS):
+        style = make_style(open_style_encoder(bundle), image, name=target.stem)
+        painting = as_style(load_image(image), bundle.manifest)
+        moments = [moment for path in files or () for moment in sample_frames(path, frames, size)]
+    how = tuning.OptimizeOptions() if files else tuning.FOR_ALL
+    moments = moments or builtin_photos()
     how = replace(
         how,
         steps=steps,
@@ -169,7 +175,6 @@ def style_optimize(
         temporal_weight=temporal_weight,
         temporal_limit=temporal_limit,
     )
-    painting = as_style(load_image(image), bundle.manifest)
     style_optimizer = tuning.StyleOptimizer(bundle, tuning.normalized_vgg(vgg, vgg_scales), device, how)
     with progress("tuning", how.steps, unit="steps/s", quiet=quiet or as_json) as tell:
         optimized = style_optimizer(style.film, moments, painting, tell)

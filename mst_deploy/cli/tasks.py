@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,8 +59,12 @@ def find_tasks(
     options: RenderOptions,
     failures: Failures,
     quiet: bool,
+    read: Sequence[Path] = (),
 ) -> list[Task]:
-    """What there is to make, with notes on what a result will not have."""
+    """What there is to make, with notes on what a result will not have.
+
+    ``read`` are files that no result may overwrite.
+    """
     from mst_deploy.cli.console import echo
     from mst_deploy.video.sinks import interrupted_name
 
@@ -78,14 +82,14 @@ def find_tasks(
             echo(f"note: {task.source.name} is left out: it is the result of another input", quiet=quiet)
             continue
         with failures.of(task.source):
-            if _is_wanted(task, options, quiet):
+            if _is_wanted(task, options, quiet, read):
                 wanted.append(task)
                 report_losses(task, options, quiet)
     return wanted
 
 
 def _task(path: Path, label: str, output: Path | None, options: RenderOptions) -> Task:
-    from mst_deploy.video.demuxing import PIPE
+    from mst_deploy.video.demuxing import PIPE, is_pattern
     from mst_deploy.video.reader import VideoReader
     from mst_deploy.video.writer import default_suffix
 
@@ -95,18 +99,22 @@ def _task(path: Path, label: str, output: Path | None, options: RenderOptions) -
         return Task(path, output, None)
     with VideoReader(path, options.read) as reader:
         info = reader.info
-    stem = path.stem.partition("%")[0] or "pictures"  # of numbered ones
-    name = f"{stem if '%' in path.stem else path.stem}-{label}{default_suffix(info)}"
+    stem = path.stem
+    if is_pattern(path) and not path.exists():
+        stem = stem.partition("%")[0] or "pictures"
+    name = f"{stem}-{label}{default_suffix(info)}"
     if output is None:
         return Task(path, path.with_name(name), info)
     return Task(path, output / name if output.is_dir() else output, info)
 
 
-def _is_wanted(task: Task, options: RenderOptions, quiet: bool) -> bool:
+def _is_wanted(task: Task, options: RenderOptions, quiet: bool, read: Sequence[Path]) -> bool:
     """Whether a result is still to be made. Raises OutputError when its name must not be taken."""
     from mst_deploy.cli.console import echo
+    from mst_deploy.files import refuse_to_overwrite
     from mst_deploy.jobs.journal import unfinished
-    from mst_deploy.video.demuxing import PIPE
+    from mst_deploy.video.containers import is_sequence
+    from mst_deploy.video.demuxing import PIPE, is_pattern
 
     if task.target == PIPE:
         return True
@@ -114,8 +122,20 @@ def _is_wanted(task: Task, options: RenderOptions, quiet: bool) -> bool:
     if options.resume and not going_on and not options.force and task.target.exists():
         echo(f"note: {task.target} is there already; --force makes it again", quiet=quiet)
         return False
-    require_writable(task.target, task.source, force=options.force or going_on)
+    sources = _pictures(task.source) if is_pattern(task.source) else [task.source]
+    for target in _pictures(task.target) if is_sequence(task.target) else [task.target]:
+        refuse_to_overwrite(target, sources)
+        require_writable(target, None, force=options.force or going_on, read=read)
     return True
+
+
+def _pictures(pattern: Path) -> list[Path]:
+    """The files that a pattern such as ``out%06d.png`` names, or the one that has just that name."""
+    from mst_deploy.video.demuxing import sequence_numbers
+
+    if pattern.exists():
+        return [pattern]
+    return [pattern.with_name(pattern.name % number) for number in sequence_numbers(pattern)]
 
 
 def report_losses(task: Task, options: RenderOptions, quiet: bool) -> None:

@@ -31,6 +31,7 @@ from mst_deploy.cli.options import (
     DeviceOption,
     ForceOption,
     JsonOption,
+    MaxPixelsOption,
     ModelOption,
     QuietOption,
     SizeOption,
@@ -113,6 +114,7 @@ def video(
     model: ModelOption = None,
     backend: BackendOption = "onnxrt",
     device: DeviceOption = "auto",
+    max_pixels: MaxPixelsOption = None,
     force: ForceOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -123,7 +125,8 @@ def video(
     file that plays; --resume makes the rest.
     """
     from mst_deploy.cli.console import echo
-    from mst_deploy.jobs.inputs import VIDEO_SUFFIXES, expand
+    from mst_deploy.image_files import MAX_PIXELS, limited_pixels
+    from mst_deploy.jobs.inputs import VIDEO_SUFFIXES, expand, files_read
     from mst_deploy.jobs.render_file import RenderOptions
     from mst_deploy.size import Size
     from mst_deploy.video.codecs import EncodeOptions, parse_bitrate
@@ -147,11 +150,15 @@ def video(
     if many and output and not output.is_dir():
         raise InvalidArgument(f"for several inputs -o must be an existing folder; {output} is not")
     failures = Failures(many)
-    tasks = find_tasks(files, timeline_.label, output, options, failures, quiet)
+    read = files_read(timeline_, timeline, Path(model) if model else None, vgg)
+    tasks = find_tasks(files, timeline_.label, output, options, failures, quiet, read)
     made: list[dict[str, Any]] = []
     try:
         if tasks:
-            with Job(timeline_, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job:
+            with (
+                limited_pixels(max_pixels or MAX_PIXELS),
+                Job(timeline_, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job,
+            ):
                 made = _make(tasks, job, options, failures, quiet=quiet or as_json)
     except KeyboardInterrupt as stop:
         echo("; ".join(["mst: interrupted", *map(worded, getattr(stop, "__notes__", ()))]))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mst_deploy.errors import InputError
+from mst_deploy.styles.timeline import Timeline
 
 VIDEO_SUFFIXES = (
     ".mp4",
@@ -26,6 +27,7 @@ VIDEO_SUFFIXES = (
     ".3gp",
     ".vob",
     ".y4m",
+    ".gif",
 )
 
 
@@ -50,6 +52,15 @@ def expand(inputs: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
             files = [path]
         found.update(dict.fromkeys(files))
     return list(found)
+
+
+def files_read(timeline: Timeline, *others: Path | None) -> list[Path]:
+    """Every file that a job reads beside its inputs: styles, mask and ``others``; a folder is a model."""
+    found = [path for path in (*map(Path, timeline.names), timeline.mask) if path is not None]
+    for path in others:
+        if path is not None:
+            found += path.iterdir() if path.is_dir() else [path]
+    return [path for path in found if path.is_file()]
 
 
 def _wanted(file: Path, suffixes: Sequence[str]) -> bool:

@@ -11,7 +11,9 @@ from pathlib import Path
 from mst_deploy import __version__
 from mst_deploy.backends import StylizeBackend
 from mst_deploy.errors import Message
+from mst_deploy.files import followed, refuse_to_overwrite
 from mst_deploy.jobs.disk import check_before, expected_bytes
+from mst_deploy.jobs.inputs import files_read
 from mst_deploy.jobs.segments import SegmentOptions, in_parts, open_output
 from mst_deploy.pipeline.events import Note, OnEvent, Started, ignore
 from mst_deploy.pipeline.render import render
@@ -90,7 +92,8 @@ def render_file(
     (``out.interrupted.mp4``), and KeyboardInterrupt carries a note that says so; finished parts are kept
     for ``resume`` then and after an error. Raises InputError, OutputError, BackendError.
     """
-    options = options or RenderOptions()
+    options, output = options or RenderOptions(), followed(output)
+    refuse_to_overwrite(output, [source, *files_read(style_plan.timeline)])
     started = time.perf_counter()
     timer = StageTimer()
     with open_source(source, options.read) as frames, open_mask(style_plan.timeline.mask) as mask:

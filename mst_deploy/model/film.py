@@ -151,6 +151,8 @@ class Style:
     stroke_size: float = 1.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.film, np.ndarray):
+            raise InvalidArgument(f"a FiLM vector is a float32 vector, got {type(self.film).__name__}")
         if self.film.ndim != 1 or self.film.dtype != np.float32:
             raise InvalidArgument(
                 f"a FiLM vector is a float32 vector, got {self.film.dtype} of shape {self.film.shape}"

@@ -16,19 +16,36 @@ from onnx import NodeProto, helper, numpy_helper
 
 from mst_deploy.errors import BundleError
 from mst_deploy.onnx_passes.passes import fold_small_constants, to_float32, upsample_into_conv
+from mst_deploy.onnx_passes.statistics import StatisticsNames, give_statistics, measure_statistics
 
 
 def for_cpu(path: Path) -> bytes:
     """Return the graph of a file in float32, optimized and serialized. Raises BundleError."""
+    model = _in_float32(path)
+    film_into_norm(model)
+    upsample_into_conv(model)
+    return bytes(model.SerializeToString())
+
+
+def for_tiles(path: Path, *, measure: bool) -> tuple[bytes, list[StatisticsNames]]:
+    """As :func:`for_cpu`, with the statistics of the normalizations as outputs, or as inputs.
+
+    Raises BundleError, and ValueError for a graph whose normalizations have no FiLM.
+    """
+    model = _in_float32(path)
+    names = measure_statistics(model) if measure else give_statistics(model)
+    upsample_into_conv(model)
+    return bytes(model.SerializeToString()), names
+
+
+def _in_float32(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
     except Exception as error:  # onnx and protobuf share no base class
         raise BundleError(f"cannot read {path} as ONNX: {error}") from error
     to_float32(model)
     fold_small_constants(model)
-    film_into_norm(model)
-    upsample_into_conv(model)
-    return bytes(model.SerializeToString())
+    return model
 
 
 def film_into_norm(model: onnx.ModelProto) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from mst_deploy.backends import FilmBatch, Images, StylizeBackend
-from mst_deploy.images import pad_to_minimum, resize
+from mst_deploy.images import check_image, pad_to_minimum, resize
 from mst_deploy.model.canvas import Canvas
 from mst_deploy.model.film import FilmParams
 from mst_deploy.pipeline.threads import StageTimer
@@ -87,6 +87,8 @@ class FramePreparer:
                 yield prepared
 
     def __call__(self, frame: Frame) -> PreparedFrame:
+        """Raises InvalidArgument for an image of another form than (H, W, 3) uint8."""
+        check_image(frame.image, "a frame")
         image = np.ascontiguousarray(resize(frame.image, self.width, self.height))
         if self.start is None:
             self.start = frame.pts

@@ -10,6 +10,7 @@ from mst_deploy.backends import Images, StylizeBackend
 from mst_deploy.images import pad_to_minimum
 from mst_deploy.model.canvas import Canvas, still_canvas
 from mst_deploy.model.film import Blend, FilmParams
+from mst_deploy.pipeline.tiles import WHOLE_PIXELS, stylize_in_tiles
 from mst_deploy.styles.masks import open_mask
 from mst_deploy.styles.plan import FramePlan, StylePlan
 
@@ -45,7 +46,15 @@ def _stylized(
 ) -> Images:
     height, width = image.shape[:2]
     least = generator.manifest.min_size
-    batch = np.ascontiguousarray(pad_to_minimum(image, least)[None])
-    noise = None if canvas is None else pad_to_minimum(canvas, least)[None]
-    stylized = [generator(batch, film[None], noise)[0, :height, :width] for film in frame_plan.films]
+    padded = np.ascontiguousarray(pad_to_minimum(image, least))
+    noise = None if canvas is None else pad_to_minimum(canvas, least)
+    if height * width > WHOLE_PIXELS and (tiling := generator.tiling()) is not None:
+        with tiling:
+            stylized = [
+                stylize_in_tiles(padded, film, noise, tiling, generator.manifest) for film in frame_plan.films
+            ]
+    else:
+        batch = None if noise is None else noise[None]
+        stylized = [generator(padded[None], film[None], batch)[0] for film in frame_plan.films]
+    stylized = [picture[:height, :width] for picture in stylized]
     return frame_plan.compose(image, stylized)

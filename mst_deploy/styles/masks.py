@@ -1,9 +1,9 @@
 """Masks that limit a style to a part of the frame: a still picture, or a video that runs parallel to the
 clip.
 
-White (255) is stylized, black (0) is not, gray is between; colors count by their luma. A mask is resized to
-the frame. A mask video starts with the clip and is shown as by a player: each frame until the time of the
-next; if it ends early, its last frame stays.
+White (255) is stylized, black (0) is not, gray is between; colors count by their luma, transparent parts as
+black. A mask is resized to the frame. A mask video starts with the clip and is shown as by a player: each
+frame until the time of the next; if it ends early, its last frame stays.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mst_deploy.images import IMAGE_SUFFIXES, Image, load_image, resize, to_gray
+from mst_deploy.image_files import is_still, load_picture
+from mst_deploy.images import Image, masked, resize, to_gray
 
 if TYPE_CHECKING:
     from mst_deploy.video.reader import VideoReader
@@ -68,12 +69,14 @@ class MovingMask:
 
 @contextmanager
 def open_mask(path: Path | None) -> Iterator[Mask | None]:
-    """Open the mask of a file, by its suffix a picture or a video; yields None for None. Raises
+    """Open the mask of a file, a picture or a video; yields None for None. Raises
     InputError."""
     if path is None:
         yield None
-    elif path.suffix.lower() in IMAGE_SUFFIXES:
-        yield StillMask(load_image(path))
+    elif is_still(path):
+        picture = load_picture(path)
+        image, alpha = picture.image, picture.alpha
+        yield StillMask(image if alpha is None else masked(image, np.zeros_like(image), alpha))
     else:
         from mst_deploy.video.reader import VideoReader  # imported here: a still mask needs no PyAV
 

@@ -56,9 +56,15 @@ class StyleKey:
 
     @classmethod
     def parse(cls, text: str) -> StyleKey:
-        """Parse ``STYLE[=WEIGHT][@TIME]``: ``wave.jpg``, ``wave.jpg@00:10``, ``wave.jpg=0.7@5``. Raises
-        InvalidArgument."""
+        """Parse ``STYLE[=WEIGHT][@TIME]``: ``wave.jpg``, ``wave.jpg@00:10``, ``wave.jpg=0.7@5``.
+
+        A file that has such a name is that file. Raises InvalidArgument.
+        """
+        if Path(text).is_file():
+            return cls(text)
         name, moment = _split_time(text)
+        if Path(name).is_file():
+            return cls(name, moment)
         rest, sign, weight = name.rpartition("=")
         if sign and NUMBER.fullmatch(weight):
             return cls(rest, moment, float(weight))

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from mst_deploy.errors import InputError
-from mst_deploy.images import IMAGE_SUFFIXES, Image, load_image, resize_short_side
+from mst_deploy.image_files import is_still
+from mst_deploy.images import Image, load_image, resize_short_side
 from mst_deploy.model.zoo import shipped_photographs
-from mst_deploy.video.containers import is_sequence
+from mst_deploy.video.demuxing import is_pattern
 from mst_deploy.video.info import ReadOptions
 from mst_deploy.video.reader import VideoReader
 
@@ -45,7 +46,7 @@ def sample_frames(
     ``read`` selects the part of the video. Pairs of one color only, as before a fade-in, are skipped. Raises
     InputError for a file that is neither, or that shows nothing else.
     """
-    if path.suffix.lower() in IMAGE_SUFFIXES and not is_sequence(path):
+    if is_still(path) and (path.exists() or not is_pattern(path)):
         found = [FramePair(_limited(load_image(path), size))]
     else:
         frames = _frames(path, count, read or ReadOptions())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.video.demuxing import PIPE
+from mst_deploy.image_files import IMAGE_SUFFIXES
+from mst_deploy.video.demuxing import PIPE, is_pattern
 from mst_deploy.video.info import VideoInfo
 
 MUXERS = {
@@ -61,8 +62,8 @@ PLAIN_WORDS = {
 
 
 def is_sequence(path: Path) -> bool:
-    """Whether a path names numbered pictures: ``out%06d.png``."""
-    return "%" in path.name
+    """Whether a path to be written names numbered pictures: ``out%06d.png``."""
+    return is_pattern(path) and path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def muxer_of(path: Path, codec: str | None) -> str:

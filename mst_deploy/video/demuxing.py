@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from mst_deploy.video.time_ranges import parse_time
 
 PIPE = Path("-")
 """Standard input or output."""
+NUMBER = re.compile(r"%\d*d", re.ASCII)
 TRANSPORT_PACKETS = ((0, 188), (0, 204), (4, 192))
 """Sync byte's place and length of MPEG transport packets: broadcast, with check bytes, Blu-ray."""
 SYNC = 0x47
@@ -35,6 +37,16 @@ class Pipe:
     packets: deque[Any] = field(default_factory=deque)
 
 
+def is_pattern(path: Path) -> bool:
+    """Whether a name can stand for numbered pictures: ``out%06d.png``. A file of that name goes before."""
+    return path.name.count("%") == 1 and NUMBER.search(path.name) is not None
+
+
+def ffmpeg_name(path: Path) -> str:
+    """A file's name as FFmpeg takes it for that and nothing else: one that begins with ``word:`` is a URL."""
+    return str(path.absolute())
+
+
 def open_input(path: Path, *, hwaccel: HWAccel | None = None, rate: Fraction | None = None) -> Any:
     """PyAV's container of a video file, of a numbered sequence (``%06d.png``) or of standard input.
 
@@ -42,7 +54,7 @@ def open_input(path: Path, *, hwaccel: HWAccel | None = None, rate: Fraction | N
     """
     if path == PIPE:
         return _opened(sys.stdin.buffer, "standard input", {})
-    if "%" in path.name and not path.exists():
+    if is_pattern(path) and not path.exists():
         return _open_sequence(path, rate or Fraction(25))
     if not path.exists():
         raise InputError(f"{path} does not exist; check the name")
@@ -50,7 +62,7 @@ def open_input(path: Path, *, hwaccel: HWAccel | None = None, rate: Fraction | N
         raise InputError(f"{path} is a folder; give a video file")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes); copy or download it again")
-    container = _opened(path, str(path), {"hwaccel": hwaccel})
+    container = _opened(ffmpeg_name(path), str(path), {"hwaccel": hwaccel})
     kind = container.format.name
     if kind == "tty" or kind.startswith("image2") or kind.endswith("_pipe"):
         container.close()
@@ -106,8 +118,9 @@ def _open_sequence(path: Path, rate: Fraction) -> Any:
             f"{path.parent / (path.name % missing[0])} is missing ({len(missing)} of "
             f"{numbers[-1] - numbers[0] + 1} pictures); number the pictures without gaps"
         )
-    settings = {"framerate": str(rate), "start_number": str(numbers[0])}
-    return _opened(path, str(path), {"format": "image2", "options": settings})
+    settings = {"framerate": str(rate), "start_number": str(numbers[0]), "pattern_type": "sequence"}
+    folder = ffmpeg_name(path.parent).replace("%", "%%")  # of the whole name, FFmpeg replaces every number
+    return _opened(str(Path(folder, path.name)), str(path), {"format": "image2", "options": settings})
 
 
 def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
@@ -181,7 +194,7 @@ def end_of(container: Any, stream: Any) -> Fraction | None:
 
 def refuse_truncated(container: Any, stream: Any, path: Path) -> None:
     """Is the file as long as its own index or duration says? Raises InputError at once if not."""
-    if path == PIPE or "%" in path.name:
+    if path == PIPE or not path.is_file():
         return
     size = path.stat().st_size
     streams = (stream, *container.streams.audio)
@@ -197,7 +210,7 @@ def refuse_truncated(container: Any, stream: Any, path: Path) -> None:
 
 def breaks_off(container: Any, path: Path) -> bool:
     """Whether a transport stream ends within a packet. It has no index, so nothing else tells of a cut."""
-    if container.format.name != "mpegts" or "%" in path.name:
+    if container.format.name != "mpegts" or not path.is_file():
         return False
     with path.open("rb") as file:
         head = file.read(4 * 204)

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Protocol, Self, cast
 
 from mst_deploy.errors import InputError
-from mst_deploy.video.containers import is_sequence
-from mst_deploy.video.demuxing import PIPE
+from mst_deploy.video.demuxing import PIPE, is_pattern
 from mst_deploy.video.info import Frame, ReadOptions, VideoInfo
 
 
@@ -55,7 +54,7 @@ class SourceSpec:
 
 SOURCES = [
     SourceSpec("pipe", lambda path: path == PIPE, "mst_deploy.video.reader", "VideoReader"),
-    SourceSpec("numbered pictures", is_sequence, "mst_deploy.video.reader", "VideoReader"),
+    SourceSpec("numbered pictures", is_pattern, "mst_deploy.video.reader", "VideoReader"),
     SourceSpec("file", lambda path: True, "mst_deploy.video.reader", "VideoReader"),
 ]
 """Asked in order; the first that accepts a name opens it."""

@@ -39,7 +39,7 @@ from mst_deploy.video.containers import (
     muxer_of,
     muxer_options,
 )
-from mst_deploy.video.demuxing import PIPE
+from mst_deploy.video.demuxing import PIPE, ffmpeg_name
 from mst_deploy.video.encoding import (
     PictureEncoder,
     add_stream,
@@ -83,7 +83,8 @@ class VideoWriter:
         self.source, self.coding = source, coding
         self.others: PassthroughStreams | None = None
         options = muxer_options(muxer, source, index_in_front=others and isinstance(file, Path))
-        self.container = av.open(file, "w", format=muxer, container_options=options)
+        target = ffmpeg_name(file) if isinstance(file, Path) else file
+        self.container = av.open(target, "w", format=muxer, container_options=options)
         try:
             stream = add_stream(self.container, source, coding)
             tag_stream(stream, source, coding.codec, muxer)
@@ -193,9 +194,9 @@ def join_segments(
     settings = muxer_options(muxer, source, index_in_front=True)
     with replacing(path) as temporary, ExitStack() as stack:
         try:
-            container = av.open(temporary, "w", format=muxer, container_options=settings)
+            container = av.open(ffmpeg_name(temporary), "w", format=muxer, container_options=settings)
             stack.enter_context(container)
-            with av.open(segments[0]) as first:
+            with av.open(ffmpeg_name(segments[0])) as first:
                 stream = container.add_stream_from_template(first.streams.video[0], opaque=True)
             tag_stream(stream, storage_info(source, coding), coding.codec, muxer)
             others = _with_others(container, muxer, source, stream)
@@ -215,7 +216,7 @@ def joined_packets(segments: Sequence[Path]) -> Iterator[Any]:
     """Video packets of all segments; decoding times that go back at a seam are moved on by one unit."""
     last: int | None = None
     for segment in segments:
-        with av.open(segment) as container:
+        with av.open(ffmpeg_name(segment)) as container:
             for packet in container.demux(container.streams.video[0]):
                 if not packet.size:
                     continue

@@ -193,3 +193,13 @@ def test_bad_yaml_is_told(text: str, message: str, tmp_path: Path) -> None:
 def test_a_missing_yaml_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read the timeline"):
         load_timeline(tmp_path / "no.yaml")
+
+
+def test_a_style_that_is_a_file_has_the_name_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What looks like a weight or a time belongs to the name of a file that exists."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("wave=2.png@10", "a=3"):
+        Path(name).touch()
+    assert StyleKey.parse("wave=2.png@10") == StyleKey("wave=2.png@10")
+    assert StyleKey.parse("a=3@5") == StyleKey("a=3", Fraction(5))
+    assert StyleKey.parse("a=4@5") == StyleKey("a", Fraction(5), 4.0)

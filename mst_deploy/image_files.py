@@ -1,0 +1,441 @@
+"""Still pictures in files: the kinds that are read and written, sizes before decoding, alpha, color profiles.
+
+Pillow reads and converts color profiles; OpenCV, which is faster at it, writes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mst_deploy.errors import InputError, InvalidArgument, OutputError
+from mst_deploy.files import replacing
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PilImage
+
+Image = NDArray[np.uint8]
+"""(H, W, 3) RGB, 0..255."""
+Alpha = NDArray[np.uint8]
+"""(H, W): 0 is transparent, 255 opaque."""
+
+JPEG_QUALITY = 95
+MAX_PIXELS = 300_000_000
+"""More are refused before they are decoded unless ``limited_pixels`` says otherwise."""
+GIF_COLORS = 256
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A format of still pictures."""
+
+    name: str
+    """Pillow's."""
+    alpha: str = "none"
+    """What it holds of transparency: none, binary or full."""
+    quality: int | None = None
+    """OpenCV's number of the setting, for formats that lose some."""
+    lossless: bool = True
+    animated: bool = False
+    """Whether files of this kind may hold a moving picture."""
+
+
+KINDS = {
+    ".jpg": Kind("JPEG", quality=cv2.IMWRITE_JPEG_QUALITY),
+    ".jpeg": Kind("JPEG", quality=cv2.IMWRITE_JPEG_QUALITY),
+    ".png": Kind("PNG", "full", animated=True),
+    ".webp": Kind("WEBP", "full", quality=cv2.IMWRITE_WEBP_QUALITY, animated=True),
+    ".bmp": Kind("BMP"),
+    ".tif": Kind("TIFF", "full"),
+    ".tiff": Kind("TIFF", "full"),
+    ".gif": Kind("GIF", "binary", animated=True),
+    ".avif": Kind("AVIF", "full", animated=True),
+}
+"""What is read and written, by suffix."""
+IMAGE_SUFFIXES = tuple(KINDS)
+FORMATS = tuple(dict.fromkeys(kind.name for kind in KINDS.values()))
+
+_limit: ContextVar[int] = ContextVar("_limit", default=MAX_PIXELS)
+_pillow_settings = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A still picture as it is painted."""
+
+    image: Image = field(repr=False)
+    """(H, W, 3); behind transparent pixels are the colors of those around, not the stored ones."""
+    alpha: Alpha | None = field(default=None, repr=False)
+    """(H, W); None for a picture that is opaque everywhere."""
+    deep: bool = False
+    """Whether the file has more than 8 bits a channel."""
+
+
+@contextmanager
+def limited_pixels(most: int) -> Iterator[None]:
+    """Refuse pictures of more pixels than ``most`` inside the block. Raises InvalidArgument below 1."""
+    if most < 1:
+        raise InvalidArgument(field="max_pixels", problem=f"a limit of {most} pixels leaves no picture")
+    token = _limit.set(most)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+def load_picture(path: Path) -> Picture:
+    """Read a picture file with its alpha, upright, in sRGB. Raises InputError."""
+    with _opened_file(path) as file:
+        return _decoded(file, path)
+
+
+def decode_picture(data: bytes, name: str | os.PathLike[str]) -> Picture:
+    """As :func:`load_picture`, of encoded file content that is called ``name`` in messages."""
+    return _decoded(io.BytesIO(data), name)
+
+
+def load_image(path: Path) -> Image:
+    """Read a picture file -> (H, W, 3) uint8 RGB, without its alpha. Raises InputError."""
+    return load_picture(path).image
+
+
+def decode_image(data: bytes, name: str | os.PathLike[str]) -> Image:
+    """Encoded file content -> (H, W, 3) uint8 RGB; gray becomes RGB, EXIF orientation is applied.
+
+    Raises InputError, naming ``name``, if the bytes are not a picture.
+    """
+    return decode_picture(data, name).image
+
+
+@dataclass(frozen=True)
+class PictureInfo:
+    """What the header of a picture file says."""
+
+    width: int
+    height: int
+    frames: int
+    """Pictures in the file."""
+    kind: str
+    """Pillow's name of the format."""
+
+
+def probe_picture(path: Path) -> PictureInfo:
+    """What a picture file holds, by its header alone. Raises InputError for what is refused."""
+    with _opened_file(path) as file, _header(file, path) as header:
+        try:
+            return PictureInfo(*header.size, frames_of(header), header.format or "")
+        except Exception as error:  # counting pictures walks through the file
+            raise _unreadable(path, error) from error
+
+
+def is_still(path: Path) -> bool:
+    """Whether a file is a picture by its suffix and, where that leaves it open, does not move."""
+    kind = KINDS.get(path.suffix.lower())
+    if kind is None or not kind.animated or not path.is_file():
+        return kind is not None
+    try:
+        return probe_picture(path).frames == 1
+    except InputError:
+        return True  # reading it as a picture tells why not
+
+
+def frames_of(header: PilImage) -> int:
+    """Pictures in a file; the second one of a JPEG is no page but a gain map or another view."""
+    return 1 if header.format in ("JPEG", "MPO") else int(getattr(header, "n_frames", 1))
+
+
+def result_suffix(path: Path, info: PictureInfo) -> str:
+    """The suffix of a result that is of the kind of its source: the source's own where it says the kind."""
+    suffix = path.suffix.lower()
+    if suffix in KINDS:
+        return suffix
+    return next((known for known, kind in KINDS.items() if kind.name == info.kind), ".png")
+
+
+def save_image(path: Path, image: Image, alpha: Alpha | None = None) -> None:
+    """Write (H, W, 3) uint8 RGB in the format of the suffix, with ``alpha`` where it has room for it.
+
+    Raises InvalidArgument, OutputError.
+    """
+    check_writable(path)
+    kind = KINDS[path.suffix.lower()]
+    alpha = None if kind.alpha == "none" else alpha
+    data = _encoded(path, kind, image, alpha)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def check_writable(path: Path) -> None:
+    """Raises InvalidArgument for a suffix that no picture is written with."""
+    suffix = path.suffix.lower()
+    if suffix not in KINDS:
+        raise InvalidArgument(
+            field="output",
+            problem=f"cannot write {path}: unknown image type {suffix!r}",
+            hint=f"use one of {', '.join(IMAGE_SUFFIXES)}",
+        )
+
+
+def losses(picture: Picture, target: Path) -> list[str]:
+    """What of a picture a result of this name has no room for, in words."""
+    kind, found = KINDS[target.suffix.lower()], []
+    if picture.alpha is not None and kind.alpha == "none":
+        found.append(f"transparency ({kind.name} has none; .png, .webp, .tiff and .avif keep it)")
+    elif picture.alpha is not None and kind.alpha == "binary" and _is_graded(picture.alpha):
+        found.append(f"partial transparency ({kind.name} knows all or nothing; .png keeps it)")
+    if picture.deep:
+        found.append("more than 8 bits a channel")
+    if kind.name == "GIF":
+        found.append(f"all but {GIF_COLORS} colors (.png keeps them)")
+    return found
+
+
+def fill_transparent(image: Image, alpha: Alpha) -> Image:
+    """(H, W, 3) with the colors behind fully transparent pixels (H, W) replaced by those around them.
+
+    Means of the visible pixels over windows that double in size until they hold one; what was stored there
+    does not count. Gray where nothing is visible. (Pull and push: Gortler et al., "The Lumigraph", 1996,
+    section 3.4.2.)
+    """
+    hidden = alpha == 0
+    if not hidden.any():
+        return image
+    filled = image.copy()
+    filled[hidden] = np.rint(_pulled(image, ~hidden))[hidden].astype(np.uint8)
+    return filled
+
+
+def _pulled(image: NDArray[Any], known: NDArray[np.bool_]) -> Any:
+    """(H, W, 3) float32: means over the known pixels of the least window around each place that has any."""
+    weight = known.astype(np.float32)
+    color = image.astype(np.float32) * weight[..., None]
+    return _filled(color, weight)
+
+
+def _filled(color: NDArray[Any], weight: NDArray[Any]) -> Any:
+    """All are float32. ``color`` (H, W, 3) is weighted by ``weight`` (H, W) already."""
+    height, width = weight.shape
+    own = color / np.maximum(weight, 1e-6)[..., None]
+    if weight.all():
+        return own
+    if height == width == 1:
+        return np.full_like(own, 128.0)
+    half = ((width + 1) // 2, (height + 1) // 2)
+    padding = ((0, height % 2), (0, width % 2))
+    coarse = _filled(
+        cv2.resize(np.pad(color, (*padding, (0, 0))), half, interpolation=cv2.INTER_AREA),
+        cv2.resize(np.pad(weight, padding), half, interpolation=cv2.INTER_AREA),
+    )
+    around = cv2.resize(coarse, (half[0] * 2, half[1] * 2), interpolation=cv2.INTER_LINEAR)
+    return np.where(weight[..., None] > 0, own, around[:height, :width]).astype(np.float32)
+
+
+@contextmanager
+def _opened_file(path: Path) -> Iterator[IO[bytes]]:
+    if not path.exists():
+        raise InputError(f"{path} does not exist; check the name")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give an image file")
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _header(file: IO[bytes], name: str | os.PathLike[str]) -> Iterator[PilImage]:
+    """The picture, of which only size and settings have been read. Raises InputError."""
+    from PIL import Image as pillow
+
+    file.seek(0, os.SEEK_END)
+    if file.tell() == 0:
+        raise InputError(f"cannot read {name} as an image: the file is empty; {_advice()}")
+    file.seek(0)
+    try:
+        # Pillow's own limit is a setting of the process, and its warnings would go to the terminal.
+        with _pillow_settings, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pillow_limit, pillow.MAX_IMAGE_PIXELS = pillow.MAX_IMAGE_PIXELS, None
+            try:
+                header = pillow.open(file, formats=FORMATS)
+            finally:
+                pillow.MAX_IMAGE_PIXELS = pillow_limit
+    except Exception as error:  # damaged files raise whatever the parsers of Pillow stumble over
+        raise _unreadable(name, error) from error
+    with header:
+        width, height = header.size
+        if width * height > _limit.get():
+            raise InputError(
+                f"{name} has {width}x{height} pixels, {width * height / 1e6:,.0f} megapixels, more than the "
+                f"limit of {_limit.get() / 1e6:,.6g}; shrink it, or raise the limit with [option:max_pixels]"
+            )
+        yield header
+
+
+def _decoded(file: IO[bytes], name: str | os.PathLike[str]) -> Picture:
+    with _header(file, name) as header:
+        try:
+            deep, profile = _is_deep(header), header.info.get("icc_profile")
+            header.load()
+            color, alpha = _color_and_alpha(_upright(header))
+            image = np.asarray(_in_srgb(color, profile), np.uint8)
+        except MemoryError as error:
+            width, height = header.size
+            raise InputError(
+                f"{name} has {width}x{height} pixels, for which there is not enough memory; shrink it"
+            ) from error
+        except Exception as error:  # see above
+            raise _unreadable(name, error) from error
+    if alpha is not None:
+        image = fill_transparent(image, alpha)
+    return Picture(np.ascontiguousarray(image), alpha, deep)
+
+
+def _unreadable(name: str | os.PathLike[str], error: Exception) -> InputError:
+    from PIL import UnidentifiedImageError
+
+    reason = "its content is damaged or of another kind"
+    if not isinstance(error, UnidentifiedImageError) and str(error):
+        reason = f"its content is damaged ({error})"
+    return InputError(f"cannot read {name} as an image: {reason}; {_advice()}")
+
+
+def _advice() -> str:
+    return f"give one of {', '.join(suffix[1:] for suffix in IMAGE_SUFFIXES)}"
+
+
+def _is_deep(header: PilImage) -> bool:
+    """Whether the file stores 16 bits a channel; Pillow's own modes hold 8 for colors."""
+    return header.mode.startswith("I") or any(";16" in str(tile[3]) for tile in getattr(header, "tile", ()))
+
+
+def _upright(picture: PilImage) -> PilImage:
+    from PIL import ImageOps
+
+    try:
+        turned = ImageOps.exif_transpose(picture)
+    except Exception:  # an orientation that cannot be read is none
+        return picture
+    return turned if turned is not None else picture
+
+
+def _color_and_alpha(picture: PilImage) -> tuple[PilImage, Alpha | None]:
+    """Color without alpha, in the mode that its profile is for (L, RGB, CMYK), and alpha if any is below 255.
+
+    Raises ValueError for what has no range of brightness that could be shown.
+    """
+    from PIL import Image as pillow
+
+    mode = picture.mode
+    if mode in ("F", "I"):
+        raise ValueError("32 bits a channel, which have no white; convert it to 8 or 16 bits")
+    if mode.startswith("I;16"):
+        levels = np.asarray(picture).astype(np.uint16)
+        key = picture.info.get("transparency")
+        alpha = None if key is None else np.where(levels == key, 0, 255).astype(np.uint8)
+        return pillow.fromarray((levels >> 8).astype(np.uint8)), _unless_opaque(alpha)
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        whole = picture.convert("RGBA")
+        alpha = _unless_opaque(np.array(whole.getchannel("A")))
+        gray = mode in ("1", "L", "LA", "La")
+        return whole.getchannel("R") if gray else whole.convert("RGB"), alpha
+    if mode in ("1", "L"):
+        return picture.convert("L"), None
+    return picture if mode == "CMYK" else picture.convert("RGB"), None
+
+
+def _unless_opaque(alpha: Alpha | None) -> Alpha | None:
+    return None if alpha is None or alpha.min(initial=255) == 255 else alpha
+
+
+def _is_graded(alpha: Alpha) -> bool:
+    return bool(((alpha > 0) & (alpha < 255)).any())
+
+
+def _in_srgb(picture: PilImage, profile: bytes | None) -> PilImage:
+    """L, RGB or CMYK -> RGB, through the color profile unless it is sRGB itself or cannot be used."""
+    if profile:
+        from PIL import ImageCms
+
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            transform = ImageCms.buildTransform(
+                source,
+                ImageCms.createProfile("sRGB"),
+                picture.mode,
+                "RGB",
+                ImageCms.Intent.RELATIVE_COLORIMETRIC,
+                ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            )
+        except (ImageCms.PyCMSError, OSError):  # damaged, or of another color space than the picture
+            return picture.convert("RGB")
+        if picture.mode == "CMYK" or _changes_colors(transform, picture.mode):
+            converted = ImageCms.applyTransform(picture, transform)
+            assert converted is not None  # only None when done in place
+            return converted
+    return picture.convert("RGB")
+
+
+def _changes_colors(transform: Any, mode: str) -> bool:
+    """Whether a transform does more than rounding to a grid over all colors."""
+    from PIL import Image as pillow
+    from PIL import ImageCms
+
+    levels = np.linspace(0, 255, 9).astype(np.uint8)
+    grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, -1, 3)
+    colors = pillow.fromarray(grid if mode == "RGB" else levels[None]).convert("RGB")
+    converted = ImageCms.applyTransform(colors if mode == "RGB" else colors.convert("L"), transform)
+    return bool((np.abs(np.asarray(converted, np.int16) - np.asarray(colors, np.int16)) > 2).any())
+
+
+def _encoded(path: Path, kind: Kind, image: Image, alpha: Alpha | None) -> bytes:
+    if kind.name in ("GIF", "AVIF"):
+        return _encoded_by_pillow(path, kind, image, alpha)
+    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    if alpha is not None:
+        pixels = np.dstack([pixels, alpha])
+    options = [kind.quality, JPEG_QUALITY] if kind.quality is not None else []
+    try:
+        done, data = cv2.imencode(path.suffix.lower(), pixels, options)
+    except cv2.error as error:
+        raise OutputError(f"cannot write {path} as {kind.name}: {error.err or error}") from error
+    if not done:
+        raise OutputError(
+            f"cannot write {path} as {kind.name} with {image.shape[1]}x{image.shape[0]} pixels; try .png"
+        )
+    return data.tobytes()
+
+
+def _encoded_by_pillow(path: Path, kind: Kind, image: Image, alpha: Alpha | None) -> bytes:
+    from PIL import Image as pillow
+
+    picture = pillow.fromarray(image if alpha is None else np.dstack([image, alpha]))
+    options: dict[str, Any] = {"quality": JPEG_QUALITY} if kind.name == "AVIF" else {}
+    if kind.name == "GIF":
+        shown = GIF_COLORS - (alpha is not None)  # one color stands for transparency
+        picture = pillow.fromarray(image).quantize(shown)
+        if alpha is not None:
+            indices = np.where(alpha < 128, shown, np.asarray(picture)).astype(np.uint8)
+            colors = picture.getpalette()
+            picture = pillow.fromarray(indices, "P")
+            picture.putpalette(colors or [])
+            options["transparency"] = shown
+    buffer = io.BytesIO()
+    try:
+        picture.save(buffer, kind.name, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise OutputError(f"cannot write {path} as {kind.name}: {error}; try .png") from error
+    return buffer.getvalue()
