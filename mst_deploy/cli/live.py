@@ -31,7 +31,7 @@ from mst_deploy.styles.timeline import StrengthKey, StyleKey, Timeline
 if TYPE_CHECKING:
     from mst_deploy.pipeline.live import LivePipeline, LiveReport, Look
     from mst_deploy.stylizer import Stylizer
-    from mst_deploy.video.capture import LiveSource
+    from mst_deploy.video.capture import CaptureOptions, LiveSource
     from mst_deploy.video.latency import LatencyReport
 
 T = TypeVar("T")
@@ -122,6 +122,7 @@ def live(
     dropped, and their delay.
     """
     from mst_deploy.console import echo, print_result
+    from mst_deploy.video.capture import CaptureOptions
 
     if list_devices:
         return _list(as_json=as_json)
@@ -134,9 +135,9 @@ def live(
     if fps is not None and size is not None:
         raise InvalidArgument("--fps chooses the size and --size fixes it; leave out one of them")
     tell = _teller(quiet)
-    with _Session(
-        source, names, timeline, model, backend, device, fps, size, force, loop, retry, tell
-    ) as run:
+    model_of = {"model": model, "backend": backend, "device": device}
+    capture = CaptureOptions(loop, retry, tell)
+    with _Session(source, names, timeline, model_of, fps, size, capture, force=force) as run:
         if latency_test:
             run.read_back()
         for hint in run.hints():
@@ -166,15 +167,12 @@ class _Session(ExitStack):
         source: str,
         names: list[str],
         timeline: Timeline,
-        model: str | None,
-        backend: str,
-        device: str,
+        model: dict[str, Any],
         fps: float | None,
         size: str | None,
+        capture: CaptureOptions,
+        *,
         force: bool,
-        loop: bool,
-        retry: float,
-        tell: Callable[[str], None],
     ) -> None:
         super().__init__()
         from mst_deploy.pipeline.events import Note
@@ -182,16 +180,15 @@ class _Session(ExitStack):
         from mst_deploy.pipeline.live_size import SizePolicy, even, sizes_for
         from mst_deploy.size import Size
         from mst_deploy.stylizer import Stylizer
-        from mst_deploy.video.capture import CaptureOptions, hidden, open_live_source
+        from mst_deploy.video.capture import hidden, open_live_source
         from mst_deploy.video.live_sinks import SinkSettings, open_live_sink
 
         with ExitStack() as unless_it_fails:
             wanted = Size.parse(size) if size else Size()
-            stylizer = unless_it_fails.enter_context(Stylizer(model, backend=backend, device=device))
+            stylizer = unless_it_fails.enter_context(Stylizer(**model))
             look = _look(stylizer, timeline)
-            options = CaptureOptions(loop, retry, tell)
             self.source: LiveSource = unless_it_fails.enter_context(
-                interruptible(lambda: open_live_source(source, options))
+                interruptible(lambda: open_live_source(source, capture))
             )
             info = self.source.info
             painted = even(*wanted.applied(info.width, info.height))
@@ -215,7 +212,7 @@ class _Session(ExitStack):
                 look,
                 painted,
                 policy=policy,
-                on_event=lambda event: tell(event.text) if isinstance(event, Note) else None,
+                on_event=lambda event: capture.on_note(event.text) if isinstance(event, Note) else None,
             )
             self.push(unless_it_fails.pop_all())
 

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,7 @@ class LatencyReader:
         percentiles = {
             name: round(1000 * ordered[rank], 1) if ordered else None for name, rank in ranks.items()
         }
-        backwards = sum(
-            after <= before for before, after in zip(self.counters, self.counters[1:], strict=False)
-        )
+        backwards = sum(after <= before for before, after in pairwise(self.counters))
         return LatencyReport(len(self.counters), self.unreadable, percentiles, backwards)
 
     def _follow(self) -> None:

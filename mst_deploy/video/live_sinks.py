@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,9 +17,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from mst_deploy.errors import InvalidArgument, MissingDependency, OutputError
@@ -28,8 +31,17 @@ from mst_deploy.video.color import SDR_TAGS
 from mst_deploy.video.info import Frame, Image, WriteReport
 from mst_deploy.video.sinks import FrameSink, interrupted_name
 
-BLOCKED = 5
-"""Seconds that a network peer may refuse to take data before the stream counts as broken."""
+BLOCKED = 5.0
+"""Seconds that a TCP peer may take no data before the stream counts as broken."""
+DATAGRAM = 7 * 188
+"""Bytes of a UDP datagram: whole transport packets, below the usual limit of networks."""
+NETWORK_OPTIONS = {
+    "udp": {"flush_packets": "1"},
+    "tcp": {"flush_packets": "1"},
+    "rtmp": {"flvflags": "no_duration_filesize", "flush_packets": "1"},
+    "rtsp": {"rtsp_transport": "tcp"},
+}
+"""Options of the muxer, by the scheme of an address."""
 STREAMS = {"udp": "mpegts", "tcp": "mpegts", "rtmp": "flv", "rtsp": "rtsp"}
 """FFmpeg's muxer, by the scheme of an address."""
 FILES = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts"}
@@ -112,11 +124,13 @@ class EncodedSink(_Base):
 
     def __init__(self, name: str, settings: SinkSettings) -> None:
         super().__init__(hidden(name), settings)
-        self.last = -1
+        self.last, self.next_key = -1, 0
         self.file: Path | None = None
+        self.socket: SocketWriter | None = None
         scheme = scheme_of(name)
+        target: Any = name
         if scheme:
-            address, muxer, options = name, STREAMS[scheme], _network_options(scheme)
+            muxer, options = STREAMS[scheme], NETWORK_OPTIONS[scheme]
         else:
             self.file = Path(name)
             muxer = FILES[self.file.suffix.lower()]
@@ -124,10 +138,12 @@ class EncodedSink(_Base):
                 raise OutputError(f"{name} already exists; use --force to overwrite it, or another name")
             if not self.file.parent.is_dir():
                 raise OutputError(f"the folder {self.file.parent} does not exist; make it first")
-            address = str(interrupted_name(self.file))
+            target = str(interrupted_name(self.file))
             options = FRAGMENTS if muxer in ("mp4", "mov") else {}
         try:
-            self.container: Any = av.open(address, "w", format=muxer, options=options, timeout=10.0)
+            if scheme in ("udp", "tcp"):
+                target = self.socket = SocketWriter(name)
+            self.container: Any = av.open(target, "w", format=muxer, options=options)
             self.stream = self._stream()
             self.container.start_encoding()
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -143,7 +159,7 @@ class EncodedSink(_Base):
         stream.time_base = Fraction(1, LIVE_CLOCK)
         context = stream.codec_context
         context.time_base = stream.time_base
-        context.max_b_frames, context.gop_size = 0, max(1, round(rate))
+        context.max_b_frames, context.gop_size = 0, max(1, round(2 * rate))
         context.options = {"preset": "veryfast", "tune": "zerolatency", "crf": "21"}
         SDR_TAGS.apply(context)
         return stream
@@ -161,6 +177,9 @@ class EncodedSink(_Base):
         SDR_TAGS.apply(picture)
         self.last = max(pts, self.last + 1)  # muxers want times that grow
         picture.pts, picture.time_base = self.last, Fraction(1, LIVE_CLOCK)
+        if self.last >= self.next_key:  # by the clock: few frames may come, and players join at key frames
+            picture.pict_type = PictureType.I
+            self.next_key = self.last + LIVE_CLOCK
         self._mux(picture)
 
     def _mux(self, picture: Any) -> None:
@@ -182,6 +201,9 @@ class EncodedSink(_Base):
             container.close()
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"{self.name} could not be ended properly ({_reason(error)})") from error
+        finally:
+            if self.socket is not None:
+                self.socket.close()
         if self.file is not None:
             interrupted_name(self.file).replace(self.file)
 
@@ -191,6 +213,8 @@ class EncodedSink(_Base):
             container, self.container = self.container, None
             with suppress(Exception):
                 container.close()
+            if self.socket is not None:
+                self.socket.close()
 
 
 class WindowSink(_Base):
@@ -281,6 +305,42 @@ def open_mjpeg(name: str, settings: SinkSettings) -> FrameSink:
     return MjpegSink(name, settings)
 
 
+class SocketWriter:
+    """A UDP or TCP socket as a file that can be written: FFmpeg's own would block all threads while it
+    connects, and cannot be told when to give up."""
+
+    def __init__(self, address: str) -> None:
+        """Connect to ``udp://HOST:PORT`` or ``tcp://HOST:PORT``. Raises InvalidArgument, OSError."""
+        parts = urlsplit(address)
+        try:
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port = None, None
+        if not host or not port:
+            raise InvalidArgument(f"cannot use {address!r} as an address: write {parts.scheme}://HOST:PORT")
+        self.datagrams = parts.scheme.lower() == "udp"
+        if self.datagrams:
+            family, _, _, _, peer = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+            self.socket = socket.socket(family, socket.SOCK_DGRAM)
+            self.peer: Any = peer
+        else:
+            self.socket = socket.create_connection((host, port), timeout=BLOCKED)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def write(self, data: bytes) -> int:
+        """Send bytes; those that nobody receives over UDP are lost. Raises OSError."""
+        if self.datagrams:
+            for start in range(0, len(data), DATAGRAM):
+                with suppress(ConnectionRefusedError):
+                    self.socket.sendto(data[start : start + DATAGRAM], self.peer)
+        else:
+            self.socket.sendall(data)
+        return len(data)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
 @dataclass(frozen=True)
 class LiveSinkSpec:
     """One kind of live sink."""
@@ -323,16 +383,6 @@ def find_player() -> str | None:
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return None
     return next((player for player in PLAYERS if shutil.which(player)), None)
-
-
-def _network_options(scheme: str) -> dict[str, str]:
-    blocked = str(BLOCKED * 1_000_000)
-    return {
-        "udp": {"pkt_size": "1316", "flush_packets": "1", "muxdelay": "0"},
-        "tcp": {"rw_timeout": blocked, "timeout": blocked, "flush_packets": "1", "muxdelay": "0"},
-        "rtmp": {"rw_timeout": blocked, "flvflags": "no_duration_filesize", "flush_packets": "1"},
-        "rtsp": {"rtsp_transport": "tcp"},
-    }[scheme]
 
 
 def _peer_help(scheme: str) -> str:
