@@ -136,7 +136,7 @@ def live(
         raise InvalidArgument("--fps chooses the size and --size fixes it; leave out one of them")
     tell = _teller(quiet)
     model_of = {"model": model, "backend": backend, "device": device}
-    capture = CaptureOptions(loop, retry, tell)
+    capture = CaptureOptions(loop, retry, on_note=tell)
     with _Session(source, names, timeline, model_of, fps, size, capture, force=force) as run:
         if latency_test:
             run.read_back()

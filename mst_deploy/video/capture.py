@@ -83,6 +83,9 @@ class CaptureOptions:
     """A file begins again at its end."""
     retry: float = 30.0
     """Seconds to wait for a source that is gone, or a network source that does not answer yet."""
+    whole_frames: bool = False
+    """Every transport packet of the network stream is known to hold one whole frame, as those of our own
+    sinks do: then a frame is decoded when it is there, not when the next one begins."""
     on_note: Note = lambda text: None
     """Called from the capture thread with what the user should know."""
 
@@ -323,11 +326,13 @@ class Returning(_Base):
 
 def open_network(name: str, options: CaptureOptions) -> LiveSource:
     """Open a stream at an address with little delay. Raises InputError."""
-    return Returning(hidden(name), lambda: _Demuxed(hidden(name), *_network(name)), options)
+    return Returning(hidden(name), lambda: _Demuxed(hidden(name), *_network(name, options)), options)
 
 
-def _network(name: str) -> tuple[str, dict[str, Any]]:
+def _network(name: str, options: CaptureOptions) -> tuple[str, dict[str, Any]]:
     how = dict(LOW_DELAY)
+    if options.whole_frames:
+        how["fflags"] += "+noparse"
     scheme = urlsplit(name).scheme
     if scheme == "rtsp":
         how["rtsp_transport"] = "tcp"

@@ -97,7 +97,7 @@ class LatencyReader:
             self.counters.append(number)
 
     def _received(self) -> Iterator[tuple[float, Image]]:
-        with open_live_source(self.name, CaptureOptions(retry=0)) as source:
+        with open_live_source(self.name, CaptureOptions(retry=0, whole_frames=True)) as source:
             opened = time.monotonic()
             for picture in source.pictures():
                 image = picture.rgb()
