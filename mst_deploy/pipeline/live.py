@@ -480,7 +480,8 @@ class LivePipeline:
 
     def _leave(self, stages: list[threading.Thread]) -> None:
         """Close the slots and wait for all threads, at most ``CLOSING`` seconds."""
-        for slot in (self.to_prepare, self.to_infer, *(outlet.slot for outlet in self.outlets)):
+        slots: list[Slot[Any]] = [self.to_prepare, self.to_infer, *(outlet.slot for outlet in self.outlets)]
+        for slot in slots:
             slot.close()
         until = time.monotonic() + CLOSING
         for thread in stages:

@@ -35,14 +35,21 @@ LIVE_CLOCK = 90000
 """Units of a second in which the times of live frames are given."""
 ANSWER = 10.0
 """Seconds that a network source gets to send its first picture."""
-SILENCE = 2.0
+SILENCE = 4.0
 """Seconds without a packet after which a network source or a camera counts as gone."""
 PAUSE = 0.2  # seconds between two tries to open a source that is gone
 TEST = re.compile(r"test(?::(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?)?", re.ASCII)
 NETWORK = ("udp", "rtmp", "rtsp", "http", "https", "tcp")
-LOW_DELAY = {"fflags": "nobuffer", "flags": "low_delay", "probesize": "200000", "analyzeduration": "500000"}
+LOW_DELAY = {
+    "fflags": "nobuffer",
+    "flags": "low_delay",
+    "probesize": "200000",
+    "analyzeduration": "500000",
+    "fpsprobesize": "1",  # not twenty frames, which take long when few come
+}
 KINDS = "camera[:N or :NAME], screen[:N], udp:// tcp:// rtmp:// rtsp:// http://, a file, test[:WxH@FPS]"
 Note = Callable[[str], None]
+SYSTEM: str = sys.platform
 
 
 @dataclass(frozen=True)
@@ -344,16 +351,8 @@ def _network(name: str, options: CaptureOptions) -> tuple[str, dict[str, Any]]:
 def open_device(name: str, options: CaptureOptions) -> LiveSource:
     """Open a camera or a screen by its number or name. Raises InputError."""
     address, how = device_address(name)
-    first = _Demuxed(name, address, how)  # a device that is not there is not waited for
-
-    def opened() -> LiveSource:
-        nonlocal first
-        if first is not None:
-            source, first = first, None  # type: ignore[assignment]
-            return source
-        return _Demuxed(name, address, how)
-
-    return Returning(name, opened, options)
+    first = [_Demuxed(name, address, how)]  # a device that is not there at the start is not waited for
+    return Returning(name, lambda: first.pop() if first else _Demuxed(name, address, how), options)
 
 
 @dataclass(frozen=True)
@@ -378,7 +377,7 @@ DRIVERS = {
 def devices(root: Path = Path("/sys/class/video4linux")) -> list[Device]:
     """List the cameras and screens of this machine."""
     found: list[Device] = []
-    if sys.platform == "linux":
+    if SYSTEM == "linux":
         import os
 
         for entry in sorted(root.glob("video*"), key=lambda path: int(path.name[5:] or 0)):
@@ -389,13 +388,13 @@ def devices(root: Path = Path("/sys/class/video4linux")) -> list[Device]:
         if display := os.environ.get("DISPLAY"):
             found.append(Device("screen", display, f"display {display}"))
         return found
-    camera, _ = DRIVERS.get(sys.platform, ("", ""))
+    camera, _ = DRIVERS.get(SYSTEM, ("", ""))
     with suppress(ValueError, OSError, AttributeError):
         for each in av.enumerate_input_devices(camera):
             if "video" in each.media_types or not each.media_types:
                 kind = "screen" if "screen" in each.description.lower() else "camera"
                 found.append(Device(kind, each.name, each.description))
-    if sys.platform == "win32":
+    if SYSTEM == "win32":
         found.append(Device("screen", "desktop", "desktop"))
     return found
 
@@ -404,9 +403,9 @@ def device_address(name: str) -> tuple[str, dict[str, Any]]:
     """FFmpeg's address and settings for ``camera[:N|:NAME]`` or ``screen[:N]``. Raises InputError."""
     kind, _, wanted = name.partition(":")
     known = [device for device in devices() if device.kind == kind]
-    if sys.platform not in DRIVERS:
-        raise InputError(f"cannot open {name}: cameras and screens of {sys.platform} are not supported")
-    driver = DRIVERS[sys.platform][kind == "screen"]
+    if SYSTEM not in DRIVERS:
+        raise InputError(f"cannot open {name}: cameras and screens of {SYSTEM} are not supported")
+    driver = DRIVERS[SYSTEM][kind == "screen"]
     chosen: Device | None = None
     if (wanted.isascii() and wanted.isdigit()) or not wanted:
         number = int(wanted or 0)
