@@ -140,13 +140,15 @@ class EncodedSink(_Base):
             if not self.file.parent.is_dir():
                 raise OutputError(f"the folder {self.file.parent} does not exist; make it first")
             target = str(interrupted_name(self.file))
-            options = FRAGMENTS if muxer in ("mp4", "mov") else {}
+            options = {"flush_packets": "1"} | (FRAGMENTS if muxer in ("mp4", "mov") else {})
         try:
             if scheme in ("udp", "tcp"):
                 target = self.socket = SocketWriter(name)
             self.container: Any = av.open(target, "w", format=muxer, options=options)
             self.stream = self._stream()
             self.container.start_encoding()
+        except InvalidArgument:
+            raise
         except (av.FFmpegError, OSError, ValueError) as error:
             raise OutputError(f"cannot open {self.name} ({_reason(error)}); {_peer_help(scheme)}") from error
         self.reformatter = VideoReformatter()
