@@ -90,9 +90,6 @@ class CaptureOptions:
     """A file begins again at its end."""
     retry: float = 30.0
     """Seconds to wait for a source that is gone, or a network source that does not answer yet."""
-    whole_frames: bool = False
-    """Every transport packet of the network stream is known to hold one whole frame, as those of our own
-    sinks do: then a frame is decoded when it is there, not when the next one begins."""
     on_note: Note = lambda text: None
     """Called from the capture thread with what the user should know."""
 
@@ -332,20 +329,26 @@ class Returning(_Base):
 
 
 def open_network(name: str, options: CaptureOptions) -> LiveSource:
-    """Open a stream at an address with little delay. Raises InputError."""
-    return Returning(hidden(name), lambda: _Demuxed(hidden(name), *_network(name, options)), options)
+    """Open a stream at an address with little delay, again if it breaks off. Raises InputError."""
+    return Returning(hidden(name), lambda: open_stream(name), options)
 
 
-def _network(name: str, options: CaptureOptions) -> tuple[str, dict[str, Any]]:
+def open_stream(name: str, *, whole_frames: bool = False) -> LiveSource:
+    """Open a stream at an address once. Raises InputError.
+
+    ``whole_frames`` says that every transport packet is known to hold one whole frame, as those of our own
+    sinks do: then a frame is decoded when it is there, not when the next one begins.
+    """
     how = dict(LOW_DELAY)
-    if options.whole_frames:
+    if whole_frames:
         how["fflags"] += "+noparse"
     scheme = urlsplit(name).scheme
     if scheme == "rtsp":
         how["rtsp_transport"] = "tcp"
     if scheme == "udp":
         how |= {"overrun_nonfatal": "1", "fifo_size": "5000", "reuse": "1"}
-    return name, {"options": how} | ({"format": "mpegts"} if scheme in ("udp", "tcp") else {})
+    muxer = {"format": "mpegts"} if scheme in ("udp", "tcp") else {}
+    return _Demuxed(hidden(name), name, {"options": how, **muxer})
 
 
 def open_device(name: str, options: CaptureOptions) -> LiveSource:

@@ -20,7 +20,7 @@ import av
 
 from mst_deploy.errors import MstError
 from mst_deploy.images import decode_image
-from mst_deploy.video.capture import CaptureOptions, Picture, open_live_source, scheme_of
+from mst_deploy.video.capture import Picture, open_stream, scheme_of
 from mst_deploy.video.counter_bars import read_counter
 from mst_deploy.video.info import Image
 from mst_deploy.video.live_sinks import FILES
@@ -97,7 +97,7 @@ class LatencyReader:
             self.counters.append(number)
 
     def _received(self) -> Iterator[tuple[float, Image]]:
-        with open_live_source(self.name, CaptureOptions(retry=0, whole_frames=True)) as source:
+        with open_stream(self.name, whole_frames=True) as source:
             opened = time.monotonic()
             for picture in source.pictures():
                 image = picture.rgb()

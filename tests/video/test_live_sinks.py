@@ -400,9 +400,7 @@ def test_a_window_that_is_closed_and_one_that_breaks(screen: Path) -> None:
 def test_without_a_player_or_a_display(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("DISPLAY", ":0")
-    with pytest.raises(
-        OutputError, match=r"needs ffplay .* or mpv; install one of them"
-    ):
+    with pytest.raises(OutputError, match=r"needs ffplay .* or mpv; install one of them"):
         open_live_sink("window", SETTINGS)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(live_sinks.shutil, "which", lambda name: name)
