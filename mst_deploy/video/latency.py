@@ -108,7 +108,7 @@ class LatencyReader:
                     source.stop()
 
     def _jpegs(self) -> Iterator[tuple[float, Image]]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.sink.port}/", timeout=10) as stream:
+        with urllib.request.urlopen(self.sink.url, timeout=10) as stream:
             while True:
                 length = 0
                 while line := stream.readline():

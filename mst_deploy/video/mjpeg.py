@@ -55,7 +55,9 @@ class MjpegSink:
                 f"cannot listen on {host}:{port} ({error.strerror}); choose another port: mjpeg:{port + 1}"
             ) from error
         self.port: int = self.server.server_address[1]
-        self.hint = f"see it in a browser: http://{host}:{self.port}/"
+        shown = {"0.0.0.0": LOCAL[0], "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+        self.url = f"http://{shown}:{self.port}/"
+        self.hint = f"see it in a browser: {self.url}"
         if host not in LOCAL:
             self.hint += " (everybody in this network can)"
         self.thread = threading.Thread(
