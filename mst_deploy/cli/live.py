@@ -118,8 +118,7 @@ def live(
 ) -> None:
     """Stylize live video: the newest frame is painted, older ones are dropped, so the delay never grows.
 
-    Ends with q, Ctrl-C, --seconds or the source; then tells how many frames were captured, stylized and
-    dropped, and their delay.
+    Ends with q, Ctrl-C, --seconds or the source, and tells what became of the frames and how old they were.
     """
     from mst_deploy.console import echo, print_result
     from mst_deploy.video.capture import CaptureOptions

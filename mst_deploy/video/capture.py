@@ -419,7 +419,9 @@ def device_address(name: str) -> tuple[str, dict[str, Any]]:
         ]
         chosen = matches[0] if matches else None
     if chosen is None:
-        there = ", ".join(f"{number} {device.name!r}" for number, device in enumerate(known)) or "none"
+        if not known:
+            raise InputError(f"cannot open {name}: no {kind} was found on this machine")
+        there = ", ".join(f"{number} {device.name!r}" for number, device in enumerate(known))
         raise InputError(f"no {kind} called {wanted or 0!r}; there are: {there} (see: mst live --list)")
     if driver not in av.formats_available:
         raise InputError(f"cannot open {name}: this build of PyAV has no {driver}")

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import av
@@ -301,13 +302,6 @@ class VirtualCameraSink(_Base):
         self.camera.close()
 
 
-def open_mjpeg(name: str, settings: SinkSettings) -> FrameSink:
-    """Open a small web server. Raises OutputError, InvalidArgument."""
-    from mst_deploy.video.mjpeg import MjpegSink
-
-    return MjpegSink(name, settings)
-
-
 class SocketWriter:
     """A UDP or TCP socket as a file that can be written: FFmpeg's own would block all threads while it
     connects, and cannot be told when to give up."""
@@ -350,22 +344,24 @@ class LiveSinkSpec:
 
     name: str
     accepts: Callable[[str], bool]
-    opener: Callable[[str, SinkSettings], FrameSink]
+    """Whether a name given by the user means this kind."""
+    opener: str
+    """Name in the module: (name, SinkSettings) -> FrameSink."""
+    module: str = __name__
+    """Imported when the kind is used."""
 
 
 LIVE_SINKS = [
-    LiveSinkSpec("null", lambda name: name == "null", NullSink),
-    LiveSinkSpec("window", lambda name: name == "window", WindowSink),
+    LiveSinkSpec("null", lambda name: name == "null", "NullSink"),
+    LiveSinkSpec("window", lambda name: name == "window", "WindowSink"),
+    LiveSinkSpec("camera", lambda name: name.partition(":")[0] == "virtual-camera", "VirtualCameraSink"),
     LiveSinkSpec(
-        "virtual camera", lambda name: name.partition(":")[0] == "virtual-camera", VirtualCameraSink
+        "mjpeg", lambda name: name.partition(":")[0] == "mjpeg", "MjpegSink", "mst_deploy.video.mjpeg"
     ),
-    LiveSinkSpec("mjpeg", lambda name: name.partition(":")[0] == "mjpeg", open_mjpeg),
-    LiveSinkSpec("network", lambda name: scheme_of(name) in STREAMS, EncodedSink),
-    LiveSinkSpec(
-        "file", lambda name: not scheme_of(name) and Path(name).suffix.lower() in FILES, EncodedSink
-    ),
+    LiveSinkSpec("network", lambda name: scheme_of(name) in STREAMS, "EncodedSink"),
+    LiveSinkSpec("file", lambda name: not scheme_of(name) and suffix_of(name) in FILES, "EncodedSink"),
 ]
-"""Asked in order; the first that accepts a name opens it."""
+"""Asked in order; the first that accepts a name opens it. Names are text: a path would lose slashes."""
 
 
 def live_sink_spec(name: str) -> LiveSinkSpec:
@@ -378,7 +374,13 @@ def live_sink_spec(name: str) -> LiveSinkSpec:
 
 def open_live_sink(name: str, settings: SinkSettings) -> FrameSink:
     """Open what a name stands for. Raises OutputError, InvalidArgument, MissingDependency."""
-    return live_sink_spec(name).opener(name, settings)
+    spec = live_sink_spec(name)
+    return cast(FrameSink, getattr(import_module(spec.module), spec.opener)(name, settings))
+
+
+def suffix_of(name: str) -> str:
+    """``.mp4`` for ``clips/Out.MP4``."""
+    return Path(name).suffix.lower()
 
 
 def find_player() -> str | None:

@@ -42,7 +42,7 @@ def _no_thread_is_left() -> Iterator[None]:
 
 def test_the_test_picture_keeps_time() -> None:
     with open_live_source("test:96x64@100") as source:
-        assert (source.info.width, source.info.height, source.info.rate) == (96, 64, 100)
+        assert (source.info.width, source.info.height, source.info.rate) == (96, 64, Fraction(100))
         started = time.monotonic()
         pictures = list(islice(source.pictures(), 12))
         assert time.monotonic() - started >= 11 / 100 - 0.001, "it does not run ahead"
@@ -198,7 +198,8 @@ def test_a_source_is_opened_again_until_it_is_back() -> None:
         Scripted(2),
         Scripted(1),
     ]
-    opened, notes = [], []
+    opened: list[Any] = []
+    notes: list[str] = []
 
     def open_next() -> Any:
         item = script.pop(0) if script else InputError("gone for good")
@@ -240,7 +241,7 @@ def test_devices_of_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     found = devices(tmp_path)
     assert [each.address for each in found] == ["/dev/video0", "/dev/video2", "/dev/video10", ":7"]
     monkeypatch.setattr(capture, "devices", lambda: found)
-    monkeypatch.setattr(capture.av, "formats_available", {"video4linux2", "x11grab"})
+    monkeypatch.setattr(av, "formats_available", {"video4linux2", "x11grab"})
     for name, address in (
         ("camera", "/dev/video0"),
         ("camera:1", "/dev/video2"),
@@ -268,8 +269,8 @@ def test_a_camera_by_its_double(small_clip: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(capture, "SYSTEM", "win32")
     monkeypatch.setattr(capture, "devices", lambda: [Device("camera", "Cam", "Cam")])
-    monkeypatch.setattr(capture.av, "formats_available", {"dshow"})
-    monkeypatch.setattr(capture.av, "open", opened)
+    monkeypatch.setattr(av, "formats_available", {"dshow"})
+    monkeypatch.setattr(av, "open", opened)
     with open_live_source("camera", CaptureOptions(retry=0)) as source:
         assert (source.info.width, source.info.height) == (64, 48)
         pictures = list(islice(source.pictures(), 20))  # the clip has 12: it is opened a second time

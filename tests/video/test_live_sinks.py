@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,7 +25,7 @@ import pytest
 from mst_deploy.errors import InvalidArgument, MissingDependency, OutputError
 from mst_deploy.images import decode_image
 from mst_deploy.video import live_sinks, mjpeg
-from mst_deploy.video.capture import SinkClosed, TestPattern, scheme_of
+from mst_deploy.video.capture import Picture, SinkClosed, TestPattern, scheme_of
 from mst_deploy.video.counter_bars import read_counter
 from mst_deploy.video.info import Frame
 from mst_deploy.video.live_sinks import SinkSettings, find_player, open_live_sink
@@ -65,7 +66,7 @@ def counters(file: Any, **how: Any) -> list[int | None]:
         frames = list(container.decode(video=0))
     times = [each.pts for each in frames if each.pts is not None]
     assert times == sorted(set(times))
-    return [read_counter(each.to_ndarray(format="rgb24")) for each in frames]
+    return [read_counter(Picture(0.0, each).rgb()) for each in frames]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".ts"])
@@ -162,7 +163,7 @@ def test_udp_is_read_by_pyav() -> None:
     def receive() -> None:
         with av.open(address, format="mpegts", timeout=(20, 3), options={"fpsprobesize": "1"}) as container:
             for each in container.decode(video=0):
-                found.append(read_counter(each.to_ndarray(format="rgb24")))
+                found.append(read_counter(Picture(0.0, each).rgb()))
                 if len(found) == 10:
                     return
 
@@ -403,7 +404,7 @@ def test_without_a_player_or_a_display(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(OutputError, match=r"needs ffplay .* or mpv; install one of them"):
         open_live_sink("window", SETTINGS)
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(live_sinks.shutil, "which", lambda name: name)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
     assert find_player() == "ffplay"
     monkeypatch.delenv("DISPLAY")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
