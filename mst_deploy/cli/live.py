@@ -16,8 +16,7 @@ import typer
 
 from mst_deploy.cli.job import PreserveOption, parsed_by
 from mst_deploy.cli.keys import pressed_keys
-from mst_deploy.errors import InvalidArgument, MstError
-from mst_deploy.options import (
+from mst_deploy.cli.options import (
     BackendOption,
     DeviceOption,
     ForceOption,
@@ -26,6 +25,7 @@ from mst_deploy.options import (
     QuietOption,
     StrengthOption,
 )
+from mst_deploy.errors import InvalidArgument, MstError, OutputError
 from mst_deploy.styles.timeline import StrengthKey, StyleKey, Timeline
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def live(
 
     Ends with q, Ctrl-C, --seconds or the source, and tells what became of the frames and how old they were.
     """
-    from mst_deploy.console import echo, print_result
+    from mst_deploy.cli.console import echo, print_result
     from mst_deploy.video.capture import CaptureOptions
 
     if list_devices:
@@ -234,8 +234,8 @@ class _Session(ExitStack):
 
 
 def _abandoned(sink: Any, error: BaseException | None) -> bool:
-    if error is not None:
-        sink.abandon(error)
+    """Close a sink that the pipeline has not finished; nothing happens to one that it has."""
+    sink.abandon(error or OutputError("the run ended before"))
     return False
 
 
@@ -361,7 +361,7 @@ def interruptible(work: Callable[[], T]) -> T:
 
 
 def _teller(quiet: bool) -> Callable[[str], None]:
-    from mst_deploy.console import echo
+    from mst_deploy.cli.console import echo
 
     return lambda text: echo(f"note: {text}", quiet=quiet)
 
@@ -430,7 +430,7 @@ def _values(report: LiveReport, latency: dict[str, LatencyReport]) -> dict[str, 
 
 
 def _list(*, as_json: bool) -> None:
-    from mst_deploy.console import print_result
+    from mst_deploy.cli.console import print_result
     from mst_deploy.video.capture import devices
 
     found = devices()

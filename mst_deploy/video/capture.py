@@ -422,7 +422,7 @@ def device_address(name: str) -> tuple[str, dict[str, Any]]:
         if not known:
             raise InputError(f"cannot open {name}: no {kind} was found on this machine")
         there = ", ".join(f"{number} {device.name!r}" for number, device in enumerate(known))
-        raise InputError(f"no {kind} called {wanted or 0!r}; there are: {there} (see: mst live --list)")
+        raise InputError(f"no {kind} called {wanted or 0!r}; there are: {there}")
     if driver not in av.formats_available:
         raise InputError(f"cannot open {name}: this build of PyAV has no {driver}")
     address = f"video={chosen.name}" if driver == "dshow" else chosen.address

@@ -62,9 +62,9 @@ PLAYERS = {
     "ffplay": "ffplay -hide_banner -loglevel error -fflags nobuffer -flags low_delay -framedrop "
     "-probesize 32 -f rawvideo -pixel_format rgb24 -video_size {width}x{height} -framerate {rate} "
     "-window_title mst -i -",
-    "mpv": "mpv --really-quiet --profile=low-latency --untimed --no-cache --title=mst --demuxer=rawvideo "
-    "--demuxer-rawvideo-w={width} --demuxer-rawvideo-h={height} --demuxer-rawvideo-fps={rate} "
-    "--demuxer-rawvideo-mp-format=rgb24 -",
+    "mpv": "mpv -really-quiet -profile=low-latency -untimed -cache=no -title=mst -demuxer=rawvideo "
+    "-demuxer-rawvideo-w={width} -demuxer-rawvideo-h={height} -demuxer-rawvideo-fps={rate} "
+    "-demuxer-rawvideo-mp-format=rgb24 -",
 }
 """Programs that show raw frames from their standard input, best first."""
 
@@ -137,7 +137,9 @@ class EncodedSink(_Base):
             self.file = Path(name)
             muxer = FILES[self.file.suffix.lower()]
             if self.file.exists() and not settings.force:
-                raise OutputError(f"{name} already exists; use --force to overwrite it, or another name")
+                raise OutputError(
+                    f"{name} already exists; overwrite it with [option:force], or use another name"
+                )
             if not self.file.parent.is_dir():
                 raise OutputError(f"the folder {self.file.parent} does not exist; make it first")
             target = str(interrupted_name(self.file))

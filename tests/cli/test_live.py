@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -16,8 +17,9 @@ import av
 import pytest
 from typer.testing import CliRunner, Result
 
+from mst_deploy.backends.fake import FakeGenerator
 from mst_deploy.cli import app
-from mst_deploy.errors import InvalidArgument, MstError
+from mst_deploy.errors import BackendError, InvalidArgument, MstError
 from mst_deploy.video import live_sinks
 from mst_deploy.video.capture import Picture
 from mst_deploy.video.counter_bars import read_counter
@@ -128,6 +130,24 @@ def test_a_sink_that_cannot_be_opened_leaves_nothing(tmp_path: Path) -> None:
     assert isinstance(error, MstError)
     assert "other end listens" in str(error)
     assert not path.exists()
+
+
+def test_a_model_that_fails_leaves_no_file_under_a_final_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the first size is measured, before any thread is started."""
+
+    def fail(self: object, *arguments: object) -> None:
+        raise BackendError("the engine has one size")
+
+    monkeypatch.setattr(FakeGenerator, "__call__", fail)
+    path = tmp_path / "out.mp4"
+    before = set(threading.enumerate())
+    for more in ((), ("--fps", "25")):
+        error = run(TEST, str(path), f"mjpeg:{free_port()}", *FAKE, *more).exception
+        assert isinstance(error, BackendError)
+        assert not path.exists()
+    assert set(threading.enumerate()) <= before
 
 
 def test_list() -> None:

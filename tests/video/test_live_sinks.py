@@ -138,7 +138,7 @@ def test_key_frames_come_by_the_clock(tmp_path: Path) -> None:
 def test_an_existing_file_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     path.write_bytes(b"mine")
-    with pytest.raises(OutputError, match="already exists; use --force"):
+    with pytest.raises(OutputError, match="already exists; overwrite it with force"):
         open_live_sink(str(path), SETTINGS)
     assert path.read_bytes() == b"mine"
     sink = open_live_sink(str(path), SinkSettings(176, 96, Fraction(25), force=True))
