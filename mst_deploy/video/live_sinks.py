@@ -196,7 +196,7 @@ class EncodedSink(_Base):
             raise OutputError(f"{self.name} takes nothing more ({_reason(error)})") from error
 
     def finish(self) -> None:
-        """Write what the encoder holds and close; a file gets its name."""
+        """Write what the encoder holds and close; a file gets its name, one without a frame is removed."""
         if self.container is None:
             return
         container, self.container = self.container, None
@@ -210,15 +210,19 @@ class EncodedSink(_Base):
         finally:
             if self.socket is not None:
                 self.socket.close()
-        if self.file is not None:
+        if self.file is not None and self.written:
             interrupted_name(self.file).replace(self.file)
+        elif self.file is not None:  # no video: nothing that would play
+            interrupted_name(self.file).unlink()
 
     def abandon(self, error: BaseException) -> None:
-        """Close, and leave a file under the name of an interrupted one."""
+        """Close, and leave a file under the name of an interrupted one, unless it has no frame."""
         if self.container is not None:
             container, self.container = self.container, None
             with suppress(Exception):
                 container.close()
+            if self.file is not None and not self.written:
+                interrupted_name(self.file).unlink(missing_ok=True)
             if self.socket is not None:
                 self.socket.close()
 

@@ -147,6 +147,7 @@ def test_a_model_that_fails_leaves_no_file_under_a_final_name(
         error = run(TEST, str(path), f"mjpeg:{free_port()}", *FAKE, *more).exception
         assert isinstance(error, BackendError)
         assert not path.exists()
+    assert list(tmp_path.iterdir()) == []
     assert set(threading.enumerate()) <= before
 
 
