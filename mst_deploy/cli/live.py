@@ -16,6 +16,7 @@ import typer
 
 from mst_deploy.cli.job import PreserveOption, parsed_by
 from mst_deploy.cli.keys import pressed_keys
+from mst_deploy.cli.live_control import controlled
 from mst_deploy.cli.options import (
     BackendOption,
     DeviceOption,
@@ -98,6 +99,16 @@ def live(
     retry: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for a source that is gone, until giving up.")
     ] = 30.0,
+    control: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            metavar="PORT",
+            help="Change style and strength over HTTP while it runs: PATCH /v1/live on 127.0.0.1; GET tells "
+            "the counts.",
+        ),
+    ] = None,
     latency_test: Annotated[
         bool,
         typer.Option(
@@ -143,7 +154,12 @@ def live(
             echo(hint, quiet=quiet)
         controls = _Controls(run.live, tuple(dict.fromkeys(key.style for key in timeline.styles)), fade)
         error: MstError | None = None
-        with pressed_keys(controls.press) as heard, stopped_by_signals(run.live.stop):
+        with ExitStack() as around:
+            if control is not None:
+                port = around.enter_context(controlled(run.live, control))
+                echo(f"control it at http://127.0.0.1:{port}/v1/live", quiet=quiet)
+            around.enter_context(stopped_by_signals(run.live.stop))
+            heard = around.enter_context(pressed_keys(controls.press))
             if heard:
                 echo(KEYS, quiet=quiet)
             with _status_line(run.live, shown=not quiet and sys.stderr.isatty()):

@@ -165,23 +165,33 @@ class Look:
         """Whether the FiLM vector of the content is needed and not known."""
         return self.plan.own is None and not self.plan.timeline.always_full
 
-    def with_style(self, name: str, now: float, fade: float = 0.0) -> Look:
-        """Go over to a style in ``fade`` seconds, at the strength of this moment."""
+    def weights(self, now: float) -> dict[str, float]:
+        """Weight of every style that is seen at a moment; they sum to 1."""
+        weights = self.plan.timeline.weights_at(self._elapsed(now))
+        return {name: weight for name, weight in weights.items() if weight > 0}
+
+    def with_style(self, name: str, now: float, fade: float = 0.0, strength: float | None = None) -> Look:
+        """Go over to a style in ``fade`` seconds, and to a strength; at that of this moment if None."""
         if name not in self.plan.rows:
             raise InvalidArgument(
                 f"the style {name!r} was not read before the start; known are: {', '.join(self.plan.rows)}"
             )
         keys = [StyleKey(name)]
         if fade > 0:
-            weights = self.plan.timeline.weights_at(self._elapsed(now))
-            keys = [StyleKey(each, weight=weight) for each, weight in weights.items() if weight > 0]
+            keys = [StyleKey(each, weight=weight) for each, weight in self.weights(now).items()]
             keys.append(StyleKey(name, Fraction(fade)))
-        return self._changed(now, styles=tuple(keys), strength=(StrengthKey(self.strength(now)),))
+        before = self.strength(now)
+        after = before if strength is None else float(strength)
+        strengths = (
+            [StrengthKey(after)]
+            if after == before or fade <= 0
+            else [StrengthKey(before), StrengthKey(after, Fraction(fade))]
+        )
+        return self._changed(now, styles=tuple(keys), strength=tuple(strengths))
 
     def with_strength(self, strength: float, now: float) -> Look:
         """Another strength from now on; a fade under way stays where it is."""
-        weights = self.plan.timeline.weights_at(self._elapsed(now))
-        keys = tuple(StyleKey(each, weight=weight) for each, weight in weights.items() if weight > 0)
+        keys = tuple(StyleKey(each, weight=weight) for each, weight in self.weights(now).items())
         return self._changed(now, styles=keys, strength=(StrengthKey(strength),))
 
     def strength(self, now: float) -> float:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,29 @@ def test_a_model_that_fails_leaves_no_file_under_a_final_name(
         assert not path.exists()
     assert list(tmp_path.iterdir()) == []
     assert set(threading.enumerate()) <= before
+
+
+def test_control_over_http_while_it_runs() -> None:
+    port = free_port()
+    found: list[Any] = []
+
+    def control() -> None:
+        begun = time.monotonic()
+        while time.monotonic() - begun < 30:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/live", timeout=10) as answer:
+                    found.append(json.loads(answer.read()))
+                return
+            except OSError:
+                time.sleep(0.02)
+
+    thread = threading.Thread(target=control)
+    thread.start()
+    report = values(run(TEST, "null", *FAKE, "--seconds", "2", "--control", str(port), "--json"))
+    thread.join()
+    assert_exact(report)
+    assert found[0]["styles"] == {"udnie": 1.0}
+    assert found[0]["captured"] <= report["captured"]
 
 
 def test_list() -> None:

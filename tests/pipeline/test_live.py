@@ -462,6 +462,18 @@ def test_a_style_is_switched_at_once_or_faded_by_the_clock(stylizer: mst.Stylize
         np.testing.assert_allclose(back.at(102.0 + passed).inside.film[:50], wanted[:50], atol=1e-5)
 
 
+def test_a_strength_fades_along_with_the_style(stylizer: mst.Stylizer) -> None:
+    look = look_of(stylizer, "udnie", "zodiac").with_style("udnie", 100.0)
+    fading = look.with_style("zodiac", 100.0, fade=2.0, strength=0.5)
+    assert [fading.strength(100.0 + passed) for passed in (0, 1, 2, 5)] == [1.0, 0.75, 0.5, 0.5]
+    assert [fading.weights(100.0 + passed) for passed in (0, 1, 2)] == [
+        {"udnie": 1.0},
+        {"udnie": 0.5, "zodiac": 0.5},
+        {"zodiac": 1.0},
+    ]
+    assert look.with_style("zodiac", 100.0, strength=0.25).strength(100.0) == 0.25
+
+
 def test_an_unknown_style_is_refused(stylizer: mst.Stylizer) -> None:
     with pytest.raises(InvalidArgument, match="'zodiac' was not read before the start; known are: udnie"):
         look_of(stylizer, "udnie").with_style("zodiac", 0.0)
