@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -32,8 +33,14 @@ def pressed_keys(handle: Callable[[str], None]) -> Iterator[bool]:
 
     def listen() -> None:
         while not ended.is_set():
-            if select.select([file], [], [], TICK)[0] and (key := sys.stdin.read(1)):
-                handle(key)
+            if not select.select([file], [], [], TICK)[0]:
+                continue
+            typed = os.read(file, 64)  # not through sys.stdin, whose buffer select does not see
+            if not typed:
+                return
+            if not typed.startswith(b"\x1b"):  # arrows and the like are sequences with digits in them
+                for key in typed.decode("ascii", "ignore"):
+                    handle(key)
 
     thread = threading.Thread(target=listen, name="keys", daemon=True)
     try:
