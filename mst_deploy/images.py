@@ -60,6 +60,19 @@ def resize(image: Image, width: int, height: int) -> Image:
     return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
 
 
+def letterboxed(image: Image, width: int, height: int) -> Image:
+    """Resample to width x height; where the shapes differ by more than rounding, with black bars."""
+    high, wide = image.shape[:2]
+    scale = min(width / wide, height / high)
+    inner_wide, inner_high = (max(1, round(side * scale)) for side in (wide, high))
+    if width - inner_wide <= 2 and height - inner_high <= 2:
+        return resize(image, width, height)
+    boxed = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - inner_high) // 2, (width - inner_wide) // 2
+    boxed[top : top + inner_high, left : left + inner_wide] = resize(image, inner_wide, inner_high)
+    return boxed
+
+
 def resize_short_side(image: Image, size: int) -> Image:
     """Resample so that the shorter side has ``size`` pixels; the aspect ratio is kept."""
     height, width = image.shape[:2]

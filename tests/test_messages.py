@@ -45,7 +45,6 @@ LIBRARY_ONLY = {
     "padding",
     "schedule",
     "strength_share",
-    "styles",
     "time",
     "widths",
 }

@@ -19,6 +19,7 @@ from mst_deploy.cli.engines import build, engines_app
 from mst_deploy.cli.errors import exit_code, one_line
 from mst_deploy.cli.eval import eval_app
 from mst_deploy.cli.image import image
+from mst_deploy.cli.live import live
 from mst_deploy.cli.options import (
     CORE,
     MODEL_HELP,
@@ -48,6 +49,7 @@ app.add_typer(eval_app, name="eval")
 app.add_typer(engines_app, name="engines")
 app.command("image")(image)
 app.command("video")(video)
+app.command("live")(live)
 app.add_typer(bench_app, name="bench")
 app.command("build")(build)
 

@@ -24,7 +24,7 @@ def stylize_picture(image: Images, generator: StylizeBackend, style_plan: StyleP
     with open_mask(style_plan.timeline.mask) as mask:
         still = mask.at(Fraction(0), width, height) if mask else None
     canvas = still_canvas(height, width, style_plan.timeline.seed) if style_plan.has_canvas else None
-    return _stylized(image, style_plan.started_with(image).at(Fraction(0), still), generator, canvas)
+    return stylize_as_planned(image, style_plan.started_with(image).at(Fraction(0), still), generator, canvas)
 
 
 def stylize_image(
@@ -38,12 +38,13 @@ def stylize_image(
     plain = blend if isinstance(blend, Blend) else Blend(blend)
     if canvas is None and generator.manifest.canvas_bands:
         canvas = still_canvas(*image.shape[:2])
-    return _stylized(image, FramePlan(plain), generator, canvas)
+    return stylize_as_planned(image, FramePlan(plain), generator, canvas)
 
 
-def _stylized(
+def stylize_as_planned(
     image: Images, frame_plan: FramePlan, generator: StylizeBackend, canvas: Canvas | None
 ) -> Images:
+    """Stylize one picture (H, W, 3) uint8 RGB with its canvas (H, W, 1) and compose it as a plan says."""
     height, width = image.shape[:2]
     least = generator.manifest.min_size
     padded = np.ascontiguousarray(pad_to_minimum(image, least))

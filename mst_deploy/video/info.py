@@ -26,6 +26,8 @@ class Frame:
     """Presentation time in units of the stream's time base."""
     duration: int
     """How long it is shown, same units; 0 if unknown."""
+    captured: float | None = None
+    """When a live source took it: seconds of ``time.monotonic``. None for a file."""
 
 
 @dataclass(frozen=True)
