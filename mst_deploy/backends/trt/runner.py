@@ -469,7 +469,7 @@ def verified(bundle: Bundle, trt: Any, cuda: Any, engine: Engine) -> Engine:
             verification = verification_now(gpu, figures_of(bundle, trt, cuda, engine))
         except VerificationError as error:
             remove(engine.path)
-            error.add_note(f"{engine.path.name} was removed; run with [option:backend] onnxrt")
+            error.add_note(f"{engine.path.name} was removed")
             raise
         with suppress(OutputError):
             return with_verification(engine, verification)

@@ -287,7 +287,7 @@ def test_an_engine_that_fails_on_its_first_gpu_shows_no_frame_and_is_removed(
     generator, _ = unverified(bundle, tmp_path, painted)
     with generator, pytest.raises(VerificationError, match=r"PSNR \d+\.\d dB") as error:
         next(generator.stream([(frame(0), film(bundle, 0))]))
-    assert "was removed; run with --backend onnxrt" in error_line(error.value)
+    assert ".engine was removed" in error_line(error.value)
     assert not list(listed(tmp_path))
     assert generator.cuda is None
 
@@ -395,9 +395,9 @@ def test_the_backend_opens_by_name(bundle: Bundle, monkeypatch: pytest.MonkeyPat
     cuda = FakeCuda()
     monkeypatch.setattr(compat, "installed", lambda: [fake_tensorrt(1, Scenario(cuda))])
     monkeypatch.setattr(runner, "open_cuda", lambda: cuda)
-    with open_generator(bundle, "trt") as generator, pytest.raises(BackendError, match="mst build --size"):
+    with open_generator(bundle, "trt") as generator, pytest.raises(BackendError, match="mst build"):
         generator(frame(0), film(bundle, 0))
-    with pytest.raises(InvalidArgument, match="runs on NVIDIA GPUs only"):
+    with pytest.raises(InvalidArgument, match="cpu"):
         open_generator(bundle, "trt", "cpu")
 
 
