@@ -24,7 +24,6 @@ PACKAGES = {
     "lightning": "train",
     "tensorboard": "train",
     "tensorrt": "tensorrt",
-    "pycuda": "",
     "torchmetrics": "eval",
     "matplotlib": "eval",
 }
