@@ -1,18 +1,23 @@
-"""Build of serialized engines from ONNX with TensorRT 8.6, 10 and 11. Their differences are in
-``backends.trt.compat``."""
+"""ONNX -> serialized engine, with both flavors of TensorRT; ``backends.trt.compat`` has the differences."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from mst_deploy.backends.trt import compat
 from mst_deploy.backends.trt.engine_cache import ShapeRange
-from mst_deploy.backends.trt.runner import STRIPPED, VERSION_COMPATIBLE, collecting_logger
+from mst_deploy.backends.trt.runner import (
+    CANVAS,
+    STRIPPED,
+    TENSORS,
+    VERSION_COMPATIBLE,
+    collecting_logger,
+)
 from mst_deploy.errors import BackendError, InvalidArgument
 
 DEFAULT_LEVEL = 3
@@ -26,19 +31,16 @@ class BuildOptions:
     """Options of the builder. Defaults do not appear in an engine's identity."""
 
     workspace_mib: int | None = None
-    """Largest scratch memory of a layer in MiB; None leaves it to TensorRT."""
-    level: int = DEFAULT_LEVEL
-    """Optimization level: 0 (fast build) to 5 (fast engine)."""
+    """Most scratch memory a layer may use; None leaves it to TensorRT."""
+    level: int | None = None
+    """0 (fast build) to 5 (fast engine); None is 3, TensorRT's own."""
     version_compatible: bool = False
     hardware_compatible: bool = False
     strip_weights: bool = False
 
     def __post_init__(self) -> None:
-        if self.level not in LEVELS:
-            raise InvalidArgument(
-                field="optimization_level",
-                problem=f"the optimization level goes from 0 to {LEVELS[-1]}, got {self.level}",
-            )
+        if self.level is not None and self.level not in LEVELS:
+            raise InvalidArgument(f"the optimization level goes from 0 to {LEVELS[-1]}, got {self.level}")
         if self.workspace_mib is not None and self.workspace_mib < 1:
             raise InvalidArgument(
                 field="workspace", problem=f"the workspace must be at least 1 MiB, got {self.workspace_mib}"
@@ -48,20 +50,33 @@ class BuildOptions:
         """Return the names of all options with other values than the default, for the identity."""
         flags = [
             (self.workspace_mib is not None, f"workspace-{self.workspace_mib}"),
-            (self.level != DEFAULT_LEVEL, f"level-{self.level}"),
+            (self.level not in (None, DEFAULT_LEVEL), f"level-{self.level}"),
             (self.version_compatible, VERSION_COMPATIBLE),
             (self.hardware_compatible, "hardware-compatible"),
             (self.strip_weights, STRIPPED),
         ]
         return tuple(name for used, name in flags if used)
 
+    def given(self) -> tuple[str, ...]:
+        """Return the names of the options that were given."""
+        found = [
+            (self.workspace_mib is not None, "workspace"),
+            (self.level is not None, "optimization_level"),
+            (self.version_compatible, "version_compatible"),
+            (self.hardware_compatible, "hardware_compatible"),
+            (self.strip_weights, "strip_weights"),
+        ]
+        return tuple(name for used, name in found if used)
+
 
 @dataclass(frozen=True)
 class Built:
-    """A plan, and the layer timings measured during its build."""
+    """A serialized engine with the timing cache and the builder's messages about it."""
 
     plan: bytes
     timings: bytes
+    details: tuple[str, ...] = ()
+    """Messages about layers and memory (TensorRT for RTX only), see ``layers.facts_of``."""
 
 
 def build_plan(
@@ -75,54 +90,78 @@ def build_plan(
     on_progress: OnProgress,
     *,
     canvas: bool = False,
+    targets: Sequence[str] = (),
 ) -> Built:
-    """Build a serialized engine for the generator graph, with a canvas input if ``canvas``. Takes minutes.
+    """Serialize an engine for the generator graph, which may paint from a canvas. Takes minutes, or seconds
+    with TensorRT for RTX, which alone has ``targets``: compute capabilities such as SM86.
 
-    ``timings`` are those of an earlier build (b"" for none). Raises BackendError with TensorRT's own reason,
-    KeyboardInterrupt after Ctrl-C (at the next step of the builder; 8.6 cannot be stopped).
+    ``timings`` are those of an earlier build (b"" for none). Raises InvalidArgument for options that this
+    flavor refuses, BackendError with TensorRT's own reason, KeyboardInterrupt after Ctrl-C (at the next step
+    of the builder; 8.6 cannot be stopped).
     """
+    compat.refuse(trt, (*options.given(), *(["target"] if targets else [])))
     logger = collecting_logger(trt)
     builder = trt.Builder(logger)
     network = builder.create_network(compat.network_flags(trt))
-    parse(trt, network, logger, onnx)
+    parse(trt, network, logger, onnx, canvas=canvas)
     config = builder.create_builder_config()
+    compat.set_targets(trt, config, targets)
     set_options(trt, config, options)
     compat.set_precision(trt, network, config, precision)
-    config.add_optimization_profile(profile_for(builder, shapes, film_size, canvas=canvas))
-    cache = config.create_timing_cache(timings)
-    config.set_timing_cache(cache, ignore_mismatch=False)
+    logger.forget()
+    if config.add_optimization_profile(profile_for(builder, shapes, film_size, canvas=canvas)) < 0:
+        raise BackendError(f"{compat.product(trt)} does not take frames of {shapes}: {logger.reason()}")
+    cached = compat.has_timing_cache(trt)
+    if cached:
+        config.set_timing_cache(config.create_timing_cache(timings), ignore_mismatch=False)
+    logger.forget()
     with stopping(trt, config, on_progress) as stopped:
         plan = builder.build_serialized_network(network, config)
     if stopped.is_set():
         raise KeyboardInterrupt
     if plan is None:
         raise BackendError(
-            f"TensorRT {trt.__version__} could not build the engine for {shapes}: "
-            f"{logger.last_error()}; with too little memory, choose a smaller [option:size] or "
-            "[option:workspace]; else run with [option:backend] onnxrt"
+            f"{compat.product(trt)} could not build the engine for {shapes}: {logger.reason()}; with too "
+            "little memory, choose a smaller [option:size]; else run with [option:backend] onnxrt"
         )
-    measured = config.get_timing_cache().serialize()
-    return Built(bytes(plan), b"" if measured is None else bytes(measured))
+    measured = config.get_timing_cache().serialize() if cached else None
+    return Built(bytes(plan), b"" if measured is None else bytes(measured), tuple(logger.details))
 
 
-def parse(trt: Any, network: Any, logger: Any, onnx: bytes) -> None:
-    """Parse the graph into the network. Raises BackendError naming every unsupported node."""
+def parse(trt: Any, network: Any, logger: Any, onnx: bytes, *, canvas: bool = False) -> None:
+    """Read the graph into the network. Raises BackendError naming every node that was not understood.
+
+    Parsers accept bytes that are no graph at all and give an empty network: the tensors must be there.
+    """
+    logger.forget()
     parser = trt.OnnxParser(network, logger)
     parser.set_flag(trt.OnnxParserFlag.NATIVE_INSTANCENORM)
-    if parser.parse(onnx):
-        return
-    errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    details = "; ".join(f"node {error.node()}: {error.desc()}" for error in errors) or logger.last_error()
-    raise BackendError(
-        f"TensorRT {trt.__version__} does not understand the graph ({details}); TensorRT 8.6 needs a bundle "
-        "made with: [mst export: opset=17]"
-    )
+    if not parser.parse(onnx):
+        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        told = "; ".join(f"node {error.node()}: {readable(error.desc())}" for error in errors)
+        raise BackendError(
+            f"{compat.product(trt)} does not understand the graph ({told or logger.reason()})"
+            f"{compat.parse_hint(trt)}"
+        )
+    found = [network.get_input(index).name for index in range(network.num_inputs)]
+    found += [network.get_output(index).name for index in range(network.num_outputs)]
+    missing = {*TENSORS, *([CANVAS] if canvas else [])} - {*found}
+    if missing:
+        raise BackendError(
+            f"{compat.product(trt)} read a graph with {f'the tensors {found}' if found else 'no tensors'}, "
+            f"without {', '.join(sorted(missing))}: it is not a generator of this program, or damaged"
+        )
+
+
+def readable(text: str) -> str:
+    """Return an error of the parser in one line, without the lines about a missing driver."""
+    return " ".join(" ".join(line for line in text.splitlines() if compat.NO_DRIVER not in line).split())
 
 
 def set_options(trt: Any, config: Any, options: BuildOptions) -> None:
-    """Set workspace, level, compatibility and stripping. Raises BackendError for options this version
-    lacks."""
-    config.builder_optimization_level = options.level
+    """Workspace, level, compatibility, stripping. Raises BackendError for what this version cannot do."""
+    if options.level is not None:
+        config.builder_optimization_level = options.level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # names and types for the inspector
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock
 
-from mst_deploy.backends import FilmBatch, StylizeBackend
 from mst_deploy.backends.trt import compat
 from mst_deploy.backends.trt.engine_cache import (
+    RUNTIME_CACHE_SUFFIX,
     SUFFIX,
     TIMING_SUFFIX,
     Engine,
@@ -24,30 +23,33 @@ from mst_deploy.backends.trt.engine_cache import (
     ShapeRange,
     cache_folder,
     listed,
+    lock_file,
+    read_checked,
     read_header,
-    read_timings,
+    runtime_caches,
     store,
     why_not,
-    write_timings,
+    with_verification,
+    write_checked,
 )
 from mst_deploy.backends.trt.runner import (
-    TrtGenerator,
     collecting_logger,
     deserialize,
+    figures_of,
     machine,
     open_cuda,
+    verified,
 )
+from mst_deploy.backends.trt.verify import trial, verification_now
 from mst_deploy.engines.build import BuildOptions, build_plan
-from mst_deploy.engines.layers import half_share, layers_of
-from mst_deploy.engines.verify import trial, verify
-from mst_deploy.errors import BundleError, InvalidArgument, MstError
+from mst_deploy.engines.layers import facts_of, layers_of, summary
+from mst_deploy.errors import BackendError, BundleError, InvalidArgument, MstError
 from mst_deploy.model.bundle import GENERATOR, Bundle, open_bundle
-from mst_deploy.model.zoo import styles_for
 from mst_deploy.onnx_passes.trt import for_tensorrt
 from mst_deploy.reporter import SILENT, Reporter
 from mst_deploy.size import Size
 
-VERIFIED_STYLES = 2
+CACHES = (TIMING_SUFFIX, RUNTIME_CACHE_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -66,51 +68,109 @@ class Request:
     timing_cache: bool = True
     force: bool = False
     reporter: Reporter = SILENT
+    flavor: str | None = None
+    """Flavor of TensorRT: tensorrt or rtx. None takes an installed one that supports this machine's GPU."""
+    targets: tuple[str, ...] = ()
+    """Compute capabilities for TensorRT for RTX, such as SM86 or 8.6; () stands for all but Turing."""
 
 
 def build(request: Request) -> tuple[Engine, bool]:
     """Return the requested engine, and whether it had to be built. Raises MstError."""
     shapes = shape_range(request)
     bundle = open_bundle(request.bundle)
-    with tensorrt_and_gpu() as (trt, cuda):
+    with runtime_and_gpu(request) as (trt, cuda):
         return ensure(bundle, trt, cuda, shapes, request)
 
 
 @contextmanager
-def tensorrt_and_gpu() -> Iterator[tuple[Any, Any]]:
-    """Open TensorRT and the first GPU. Raises MissingDependency, BackendError."""
-    trt = compat.load()
-    cuda = open_cuda()
+def runtime_and_gpu(request: Request) -> Iterator[tuple[Any, Any]]:
+    """Open the flavor of TensorRT to build with and the first GPU: None if it is neither there nor needed.
+
+    Raises MissingDependency, BackendError, and InvalidArgument for options that the flavor refuses.
+    """
+    flavor = request.flavor or (compat.RTX if request.targets else None)
+    found = compat.installed() if flavor is None else [compat.load(flavor)]
+    cuda = gpu_or_none() if any(compat.portable(trt) for trt in found) else open_cuda()
     try:
+        trt = found[0]
+        if len(found) > 1 and cuda is not None and not runs_portable(cuda):
+            trt = next(other for other in found if not compat.portable(other))  # such as H100
+        compat.refuse(trt, (*request.options.given(), *(["target"] if request.targets else [])))
         yield trt, cuda
     finally:
-        cuda.close()
+        if cuda is not None:
+            cuda.close()
 
 
-def ensure(bundle: Bundle, trt: Any, cuda: Any, shapes: ShapeRange, request: Request) -> tuple[Engine, bool]:
-    """Find the engine in the cache, or build, verify and store it; concurrent processes build it once."""
-    folder = cache_folder()
+def gpu_or_none() -> Any:
+    """Open the first GPU; None if there is no usable one."""
+    try:
+        return open_cuda()
+    except BackendError:
+        return None
+
+
+def runs_portable(cuda: Any) -> bool:
+    """Return whether TensorRT for RTX supports the GPU's compute capability."""
+    return compat.target_of(cuda.compute_capability) in compat.FLAVORS[compat.RTX].targets
+
+
+def identity_of(bundle: Bundle, trt: Any, cuda: Any, shapes: ShapeRange, request: Request) -> Identity:
+    """Return the identity of the requested engine."""
     manifest = bundle.manifest
-    wanted = Identity(
+    here = machine([trt], cuda).gpu
+    targets: tuple[str, ...] = ()
+    if compat.portable(trt):
+        turing = here is not None and here.target == compat.TURING and not request.targets
+        targets = compat.parse_targets([compat.TURING] if turing else request.targets)
+    return Identity(
         manifest.name,
         manifest.files[GENERATOR],
         manifest.precision,
         shapes,
-        machine(trt, cuda),
+        compat.flavor_of(trt),
+        str(trt.__version__),
+        None if targets else here,
+        targets,
         flags_of(request),
     )
+
+
+def ensure(bundle: Bundle, trt: Any, cuda: Any, shapes: ShapeRange, request: Request) -> tuple[Engine, bool]:
+    """Find the engine in the cache, or build and store it; concurrent processes build it once.
+
+    It is verified if this machine's GPU can open it; else a portable engine is stored unverified.
+    """
+    folder = cache_folder()
+    wanted = identity_of(bundle, trt, cuda, shapes, request)
     path = folder / wanted.file_name
+    here = machine([trt], cuda)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{wanted.digest}.lock"):
-        if path.exists() and not request.force:
-            with suppress(BundleError):
-                engine = read_header(path)
-                engine.plan()
-                return engine, False
-            request.reporter.note(f"{path.name} is damaged and will be built again")
-        elif not request.force and (reasons := outdated(folder, wanted)):
-            request.reporter.note(f"{reasons[0]}; a new engine will be built")
-        return built(bundle, trt, cuda, wanted, request), True
+    with FileLock(lock_file(path)):
+        engine = None if request.force else kept(path, request)
+        fresh = engine is None
+        if engine is None:
+            if not request.force and (reasons := outdated(folder, wanted, here)):
+                request.reporter.note(f"{reasons[0]}; a new engine will be built")
+            engine = built(bundle, trt, cuda, wanted, request)
+    reason = why_not(engine, wanted.onnx_sha256, here)
+    if reason is None:
+        engine = verified(bundle, trt, cuda, engine)
+    elif cuda is not None:
+        request.reporter.note(f"the engine is for other machines: {reason}")
+    return engine, fresh
+
+
+def kept(path: Path, request: Request) -> Engine | None:
+    """Read the engine at ``path``; None if it is missing or damaged."""
+    if not path.exists():
+        return None
+    with suppress(BundleError):
+        engine = read_header(path)
+        engine.plan()
+        return engine
+    request.reporter.note(f"{path.name} is damaged and will be built again")
+    return None
 
 
 def flags_of(request: Request) -> tuple[str, ...]:
@@ -119,13 +179,14 @@ def flags_of(request: Request) -> tuple[str, ...]:
 
 
 def built(bundle: Bundle, trt: Any, cuda: Any, wanted: Identity, request: Request) -> Engine:
-    """Build, verify and store one engine. Nothing is stored unless it passed. Raises MstError."""
+    """Build and store one engine; an engine bound to this GPU is stored only after it was verified."""
     folder = cache_folder()
-    timing_file = folder / timing_name(wanted.machine, request.options)
+    timing_file = None if wanted.gpu is None else folder / timing_name(wanted, request.options)
+    use_timings = timing_file is not None and request.timing_cache and compat.has_timing_cache(trt)
     graph = for_tensorrt(bundle.generator, compat.major(trt), rewrite=request.rewrite)
     started = time.monotonic()
     with (
-        cuda.current(),
+        nullcontext() if cuda is None else cuda.current(),
         request.reporter.progress(f"building {wanted.shapes}", 1000, unit="") as on_progress,
     ):
         made = build_plan(
@@ -135,75 +196,50 @@ def built(bundle: Bundle, trt: Any, cuda: Any, wanted: Identity, request: Reques
             wanted.precision,
             wanted.shapes,
             request.options,
-            read_timings(timing_file) if request.timing_cache else b"",
+            read_checked(timing_file) if use_timings and timing_file else b"",
             lambda share, note: on_progress(round(1000 * share), note),
             canvas=bool(bundle.manifest.canvas_bands),
+            targets=wanted.targets,
         )
     seconds = time.monotonic() - started
-    if request.timing_cache and made.timings:
-        write_timings(timing_file, made.timings)
+    if use_timings and timing_file and made.timings:
+        write_checked(timing_file, made.timings)
     facts: dict[str, Any] = {
         "seconds": round(seconds, 1),
         "built": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+    if wanted.gpu is None:
+        return store(folder, wanted, made.plan, facts | facts_of(made.details))
     with trial(folder) as place:
         candidate = store(place, wanted, made.plan, facts)
-        facts["verified"] = checked(bundle, trt, cuda, candidate)
+        verification = verification_now(wanted.gpu, figures_of(bundle, trt, cuda, candidate))
         with cuda.current():
             facts |= inspected(trt, candidate, bundle.generator)
-    return store(folder, wanted, made.plan, facts)
-
-
-def checked(bundle: Bundle, trt: Any, cuda: Any, engine: Engine) -> dict[str, Any]:
-    """Verify an engine and return the figures. Raises VerificationError."""
-
-    def opened(graphs: bool) -> StylizeBackend:
-        return TrtGenerator(bundle, trt, Shared(cuda), graphs=graphs, only=engine)
-
-    shape = engine.identity.shapes.largest
-    return verify(opened, bundle.generator, film_params_for(bundle), shape)
+    return store(folder, wanted, made.plan, facts, [verification])
 
 
 def inspected(trt: Any, engine: Engine, graph: Path) -> dict[str, Any]:
     """Return layers, share of convolutions in float16 and device memory; call inside ``cuda.current()``."""
     _, loaded = deserialize(trt, collecting_logger(trt), engine, graph)
-    layers = layers_of(trt, loaded)
-    share = half_share(layers)
-    return {
-        "layers": len(layers),
-        "convolutions_in_fp16": None if share is None else round(share, 3),
-        "device_memory_mib": round(compat.device_memory(trt, loaded) / 2**20, 1),
-    }
+    memory = round(compat.device_memory(trt, loaded) / 2**20, 1)
+    return {**summary(layers_of(trt, loaded)), "device_memory_mib": memory}
 
 
-class Shared:
-    """A GPU that its users do not close: the command that opened it does."""
-
-    def __init__(self, cuda: Any) -> None:
-        self.cuda = cuda
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.cuda, name)
-
-    def close(self) -> None:
-        """Do nothing: the owner closes the GPU."""
-
-
-def film_params_for(bundle: Bundle) -> FilmBatch:
-    """Return FiLM vectors (n, P) of shipped styles that belong to the model, else the identity vector."""
-    film_vectors = [style.film for style in styles_for(bundle.manifest.model_id).values()]
-    chosen = film_vectors[:: max(1, len(film_vectors) // VERIFIED_STYLES)][:VERIFIED_STYLES]
-    return np.stack(chosen or [bundle.manifest.layout.identity()])
-
-
-def outdated(folder: Path, wanted: Identity) -> list[str]:
-    """Return one sentence per engine of the same model and shapes that is no longer usable."""
+def outdated(folder: Path, wanted: Identity, here: Machine) -> list[str]:
+    """Return one sentence per engine of the same flavor, model and shapes that is no longer usable."""
     found = []
     for engine in listed(folder):
         if isinstance(engine, Engine) and engine.identity.model == wanted.model:
             own = engine.identity
-            reason = why_not(engine, wanted.onnx_sha256, wanted.machine)
-            if own.shapes == wanted.shapes and own.flags == wanted.flags and reason:
+            same = all(
+                getattr(own, name) == getattr(wanted, name)
+                for name in ("flavor", "shapes", "targets", "flags")
+            )
+            if same and here.gpu is None and own.version == wanted.version:
+                reason = "the model's graph has changed since"  # all that can differ without a GPU
+            else:
+                reason = why_not(engine, wanted.onnx_sha256, here) or ""
+            if same and reason:
                 found.append(f"the engine for {own.shapes} cannot be used: {reason}")
     return found
 
@@ -235,102 +271,133 @@ def shape_range(request: Request) -> ShapeRange:
     )
 
 
-def timing_name(where: Machine, options: BuildOptions) -> str:
-    """Return the name of the timing cache's file: TensorRT's own key omits the workspace."""
+def timing_name(identity: Identity, options: BuildOptions) -> str:
+    """Return the name of the timing cache of an engine bound to a GPU: TensorRT's key omits the workspace."""
     words = [
         "timings",
-        where.tensorrt,
-        where.gpu.replace(" ", "-"),
-        where.compute_capability,
+        identity.version,
+        *([identity.gpu.name.replace(" ", "-"), identity.gpu.compute_capability] if identity.gpu else []),
         f"workspace-{options.workspace_mib or 'default'}",
     ]
     return "-".join(words) + TIMING_SUFFIX
 
 
 def list_engines() -> list[dict[str, Any]]:
-    """Return all engine files of the cache, damaged ones with their error; needs no TensorRT."""
-    here = this_machine()
-    return [_described(engine, here) for engine in listed(cache_folder())]
+    """All engine files of the cache, damaged ones with their error; needs no TensorRT."""
+    with this_machine() as (here, _, _):
+        return [_described(engine, here) for engine in listed(cache_folder())]
 
 
 def explain(name: str, bundle: Path) -> dict[str, Any]:
     """Return all that is known of one engine. Raises InvalidArgument if there is no such file."""
     engine = _found(name)
-    here = this_machine()
     inside: dict[str, Any] = {}
-    if here == engine.identity.machine:
-        with tensorrt_and_gpu() as (trt, cuda), cuda.current():
-            inside = inspected(trt, engine, open_bundle(bundle).generator)
-    return {**_described(engine, here), "flags": list(engine.identity.flags), **engine.built, **inside}
+    with this_machine() as (here, runtimes, cuda):
+        if why_not(engine, engine.identity.onnx_sha256, here) is None:
+            with cuda.current():
+                trt = runtimes[engine.identity.flavor]
+                inside = inspected(trt, engine, open_bundle(bundle).generator)
+        return {**_described(engine, here), "flags": list(engine.identity.flags), **engine.built, **inside}
 
 
 def verify_engines(names: Sequence[str], bundle: Path) -> list[dict[str, Any]]:
-    """Check every plan against its checksum, and run those that fit this machine and model."""
-    opened, here = open_bundle(bundle), this_machine()
+    """Read every plan against its checksum, and run those that fit this machine and model.
+
+    Passed verifications are stored in the files; engines that fail are reported and kept.
+    """
+    opened = open_bundle(bundle)
     engines = [_found(name) for name in names] if names else list(listed(cache_folder()))
     found = []
-    for engine in engines:
-        record = _described(engine, here)
-        if isinstance(engine, Engine):
-            try:
-                engine.plan()
-                record["file"] = "whole"
-                if here is not None and not why_not(engine, opened.manifest.files[GENERATOR], here):
-                    with tensorrt_and_gpu() as (trt, cuda):
-                        record["verified"] = checked(opened, trt, cuda, engine)
-            except MstError as error:
-                record["error"] = str(error)
-        found.append(record)
+    with this_machine() as (here, runtimes, cuda):
+        for engine in engines:
+            record = _described(engine, here)
+            if isinstance(engine, Engine):
+                try:
+                    engine.plan()
+                    record["file"] = "whole"
+                    if here.gpu and why_not(engine, opened.manifest.files[GENERATOR], here) is None:
+                        figures = figures_of(opened, runtimes[engine.identity.flavor], cuda, engine)
+                        with FileLock(lock_file(engine.path)):
+                            engine = with_verification(engine, verification_now(here.gpu, figures))
+                        record = {**_described(engine, here), "file": "whole", "figures": figures}
+                except MstError as error:
+                    record["error"] = str(error)
+            found.append(record)
     return found
 
 
 def prune(*, everything: bool, dry_run: bool) -> list[str]:
-    """Remove engines that this machine cannot use, damaged ones and timing caches; return the names
-    removed."""
-    folder, here = cache_folder(), this_machine()
+    """Remove damaged engines and those that this machine cannot use; return the names removed.
+
+    On a machine without a GPU, or without the flavor, engines are for other machines: only damaged ones are
+    removed.
+    """
+    folder = cache_folder()
     removed: list[Path] = []
-    for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
-        try:
-            engine = read_header(path)
-            external = here is not None and engine.identity.machine != here
-        except BundleError:
-            external = True
-        if everything or external:
-            removed.append(path)
+    with this_machine() as (here, _, _):
+        for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
+            try:
+                engine = read_header(path)
+                own = engine.identity
+                ours = here.gpu is None or own.flavor not in here.versions
+                external = not ours and why_not(engine, own.onnx_sha256, here) is not None
+            except BundleError:
+                external = True
+            if everything or external:
+                removed.append(path)
+    removed += [own for path in removed for own in runtime_caches(path)]
     if everything and folder.is_dir():
-        removed += sorted(folder.glob(f"*{TIMING_SUFFIX}"))
+        removed += [
+            path for path in sorted(folder.iterdir()) if path.suffix in CACHES and path not in removed
+        ]
     for path in removed if not dry_run else []:
         path.unlink(missing_ok=True)
     return [path.name for path in removed]
 
 
-def this_machine() -> Machine | None:
-    """Return the properties of this machine that engines depend on; None without TensorRT or a GPU."""
+@contextmanager
+def this_machine() -> Iterator[tuple[Machine, dict[str, Any], Any]]:
+    """Yield the machine's properties, the modules by flavor, and the open GPU or None."""
+    runtimes: list[Any] = []
+    with suppress(MstError):
+        runtimes = compat.installed()
+    cuda = gpu_or_none() if runtimes else None
     try:
-        with tensorrt_and_gpu() as (trt, cuda):
-            return machine(trt, cuda)
-    except MstError:
-        return None
+        yield machine(runtimes, cuda), {compat.flavor_of(trt): trt for trt in runtimes}, cuda
+    finally:
+        if cuda is not None:
+            cuda.close()
 
 
-def _described(engine: Engine | BundleError, here: Machine | None) -> dict[str, Any]:
+def _described(engine: Engine | BundleError, here: Machine) -> dict[str, Any]:
     if isinstance(engine, BundleError):
         return {"error": str(engine)}
     own = engine.identity
-    record = {
+    record: dict[str, Any] = {
         "name": engine.path.name,
+        "state": state_of(engine),
         "model": own.model,
         "precision": own.precision,
         "size": str(own.shapes),
-        "tensorrt": own.machine.tensorrt,
-        "cuda": own.machine.cuda,
-        "gpu": own.machine.gpu,
-        "compute_capability": own.machine.compute_capability,
+        "flavor": own.flavor,
+        "version": own.version,
         "mib": round(engine.path.stat().st_size / 2**20, 1),
+        "verified": [asdict(verification) for verification in engine.verifications],
     }
-    if here is not None and own.machine != here:
-        record["unusable"] = why_not(engine, own.onnx_sha256, here)
-    return record
+    record |= {"targets": list(own.targets)} if own.gpu is None else asdict(own.gpu)
+    reason = why_not(engine, own.onnx_sha256, here)
+    return {**record, "unusable": reason} if reason else record
+
+
+def state_of(engine: Engine) -> str:
+    """Describe where an engine runs and where it was verified."""
+    own = engine.identity
+    where = f"for {own.gpu}" if own.gpu else f"portable ({', '.join(own.targets)})"
+    seen = [
+        f"{verification.gpu} at {verification.when}: {verification.figures.get('psnr_db')} dB"
+        for verification in engine.verifications
+    ]
+    return f"{where}, {'verified on ' + '; '.join(seen) if seen else 'not yet verified'}"
 
 
 def _found(name: str) -> Engine:

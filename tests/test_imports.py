@@ -27,7 +27,7 @@ MODULES = sorted(
 BLOCKER = """
 import sys
 import tomllib
-ABSENT = {"torch", "onnxscript", "lightning", "tensorrt", "pycuda", "openvino", "matplotlib"}
+ABSENT = {"torch", "onnxscript", "lightning", "tensorrt", "tensorrt_rtx", "pycuda", "openvino", "matplotlib"}
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ABSENT:
@@ -67,9 +67,9 @@ def test_all_folders_are_imported_from() -> None:
         assert {package, *(f"{package}.{name}" for name in names)} <= {*MODULES}
 
 
-# Modules whose package no extra of the tests installs: it needs a CUDA toolkit, or has no wheel everywhere.
+# Modules whose package no extra of the tests installs: it has no wheel everywhere.
 NEEDS = {
-    "mst_deploy.backends.trt.cuda": "pycuda",
+    "mst_deploy.backends.trt.cuda": "cuda.bindings",
     "mst_deploy.backends.openvino": "openvino",
     "mst_deploy.benchmarks.comparisons.tflite": "ai_edge_litert",
 }
@@ -99,6 +99,10 @@ main()
         (["export", "-o", "x"], "export"),
         (["image", str(PAINTING), "-s", "zodiac", "--backend", "pytorch"], "export"),
         (["image", str(PAINTING), "-s", "zodiac", "--backend", "openvino"], "openvino"),
+        (["build", "base", "--size", "1280x720"], "rtx"),
+        (["build", "base", "--size", "1280x720", "--flavor", "rtx"], "rtx"),
+        (["build", "base", "--size", "1280x720", "--flavor", "tensorrt"], "tensorrt"),
+        (["image", str(PAINTING), "-s", "zodiac", "--backend", "trt"], "rtx"),
         (["train", "joint", "--content", ".", "--style", ".", "--vgg", "v", "--inception", "i"], "train"),
     ],
 )

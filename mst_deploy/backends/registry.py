@@ -64,8 +64,8 @@ BACKENDS = {
         BackendSpec(
             "trt",
             "mst_deploy.backends.trt.runner",
-            {"tensorrt": ("tensorrt",), "cuda": ("cuda-bindings",), "pycuda": ("pycuda",)},
-            extra="tensorrt",
+            {"tensorrt_rtx": ("tensorrt-rtx-cu13",), "cuda": ("cuda-bindings",)},
+            extra="rtx",
             devices=("cuda",),
         ),
         BackendSpec(

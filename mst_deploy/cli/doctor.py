@@ -10,7 +10,7 @@ from mst_deploy.backends.registry import BACKENDS
 from mst_deploy.cli.errors import one_line
 from mst_deploy.environment import gpu_name, version
 
-COMMANDS = {"export": "mst export", "train": "mst train", "eval": "mst eval", "tensorrt": "mst build"}
+COMMANDS = {"export": "mst export", "train": "mst train", "eval": "mst eval", "rtx": "mst build"}
 """What an extra is for, besides backends."""
 PACKAGES = {
     **dict.fromkeys(
@@ -25,6 +25,7 @@ PACKAGES = {
     "onnxscript": "export",
     "lightning": "train",
     "tensorboard": "train",
+    "tensorrt": "tensorrt",
     "torchmetrics": "eval",
     "matplotlib": "eval",
 }
@@ -34,6 +35,7 @@ PACKAGES = {
 def purposes() -> dict[str, str]:
     """Each extra and what it is for: commands and backends."""
     found: dict[str, list[str]] = {extra: [command] for extra, command in COMMANDS.items()}
+    found["tensorrt"] = ["mst build --flavor tensorrt, for H100, H200 and Jetson"]
     for spec in BACKENDS.values():
         if spec.extra:
             found.setdefault(spec.extra, []).append(f"--backend {spec.name}")
@@ -84,21 +86,25 @@ def model_state(name: str) -> dict[str, Any]:
 
 
 def tensorrt_state() -> str:
-    """``works`` with version and GPU, or what is in the way."""
+    """``works`` with versions and GPU, or what is in the way."""
     from mst_deploy.backends.trt import compat
     from mst_deploy.backends.trt.runner import machine, open_cuda
     from mst_deploy.errors import MstError
 
     try:
-        trt = compat.load()
-        cuda = open_cuda()
+        runtimes = compat.installed()
     except MstError as error:
         return one_line(error)
+    products = " and ".join(compat.product(trt) for trt in runtimes)
     try:
-        here = machine(trt, cuda)
+        cuda = open_cuda()
+    except MstError as error:
+        builds = "builds engines, runs none: " if any(map(compat.portable, runtimes)) else ""
+        return f"{products}: {builds}{one_line(error)}"
+    try:
+        return f"works: {products}, {machine(runtimes, cuda).gpu}"
     finally:
         cuda.close()
-    return f"works: TensorRT {here.tensorrt}, CUDA {here.cuda}, {here.gpu} ({here.compute_capability})"
 
 
 def report(findings: dict[str, Any]) -> str:

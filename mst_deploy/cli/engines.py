@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +22,14 @@ engines_app = typer.Typer(help="Look after the TensorRT engines that were built.
 def build(
     model: ModelArgument = None,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of all frames: the fastest engine.")] = None,
+    flavor: Annotated[
+        str | None,
+        typer.Option(help="rtx (TensorRT for RTX) or tensorrt. Default: rtx where it is installed."),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Compute capabilities for rtx, such as 8.6,8.9. Default: 8.0,8.6,8.9,12.0,12.1."),
+    ] = None,
     smallest: Annotated[str | None, typer.Option("--min", help="Smallest frames, with --opt, --max.")] = None,
     typical: Annotated[str | None, typer.Option("--opt", help="Frames to be fastest at.")] = None,
     largest: Annotated[str | None, typer.Option("--max", help="Largest frames.")] = None,
@@ -28,7 +37,9 @@ def build(
     workspace: Annotated[
         int | None, typer.Option(min=1, help="Most scratch memory of a layer, MiB. Default: TensorRT's.")
     ] = None,
-    optimization_level: Annotated[int, typer.Option(min=0, max=5, help="0 builds fast, 5 runs fast.")] = 3,
+    optimization_level: Annotated[
+        int | None, typer.Option(min=0, max=5, help="0 builds fast, 5 runs fast. Default: 3.")
+    ] = None,
     timing_cache: Annotated[bool, typer.Option(help="Reuse what earlier builds have measured.")] = True,
     rewrite: Annotated[
         bool, typer.Option(help="Replace operators by cheaper ones that compute the same.")
@@ -46,7 +57,11 @@ def build(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Build a TensorRT engine for this machine, verify it, and keep it for --backend trt."""
+    """Build a TensorRT engine and keep it for --backend trt.
+
+    With TensorRT for RTX it is built without a GPU for all that have one of the compute capabilities, and
+    verified by the first GPU that opens it; with TensorRT for this machine's GPU, and verified at once.
+    """
     from mst_deploy.cli.console import print_result
     from mst_deploy.model.zoo import resolve_model
 
@@ -65,21 +80,25 @@ def build(
         timing_cache,
         force,
         terminal(quiet=quiet or as_json),
+        flavor,
+        tuple(target or ()),
     )
     engine, fresh = command.build(request)
-    figures = engine.built.get("verified", {})
-    text = (
-        f"{engine.path}: {'built' if fresh else 'already there'}, PSNR {figures.get('psnr_db')} dB against "
-        f"ONNX Runtime in float32 at {figures.get('size')}"
-    )
-    print_result(
-        text, {"engine": str(engine.path), "built_now": fresh, **engine.built}, as_json=as_json, quiet=quiet
-    )
+    text = f"{engine.path}: {'built' if fresh else 'already there'}, {command.state_of(engine)}"
+    values = {
+        "engine": str(engine.path),
+        "built_now": fresh,
+        "flavor": engine.identity.flavor,
+        "targets": list(engine.identity.targets),
+        "verified": [asdict(verification) for verification in engine.verifications],
+        **engine.built,
+    }
+    print_result(text, values, as_json=as_json, quiet=quiet)
 
 
 @engines_app.command("list")
 def engines_list(as_json: JsonOption = False) -> None:
-    """All engines, and which of them this machine cannot use."""
+    """All engines: what they run on, where they were verified, and which this machine cannot use."""
     _show(command_module("engines").list_engines(), as_json)
 
 

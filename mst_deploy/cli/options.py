@@ -71,7 +71,7 @@ def command_module(name: str) -> Any:
         "export": "export",
         "training": "train",
         "benchmarks.quality": "eval",
-        "engines": "tensorrt",
+        "engines": "rtx",
         "benchmarks": "plots",
     }[name]
     purpose = {"training": "train", "benchmarks.quality": "eval", "engines": "build", "benchmarks": "bench"}

@@ -71,14 +71,13 @@ class Memory:
 
 
 class FakeCuda:
-    """The interface of ``backends.cuda.Cuda``."""
+    """The interface of ``backends.trt.cuda.Cuda``."""
 
     name = "Fake GPU 9000"
-    compute_capability = "9.0"
-    runtime_version = "13.0"
+    driver_version = "13.0"
 
-    def __init__(self, capacity: int = 1 << 30) -> None:
-        self.capacity = capacity
+    def __init__(self, capacity: int = 1 << 30, compute_capability: str = "8.9") -> None:
+        self.capacity, self.compute_capability = capacity, compute_capability
         self.blocks: dict[int, Memory] = {}
         self.streams: list[Stream] = []
         self.captured: tuple[Stream, list[Callable[[], None]]] | None = None

@@ -18,6 +18,7 @@ import numpy as np
 
 from tests.conftest import ROOT
 from tests.engines.fake_cuda import FakeCuda
+from tools.goldens.make_trt_api import RTX
 
 Compute = Callable[[Any, Any], Any]
 """frames (N, H, W, 3) uint8, films (N, P) float32 -> stylized."""
@@ -41,6 +42,16 @@ class Scenario:
     """What TensorRT logs when it fails."""
     deserializes: bool = True
     gives_context: bool = True
+    tensors: tuple[str, ...] = ("frames", "film", "canvas", "stylized")
+    """Of the network that was parsed, the output last; () for a parser that makes nothing of its input."""
+    takes_profile: bool = True
+    validity: tuple[str, int] = ("VALID", 0)
+    """What TensorRT for RTX says of a plan, and the bits of the reasons."""
+    capturable: bool = True
+    kernels: bytes = b"kernels"
+    """What TensorRT for RTX has compiled."""
+    details: tuple[str, ...] = ()
+    """What the builder says of the engine at the lowest severity."""
     failing_enqueue: int | None = None
     """Number of the execute call that fails, from 0."""
     layers: list[dict[str, Any]] = field(default_factory=list)
@@ -103,7 +114,8 @@ class Strict:
 def fake_tensorrt(major: int, scenario: Scenario) -> Any:
     """The module."""
     api = api_of(major)
-    module = SimpleNamespace(__version__=api["version"], scenario=scenario)
+    name = "tensorrt_rtx" if major == RTX else "tensorrt"
+    module = SimpleNamespace(__name__=name, __version__=api["version"], scenario=scenario)
     make_enum: Any = enum.IntEnum
     for name, members in api["enums"].items():
         if "." not in name:
@@ -148,6 +160,8 @@ def build_serialized_network(own: Strict, network: Any, config: Any) -> Any:
             monitor.phase_finish("Tactics")
             going = going and monitor.step_complete("Building Engine", step)
         monitor.phase_finish("Building Engine")
+    for text in own.scenario.details:
+        own.given[0].log(own.module.ILogger.Severity.VERBOSE, text)
     if not (own.scenario.builds and going):
         complain(own, own.given[0])
         return None
@@ -155,8 +169,10 @@ def build_serialized_network(own: Strict, network: Any, config: Any) -> Any:
 
 
 def complain(own: Strict, logger: Any) -> None:
+    """As TensorRT for RTX does without a driver: the reason, then a line about CUDA."""
     if own.scenario.complaint:
         logger.log(own.module.ILogger.Severity.ERROR, own.scenario.complaint)
+        logger.log(own.module.ILogger.Severity.ERROR, "IBuilder::~IBuilder: catchCudaError: cudaError 35")
 
 
 def deserialize(own: Strict, plan: bytes) -> Any:
@@ -166,7 +182,7 @@ def deserialize(own: Strict, plan: bytes) -> Any:
     return other(own, "ICudaEngine")
 
 
-def create_context(own: Strict) -> Any:
+def create_context(own: Strict, config: Any = None) -> Any:
     if not own.scenario.gives_context:
         return None
     context = other(own, "IExecutionContext")
@@ -211,7 +227,14 @@ ACTIONS: dict[str, Callable[..., Any]] = {
     "IBuilderConfig.create_timing_cache": lambda own, data: other(own, "ITimingCache", data),
     "IBuilderConfig.get_timing_cache": lambda own: other(own, "ITimingCache"),
     "ITimingCache.serialize": lambda own: b"timings",
+    "IBuilderConfig.add_optimization_profile": lambda own, profile: 0 if own.scenario.takes_profile else -1,
+    "IBuilderConfig.set_compute_capability": lambda own, compute_capability, index: True,
     "INetworkDefinition.num_layers": lambda own: 3,
+    "INetworkDefinition.num_inputs": lambda own: max(0, len(own.scenario.tensors) - 1),
+    "INetworkDefinition.num_outputs": lambda own: min(1, len(own.scenario.tensors)),
+    "INetworkDefinition.get_input": lambda own, index: other(own, "ITensor", own.scenario.tensors[index]),
+    "INetworkDefinition.get_output": lambda own, index: other(own, "ITensor", own.scenario.tensors[-1]),
+    "ITensor.name": lambda own: own.given[0],
     "INetworkDefinition.get_layer": lambda own, index: other(own, "ILayer", index),
     "ILayer.type": lambda own: list(own.module.LayerType)[own.given[0]],
     "OnnxParser.parse": parse,
@@ -220,6 +243,17 @@ ACTIONS: dict[str, Callable[..., Any]] = {
     "ParserError.node": lambda own: own.given[0],
     "ParserError.desc": lambda own: own.given[1],
     "Runtime.deserialize_cuda_engine": deserialize,
+    "Runtime.get_engine_validity": lambda own, buffer: (
+        own.module.EngineValidity[own.scenario.validity[0]],
+        own.scenario.validity[1],
+    ),
+    "ICudaEngine.create_runtime_config": lambda own: other(own, "IRuntimeConfig"),
+    "IRuntimeConfig.create_runtime_cache": lambda own: other(own, "IRuntimeCache"),
+    "IRuntimeConfig.get_runtime_cache": lambda own: own.scenario.called("IRuntimeConfig.set_runtime_cache")[
+        -1
+    ][0],
+    "IRuntimeCache.serialize": lambda own: own.scenario.kernels,
+    "IExecutionContext.is_stream_capturable": lambda own, stream: own.scenario.capturable,
     "ICudaEngine.create_execution_context": create_context,
     "ICudaEngine.num_io_tensors": lambda own: len(NAMES),
     "ICudaEngine.get_tensor_name": lambda own, index: NAMES[index],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ import pytest
 from mst_deploy.backends.onnxrt import open_session
 from mst_deploy.backends.parity import graph_inputs
 from mst_deploy.backends.trt import compat
-from mst_deploy.backends.trt.engine_cache import Engine, Machine, listed, read_timings
+from mst_deploy.backends.trt.engine_cache import (
+    Engine,
+    Gpu,
+    Identity,
+    ShapeRange,
+    listed,
+    read_checked,
+    store,
+)
 from mst_deploy.cli.console import Terminal
 from mst_deploy.engines import command
 from mst_deploy.engines.build import BuildOptions
@@ -23,6 +32,17 @@ from tests.engines.fake_cuda import FakeCuda
 from tests.engines.fake_tensorrt import Scenario, fake_tensorrt
 
 MAJORS = (8, 10, 11)
+RTX = 1
+ALL_TARGETS = "SM80, SM86, SM89, SM120, SM121"
+
+
+CONVOLUTION = (
+    "Name: node_conv2d_1_myl0_1, LayerType: correlation, Inputs: [ { Name: a, Dimensions: [1,4,360,640], "
+    "Strides: [921600,1,2560,4], StrideOrder: [3,0,2,1], Datatype: Half, Format: (NHWC) Channel major format "
+    "}], Constants: [ { Name: w, Dimensions: [16,4,3,3], Datatype: Float }], Outputs: [ { Name: b, "
+    "Dimensions: [1,16,360,640], Datatype: Half, Format: (NHWC) }], TacticName: __myelin_CASK_STUB"
+)
+"""A line of what TensorRT for RTX 1.7 says of an engine while it builds."""
 
 
 @pytest.fixture
@@ -38,17 +58,25 @@ def on_cpu(bundle: Bundle) -> Any:
     return lambda frames, films: session.run(["stylized"], graph_inputs(names, frames, films))[0]
 
 
-def machine_with(monkeypatch: pytest.MonkeyPatch, major: int, **scenario: Any) -> Scenario:
-    """Make TensorRT and GPU of ``command`` fakes."""
-    told = Scenario(FakeCuda(), **scenario)
-    trt = fake_tensorrt(major, told)
+def machine_with(
+    monkeypatch: pytest.MonkeyPatch, *majors: int, gpu: str | None = "8.9", **scenario: Any
+) -> Scenario:
+    """Make TensorRT and GPU of ``command`` fakes; ``gpu`` is a compute capability."""
+    told = Scenario(FakeCuda(compute_capability=gpu or ""), **scenario)
+    runtimes = [fake_tensorrt(major, told) for major in majors]
 
-    def gpu() -> FakeCuda:
+    def opened() -> FakeCuda:
+        if gpu is None:
+            raise BackendError("there is no NVIDIA driver here")
         told.cuda.closed = False
         return told.cuda
 
-    monkeypatch.setattr(compat, "load", lambda: trt)
-    monkeypatch.setattr(command, "open_cuda", gpu)
+    def load(flavor: str) -> Any:
+        return next(trt for trt in runtimes if compat.flavor_of(trt) == flavor)
+
+    monkeypatch.setattr(compat, "installed", lambda: runtimes)
+    monkeypatch.setattr(compat, "load", load)
+    monkeypatch.setattr(command, "open_cuda", opened)
     return told
 
 
@@ -64,15 +92,17 @@ def test_built_once_verified_and_kept(
     scenario = machine_with(monkeypatch, major, compute=on_cpu, layers=layers)
     engine, fresh = command.build(request_for(bundle))
     assert fresh
-    assert engine.built["verified"]["psnr_db"] > 45
-    assert engine.built["verified"]["styles"] == 2
+    (verification,) = engine.verifications
+    assert verification.figures["psnr_db"] > 45
+    assert verification.figures["styles"] == 2
+    assert verification.gpu == engine.identity.gpu
     assert engine.built["convolutions_in_fp16"] == 1
     assert engine.built["device_memory_mib"] == 3
     again, fresh = command.build(request_for(bundle))
     assert (again, fresh) == (engine, False)
     assert len(scenario.called("Builder.build_serialized_network")) == 1
     (timing,) = cache.glob("*.timing")
-    assert read_timings(timing) == b"timings"
+    assert read_checked(timing) == b"timings"
     assert scenario.cuda.closed
     assert scenario.cuda.graphs == 0
     _, fresh = command.build(request_for(bundle, force=True))
@@ -160,7 +190,7 @@ def test_stale_engine_is_told_and_built_again(
     assert command.prune(everything=False, dry_run=False) == [removed]
     (left,) = listed(cache)
     assert isinstance(left, Engine)
-    assert left.identity.machine.tensorrt.startswith("11.")
+    assert left.identity.version.startswith("11.")
 
 
 def test_damaged_engine_is_told_and_built_again(
@@ -180,10 +210,10 @@ def test_damaged_engine_is_told_and_built_again(
     assert "is damaged and will be built again" in capsys.readouterr().err
     (record,) = command.verify_engines([engine.path.name], bundle.path)
     assert record["file"] == "whole"
-    assert record["verified"]["psnr_db"] > 45
+    assert record["figures"]["psnr_db"] > 45
     explained = command.explain(engine.path.name, bundle.path)
     assert explained["layers"] == 0
-    assert explained["gpu"] == "Fake GPU 9000"
+    assert explained["state"].startswith("for Fake GPU 9000 (8.9, CUDA 13.0), verified on Fake GPU 9000")
 
 
 def test_requests_that_cannot_be_meant(bundle: Bundle) -> None:
@@ -204,10 +234,123 @@ def test_requests_that_cannot_be_meant(bundle: Bundle) -> None:
 
 
 def test_timing_caches_of_other_workspaces_and_gpus_have_other_names() -> None:
-    where = Machine("10.1", "12.9", "NVIDIA L4", "8.9")
+    shapes = ShapeRange(*[(1, 48, 64)] * 3)
+    here = Identity("m", "ab", "fp16", shapes, "tensorrt", "10.1", Gpu("NVIDIA L4", "8.9", "12.9"))
     names = {
-        command.timing_name(where, BuildOptions()),
-        command.timing_name(where, BuildOptions(workspace_mib=512)),
-        command.timing_name(Machine("10.1", "12.9", "NVIDIA H200", "9.0"), BuildOptions()),
+        command.timing_name(here, BuildOptions()),
+        command.timing_name(here, BuildOptions(workspace_mib=512)),
+        command.timing_name(replace(here, gpu=Gpu("NVIDIA H200", "9.0", "12.9")), BuildOptions()),
     }
     assert len(names) == 3
+
+
+def test_rtx_builds_without_a_gpu_and_says_not_yet_verified(
+    bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    details = ("Layers:\n" + CONVOLUTION, "Total Activation Memory: 3145728 bytes")
+    scenario = machine_with(monkeypatch, RTX, gpu=None, details=details)
+    engine, fresh = command.build(request_for(bundle))
+    assert fresh
+    assert engine.verifications == ()
+    assert command.state_of(engine) == f"portable ({ALL_TARGETS}), not yet verified"
+    assert engine.built["layers"] == engine.built["convolutions_in_fp16"] == 1
+    assert engine.built["device_memory_mib"] == 3
+    again, fresh = command.build(request_for(bundle))
+    assert (again, fresh) == (engine, False)
+    assert len(scenario.called("Builder.build_serialized_network")) == 1
+    assert not list(cache.glob("*.timing"))
+    (record,) = command.list_engines()
+    assert record["state"] == f"portable ({ALL_TARGETS}), not yet verified"
+    assert "there is no NVIDIA GPU" in record["unusable"]
+    assert command.prune(everything=False, dry_run=True) == []
+    (record,) = command.verify_engines([], bundle.path)
+    assert record["file"] == "whole"
+    assert record["verified"] == []
+
+
+def test_engine_built_elsewhere_is_verified_by_build_and_verify_where_there_is_a_gpu(
+    bundle: Bundle, cache: Path, on_cpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine_with(monkeypatch, RTX, gpu=None)
+    command.build(request_for(bundle))
+    machine_with(monkeypatch, RTX, compute=on_cpu)
+    engine, fresh = command.build(request_for(bundle))
+    assert not fresh
+    (verification,) = engine.verifications
+    assert verification.figures["psnr_db"] > 45
+    machine_with(monkeypatch, RTX, gpu="12.0", compute=on_cpu)
+    (record,) = command.verify_engines([], bundle.path)
+    assert [found["gpu"]["compute_capability"] for found in record["verified"]] == ["8.9", "12.0"]
+    assert "; Fake GPU 9000 (12.0, CUDA 13.0) at 20" in record["state"]
+
+
+def test_rtx_engine_that_fails_on_this_gpu_is_removed(
+    bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine_with(monkeypatch, RTX)
+    with pytest.raises(VerificationError, match="PSNR"):
+        command.build(request_for(bundle))
+    assert not list(listed(cache))
+
+
+@pytest.mark.parametrize(
+    ("majors", "gpu", "flavor", "targets"),
+    [
+        ((RTX,), "9.0", "rtx", ALL_TARGETS),
+        ((RTX, 11), "9.0", "tensorrt", ""),
+        ((RTX, 11), "8.9", "rtx", ALL_TARGETS),
+        ((RTX, 11), None, "rtx", ALL_TARGETS),
+        ((RTX,), "7.5", "rtx", "SM75"),
+        ((10,), "8.9", "tensorrt", ""),
+    ],
+)
+def test_the_flavor_that_the_gpu_runs_is_taken(
+    bundle: Bundle,
+    cache: Path,
+    on_cpu: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    majors: tuple[int, ...],
+    gpu: str | None,
+    flavor: str,
+    targets: str,
+) -> None:
+    machine_with(monkeypatch, *majors, gpu=gpu, compute=on_cpu)
+    engine, _ = command.build(request_for(bundle, reporter=Terminal()))
+    assert engine.identity.flavor == flavor
+    assert ", ".join(engine.identity.targets) == targets
+    foreign = gpu == "9.0" and flavor == "rtx"
+    assert ("the engine is for other machines: it was built for" in capsys.readouterr().err) == foreign
+    assert bool(engine.verifications) == (gpu is not None and not foreign)
+
+
+def test_tensorrt_needs_a_gpu_to_build(bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine_with(monkeypatch, 11, gpu=None)
+    with pytest.raises(BackendError, match="no NVIDIA driver here"):
+        command.build(request_for(bundle))
+
+
+def test_changed_graph_is_told_without_a_gpu(
+    bundle: Bundle,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    machine_with(monkeypatch, RTX, gpu=None)
+    engine, _ = command.build(request_for(bundle))
+    engine.path.unlink()
+    store(cache, replace(engine.identity, onnx_sha256="ab" * 32), b"plan", {})
+    command.build(request_for(bundle, reporter=Terminal()))
+    assert "cannot be used: the model's graph has changed since" in capsys.readouterr().err
+
+
+def test_options_that_rtx_refuses_are_refused_before_anything_is_built(
+    bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario = machine_with(monkeypatch, RTX, gpu=None)
+    with pytest.raises(InvalidArgument, match="workspace cannot be used with TensorRT for RTX"):
+        command.build(request_for(bundle, options=BuildOptions(64)))
+    machine_with(monkeypatch, 11)
+    with pytest.raises(InvalidArgument, match="target cannot be used with TensorRT 11"):
+        command.build(request_for(bundle, flavor="tensorrt", targets=("8.6",)))
+    assert not scenario.calls

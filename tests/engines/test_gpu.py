@@ -9,8 +9,8 @@ import pytest
 
 from mst_deploy.backends import open_generator
 from mst_deploy.backends.parity import psnr, sample_picture
+from mst_deploy.backends.trt.verify import LEAST_PSNR
 from mst_deploy.engines.command import Request, build
-from mst_deploy.engines.verify import LEAST_PSNR
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.zoo import load_shipped_styles
 
@@ -24,7 +24,8 @@ def test_engine_is_built_and_gives_the_picture(
     monkeypatch.setenv("MST_ENGINES", str(tmp_path))
     engine, fresh = build(Request(bundle.path, size))
     assert fresh
-    assert engine.built["verified"]["psnr_db"] >= LEAST_PSNR
+    (verification,) = engine.verifications
+    assert verification.figures["psnr_db"] >= LEAST_PSNR
     assert engine.built["convolutions_in_fp16"] == 1
     width, height = map(int, size.split("x"))
     frames = [sample_picture(height, width, seed=seed)[None] for seed in range(5)]
@@ -37,8 +38,6 @@ def test_engine_is_built_and_gives_the_picture(
 def test_a_thousand_frames_take_no_more_memory(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pycuda.driver as driver
-
     monkeypatch.setenv("MST_ENGINES", str(tmp_path))
     build(Request(bundle.path, "320x180"))
     frame = sample_picture(180, 320, seed=0)[None]
@@ -49,5 +48,5 @@ def test_a_thousand_frames_take_no_more_memory(
             generator(frame, films[count % len(films)])
             if count in (20, 999):
                 with generator.cuda.current():  # type: ignore[attr-defined]
-                    free.append(driver.mem_get_info()[0])
+                    free.append(generator.cuda.free_memory())  # type: ignore[attr-defined]
         assert np.diff(free)[0] >= 0

@@ -113,5 +113,12 @@ def test_share_of_convolutions_in_both_forms_of_the_inspectors_text() -> None:
     ]
     assert convolution_types(layers) == {"fp16": 2, "fp32": 2}
     assert half_share(layers) == 0.5
+    for_rtx = [
+        {"LayerType": "correlation", "Name": "a", "Inputs": [{"Datatype": "Half"}]},
+        {"LayerType": "runtime_fusion", "Name": "__myl_CorrSub_myl0_11", "Inputs": [{"Datatype": "Float"}]},
+        {"LayerType": "runtime_fusion", "Name": "__myl_Conc", "Inputs": [{"Datatype": "Float"}]},
+        {"LayerType": "kgen", "Name": "__myl_CastMean", "Inputs": [{"Datatype": "Float"}]},
+    ]
+    assert convolution_types(for_rtx) == {"fp16": 1, "fp32": 1}
     assert half_share([]) is None
     assert type_of({"Datatype": "BFloat16"}) == "other"

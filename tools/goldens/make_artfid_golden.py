@@ -1,12 +1,8 @@
 """Make goldens of LPIPS and ArtFID with their authors' own packages, on weights, images and features from
 seeds.
 
-<<<<<<< HEAD:tests/goldens/make_artfid_golden.py
-Run from the repository: pip install lpips art-fid torchvision && python -m tests.goldens.make_artfid_golden
-
-=======
 Run from the repository: pip install lpips art-fid torchvision && python -m tools.goldens.make_artfid_golden
->>>>>>> main:tools/goldens/make_artfid_golden.py
+
 Writes artfid.json.
 """
 

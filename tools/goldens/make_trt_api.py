@@ -1,17 +1,10 @@
-"""Record TensorRT's Python API of 8.6, 10 and 11 from the real bindings; needs no GPU and no TensorRT.
+"""Record TensorRT's Python API of 8.6, 10, 11 and for RTX (1) from the real bindings; needs no GPU.
 
-<<<<<<< HEAD:tests/goldens/make_trt_api.py
-Run from the repository: python -m tests.goldens.make_trt_api
+Run from the repository: python -m tools.goldens.make_trt_api
 
 The bindings are small wheels that need only the symbols of the libraries: a stub compiled by gcc suffices.
 For every class that the project uses, this writes methods with their signatures, properties and enum members
-into trt_api_8.json, trt_api_10.json and trt_api_11.json.
-=======
-Run from the repository: python -m tools.goldens.make_trt_api
-The bindings are small wheels that want the libraries' symbols only to be there: a stub compiled by gcc
-will do. Of every class that the project uses, this writes methods with their signatures, properties and
-enum members into trt_api_8.json, trt_api_10.json and trt_api_11.json.
->>>>>>> main:tools/goldens/make_trt_api.py
+into trt_api_8.json, trt_api_10.json, trt_api_11.json and trt_api_1.json.
 """
 
 from __future__ import annotations
@@ -21,12 +14,16 @@ import os
 import subprocess
 import sys
 import zipfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from tools.goldens import GOLDENS, ROOT
 
+RTX = 1
+"""TensorRT for RTX counts its versions from 1."""
 WHEELS = {
+    RTX: "tensorrt-rtx-cu13-bindings==1.7.1.116",
     8: "tensorrt-bindings==8.6.1",
     10: "tensorrt-cu12-bindings==10.16.1.11",
     11: "tensorrt-cu13-bindings==11.4.0.106",
@@ -51,6 +48,8 @@ CLASSES = (
     "ILayer",
     "Refitter",
     "OnnxParserRefitter",
+    "IRuntimeConfig",
+    "IRuntimeCache",
 )
 ENUMS = (
     "BuilderFlag",
@@ -63,6 +62,11 @@ ENUMS = (
     "LayerInformationFormat",
     "ProfilingVerbosity",
     "LayerType",
+    "ComputeCapability",
+    "EngineValidity",
+    "EngineInvalidityDiagnostics",
+    "DynamicShapesKernelSpecializationStrategy",
+    "CudaGraphStrategy",
 )
 SYMBOLS = (
     "createInferBuilder_INTERNAL",
@@ -80,7 +84,10 @@ SYMBOLS = (
     "_ZN14nvcaffeparser117createCaffeParserEv",
     "_ZN14nvcaffeparser123shutdownProtobufLibraryEv",
 )
-LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser", "nvparsers")
+LIBRARIES = {
+    RTX: ("tensorrt_rtx", "tensorrt_onnxparser_rtx"),
+    **dict.fromkeys((8, 10, 11), ("nvinfer", "nvinfer_plugin", "nvonnxparser", "nvparsers")),
+}
 
 
 def importable(major: int, folder: Path) -> dict[str, str]:
@@ -105,7 +112,7 @@ def importable(major: int, folder: Path) -> dict[str, str]:
         archive.extractall(folder / "site")
     stub = folder / "stub.c"
     stub.write_text("\n".join(f"int {name}(void) {{ return 0; }}" for name in SYMBOLS))
-    for library in LIBRARIES:
+    for library in LIBRARIES[major]:
         name = f"lib{library}.so.{major}"
         compile_it = ["gcc", "-shared", "-fPIC", "-o", str(folder / name), str(stub), f"-Wl,-soname,{name}"]
         subprocess.run(compile_it, check=True, capture_output=True)
@@ -114,8 +121,9 @@ def importable(major: int, folder: Path) -> dict[str, str]:
 
 def read_api(major: int, folder: Path) -> dict[str, Any]:
     """The API of the real bindings, read in a process of their own."""
+    module = "tensorrt_rtx_bindings" if major == RTX else "tensorrt_bindings"
     imports = "from tools.goldens.make_trt_api import describe"
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {imports}; describe()"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {imports}; describe({module!r})"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=importable(major, folder),
@@ -127,9 +135,9 @@ def read_api(major: int, folder: Path) -> dict[str, Any]:
     return found
 
 
-def describe() -> None:
+def describe(module: str) -> None:
     """Print the API of the importable bindings as JSON."""
-    import tensorrt_bindings as trt
+    trt = import_module(module)
 
     api: dict[str, Any] = {"version": trt.__version__, "classes": {}, "enums": {}}
     for name in CLASSES:

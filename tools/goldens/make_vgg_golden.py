@@ -1,11 +1,7 @@
 """Make goldens of VGG-19's features with an independent implementation: NumPy loops over taps.
 
-<<<<<<< HEAD:tests/goldens/make_vgg_golden.py
-Run from the repository: python -m tests.goldens.make_vgg_golden [WEIGHTS.safetensors]
-
-=======
 Run from the repository: python -m tools.goldens.make_vgg_golden [WEIGHTS.safetensors]
->>>>>>> main:tools/goldens/make_vgg_golden.py
+
 Writes vgg_random.json (weights from a seed, whole network) and, given the real weights up to conv4_1 with
 torchvision's names, vgg_real.json.
 """

@@ -1,28 +1,35 @@
-"""Cache of built TensorRT engines: one file each, named by its identity.
+"""Built TensorRT engines on disk: one file each, named by everything it depends on.
 
-An engine runs only with the TensorRT version, GPU and graph it was built for. All of that is in its identity;
-the identity's hash is in the file name, so stale or foreign engines are never opened, and the identity itself
-is in the file's header for users (``mst engines list``). The header also holds the SHA-256 of the plan, which
-follows it: TensorRT never gets damaged bytes, which can crash the process.
+An engine depends on one graph, one version of one flavor of TensorRT, and either one GPU (TensorRT) or all
+of some compute capabilities (TensorRT for RTX). All of that is in its identity; the identity's hash is in the
+file name, so a stale or foreign engine is never opened, and the identity itself is in the file's header
+(``mst engines list``), with the GPUs it was verified on and when. After the header follows the plan, whose
+SHA-256 is checked before TensorRT reads it: damaged bytes can crash the process.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mst_deploy.backends.trt.compat import FLAVORS, target_of
 from mst_deploy.errors import BundleError
 from mst_deploy.files import replacing, user_cache
 
 SUFFIX = ".engine"
 TIMING_SUFFIX = ".timing"
-MAGIC = b"MSTENGINE1"
+RUNTIME_CACHE_SUFFIX = ".runtime-cache"
+"""Runtime cache: kernels that TensorRT for RTX has compiled for an engine on one GPU."""
+MAGIC = b"MSTENGINE"
+FORMAT = b"2"
+"""Version of the file format. 1 had one flavor and no unverified engines."""
 LONGEST_HEADER = 1 << 20
 
 Shape = tuple[int, int, int]
@@ -56,13 +63,30 @@ class ShapeRange:
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Properties of a machine that an engine depends on, besides the graph."""
+class Gpu:
+    """Properties of a GPU that engines depend on."""
 
-    tensorrt: str
-    cuda: str
-    gpu: str
+    name: str
     compute_capability: str
+    cuda: str
+    """Newest CUDA version that its driver supports, such as 13.0."""
+
+    @property
+    def target(self) -> str:
+        """Compute capability in TensorRT for RTX's notation, such as SM86."""
+        return target_of(self.compute_capability)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.compute_capability}, CUDA {self.cuda})"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Properties of a machine that engines depend on."""
+
+    versions: Mapping[str, str]
+    """Version of each installed flavor of TensorRT."""
+    gpu: Gpu | None = None
 
 
 @dataclass(frozen=True)
@@ -74,9 +98,20 @@ class Identity:
     onnx_sha256: str
     precision: str
     shapes: ShapeRange
-    machine: Machine
+    flavor: str
+    """Flavor of TensorRT: tensorrt or rtx."""
+    version: str
+    """Version of TensorRT."""
+    gpu: Gpu | None = None
+    """GPU that the engine is bound to; None for a portable engine."""
+    targets: tuple[str, ...] = ()
+    """Compute capabilities of the GPUs that run a portable engine; () for an engine bound to a GPU."""
     flags: tuple[str, ...] = ()
     """Build options other than the default ones, such as level-5 or version-compatible."""
+
+    def __post_init__(self) -> None:
+        if bool(self.targets) == (self.gpu is not None):
+            raise ValueError("an engine is either bound to a GPU or built for compute capabilities")
 
     @property
     def digest(self) -> str:
@@ -89,7 +124,8 @@ class Identity:
     def file_name(self) -> str:
         """Name of the engine's file."""
         size = str(self.shapes).replace(" ", "-")
-        return f"{self.model}-{size}-{self.precision}-{self.digest}{SUFFIX}"
+        where = "-".join([self.flavor, *(name.lower() for name in self.targets)])
+        return f"{self.model}-{size}-{self.precision}-{where}-{self.digest}{SUFFIX}"
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Identity:
@@ -99,10 +135,21 @@ class Identity:
             **{
                 **values,
                 "shapes": shapes,
-                "machine": Machine(**values["machine"]),
+                "gpu": None if values["gpu"] is None else Gpu(**values["gpu"]),
+                "targets": tuple(values["targets"]),
                 "flags": tuple(values["flags"]),
             }
         )
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A passed verification of an engine on one GPU."""
+
+    gpu: Gpu
+    when: str
+    """UTC, ISO 8601."""
+    figures: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -113,7 +160,9 @@ class Engine:
     identity: Identity
     plan_sha256: str
     built: dict[str, Any] = field(default_factory=dict)
-    """Time and duration of the build, and the figures of the verification."""
+    """Build time, seconds, and facts from the builder."""
+    verifications: tuple[Verification, ...] = ()
+    """One for each GPU and driver on which the engine was verified; () if it is not yet verified."""
     header_bytes: int = 0
 
     def plan(self) -> bytes:
@@ -125,6 +174,10 @@ class Engine:
             raise BundleError(f"the engine {self.path} is damaged; remove it and build it again")
         return plan
 
+    def verified_on(self, gpu: Gpu) -> Verification | None:
+        """Return the verification on a GPU and its driver; None if there is none yet."""
+        return next((verification for verification in self.verifications if verification.gpu == gpu), None)
+
 
 def cache_folder() -> Path:
     """Return ``MST_ENGINES``, or mst/engines in the user's cache folder."""
@@ -132,30 +185,70 @@ def cache_folder() -> Path:
     return Path(named) if named else user_cache("engines")
 
 
-def store(folder: Path, identity: Identity, plan: bytes, built: dict[str, Any]) -> Engine:
-    """Write an engine atomically under the name of its identity. Raises OutputError."""
+def lock_file(path: Path) -> Path:
+    """Return the lock file for building or verifying an engine of this file name."""
+    return path.with_name(f".{path.stem.rpartition('-')[2]}.lock")
+
+
+def store(
+    folder: Path,
+    identity: Identity,
+    plan: bytes,
+    built: dict[str, Any],
+    verifications: Sequence[Verification] = (),
+) -> Engine:
+    """Write an engine under the name of its identity, at once or not at all. Raises OutputError."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / identity.file_name
-    header = json.dumps(
-        {"identity": asdict(identity), "plan_sha256": hashlib.sha256(plan).hexdigest(), "built": built}
-    ).encode()
+    values = {
+        "identity": asdict(identity),
+        "plan_sha256": hashlib.sha256(plan).hexdigest(),
+        "built": built,
+        "verifications": [asdict(verification) for verification in verifications],
+    }
+    header = json.dumps(values).encode()
     with replacing(path) as temporary:
-        temporary.write_bytes(MAGIC + struct.pack("<I", len(header)) + header + plan)
+        temporary.write_bytes(MAGIC + FORMAT + struct.pack("<I", len(header)) + header + plan)
     return read_header(path)
 
 
+def with_verification(engine: Engine, verification: Verification) -> Engine:
+    """Write a verification into the engine's file, replacing an older one of the same GPU.
+
+    Raises BundleError when the file is damaged, OutputError when it cannot be written.
+    """
+    others = [known for known in engine.verifications if known.gpu != verification.gpu]
+    return store(engine.path.parent, engine.identity, engine.plan(), engine.built, [*others, verification])
+
+
 def read_header(path: Path) -> Engine:
-    """Parse the header of an engine file. Raises BundleError."""
+    """What an engine file says about itself. Raises BundleError."""
+    length_at = len(MAGIC) + len(FORMAT)
     try:
         with path.open("rb") as file:
-            start = file.read(len(MAGIC) + 4)
-            (length,) = struct.unpack("<I", start[len(MAGIC) :])
-            if not start.startswith(MAGIC) or length > LONGEST_HEADER:
-                raise ValueError("not an engine file")
+            start = file.read(length_at + 4)
+            if not start.startswith(MAGIC):
+                raise ValueError("it does not begin as engines do")
+            other = start[len(MAGIC) : length_at]
+            if other != FORMAT and other.isdigit():
+                raise BundleError(
+                    f"the engine {path} was made by {'an older' if other < FORMAT else 'a newer'} version of "
+                    f"this program (format {other.decode()}, this one reads {FORMAT.decode()}); build it "
+                    "again with mst build, and remove this one with mst engines prune"
+                )
+            (length,) = struct.unpack("<I", start[length_at:])
+            if other != FORMAT or length > LONGEST_HEADER:
+                raise ValueError("its header cannot be read")
             values = json.loads(file.read(length))
-        identity = Identity.from_dict(values["identity"])
-        return Engine(path, identity, values["plan_sha256"], values["built"], len(MAGIC) + 4 + length)
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+        return Engine(
+            path,
+            Identity.from_dict(values["identity"]),
+            values["plan_sha256"],
+            values["built"],
+            tuple(Verification(**{**found, "gpu": Gpu(**found["gpu"])}) for found in values["verifications"]),
+            length_at + 4 + length,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise BundleError(f"{path} is not an engine of this program, or damaged: {error}") from error
 
 
@@ -169,35 +262,66 @@ def listed(folder: Path) -> Iterator[Engine | BundleError]:
 
 
 def find_engine(folder: Path, onnx_sha256: str, machine: Machine, shape: Shape) -> Engine | None:
-    """Return the best engine for a graph, machine and frame shape: static ones first, then the narrowest
-    range."""
+    """Return the best engine for a graph, machine and frame shape; None if there is none.
+
+    Static engines come first, then narrow ranges; of equal ones those bound to this GPU before portable ones.
+    """
     found = [
         engine
         for engine in listed(folder)
         if isinstance(engine, Engine)
-        and engine.identity.onnx_sha256 == onnx_sha256
-        and engine.identity.machine == machine
         and engine.identity.shapes.covers(shape)
+        and why_not(engine, onnx_sha256, machine) is None
     ]
-    return min(found, key=lambda engine: _extent(engine.identity.shapes), default=None)
+    return min(found, key=_preference, default=None)
 
 
 def why_not(engine: Engine, onnx_sha256: str, machine: Machine) -> str | None:
-    """Return why an engine cannot be used here, as part of a sentence; None if it can."""
-    own = engine.identity.machine
-    for name, wanted, found in (
-        ("TensorRT", own.tensorrt, machine.tensorrt),
-        ("CUDA", own.cuda, machine.cuda),
-        ("GPU", own.gpu, machine.gpu),
-        ("compute capability", own.compute_capability, machine.compute_capability),
-    ):
-        if wanted != found:
-            return f"it was built with {name} {wanted}, this machine has {found}"
-    return None if engine.identity.onnx_sha256 == onnx_sha256 else "the model's graph has changed since"
+    """Why an engine cannot be used here, as part of a sentence; None if it can."""
+    own, here = engine.identity, machine.gpu
+    flavor = FLAVORS.get(own.flavor)
+    product = flavor.product if flavor else own.flavor
+    version = machine.versions.get(own.flavor)
+    if version is None:
+        return f"it needs {product} {own.version}, which this machine has not"
+    if version != own.version:
+        return f"it was built with {product} {own.version}, this machine has {version}"
+    if here is None:
+        return "there is no NVIDIA GPU, or its driver does not answer"
+    if own.gpu is None:
+        if here.target not in own.targets:
+            return f"it was built for {', '.join(own.targets)}, this machine's {here.name} is {here.target}"
+    else:
+        for name, wanted, found in (
+            ("CUDA", own.gpu.cuda, here.cuda),
+            ("GPU", own.gpu.name, here.name),
+            ("compute capability", own.gpu.compute_capability, here.compute_capability),
+        ):
+            if wanted != found:
+                return f"it was built with {name} {wanted}, this machine has {found}"
+    return None if own.onnx_sha256 == onnx_sha256 else "the model's graph has changed since"
 
 
-def read_timings(path: Path) -> bytes:
-    """Return a timing cache whose checksum matches; b"" if it is missing or damaged.
+def runtime_cache_file(engine: Engine, gpu: Gpu) -> Path:
+    """Return the file of the runtime cache of a portable engine on a GPU with its driver."""
+    words = json.dumps([engine.plan_sha256, asdict(gpu)])
+    key = hashlib.sha256(words.encode()).hexdigest()[:8]
+    return engine.path.with_name(f"{engine.path.stem}-{key}{RUNTIME_CACHE_SUFFIX}")
+
+
+def runtime_caches(path: Path) -> list[Path]:
+    """Return the runtime caches of the engine at ``path``."""
+    return sorted(path.parent.glob(f"{glob.escape(path.stem)}-*{RUNTIME_CACHE_SUFFIX}"))
+
+
+def remove(path: Path) -> None:
+    """Remove an engine and its runtime caches, if they exist."""
+    for one in [path, *runtime_caches(path)]:
+        one.unlink(missing_ok=True)
+
+
+def read_checked(path: Path) -> bytes:
+    """Read a timing or runtime cache and check its SHA-256; b"" if it is missing or damaged.
 
     A single flipped byte in a timing cache crashes the process inside TensorRT.
     """
@@ -205,15 +329,20 @@ def read_timings(path: Path) -> bytes:
         data = path.read_bytes()
     except OSError:
         return b""
-    digest, timings = data[:32], data[32:]
-    return timings if hashlib.sha256(timings).digest() == digest else b""
+    digest, content = data[:32], data[32:]
+    return content if hashlib.sha256(content).digest() == digest else b""
 
 
-def write_timings(path: Path, timings: bytes) -> None:
-    """Write a timing cache with its checksum, atomically. Raises OutputError."""
+def write_checked(path: Path, content: bytes) -> None:
+    """Write a timing or runtime cache with its SHA-256, atomically. Raises OutputError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        temporary.write_bytes(hashlib.sha256(timings).digest() + timings)
+        temporary.write_bytes(hashlib.sha256(content).digest() + content)
+
+
+def _preference(engine: Engine) -> tuple[float, bool]:
+    """Return a sort key: the best engine has the smallest."""
+    return (_extent(engine.identity.shapes), bool(engine.identity.targets))
 
 
 def _extent(shapes: ShapeRange) -> float:

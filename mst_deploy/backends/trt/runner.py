@@ -8,12 +8,15 @@ there is one per slot, because addresses are part of a graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from mst_deploy.backends import BackendBase, Batch, FilmBatch, Images, load_backend, model_inputs
@@ -21,39 +24,73 @@ from mst_deploy.backends.registry import find_spec
 from mst_deploy.backends.trt import compat
 from mst_deploy.backends.trt.engine_cache import (
     Engine,
+    Gpu,
     Machine,
     Shape,
     cache_folder,
     find_engine,
     listed,
+    lock_file,
+    read_checked,
+    read_header,
+    remove,
+    runtime_cache_file,
     why_not,
+    with_verification,
+    write_checked,
 )
-from mst_deploy.errors import BackendError
+from mst_deploy.backends.trt.verify import film_params_for, verification_now, verify
+from mst_deploy.errors import (
+    BackendError,
+    OutputError,
+    VerificationError,
+)
 from mst_deploy.model.bundle import GENERATOR, Bundle
 from mst_deploy.model.canvas import Canvas
 
 SLOTS = 2
 TENSORS = ("frames", "film", "stylized")
 CANVAS = "canvas"
-"""Name of the fourth tensor, of models with a canvas."""
+"""The fourth tensor of a model that paints from a canvas."""
+DETAILS = ("Layers:", "Total Activation Memory:")
+"""Beginnings of the messages in which TensorRT for RTX describes an engine during the build."""
 VERSION_COMPATIBLE = "version-compatible"
 STRIPPED = "stripped"
 
 
 def collecting_logger(trt: Any) -> Any:
-    """Return a TensorRT logger that keeps warnings and errors as ASCII text in ``lines``."""
+    """A TensorRT logger that keeps warnings and errors as ASCII text in ``lines``.
+
+    ``reason`` is the first error since the last ``forget``: later ones follow from it. ``details`` are the
+    builder's messages about layers and memory of an engine.
+    """
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.lines: list[str] = []
+            self.errors: list[str] = []
+            self.details: list[str] = []
 
         def log(self, severity: Any, msg: str) -> None:
-            if int(severity) <= int(trt.ILogger.Severity.WARNING):
+            level, names = int(severity), trt.ILogger.Severity
+            if level <= int(names.WARNING):
                 self.lines.append(msg.encode("ascii", "replace").decode())
+            if level <= int(names.ERROR):
+                self.errors.append(self.lines[-1])
+            elif msg.startswith(DETAILS):
+                self.details.append(msg)
 
-        def last_error(self) -> str:
-            return self.lines[-1] if self.lines else "TensorRT gave no reason"
+        def forget(self) -> None:
+            self.errors.clear()
+
+        def reason(self) -> str:
+            told = [line for line in self.errors if compat.NO_DRIVER not in line]
+            if told:
+                return " ".join(told[0].split())
+            if self.errors:
+                return "there is no NVIDIA driver here, or it is older than this TensorRT needs"
+            return " ".join(self.lines[-1].split()) if self.lines else "TensorRT gave no reason"
 
     return Log()
 
@@ -63,25 +100,35 @@ def deserialize(trt: Any, logger: Any, cached: Engine, graph: Path) -> tuple[Any
 
     Raises BackendError if TensorRT refuses it, BundleError if the file is damaged.
     """
-    runtime = trt.Runtime(logger)
+    logger.forget()
+    runtime, plan = trt.Runtime(logger), cached.plan()
     flags = cached.identity.flags
     if VERSION_COMPATIBLE in flags:  # such a plan includes its own runtime
         runtime.engine_host_code_allowed = True
-    engine = runtime.deserialize_cuda_engine(cached.plan())
+    refusal = compat.refusal(trt, runtime, plan)
+    engine = None if refusal else runtime.deserialize_cuda_engine(plan)
     whole = engine is not None and (
         STRIPPED not in flags or compat.refit(trt, logger, engine, graph.read_bytes())
     )
     if not whole:
         raise BackendError(
-            f"TensorRT {trt.__version__} refuses the engine {cached.path.name} ({logger.last_error()}); "
-            "build it again with [mst build: force]"
+            f"{compat.product(trt)} refuses the engine {cached.path.name} ({refusal or logger.reason()}); "
+            "look at mst doctor, and build the engine again with [mst build: force]"
         )
     return runtime, engine
 
 
-def machine(trt: Any, cuda: Any) -> Machine:
-    """Return the properties of this machine that engines depend on."""
-    return Machine(str(trt.__version__), cuda.runtime_version, cuda.name, cuda.compute_capability)
+def machine(runtimes: Sequence[Any], cuda: Any) -> Machine:
+    """Return the versions of the flavors and the GPU; ``cuda`` is None if there is no GPU."""
+    return Machine(
+        {compat.flavor_of(trt): str(trt.__version__) for trt in runtimes},
+        None if cuda is None else gpu_of(cuda),
+    )
+
+
+def gpu_of(cuda: Any) -> Gpu:
+    """Return the properties of an open GPU that engines depend on."""
+    return Gpu(cuda.name, cuda.compute_capability, cuda.driver_version)
 
 
 @dataclass
@@ -110,15 +157,16 @@ class Session:
         trt: Any,
         cuda: Any,
         engine: Any,
+        config: Any,
         shape: Shape,
         film_size: int,
         *,
         graphs: bool,
         canvas: bool = False,
     ) -> None:
-        self.cuda, self.shape, self.graphs = cuda, shape, graphs
+        self.trt, self.cuda, self.shape, self.graphs = trt, cuda, shape, graphs
         batch, height, width = shape
-        self.context = engine.create_execution_context()
+        self.context = compat.create_context(engine, config)
         if self.context is None:
             raise BackendError(
                 f"no execution context for {width}x{height}: it takes "
@@ -193,7 +241,7 @@ class Session:
         self.set_address("stylized", slot.stylized)
         if slot.canvas is not None:
             self.set_address(CANVAS, slot.canvas)
-        if self.graphs and slot.runs > 0:
+        if self.graphs and slot.runs > 0 and compat.can_capture(self.trt, self.context, stream.handle):
             with self.cuda.capturing(stream, slot.graph):
                 self.enqueue(stream)
             self.cuda.launch(slot.graph[0], stream)
@@ -222,27 +270,53 @@ class Session:
             slot.graph.clear()
 
 
+@dataclass(frozen=True)
+class OpenEngine:
+    """A deserialized engine with its runtime, settings and runtime cache."""
+
+    runtime: Any
+    engine: Any
+    config: Any
+    """See ``compat.runtime_config``; None for TensorRT."""
+    cache_file: Path
+    cached: bytes
+    """Content of the runtime cache's file when the engine was opened."""
+
+    def store_runtime_cache(self) -> None:
+        """Store the runtime cache if it has changed. A folder that is not writable is not an error."""
+        serialized = compat.serialized_runtime_cache(self.config)
+        if serialized and serialized != self.cached:
+            with suppress(OutputError):
+                write_checked(self.cache_file, serialized)
+
+
 class TrtGenerator(BackendBase):
-    """Generator that runs cached engines; sessions are kept by frame shape."""
+    """Runs the engine of the cache that fits the frames; sessions are kept by shape.
+
+    An engine that was not verified on this GPU yet is verified before it computes its first frame. ``only``
+    is one engine to run without that.
+    """
 
     device = "cuda"
 
     def __init__(
         self,
         bundle: Bundle,
-        trt: Any,
+        runtimes: Sequence[Any],
         cuda: Any,
         folder: Path | None = None,
         *,
         graphs: bool = True,
         only: Engine | None = None,
     ) -> None:
-        self.manifest, self.trt, self.cuda, self.graphs, self.only = bundle.manifest, trt, cuda, graphs, only
-        self.graph = bundle.generator
+        self.bundle, self.manifest, self.graph = bundle, bundle.manifest, bundle.generator
+        self.cuda, self.graphs, self.only = cuda, graphs, only
         self.folder = folder or cache_folder()
-        self.machine = machine(trt, cuda)
-        self.logger = collecting_logger(trt)
-        self.engines: dict[Path, tuple[Any, Any]] = {}
+        self.gpu = gpu_of(cuda)
+        self.machine = machine(runtimes, cuda)
+        self.runtimes = {compat.flavor_of(trt): trt for trt in runtimes}
+        self.loggers = {flavor: collecting_logger(trt) for flavor, trt in self.runtimes.items()}
+        self.engines: dict[Path, OpenEngine] = {}
         self.sessions: dict[Shape, Session] = {}
 
     def __call__(self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None) -> Images:
@@ -255,10 +329,13 @@ class TrtGenerator(BackendBase):
         turn = 0
         for batch in batches:
             inputs = model_inputs(self.manifest, *batch)
-            frames, film_params = inputs["frames"], inputs["film"]
+            frames, films = inputs["frames"], inputs["film"]
+            shape = (len(frames), frames.shape[1], frames.shape[2])
+            if shape not in self.sessions:
+                self.ensure_verified(self.engine_for(shape))
             with self.cuda.current():
-                session = self.session((len(frames), frames.shape[1], frames.shape[2]))
-                session.set_film(film_params)
+                session = self.session(shape)
+                session.set_film(films)
                 session.submit(turn % SLOTS, frames, inputs.get(CANVAS))
                 done = None if waiting is None else waiting[0].take(waiting[1])
             waiting, turn = (session, turn % SLOTS), turn + 1
@@ -272,14 +349,15 @@ class TrtGenerator(BackendBase):
     def session(self, shape: Shape) -> Session:
         """Return the session of a frame shape, opened if it is new. Raises BackendError."""
         if shape not in self.sessions:
-            engine = self.opened(self.engine_for(shape))
-            size = self.manifest.film_size
+            found = self.engine_for(shape)
+            opened = self.opened(found)
             self.sessions[shape] = Session(
-                self.trt,
+                self.runtimes[found.identity.flavor],
                 self.cuda,
-                engine,
+                opened.engine,
+                opened.config,
                 shape,
-                size,
+                self.manifest.film_size,
                 graphs=self.graphs,
                 canvas=bool(self.manifest.canvas_bands),
             )
@@ -307,19 +385,32 @@ class TrtGenerator(BackendBase):
             + f"; build it with: [mst build: size={width}x{height}{f', batch={batch}' if batch > 1 else ''}]"
         )
 
-    def opened(self, engine: Engine) -> Any:
-        """Return the deserialized engine after checking its tensors. Raises BackendError, BundleError."""
+    def ensure_verified(self, engine: Engine) -> None:
+        """Verify an engine on this GPU if it was not yet, see :func:`verified`; call outside of ``current``.
+
+        Raises VerificationError, after which the engine is no longer in the cache.
+        """
+        if self.only is None:
+            verified(self.bundle, self.runtimes[engine.identity.flavor], self.cuda, engine)
+
+    def opened(self, engine: Engine) -> OpenEngine:
+        """Deserialize an engine once and check its tensors."""
         if engine.path not in self.engines:
-            pair = deserialize(self.trt, self.logger, engine, self.graph)
-            names = {pair[1].get_tensor_name(index) for index in range(pair[1].num_io_tensors)}
-            expected = {*TENSORS, CANVAS} if self.manifest.canvas_bands else {*TENSORS}
-            if names != expected:
+            flavor = engine.identity.flavor
+            trt = self.runtimes[flavor]
+            runtime, loaded = deserialize(trt, self.loggers[flavor], engine, self.graph)
+            names = {loaded.get_tensor_name(index) for index in range(loaded.num_io_tensors)}
+            wanted = {*TENSORS, CANVAS} if self.manifest.canvas_bands else {*TENSORS}
+            if names != wanted:
                 raise BackendError(
-                    f"{engine.path} has the tensors {sorted(names)}, expected {sorted(expected)}; build it "
+                    f"{engine.path} has the tensors {sorted(names)}, expected {sorted(wanted)}; build it "
                     "again with [mst build: force]"
                 )
-            self.engines[engine.path] = pair
-        return self.engines[engine.path][1]
+            cache_file = runtime_cache_file(engine, self.gpu)
+            cached = read_checked(cache_file)
+            config = compat.runtime_config(trt, loaded, cached)
+            self.engines[engine.path] = OpenEngine(runtime, loaded, config, cache_file, cached)
+        return self.engines[engine.path]
 
     def close(self) -> None:
         """Free everything in the order that TensorRT requires: sessions, engines, the GPU."""
@@ -329,6 +420,8 @@ class TrtGenerator(BackendBase):
             with self.cuda.current():
                 for session in self.sessions.values():
                     session.close()
+                for opened in self.engines.values():
+                    opened.store_runtime_cache()
                 self.sessions.clear()
                 self.engines.clear()
         finally:
@@ -336,23 +429,67 @@ class TrtGenerator(BackendBase):
             self.cuda = None
 
 
+class Shared:
+    """A GPU that its users do not close: the owner does."""
+
+    def __init__(self, cuda: Any) -> None:
+        self.cuda = cuda
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.cuda, name)
+
+    def close(self) -> None:
+        """Do nothing: the owner closes the GPU."""
+
+
+def figures_of(bundle: Bundle, trt: Any, cuda: Any, engine: Engine) -> dict[str, Any]:
+    """Compare an engine with ONNX Runtime and return the figures. Raises VerificationError."""
+
+    def opened(graphs: bool) -> TrtGenerator:
+        return TrtGenerator(bundle, [trt], Shared(cuda), graphs=graphs, only=engine)
+
+    return verify(opened, bundle.generator, film_params_for(bundle), engine.identity.shapes.largest)
+
+
+def verified(bundle: Bundle, trt: Any, cuda: Any, engine: Engine) -> Engine:
+    """Verify an engine on this GPU unless it was before, and store that in its file; takes seconds.
+
+    Concurrent processes verify it once. Raises VerificationError after removing the file. A folder that is
+    not writable is not an error.
+    """
+    gpu = gpu_of(cuda)
+    if engine.verified_on(gpu) is not None:
+        return engine
+    writable = os.access(engine.path.parent, os.W_OK)
+    with FileLock(lock_file(engine.path)) if writable else nullcontext():
+        engine = read_header(engine.path)
+        if engine.verified_on(gpu) is not None:
+            return engine
+        try:
+            verification = verification_now(gpu, figures_of(bundle, trt, cuda, engine))
+        except VerificationError as error:
+            remove(engine.path)
+            error.add_note(f"{engine.path.name} was removed")
+            raise
+        with suppress(OutputError):
+            return with_verification(engine, verification)
+    return engine
+
+
 def open_cuda() -> Any:
     """Open the first GPU. Raises MissingDependency, BackendError."""
     try:
         from mst_deploy.backends.trt.cuda import Cuda
     except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        spec = find_spec("trt")
-        if missing not in spec.packages:
+        if (error.name or "").partition(".")[0] != "cuda":
             raise
-        raise spec.missing(missing, "running TensorRT engines") from error
+        raise find_spec("trt").missing("cuda-bindings", "running TensorRT engines") from error
     return Cuda()
 
 
 def open_generator(bundle: Bundle, device: str) -> TrtGenerator:
-    """Open the cached engines of a bundle. Raises BackendError, MissingDependency."""
-    trt = compat.load()
-    return TrtGenerator(bundle, trt, open_cuda())
+    """The engines of the cache. Raises BackendError, MissingDependency."""
+    return TrtGenerator(bundle, compat.installed(), open_cuda())
 
 
 def open_style_encoder(bundle: Bundle, device: str) -> Any:

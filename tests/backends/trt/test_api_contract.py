@@ -1,4 +1,4 @@
-"""Tests of every TensorRT name and call of this project against the real bindings of 8.6, 10 and 11.
+"""Every TensorRT name and call of this project against the real bindings of 8.6, 10, 11 and for RTX (1).
 
 The fake that drives builder and backend is made from recorded APIs and rejects names they do not have; here
 the recordings are compared with the bindings themselves, wherever those can be fetched.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,12 +18,13 @@ from mst_deploy.backends.trt import compat
 from mst_deploy.backends.trt.engine_cache import ShapeRange
 from mst_deploy.backends.trt.runner import collecting_logger
 from mst_deploy.engines.build import BuildOptions, build_plan, progress_monitor
-from mst_deploy.errors import BackendError
+from mst_deploy.errors import BackendError, InvalidArgument
 from tests.engines.fake_cuda import FakeCuda
 from tests.engines.fake_tensorrt import Scenario, api_of, bind, fake_tensorrt
-from tools.goldens.make_trt_api import WHEELS, read_api
+from tools.goldens.make_trt_api import RTX, WHEELS, read_api
 
 MAJORS = sorted(WHEELS)
+SET_TARGET = "IBuilderConfig.set_compute_capability"
 STATIC = ShapeRange((1, 48, 64), (1, 48, 64), (1, 48, 64))
 
 
@@ -87,6 +89,10 @@ def test_every_build_option_is_known_to_the_version(major: int, stripped: bool) 
     scenario = Scenario(FakeCuda())
     trt = fake_tensorrt(major, scenario)
     options = BuildOptions(512, 5, version_compatible=True, hardware_compatible=True, strip_weights=stripped)
+    if major == RTX:
+        with pytest.raises(InvalidArgument, match=r"workspace cannot be used with TensorRT for RTX 1\.7"):
+            build_plan(trt, b"onnx", 10, "fp16", STATIC, options, b"", lambda share, note: None)
+        return
 
     def build() -> bytes:
         return build_plan(trt, b"onnx", 10, "fp16", STATIC, options, b"", lambda share, note: None).plan
@@ -111,4 +117,76 @@ def test_every_build_option_is_known_to_the_version(major: int, stripped: bool) 
 @pytest.mark.parametrize("version", ["7.2.3", "8.5.3", "9.1.0", "12.0.1"])
 def test_unknown_versions_are_refused(version: str) -> None:
     with pytest.raises(BackendError, match=rf"{version} is installed; this program knows"):
-        compat.check(type("Trt", (), {"__version__": version}))
+        compat.check(SimpleNamespace(__name__="tensorrt", __version__=version))
+
+
+@pytest.mark.parametrize("version", ["1.6.1.120", "2.0.0", "10.16.1"])
+def test_unknown_versions_for_rtx_are_refused(version: str) -> None:
+    with pytest.raises(BackendError, match=rf"for RTX {version} is installed; this program knows 1\.x from"):
+        compat.check(SimpleNamespace(__name__="tensorrt_rtx", __version__=version))
+
+
+def test_every_option_is_refused_by_a_sentence_or_reaches_the_builder_for_rtx() -> None:
+    options = {
+        "workspace": BuildOptions(64),
+        "optimization_level": BuildOptions(level=3),
+        "version_compatible": BuildOptions(version_compatible=True),
+        "hardware_compatible": BuildOptions(hardware_compatible=True),
+        "strip_weights": BuildOptions(strip_weights=True),
+    }
+    trt = fake_tensorrt(RTX, Scenario(FakeCuda()))
+    for name, given in options.items():
+        with pytest.raises(InvalidArgument, match=f"{name} cannot be used"):
+            build_plan(trt, b"onnx", 10, "fp16", STATIC, given, b"", lambda share, note: None)
+    assert {*options} == {*compat.FLAVORS[compat.RTX].refused}
+    scenario = Scenario(FakeCuda())
+    trt = fake_tensorrt(RTX, scenario)
+    build_plan(
+        trt,
+        b"onnx",
+        10,
+        "fp16",
+        STATIC,
+        BuildOptions(),
+        b"",
+        lambda share, note: None,
+        targets=("SM86", "SM120"),
+    )
+    told = [(arguments[0].name, arguments[1]) for arguments in scenario.called(SET_TARGET)]
+    assert told == [("SM86", 0), ("SM120", 1)]
+    assert scenario.values["IBuilderConfig.num_compute_capabilities"] == 2
+    assert not scenario.called("IBuilderConfig.create_timing_cache")
+
+
+def test_targets_are_for_rtx_alone() -> None:
+    trt = fake_tensorrt(10, Scenario(FakeCuda()))
+    with pytest.raises(InvalidArgument, match=r"target cannot be used with TensorRT 10\.16"):
+        build_plan(
+            trt,
+            b"onnx",
+            10,
+            "fp16",
+            STATIC,
+            BuildOptions(),
+            b"",
+            lambda share, note: None,
+            targets=["SM86"],
+        )
+
+
+def test_targets_are_read_in_both_spellings() -> None:
+    assert compat.parse_targets([]) == ("SM80", "SM86", "SM89", "SM120", "SM121")
+    assert compat.parse_targets(["12.0,sm86", "8.6"]) == ("SM86", "SM120")
+    assert compat.parse_targets(["7.5"]) == ("SM75",)
+    for texts, message in (
+        (["9.0"], "no engines for SM90; choose among SM75, .*H100"),
+        (["current"], "no engines for SMCURRENT"),
+        (["7.5,8.6"], "Turing. doubles an engine"),
+    ):
+        with pytest.raises(InvalidArgument, match=message):
+            compat.parse_targets(texts)
+
+
+def test_rtx_knows_the_compute_capabilities_that_this_program_offers() -> None:
+    known = {*api_of(RTX)["enums"]["ComputeCapability"]} - {"NONE", "CURRENT"}
+    assert known == {*compat.FLAVORS[compat.RTX].targets}

@@ -1,7 +1,8 @@
-"""Verification of an engine, made after every build; an engine that fails is not cached."""
+"""Verification of an engine against ONNX Runtime: on every GPU that opens it, before its first frame."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,14 @@ import numpy as np
 
 from mst_deploy.backends import FilmBatch, StylizeBackend
 from mst_deploy.backends.parity import psnr, run_in_float32, sample_picture
-from mst_deploy.backends.trt.engine_cache import Shape
+from mst_deploy.backends.trt.engine_cache import Gpu, Shape, Verification
 from mst_deploy.errors import VerificationError
+from mst_deploy.model.bundle import Bundle
+from mst_deploy.model.zoo import styles_for
 
 LEAST_PSNR = 35.0  # dB; below this a difference is visible in flat areas
 RUNS = 3  # eager, captured, replayed
+STYLES = 2
 
 
 def verify(
@@ -61,6 +65,18 @@ def verify(
             f"{worst:.1f} dB (at least {LEAST_PSNR:.0f}), largest pixel difference {largest}; it was not kept"
         )
     return figures
+
+
+def verification_now(gpu: Gpu, figures: dict[str, Any]) -> Verification:
+    """Return the figures with GPU and time."""
+    return Verification(gpu, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), figures)
+
+
+def film_params_for(bundle: Bundle) -> FilmBatch:
+    """Return FiLM vectors (n, P) of shipped styles that belong to the model, else the identity vector."""
+    fitting = [style.film for style in styles_for(bundle.manifest.model_id).values()]
+    rows = fitting[:: max(1, len(fitting) // STYLES)][:STYLES]
+    return np.stack(rows or [bundle.manifest.layout.identity()])
 
 
 @contextmanager
