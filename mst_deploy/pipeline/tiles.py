@@ -21,8 +21,8 @@ from mst_deploy.model.canvas import Canvas
 from mst_deploy.model.film import FilmParams
 
 WHOLE_PIXELS = 2**25
-"""Larger pictures are stylized in tiles, whose sampled statistics change the result a little; 24 megapixels are
-not: they take 9 GB with the model ``base``."""
+"""Larger pictures are stylized in tiles, whose sampled statistics change the result a little. Pictures of 24
+megapixels are not; they take 9 GB with the model ``base``."""
 TILE = 512
 """Side of what is kept of a tile, in pixels; a multiple of the network's coarsest step."""
 CROPS, CROP_SIZE = 3, 424
