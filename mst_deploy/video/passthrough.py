@@ -77,7 +77,7 @@ class PassthroughStreams:
         """Give the output's video stream the language, title and flags of the source's."""
         original = self.input.streams[self.source.stream_index]
         words = {k: v for k, v in original.metadata.items() if not k.lower().startswith(OF_THE_CODING)}
-        if self.source.cut is not None and self.source.cut.start > 0 and words.pop("timecode", None):
+        if self.source.cut is not None and self.source.cut.skips and words.pop("timecode", None):
             self.not_kept.append("the time code (it counts from a start that was cut off)")
         stream.metadata.update(words)
         stream.disposition = original.disposition
@@ -189,7 +189,7 @@ class PassthroughStreams:
             if stream.index not in self.routes:
                 stream.discard = Discard.all
         try:
-            if self.source.cut is not None and self.source.cut.start > LOOK_BACK:
+            if self.source.cut is not None and self.source.cut.start - self.source.cut.origin > LOOK_BACK:
                 self.input.seek(int((self.source.cut.start - LOOK_BACK) * av.time_base))
             yield from packets_of(self.input, *(self.input.streams[index] for index in self.routes))
         except av.FFmpegError as error:
@@ -211,8 +211,10 @@ class PassthroughStreams:
             packet.duration -= int(late / base)  # still shown when the cut begins
             packet.pts = packet.dts = 0
             return True
-        if not cut.holds(start):
-            return False
+        if not cut.holds(start) and (cut.skips or start >= cut.start):
+            return (
+                False  # what comes before the start of an uncut file is sound for the decoder to begin with
+            )
         shift = cut.shift(base)
         packet.pts = None if packet.pts is None else packet.pts - shift
         packet.dts = None if packet.dts is None else packet.dts - shift

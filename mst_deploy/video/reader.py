@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,6 +40,7 @@ from mst_deploy.video.demuxing import (
     tagged_end,
 )
 from mst_deploy.video.filters import Deinterlacer, ToneMapper
+from mst_deploy.video.frame_times import DecodeOrderTimes, rising
 from mst_deploy.video.hardware import decoding
 from mst_deploy.video.info import Frame, Image, ReadOptions, VideoInfo, resized
 from mst_deploy.video.time_ranges import ClockSpan, TimeRange
@@ -69,11 +72,18 @@ class VideoReader:
             step = 1 / (self._rate_of_source() * Fraction(self.stream.time_base))
             self.rhythm = TimestampMonitor(step, None if self.options.span.start else self.stream.start_time)
             self.sent = PacketTracker()
+            reordered = self.container.format.name == "avi" and self.stream.codec_context.has_b_frames
+            self.ordered = DecodeOrderTimes() if reordered else None
             self.pipe = Pipe(self.container) if path == PIPE else None
-            self.cut = _cut(self.options.span, self.container, self.stream)
-            if self.cut is not None and self.cut.start > 0 and path != PIPE:
-                self._seek(self.cut.start)
-            self.decoded = self._whole_frames()
+            raw = self._decode()
+            begin = self.stream.start_time
+            if self.ordered is not None and (head := next(raw, None)) is not None:
+                begin, raw = head.pts, chain([head], raw)
+                self.rhythm.start = None
+            self.cut = _cut(self.options.span, self.container, self.stream, begin)
+            if self.cut is not None and self.cut.skips and path != PIPE and self.ordered is None:
+                self._seek(self.cut)
+            self.decoded = self._whole_frames(raw)
             self.first = next(self.decoded, None)
             if self.first is None:
                 raise InputError(f"{path} has a video stream without a single readable frame{self._where()}")
@@ -98,7 +108,7 @@ class VideoReader:
         end: int | None = None
         try:
             for picture in self._pictures():
-                assert picture.pts is not None  # set by _timed
+                assert picture.pts is not None  # set by rising
                 end = picture.pts + (picture.duration or 0)
                 yield Frame(self._upright(picture), picture.pts - shift, self._duration(picture))
         except av.FFmpegError as error:
@@ -111,11 +121,11 @@ class VideoReader:
             yield first
         yield from self.decoded
 
-    def _whole_frames(self) -> Iterator[av.VideoFrame]:
+    def _whole_frames(self, raw: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         """Wanted frames with usable times, fields made into frames."""
         sample_every = self.options.span.sample_every
         kept: int | None = None
-        for picture in _timed(_deinterlaced(self._decode()), self.damage):
+        for picture in rising(_deinterlaced(raw), self.damage):
             assert picture.pts is not None
             self.rhythm.observe(picture.pts)
             assert picture.time_base is not None
@@ -135,10 +145,11 @@ class VideoReader:
         count = 0
         try:
             for packet in self._packets():
+                time = packet.pts if self.ordered is None else packet.dts
                 if packet.is_discard:
-                    self.sent.discarded(packet.pts)
+                    self.sent.discarded(time)
                 elif packet.size:
-                    self.sent.sent(packet.pts)
+                    self.sent.sent(time)
                 try:
                     frames = packet.decode()
                 except av.FFmpegError:
@@ -146,6 +157,8 @@ class VideoReader:
                     continue
                 for frame in frames:
                     count += 1
+                    if self.ordered is not None:
+                        frame.pts = self.ordered.time(frame)
                     self.damage.shown += frame.is_corrupt
                     self.sent.shown(frame.pts)
                     self.sent.known &= not frame.interlaced_frame  # its fields may have come one by one
@@ -178,11 +191,28 @@ class VideoReader:
             elif packet.size:
                 self.pipe.packets.append(packet)
 
-    def _seek(self, start: Fraction) -> None:
-        try:
-            self.container.seek(int(start / self.stream.time_base), stream=self.stream)
-        except av.FFmpegError:
-            return  # read up to there instead
+    def _seek(self, cut: ClockSpan) -> None:
+        """Go to a key frame at or before the start; where none is found, read up to there instead.
+
+        Transport streams have no index: FFmpeg goes to any packet there.
+        """
+        back = Fraction(0)
+        while cut.start - back > cut.origin:
+            try:
+                target = int((cut.start - back) / self.stream.time_base)
+                self.container.seek(target, stream=self.stream)
+                key = next((p for p in packets_of(self.container, self.stream) if p.is_keyframe), None)
+                if key is not None and key.pts is not None and key.pts * key.time_base <= cut.start:
+                    self.container.seek(target, stream=self.stream)
+                    return
+            except av.FFmpegError:
+                pass
+            back = 2 * back or Fraction(1)
+        with suppress(av.FFmpegError):
+            self.container.seek(0, unsupported_byte_offset=True)
+            return
+        with suppress(av.FFmpegError):
+            self.container.seek(int(cut.origin / self.stream.time_base), stream=self.stream)
 
     def _upright(self, picture: av.VideoFrame) -> Image:
         rgb = self._sized(self.tone(picture) if self.tone else self._as_rgb(picture))
@@ -331,34 +361,26 @@ def _deinterlaced(pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         yield from filter_.push(None)
 
 
-def _timed(pictures: Iterator[av.VideoFrame], damage: DecodeReport) -> Iterator[av.VideoFrame]:
-    """Times that rise: a frame with a broken stamp is kept, in order."""
-    last: int | None = None
-    for picture in pictures:
-        if picture.pts is None or (last is not None and picture.pts <= last):
-            damage.moved += 1
-            picture.pts = 0 if last is None else last + 1
-        last = picture.pts
-        yield picture
-
-
-def _cut(span: TimeRange, container: Any, stream: Any) -> ClockSpan | None:
+def _cut(span: TimeRange, container: Any, stream: Any, first: int | None) -> ClockSpan | None:
     """The wanted part on the clock of the file; None where all of it is wanted as it is.
 
-    Players of mp4 hide what comes before 0, so a picture that begins earlier makes 0 of the file's start.
+    The result begins at 0 where picture (at ``first``, in its time base) or sound begin: transport streams
+    count from any moment, and players of mp4 hide what comes before 0. Sound that begins before 0 is what
+    its decoder leaves out.
     """
-    begin = _begin(container, stream)
-    negative = begin < 0 and (stream.start_time or 0) < 0
-    if not span.cuts and not negative:
+    begin = _begin(container, stream, first)
+    if begin < 0 and (first or 0) >= 0:
+        begin = Fraction(0)
+    if not span.cuts and not begin:
         return None
-    origin = begin if negative else max(Fraction(0), begin)
-    return ClockSpan(origin + (span.start or 0), None if span.end is None else origin + span.end)
+    end = None if span.end is None else begin + span.end
+    return ClockSpan(begin + (span.start or 0), end, origin=begin)
 
 
-def _begin(container: Any, picture: Any) -> Fraction:
+def _begin(container: Any, picture: Any, first: int | None) -> Fraction:
     """Where picture or sound begin, in seconds; the container's own word for it is rounded."""
-    streams = (picture, *container.streams.audio)
-    starts = [each.start_time * each.time_base for each in streams if each.start_time is not None]
+    times = ((picture, first), *((audio, audio.start_time) for audio in container.streams.audio))
+    starts = [time * stream.time_base for stream, time in times if time is not None]
     return min(starts, default=Fraction(container.start_time or 0, av.time_base))
 
 
