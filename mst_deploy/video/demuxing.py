@@ -128,13 +128,18 @@ def is_cover(stream: Any) -> bool:
 
 
 def picture_stream(container: Any, path: Path) -> Any:
-    """The first moving video stream. Raises InputError."""
-    moving = [video for video in container.streams.video if not is_cover(video)]
+    """The film: the moving video stream that is marked as the default one, else the first.
+
+    Raises InputError.
+    """
+    stills = Disposition.attached_pic | Disposition.timed_thumbnails
+    moving = [video for video in container.streams.video if not video.disposition & stills]
     if not moving:
         raise InputError(f"{path} has no video stream; give a video file")
-    if moving[0].codec_context is None:
+    chosen = next((video for video in moving if video.disposition & Disposition.default), moving[0])
+    if chosen.codec_context is None:
         raise InputError(f"{path} holds video of a kind that cannot be decoded; convert it first")
-    return moving[0]
+    return chosen
 
 
 def pictures_of(container: Any, stream: Any) -> int:

@@ -43,7 +43,7 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the container says about the first video stream, and how it is read."""
+    """What the container says about the video stream that is read, and how it is read."""
 
     path: Path
     width: int

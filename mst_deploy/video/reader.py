@@ -52,7 +52,7 @@ SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FUL
 
 
 class VideoReader:
-    """Frames of the first video stream in display order. A context manager; read it once.
+    """Frames of the video stream that is the film, in display order. A context manager; read it once.
 
     ``info`` is known at once; ``damage`` grows while frames are read. Raises InputError.
     """
