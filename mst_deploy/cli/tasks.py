@@ -90,7 +90,7 @@ def _task(path: Path, label: str, output: Path | None, options: JobOptions) -> T
     with VideoReader(path, options.read) as reader:
         info = reader.info
     stem = path.stem.partition("%")[0] or "pictures"  # of numbered ones
-    name = f"{stem if '%' in path.stem else path.stem}-{label}{default_suffix(info)}"
+    name = f"{stem if '%' in path.stem else path.stem}-{label}{default_suffix(info, options.encode)}"
     if output is None:
         return Task(path, path.with_name(name), info)
     return Task(path, output / name if output.is_dir() else output, info)

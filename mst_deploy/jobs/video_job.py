@@ -109,7 +109,8 @@ def stylize_video(
         preparer = FramePreparer(style_plan, target.width, target.height, info.time_base, mask)
         encoder = encoder_of(output, target, options.encode)
         if in_parts(output, source):  # else the whole file is opened at once
-            probe_output(output, target, options.encode)
+            for note in probe_output(output, target, options.encode).notes:
+                listener.on_note(note)
         _note_disk_space(output, target, options, listener)
         _note_software_codecs(info.decoder, encoder, options, listener)
         plan = SegmentOptions(

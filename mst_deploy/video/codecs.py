@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.video.hardware import check_mode, use_encoder
+from mst_deploy.video.sound import check_sound
 
 # SVT-AV1 talks to the terminal unless told otherwise, and only through its environment.
 os.environ.setdefault("SVT_LOG", "1")
@@ -96,9 +97,14 @@ class EncodeOptions:
     """Bits per second, instead of a constant quality."""
     hwaccel: str = "off"
     """NVIDIA's encoder: off, on, or auto (where it starts)."""
+    audio: str | None = None
+    """Sound: copy, none, or a codec it is encoded in. None copies it, and encodes what no container takes."""
+    subtitles: str = "copy"
+    """copy or none."""
 
     def __post_init__(self) -> None:
         check_mode(self.hwaccel)
+        check_sound(self.audio, self.subtitles)
         if self.crf is not None and self.bitrate is not None:
             raise InvalidArgument("--crf and --bitrate contradict each other; give one of them")
         if self.codec is not None:
@@ -162,7 +168,7 @@ def settings_for(options: EncodeOptions, width: int, height: int, depth: int) ->
     if min(width, height) < codec.smallest:
         raise OutputError(
             f"{options.codec} cannot hold {width}x{height}, a side needs {codec.smallest} pixels; "
-            "use --codec h264 or ffv1, or a larger --size"
+            "use another --codec (h264, in .webm vp9), or a larger --size"
         )
     odd = bool(width % 2 or height % 2)
     pix_fmt = codec.odd if odd else codec.plain

@@ -86,7 +86,7 @@ def add_stream(container: Any, source: VideoInfo, coding: EncoderSettings) -> An
     except (av.FFmpegError, ValueError) as error:
         raise OutputError(
             f"cannot write {coding.codec} video into a {container.format.name} file ({error}); "
-            "use --codec h264, or a .mkv file"
+            f"use --codec {_other_codec(container)}, or a .mkv file"
         ) from error
     context = stream.codec_context
     stream.width, stream.height = coded_size(source)
@@ -124,15 +124,20 @@ def start(container: Any, stream: Any, coding: EncoderSettings) -> None:
     except av.FFmpegError as error:
         raise OutputError(
             f"the encoder {coding.encoder} refuses {context.width}x{context.height} frames in "
-            f"{coding.pix_fmt} ({error.strerror}); use --codec h264, or another --size"
+            f"{coding.pix_fmt} ({error.strerror}); use another --codec, or another --size"
         ) from error
     try:
         container.start_encoding()
     except av.FFmpegError as error:
         raise OutputError(
             f"cannot write {coding.codec} video into a {container.format.name} file ({error.strerror}); "
-            "use --codec h264, or a .mkv file"
+            f"use --codec {_other_codec(container)}, or a .mkv file"
         ) from error
+
+
+def _other_codec(container: Any) -> str:
+    """A codec that the container does hold."""
+    return "vp9" if container.format.name == "webm" else "h264"
 
 
 def coded_size(source: VideoInfo) -> tuple[int, int]:

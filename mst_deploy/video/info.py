@@ -91,6 +91,8 @@ class WriteReport:
     """What of the source it has no room for, in words."""
     damage: tuple[str, ...] = ()
     """What of the other streams could not be copied because it was damaged, in words."""
+    notes: tuple[str, ...] = ()
+    """What may surprise in the file, although nothing is lost, in words."""
 
 
 def resized(info: VideoInfo, width: int, height: int) -> VideoInfo:

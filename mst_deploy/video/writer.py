@@ -76,20 +76,27 @@ class VideoWriter:
     """Writes upright frames and everything else of the source. Use through :func:`open_writer`."""
 
     def __init__(
-        self, file: Any, muxer: str, source: VideoInfo, coding: EncoderSettings, *, others: bool = True
+        self,
+        file: Any,
+        muxer: str,
+        source: VideoInfo,
+        coding: EncoderSettings,
+        options: EncodeOptions,
+        *,
+        others: bool = True,
     ) -> None:
         self.even = EvenTimes(source) if muxer == "yuv4mpegpipe" else None
         source = storage_info(self.even.target if self.even else source, coding)
         self.source, self.coding = source, coding
         self.others: PassthroughStreams | None = None
-        options = muxer_options(muxer, source, index_in_front=others and isinstance(file, Path))
-        self.container = av.open(file, "w", format=muxer, container_options=options)
+        settings = muxer_options(muxer, source, index_in_front=others and isinstance(file, Path))
+        self.container = av.open(file, "w", format=muxer, container_options=settings)
         try:
             stream = add_stream(self.container, source, coding)
             tag_stream(stream, source, coding.codec, muxer)
             self.encoder = PictureEncoder(stream, source)
             if others:
-                self.others = _with_others(self.container, muxer, source, stream)
+                self.others = _with_others(self.container, muxer, source, stream, options)
             start(self.container, stream, coding)
         except BaseException:
             self.container.close()
@@ -113,7 +120,7 @@ class VideoWriter:
         """Flush the encoder and copy the rest of the other streams."""
         self.container.mux(self.encoder.encode(None))
         if self.others:
-            self.others.copy_until(None)
+            self.others.finish()
 
     def close(self) -> None:
         """Close the files; what was written up to here can be played."""
@@ -138,25 +145,29 @@ def open_writer(
     muxer = muxer_of(path, options.codec)
     coding = encoder_settings(path, source, options)
     if path == PIPE:
-        with _opened(Unseekable(), "standard output", muxer, source, coding) as writer:
+        with _opened(Unseekable(), "standard output", muxer, source, coding, options) as writer:
             yield writer
         return
-    with replacing(path) as temporary, _opened(temporary, str(path), muxer, source, coding) as writer:
+    with (
+        replacing(path) as temporary,
+        _opened(temporary, str(path), muxer, source, coding, options) as writer,
+    ):
         yield writer
 
 
-def probe_output(path: Path, source: VideoInfo, options: EncodeOptions) -> None:
+def probe_output(path: Path, source: VideoInfo, options: EncodeOptions) -> WriteReport:
     """Write all but the packets into memory: what cannot be written shows before hours of work.
 
-    Raises OutputError, BackendError.
+    Returns what can be said of the file beforehand. Raises OutputError, BackendError.
     """
     muxer, coding = muxer_of(path, options.codec), encoder_settings(path, source, options)
     try:
-        writer = VideoWriter(io.BytesIO(), muxer, source, coding)
+        writer = VideoWriter(io.BytesIO(), muxer, source, coding, options)
     except av.FFmpegError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     with suppress(av.FFmpegError):  # some muxers want frames before they end
         writer.close()
+    return writer.told
 
 
 @contextmanager
@@ -169,7 +180,7 @@ def open_segment(path: Path, source: VideoInfo, options: EncodeOptions) -> Itera
     muxer = MUXERS[path.suffix]
     with (
         replacing(path) as temporary,
-        _opened(temporary, str(path), muxer, source, coding, others=False) as writer,
+        _opened(temporary, str(path), muxer, source, coding, options, others=False) as writer,
     ):
         yield writer
 
@@ -198,13 +209,13 @@ def join_segments(
             with av.open(segments[0]) as first:
                 stream = container.add_stream_from_template(first.streams.video[0], opaque=True)
             tag_stream(stream, storage_info(source, coding), coding.codec, muxer)
-            others = _with_others(container, muxer, source, stream)
+            others = _with_others(container, muxer, source, stream, options)
             stack.callback(others.close)
             for packet in joined_packets(segments):
                 others.copy_until(packet.pts * packet.time_base)
                 packet.stream = stream
                 container.mux(packet)
-            others.copy_until(until)
+            others.finish(until)
             stack.close()
         except av.FFmpegError as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
@@ -225,12 +236,13 @@ def joined_packets(segments: Sequence[Path]) -> Iterator[Any]:
                 yield packet
 
 
-def default_suffix(info: VideoInfo) -> str:
+def default_suffix(info: VideoInfo, options: EncodeOptions | None = None) -> str:
     """The container an output goes to when none is named: the input's, else one that holds all of it."""
     suffix = info.path.suffix.lower()
     if suffix in AV_CONTAINERS:
         return suffix
-    return ".mp4" if fits(info, "mp4") else ".mkv"
+    options = options or EncodeOptions()
+    return ".mp4" if fits(info, "mp4", options.audio, options.subtitles) else ".mkv"
 
 
 class Unseekable:
@@ -258,10 +270,17 @@ class Unseekable:
 
 @contextmanager
 def _opened(
-    file: Any, name: str, muxer: str, source: VideoInfo, coding: EncoderSettings, *, others: bool = True
+    file: Any,
+    name: str,
+    muxer: str,
+    source: VideoInfo,
+    coding: EncoderSettings,
+    options: EncodeOptions,
+    *,
+    others: bool = True,
 ) -> Iterator[VideoWriter]:
     try:
-        writer = VideoWriter(file, muxer, source, coding, others=others)
+        writer = VideoWriter(file, muxer, source, coding, options, others=others)
         try:
             yield writer
             writer.finish()
@@ -285,7 +304,7 @@ def encoder_settings(path: Path, source: VideoInfo, options: EncodeOptions) -> E
     if source.color.hdr and not keeps_depth(chosen):
         raise OutputError(
             f"{source.path} is HDR ({source.color.hdr}), and {chosen.codec} is written in 8 bits; "
-            "use --codec hevc or av1, or --sdr"
+            f"use {_deep_codecs(suffix)}--sdr"
         )
     if source.color.hdr and not chosen.known.tags:
         raise OutputError(
@@ -293,6 +312,13 @@ def encoder_settings(path: Path, source: VideoInfo, options: EncodeOptions) -> E
             ".mkv file"
         )
     return settings_for(chosen, *coded_size(source), source.depth)
+
+
+def _deep_codecs(suffix: str) -> str:
+    """What keeps HDR in such a file, in words."""
+    if suffix == ".webm":
+        return "--codec av1, or "
+    return "--codec hevc, or " if suffix in AV_CONTAINERS else "a .mkv file without --codec, or "
 
 
 def encoder_of(path: Path, source: VideoInfo, options: EncodeOptions) -> str:
@@ -305,7 +331,9 @@ def encoder_of(path: Path, source: VideoInfo, options: EncodeOptions) -> str:
 
 def _told(coding: EncoderSettings, source: VideoInfo, others: PassthroughStreams | None) -> WriteReport:
     losses = tuple(_losses_of_coding(coding, source))
-    return WriteReport((*losses, *others.not_kept), others.damage) if others else WriteReport(losses)
+    if others is None:
+        return WriteReport(losses)
+    return WriteReport((*losses, *others.not_kept), others.damage, tuple(others.notes))
 
 
 def _losses_of_coding(coding: EncoderSettings, source: VideoInfo) -> Iterator[str]:
@@ -319,8 +347,10 @@ def _losses_of_coding(coding: EncoderSettings, source: VideoInfo) -> Iterator[st
         yield "times (gif counts hundredths of a second) and all but 256 colors a frame"
 
 
-def _with_others(container: Any, muxer: str, source: VideoInfo, stream: Any) -> PassthroughStreams:
-    others = PassthroughStreams(source, container, muxer)
+def _with_others(
+    container: Any, muxer: str, source: VideoInfo, stream: Any, options: EncodeOptions
+) -> PassthroughStreams:
+    others = PassthroughStreams(source, container, muxer, audio=options.audio, subtitles=options.subtitles)
     others.describe_picture(stream)
     if muxer in ("mp4", "mov") and not {word.lower() for word in container.metadata} <= PLAIN_WORDS:
         container.container_options["movflags"] += "+use_metadata_tags"
