@@ -24,6 +24,9 @@ CONTAINERS = tuple(MUXERS)[:-1]  # nut is for parts of a job alone
 AV_CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 """Containers that also hold sound."""
 
+SAYS_ORIENTATION = ("mp4", "mov", "matroska", "webm", "nut")
+"""Muxers of files that say how the picture is turned and mirrored; nut is for parts of those."""
+
 PLAIN_WORDS = {
     "title",
     "artist",

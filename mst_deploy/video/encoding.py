@@ -8,15 +8,16 @@ from fractions import Fraction
 from typing import Any
 
 import av
-import numpy as np
 from av.video.reformatter import ColorRange, VideoReformatter
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # knows the processor
 
 from mst_deploy.errors import OutputError
 from mst_deploy.video.codecs import CODECS, EncoderSettings
 from mst_deploy.video.color import LIMITED, Mastering, usual_matrix
+from mst_deploy.video.containers import SAYS_ORIENTATION
 from mst_deploy.video.filters import Palettes
-from mst_deploy.video.info import Frame, VideoInfo
+from mst_deploy.video.info import Frame, VideoInfo, turned_in_pixels
+from mst_deploy.video.orientation import coded
 from mst_deploy.video.reader import SCALING
 
 FRAME_DURATION_FLAG = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: packets carry their frames' durations
@@ -32,7 +33,7 @@ class PictureEncoder:
 
     def encode(self, frame: Frame | None) -> list[Any]:
         """Packets that are ready after one more upright frame; None flushes the encoder."""
-        packets = [packet for coded in self._coded(frame) for packet in self.stream.encode(coded)]
+        packets = [packet for made in self._coded(frame) for packet in self.stream.encode(made)]
         return packets + (list(self.stream.encode(None)) if frame is None else [])
 
     def _coded(self, frame: Frame | None) -> Iterator[av.VideoFrame]:
@@ -43,8 +44,8 @@ class PictureEncoder:
             yield self._converted(picture)
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
-        image = np.rot90(frame.image, -self.source.quarter_turns)
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        image = coded(frame.image, self.source.quarter_turns, self.source.mirrored)
+        picture = av.VideoFrame.from_ndarray(image, format="rgb24")
         picture.pts, picture.time_base = frame.pts, self.source.time_base
         picture.duration = frame.duration
         return picture
@@ -52,9 +53,9 @@ class PictureEncoder:
     def _converted(self, picture: av.VideoFrame) -> av.VideoFrame:
         color = self.source.color
         if self.stream.codec_context.format.is_rgb:
-            coded: Any = self.reformatter.reformat(picture, format=self.stream.pix_fmt)
+            made: Any = self.reformatter.reformat(picture, format=self.stream.pix_fmt)
         else:
-            coded = self.reformatter.reformat(
+            made = self.reformatter.reformat(
                 picture,
                 format=self.stream.pix_fmt,
                 src_colorspace=color.scaler_matrix,
@@ -63,14 +64,16 @@ class PictureEncoder:
                 dst_color_range=color.range,
                 interpolation=SCALING,
             )
-            color.apply(coded)
-        coded.pts, coded.time_base = picture.pts, picture.time_base
-        coded.duration = picture.duration
-        return coded  # type: ignore[no-any-return]
+            color.apply(made)
+        made.pts, made.time_base = picture.pts, picture.time_base
+        made.duration = picture.duration
+        return made  # type: ignore[no-any-return]
 
 
-def storage_info(source: VideoInfo, coding: EncoderSettings) -> VideoInfo:
-    """The source in the range and matrix that the codec can hold; colors stay what they are."""
+def storage_info(source: VideoInfo, coding: EncoderSettings, muxer: str) -> VideoInfo:
+    """The source as codec and container can hold it: range and matrix, and how it is turned."""
+    if muxer not in SAYS_ORIENTATION:
+        source = turned_in_pixels(source)
     codec, color = CODECS[coding.codec], source.color
     if not codec.full_range:
         color = replace(color, range=LIMITED)

@@ -56,7 +56,7 @@ class VideoInfo:
     frames: int
     """Number of frames as far as the container knows, else an estimate; for progress only."""
     quarter_turns: int
-    """Turns of 90 degrees, counter-clockwise, from the coded to the upright picture."""
+    """Turns of 90 degrees, counter-clockwise, from the coded (and mirrored) to the upright picture."""
     display_matrix: tuple[int, ...] | None
     sample_aspect_ratio: Fraction
     """Width by height of one pixel of the coded picture."""
@@ -70,6 +70,8 @@ class VideoInfo:
     """Least common denominator of the time bases of video and audio."""
     stream_index: int = 0
     """Number of the video stream in its file."""
+    mirrored: bool = False
+    """Whether the coded picture is mirrored, left to right, before it is turned."""
     depth: int = 8
     """Bits of a color value that an output needs."""
     mastering: Mastering | None = None
@@ -103,3 +105,9 @@ def resized(info: VideoInfo, width: int, height: int) -> VideoInfo:
     same_shape = abs(width * info.height - height * info.width) < 2 * max(info.width, info.height)
     ratio = info.sample_aspect_ratio if same_shape else Fraction(1)
     return replace(info, width=width, height=height, sample_aspect_ratio=ratio)
+
+
+def turned_in_pixels(info: VideoInfo) -> VideoInfo:
+    """The same stream for a file that cannot say how it is turned: it is coded upright."""
+    ratio = 1 / info.sample_aspect_ratio if info.quarter_turns % 2 else info.sample_aspect_ratio
+    return replace(info, quarter_turns=0, mirrored=False, display_matrix=None, sample_aspect_ratio=ratio)

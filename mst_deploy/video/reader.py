@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import av
-import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
@@ -43,6 +42,7 @@ from mst_deploy.video.filters import Deinterlacer, ToneMapper
 from mst_deploy.video.frame_times import DecodeOrderTimes, rising
 from mst_deploy.video.hardware import decoding
 from mst_deploy.video.info import Frame, Image, ReadOptions, VideoInfo, resized
+from mst_deploy.video.orientation import matrix_of, orientation, upright
 from mst_deploy.video.time_ranges import ClockSpan, TimeRange
 
 __all__ = ["DecodeReport", "Frame", "Image", "ReadOptions", "VideoInfo", "VideoReader", "resized"]
@@ -216,7 +216,7 @@ class VideoReader:
 
     def _upright(self, picture: av.VideoFrame) -> Image:
         rgb = self._sized(self.tone(picture) if self.tone else self._as_rgb(picture))
-        return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), self.info.quarter_turns))
+        return upright(rgb.to_ndarray(), self.info.quarter_turns, self.info.mirrored)
 
     def _as_rgb(self, picture: av.VideoFrame) -> av.VideoFrame:
         color = self.source_color
@@ -250,7 +250,8 @@ class VideoReader:
         if mapped:
             self.tone = ToneMapper(self.source_color.transfer, self.source_color.primaries)
         depth = _depth(first)
-        turns = round(first.rotation / 90) % 4
+        matrix = _display_matrix(first)
+        turns, mirrored = orientation(matrix) if matrix else (0, False)
         width, height = first.width, first.height
         assert first.time_base is not None
         bases = (first.time_base, *(audio.time_base for audio in self.container.streams.audio))
@@ -262,7 +263,8 @@ class VideoReader:
             rate=self._rate(),
             frames=self._count(),
             quarter_turns=turns,
-            display_matrix=_display_matrix(first),
+            mirrored=mirrored,
+            display_matrix=matrix,
             sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
             color=SDR_TAGS if mapped else self.source_color,
             audio=tuple(
@@ -400,14 +402,7 @@ def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
     data = _side_data(picture, SideData.DISPLAYMATRIX)
     if data is not None:
         return struct.unpack("=9i", data)
-    return _turned(round(picture.rotation / 90) % 4) if picture.rotation else None
-
-
-def _turned(quarters: int) -> tuple[int, ...]:
-    """Display matrix of so many quarter turns counter-clockwise: 16.16, the last one 2.30."""
-    cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters]
-    one = 1 << 16
-    return (one * cosine, -one * sine, 0, one * sine, one * cosine, 0, 0, 0, 1 << 30)
+    return matrix_of(round(picture.rotation / 90) % 4) if picture.rotation else None
 
 
 def _mastering(picture: av.VideoFrame) -> Mastering | None:

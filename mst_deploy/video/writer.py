@@ -86,7 +86,7 @@ class VideoWriter:
         others: bool = True,
     ) -> None:
         self.even = EvenTimes(source) if muxer == "yuv4mpegpipe" else None
-        source = storage_info(self.even.target if self.even else source, coding)
+        source = storage_info(self.even.target if self.even else source, coding, muxer)
         self.source, self.coding = source, coding
         self.others: PassthroughStreams | None = None
         settings = muxer_options(muxer, source, index_in_front=others and isinstance(file, Path))
@@ -208,7 +208,7 @@ def join_segments(
             stack.enter_context(container)
             with av.open(segments[0]) as first:
                 stream = container.add_stream_from_template(first.streams.video[0], opaque=True)
-            tag_stream(stream, storage_info(source, coding), coding.codec, muxer)
+            tag_stream(stream, storage_info(source, coding, muxer), coding.codec, muxer)
             others = _with_others(container, muxer, source, stream, options)
             stack.callback(others.close)
             for packet in joined_packets(segments):
@@ -343,6 +343,8 @@ def _losses_of_coding(coding: EncoderSettings, source: VideoInfo) -> Iterator[st
         yield "the primaries of BT.2020 (y4m cannot name them)"
     if source.mastering is not None and not holds_mastering(coding):
         yield f"data on the mastering display ({coding.encoder} is not told)"
+    if coding.codec in ("gif", "webp", "raw") and source.sample_aspect_ratio != 1:
+        yield f"pixels that are not square ({source.sample_aspect_ratio})"
     if coding.codec == "gif":
         yield "times (gif counts hundredths of a second) and all but 256 colors a frame"
 
