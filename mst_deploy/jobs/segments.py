@@ -21,6 +21,7 @@ from mst_deploy.video.info import Frame, VideoInfo, WriteReport
 from mst_deploy.video.writer import (
     EncodeOptions,
     VideoWriter,
+    encoder_settings,
     join_segments,
     open_segment,
     open_writer,
@@ -53,6 +54,8 @@ class SegmentedOutput:
         self.journal, self.source = journal, source
         # The parts have another suffix than the result, and must not choose another codec by it.
         self.options = options.resolved(journal.output.suffix.lower(), source.depth)
+        alpha = encoder_settings(journal.output, source, self.options).alpha
+        self.suffix = segment_suffix(self.options, alpha=alpha)
         self.frames_each = frames_each
         self.done = self.written = journal.entries.frames
         self.open = ExitStack()
@@ -121,7 +124,7 @@ class SegmentedOutput:
     @property
     def name(self) -> str:
         """File of the part that is being written."""
-        return f"{len(self.journal.entries.parts):06d}{segment_suffix(self.options)}"
+        return f"{len(self.journal.entries.parts):06d}{self.suffix}"
 
     def close_part(self) -> None:
         """Code what the encoder still holds, and enter the part."""

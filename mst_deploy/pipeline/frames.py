@@ -172,7 +172,8 @@ class FramePreparer:
             self.style_plan = self.style_plan.started_with(image)
         time = (frame.pts - self.start) * self.base
         mask = self.mask.at(time, self.width, self.height) if self.mask else None
-        return PreparedFrame(replace(frame, image=image), self.style_plan.at(time, mask))
+        alpha = None if frame.alpha is None else resize(frame.alpha, self.width, self.height)
+        return PreparedFrame(replace(frame, image=image, alpha=alpha), self.style_plan.at(time, mask))
 
 
 def paint(

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import av
+import numpy as np
 from av.video.reformatter import ColorRange, VideoReformatter
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # knows the processor
 
@@ -26,8 +27,8 @@ FRAME_DURATION_FLAG = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: packets carry thei
 class PictureEncoder:
     """Turns upright frames into packets of one stream."""
 
-    def __init__(self, stream: Any, source: VideoInfo) -> None:
-        self.stream, self.source = stream, source
+    def __init__(self, stream: Any, source: VideoInfo, *, alpha: bool = False) -> None:
+        self.stream, self.source, self.alpha = stream, source, alpha
         self.reformatter = VideoReformatter()
         self.palettes = Palettes() if stream.pix_fmt == "pal8" else None
 
@@ -44,8 +45,12 @@ class PictureEncoder:
             yield self._converted(picture)
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
-        image = coded(frame.image, self.source.quarter_turns, self.source.mirrored)
-        picture = av.VideoFrame.from_ndarray(image, format="rgb24")
+        image, form = frame.image, "rgb24"
+        if self.alpha:
+            opaque = np.full(image.shape[:2], 255, np.uint8)
+            image, form = np.dstack([image, opaque if frame.alpha is None else frame.alpha]), "rgba"
+        image = coded(image, self.source.quarter_turns, self.source.mirrored)
+        picture = av.VideoFrame.from_ndarray(image, format=form)
         picture.pts, picture.time_base = frame.pts, self.source.time_base
         picture.duration = frame.duration
         return picture
@@ -117,6 +122,12 @@ def tag_stream(stream: Any, source: VideoInfo, codec: str, muxer: str) -> None:
         context.codec_tag = "hvc1"  # the form that Apple's players take
     if source.display_matrix is not None:
         stream.set_display_matrix(source.display_matrix)
+
+
+def say_alpha(stream: Any, coding: EncoderSettings) -> None:
+    """Matroska says of VP9 that it has a second stream with the alpha channel."""
+    if coding.alpha and coding.codec == "vp9":
+        stream.metadata["alpha_mode"] = "1"
 
 
 def start(container: Any, stream: Any, coding: EncoderSettings) -> None:

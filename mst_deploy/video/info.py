@@ -15,6 +15,8 @@ from mst_deploy.video.time_ranges import ClockSpan, TimeRange
 
 Image = NDArray[np.uint8]
 """(H, W, 3) RGB, upright."""
+Plane = NDArray[np.uint8]
+"""(H, W)."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Frame:
     """Presentation time in units of the stream's time base."""
     duration: int
     """How long it is shown, same units; 0 if unknown."""
+    alpha: Plane | None = field(default=None, repr=False)
+    """(H, W): 255 where the picture is opaque; None where all of it is."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class VideoInfo:
     """Number of the video stream in its file."""
     mirrored: bool = False
     """Whether the coded picture is mirrored, left to right, before it is turned."""
+    alpha: bool = False
+    """Whether frames are transparent."""
     depth: int = 8
     """Bits of a color value that an output needs."""
     mastering: Mastering | None = None

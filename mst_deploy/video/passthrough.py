@@ -24,7 +24,17 @@ from mst_deploy.video.subtitles import FORM, TEXT, SubtitleRewriter
 
 OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
 """Words that a muxer writes about the file itself; those of the source would be wrong."""
-OF_THE_CODING = ("bps", "number_of_", "_statistics_", "duration", "encoder", "vendor_id", "variant_bitrate")
+OF_THE_CODING = (
+    "bps",
+    "number_of_",
+    "_statistics_",
+    "duration",
+    "encoder",
+    "vendor_id",
+    "variant_bitrate",
+    "alpha_mode",
+    "stereo_mode",
+)
 """Words (as beginnings) about how the source's picture was coded."""
 PICTURES_ONLY = {"gif", "webp", "image2", "yuv4mpegpipe"}
 """Muxers that hold one stream of pictures and nothing else."""

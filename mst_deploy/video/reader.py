@@ -22,6 +22,7 @@ from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from mst_deploy.errors import InputError
+from mst_deploy.video.alpha import alpha_decoder, has_alpha, is_transparent
 from mst_deploy.video.color import SDR_TAGS, Mastering, read_tags
 from mst_deploy.video.damage import PICTURE_EACH, DecodeReport, PacketTracker, TimestampMonitor
 from mst_deploy.video.demuxing import (
@@ -41,7 +42,7 @@ from mst_deploy.video.demuxing import (
 from mst_deploy.video.filters import Deinterlacer, ToneMapper
 from mst_deploy.video.frame_times import DecodeOrderTimes, rising
 from mst_deploy.video.hardware import decoding
-from mst_deploy.video.info import Frame, Image, ReadOptions, VideoInfo, resized
+from mst_deploy.video.info import Frame, Image, Plane, ReadOptions, VideoInfo, resized
 from mst_deploy.video.orientation import matrix_of, orientation, upright
 from mst_deploy.video.time_ranges import ClockSpan, TimeRange
 
@@ -72,6 +73,7 @@ class VideoReader:
             step = 1 / (self._rate_of_source() * Fraction(self.stream.time_base))
             self.rhythm = TimestampMonitor(step, None if self.options.span.start else self.stream.start_time)
             self.sent = PacketTracker()
+            self.alpha_decoder = alpha_decoder(self.stream)
             reordered = self.container.format.name == "avi" and self.stream.codec_context.has_b_frames
             self.ordered = DecodeOrderTimes() if reordered else None
             self.pipe = Pipe(self.container) if path == PIPE else None
@@ -110,7 +112,8 @@ class VideoReader:
             for picture in self._pictures():
                 assert picture.pts is not None  # set by rising
                 end = picture.pts + (picture.duration or 0)
-                yield Frame(self._upright(picture), picture.pts - shift, self._duration(picture))
+                duration = self._duration(picture)
+                yield Frame(self._upright(picture), picture.pts - shift, duration, self._alpha(picture))
         except av.FFmpegError as error:
             raise InputError(f"{self.path} cannot be decoded any further ({error.strerror})") from error
         self._note_early_end(end)
@@ -151,7 +154,7 @@ class VideoReader:
                 elif packet.size:
                     self.sent.sent(time)
                 try:
-                    frames = packet.decode()
+                    frames = self._decoded(packet)
                 except av.FFmpegError:
                     self.damage.packets += 1
                     continue
@@ -167,6 +170,11 @@ class VideoReader:
             raise InputError(self._broken_off(count, error)) from error
         if self.stream.codec_context.name in PICTURE_EACH and not self.interlaced:
             self.damage.packets = max(self.damage.packets, self.sent.missing())
+
+    def _decoded(self, packet: Any) -> list[av.VideoFrame]:
+        if self.alpha_decoder is None:
+            return packet.decode()  # type: ignore[no-any-return]
+        return self.alpha_decoder.decode(packet if packet.size else None)  # type: ignore[no-any-return]
 
     def _broken_off(self, count: int, error: av.FFmpegError) -> str:
         """Why there are no more than ``count`` frames, in words."""
@@ -217,6 +225,13 @@ class VideoReader:
     def _upright(self, picture: av.VideoFrame) -> Image:
         rgb = self._sized(self.tone(picture) if self.tone else self._as_rgb(picture))
         return upright(rgb.to_ndarray(), self.info.quarter_turns, self.info.mirrored)
+
+    def _alpha(self, picture: av.VideoFrame) -> Plane | None:
+        if not self.info.alpha or not has_alpha(picture):
+            return None
+        width, height = self.coded_size
+        values = picture.reformat(width=width, height=height, format="rgba").to_ndarray()[:, :, 3]
+        return upright(values, self.info.quarter_turns, self.info.mirrored)
 
     def _as_rgb(self, picture: av.VideoFrame) -> av.VideoFrame:
         color = self.source_color
@@ -274,11 +289,13 @@ class VideoReader:
             not_kept=self._not_kept(first, depth, mapped=mapped),
             clock=math.lcm(*(base.denominator for base in bases)),
             stream_index=stream.index,
+            alpha=is_transparent(first),
             depth=8 if mapped else depth,
             mastering=None if mapped else _mastering(first),
             tone_mapped=mapped,
             cut=self.cut,
-            decoder=stream.codec_context.name + (" (cuda)" if stream.codec_context.is_hwaccel else ""),
+            decoder=(self.alpha_decoder or stream.codec_context).name
+            + (" (cuda)" if stream.codec_context.is_hwaccel else ""),
             pipe=self.pipe,
         )
 
@@ -309,8 +326,6 @@ class VideoReader:
             losses.append(f"{depth}-bit steps of color{f' in {hdr}' if hdr else ''} (styled in 8 bits)")
         if first.interlaced_frame or self.interlaced:
             losses.append("interlacing (fields are made into whole frames with bwdif)")
-        if any(component.is_alpha for component in first.format.components):
-            losses.append("transparency")
         return tuple(losses)
 
     @property

@@ -38,6 +38,8 @@ class SequenceWriter:
         losses = [f"times and everything beside the picture (numbered pictures; {rate} a second)"]
         if self.source.sample_aspect_ratio != 1:
             losses.append(f"pixels that are not square ({self.source.sample_aspect_ratio})")
+        if self.source.alpha:
+            losses.append("transparency (numbered pictures are written opaque)")
         return WriteReport(tuple(losses))
 
     def __enter__(self) -> Self:

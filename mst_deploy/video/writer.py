@@ -25,6 +25,7 @@ from mst_deploy.video.codecs import (
     CODECS,
     EncodeOptions,
     EncoderSettings,
+    keeps_alpha,
     keeps_depth,
     segment_suffix,
     settings_for,
@@ -45,6 +46,7 @@ from mst_deploy.video.encoding import (
     add_stream,
     coded_size,
     holds_mastering,
+    say_alpha,
     start,
     storage_info,
     tag_stream,
@@ -94,7 +96,8 @@ class VideoWriter:
         try:
             stream = add_stream(self.container, source, coding)
             tag_stream(stream, source, coding.codec, muxer)
-            self.encoder = PictureEncoder(stream, source)
+            say_alpha(stream, coding)
+            self.encoder = PictureEncoder(stream, source, alpha=coding.alpha)
             if others:
                 self.others = _with_others(self.container, muxer, source, stream, options)
             start(self.container, stream, coding)
@@ -209,6 +212,7 @@ def join_segments(
             with av.open(segments[0]) as first:
                 stream = container.add_stream_from_template(first.streams.video[0], opaque=True)
             tag_stream(stream, storage_info(source, coding, muxer), coding.codec, muxer)
+            say_alpha(stream, coding)
             others = _with_others(container, muxer, source, stream, options)
             stack.callback(others.close)
             for packet in joined_packets(segments):
@@ -311,7 +315,10 @@ def encoder_settings(path: Path, source: VideoInfo, options: EncodeOptions) -> E
             f"{source.path} is HDR ({source.color.hdr}), which y4m cannot say of itself; use --sdr, or a "
             ".mkv file"
         )
-    return settings_for(chosen, *coded_size(source), source.depth)
+    assert chosen.codec is not None  # resolved
+    muxer = "nut" if suffix == ".nut" else muxer_of(path, options.codec)
+    alpha = source.alpha and keeps_alpha(chosen.codec, muxer)
+    return settings_for(chosen, *coded_size(source), source.depth, alpha=alpha)
 
 
 def _deep_codecs(suffix: str) -> str:
@@ -339,6 +346,8 @@ def _told(coding: EncoderSettings, source: VideoInfo, others: PassthroughStreams
 def _losses_of_coding(coding: EncoderSettings, source: VideoInfo) -> Iterator[str]:
     if source.depth > 8 and CODECS[coding.codec].deep is None:
         yield f"{source.depth}-bit color ({coding.codec} is written in 8 bits; hevc and av1 keep 10)"
+    if source.alpha and not coding.alpha:
+        yield f"transparency ({coding.codec} in this file has none; vp9 in .webm and prores in .mov do)"
     if not CODECS[coding.codec].tags and source.color.primaries == BT2020_NC:
         yield "the primaries of BT.2020 (y4m cannot name them)"
     if source.mastering is not None and not holds_mastering(coding):
