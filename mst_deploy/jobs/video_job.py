@@ -135,7 +135,7 @@ def stylize_video(
                     out.close_part()
             with meter.timing("join"):
                 out.finish()
-        damage = reader.damage.words()
+        damage, not_kept = reader.damage.words(), reader.not_kept
     seconds = time.perf_counter() - started
     return Result(
         output=output,
@@ -146,7 +146,7 @@ def stylize_video(
         resumed=resumed,
         stages={stage: spent / seconds for stage, spent in meter.seconds.items()},
         limit=meter.limit(),
-        not_kept=(*info.not_kept, *out.told.not_kept),
+        not_kept=(*not_kept, *out.told.not_kept),
         damage=(*damage, *out.told.damage),
         decoder=info.decoder,
         encoder=encoder,

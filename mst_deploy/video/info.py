@@ -78,6 +78,8 @@ class VideoInfo:
     """Whether the coded picture is mirrored, left to right, before it is turned."""
     alpha: bool = False
     """Whether frames are transparent."""
+    stereo_mode: str | None = None
+    """How two views are packed into the picture, as Matroska names it."""
     depth: int = 8
     """Bits of a color value that an output needs."""
     mastering: Mastering | None = None

@@ -19,6 +19,7 @@ from av.stream import Discard
 from mst_deploy.errors import InputError, OutputError
 from mst_deploy.video.demuxing import is_cover, open_input, packets_of
 from mst_deploy.video.info import VideoInfo
+from mst_deploy.video.side_data import holds_stereo
 from mst_deploy.video.sound import USUAL_SOUND, SoundEncoder
 from mst_deploy.video.subtitles import FORM, TEXT, SubtitleRewriter
 
@@ -95,6 +96,11 @@ class PassthroughStreams:
         words = {k: v for k, v in original.metadata.items() if not k.lower().startswith(OF_THE_CODING)}
         if self.source.cut is not None and self.source.cut.skips and words.pop("timecode", None):
             self.not_kept.append("the time code (it counts from a start that was cut off)")
+        mode = self.source.stereo_mode
+        if mode is not None and holds_stereo(self.muxer, mode):
+            words["stereo_mode"] = mode
+        elif mode is not None:
+            self.not_kept.append(f"the mark of a stereo picture ({mode}; only .mkv and .webm are given it)")
         stream.metadata.update(words)
         stream.disposition = original.disposition
 

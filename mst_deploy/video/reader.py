@@ -44,6 +44,13 @@ from mst_deploy.video.frame_times import DecodeOrderTimes, rising
 from mst_deploy.video.hardware import decoding
 from mst_deploy.video.info import Frame, Image, Plane, ReadOptions, VideoInfo, resized
 from mst_deploy.video.orientation import matrix_of, orientation, upright
+from mst_deploy.video.side_data import (
+    has_captions,
+    is_dolby_vision_5,
+    marks_not_kept,
+    side_data,
+    stereo_mode,
+)
 from mst_deploy.video.time_ranges import ClockSpan, TimeRange
 
 __all__ = ["DecodeReport", "Frame", "Image", "ReadOptions", "VideoInfo", "VideoReader", "resized"]
@@ -73,6 +80,7 @@ class VideoReader:
             step = 1 / (self._rate_of_source() * Fraction(self.stream.time_base))
             self.rhythm = TimestampMonitor(step, None if self.options.span.start else self.stream.start_time)
             self.sent = PacketTracker()
+            self.captions = False
             self.alpha_decoder = alpha_decoder(self.stream)
             reordered = self.container.format.name == "avi" and self.stream.codec_context.has_b_frames
             self.ordered = DecodeOrderTimes() if reordered else None
@@ -163,6 +171,7 @@ class VideoReader:
                     if self.ordered is not None:
                         frame.pts = self.ordered.time(frame)
                     self.damage.shown += frame.is_corrupt
+                    self.captions = self.captions or has_captions(frame)
                     self.sent.shown(frame.pts)
                     self.sent.known &= not frame.interlaced_frame  # its fields may have come one by one
                     yield frame
@@ -259,6 +268,11 @@ class VideoReader:
 
     def _describe(self, first: av.VideoFrame) -> VideoInfo:
         stream = self.stream
+        if is_dolby_vision_5(side_data(first, SideData.DOVI_METADATA)):
+            raise InputError(
+                f"{self.path} is Dolby Vision of profile 5, whose colors need Dolby's own mapping; convert "
+                "it to HDR10 or SDR first (ffmpeg with libplacebo does)"
+            )
         self.coded_size = first.width, first.height
         self.source_color = read_tags(first, self.path)
         mapped = self.options.sdr and self.source_color.hdr is not None
@@ -290,6 +304,7 @@ class VideoReader:
             clock=math.lcm(*(base.denominator for base in bases)),
             stream_index=stream.index,
             alpha=is_transparent(first),
+            stereo_mode=stereo_mode(first),
             depth=8 if mapped else depth,
             mastering=None if mapped else _mastering(first),
             tone_mapped=mapped,
@@ -326,7 +341,14 @@ class VideoReader:
             losses.append(f"{depth}-bit steps of color{f' in {hdr}' if hdr else ''} (styled in 8 bits)")
         if first.interlaced_frame or self.interlaced:
             losses.append("interlacing (fields are made into whole frames with bwdif)")
+        losses += marks_not_kept(first)
         return tuple(losses)
+
+    @property
+    def not_kept(self) -> tuple[str, ...]:
+        """What an output will not have, as far as it has been read."""
+        captions = ("closed captions in the picture's packets",) if self.captions else ()
+        return (*self.info.not_kept, *captions)
 
     @property
     def interlaced(self) -> bool:
@@ -405,16 +427,8 @@ def _depth(picture: av.VideoFrame) -> int:
     return max(8, *(component.bits for component in picture.format.components))
 
 
-def _side_data(picture: av.VideoFrame, kind: Any) -> bytes | None:
-    try:
-        data: Any = picture.side_data.get(kind)
-    except ValueError:  # PyAV reads all or none, and does not know every kind: EXIF of photographs is one
-        return None
-    return None if data is None else bytes(data)
-
-
 def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
-    data = _side_data(picture, SideData.DISPLAYMATRIX)
+    data = side_data(picture, SideData.DISPLAYMATRIX)
     if data is not None:
         return struct.unpack("=9i", data)
     return matrix_of(round(picture.rotation / 90) % 4) if picture.rotation else None
@@ -422,6 +436,6 @@ def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
 
 def _mastering(picture: av.VideoFrame) -> Mastering | None:
     return Mastering.unpack(
-        _side_data(picture, SideData.MASTERING_DISPLAY_METADATA),
-        _side_data(picture, SideData.CONTENT_LIGHT_LEVEL),
+        side_data(picture, SideData.MASTERING_DISPLAY_METADATA),
+        side_data(picture, SideData.CONTENT_LIGHT_LEVEL),
     )
