@@ -15,8 +15,8 @@ from pathlib import Path
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.jobs.disk import check_during
 from mst_deploy.jobs.journal import JOINED, PAINTED, PAINTING, Journal
-from mst_deploy.video.containers import AV_CONTAINERS, is_sequence
-from mst_deploy.video.demuxing import PIPE
+from mst_deploy.video.containers import AV_CONTAINERS, goes_into_pipe
+from mst_deploy.video.demuxing import is_pipe, is_sequence
 from mst_deploy.video.info import Frame, VideoInfo, WriteReport
 from mst_deploy.video.writer import (
     EncodeOptions,
@@ -153,7 +153,7 @@ class WholeOutput:
     def __init__(self, path: Path, source: VideoInfo, options: EncodeOptions) -> None:
         self.path, self.source, self.written = path, source, 0
         # A file gets the name of an interrupted one first; finish() gives it its own.
-        self.named = not (is_sequence(path) or path == PIPE)
+        self.named = not (is_sequence(path) or goes_into_pipe(path))
         self.target = interrupted_name(path) if self.named else path
         self.open = ExitStack()
         self.writer = self.open.enter_context(open_writer(self.target, source, options))
@@ -186,7 +186,7 @@ class WholeOutput:
         if not self.written:
             return ""
         self.open.close()
-        return "" if self.path == PIPE else f"the first {self.written} frames are in {self.target}"
+        return "" if goes_into_pipe(self.path) else f"the first {self.written} frames are in {self.target}"
 
     def abandon(self, error: BaseException) -> None:
         """After an error: nothing stays."""
@@ -198,7 +198,7 @@ Output = SegmentedOutput | WholeOutput
 
 def in_parts(output: Path, source: Path) -> bool:
     """Whether a result is written in parts, so that it can be gone on with."""
-    return output.suffix.lower() in AV_CONTAINERS and not is_sequence(output) and PIPE not in (output, source)
+    return output.suffix.lower() in AV_CONTAINERS and not (goes_into_pipe(output) or is_pipe(source))
 
 
 @contextmanager

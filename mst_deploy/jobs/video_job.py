@@ -18,8 +18,8 @@ from mst_deploy.pipeline.frames import FramePreparer, Size, StylizedFrame, depth
 from mst_deploy.pipeline.threads import StageTimer, ThreadedPipeline
 from mst_deploy.styles.masks import open_mask
 from mst_deploy.styles.plan import StylePlan
+from mst_deploy.video.containers import goes_into_pipe
 from mst_deploy.video.deflicker import REACH, Deflicker
-from mst_deploy.video.demuxing import PIPE
 from mst_deploy.video.info import Frame, ReadOptions, VideoInfo, resized
 from mst_deploy.video.reader import VideoReader
 from mst_deploy.video.writer import EncodeOptions, encoder_of, probe_output
@@ -154,7 +154,7 @@ def stylize_video(
 
 
 def _note_disk_space(output: Path, target: VideoInfo, options: JobOptions, listener: Listener) -> None:
-    if output == PIPE:
+    if goes_into_pipe(output):
         return
     codec = options.encode.codec or "h264"
     note = check_before(output, expected_bytes(codec, target.width, target.height, target.frames))

@@ -12,7 +12,7 @@ import numpy as np
 from mst_deploy.errors import InputError
 from mst_deploy.images import IMAGE_SUFFIXES, Image, load_image, resize_short_side
 from mst_deploy.model.zoo import shipped_photographs
-from mst_deploy.video.containers import is_sequence
+from mst_deploy.video.demuxing import is_sequence
 from mst_deploy.video.info import ReadOptions
 from mst_deploy.video.reader import VideoReader
 

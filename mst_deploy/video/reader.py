@@ -31,6 +31,7 @@ from mst_deploy.video.demuxing import (
     Pipe,
     breaks_off,
     end_of,
+    is_pipe,
     open_input,
     packets_of,
     picture_stream,
@@ -84,14 +85,14 @@ class VideoReader:
             self.alpha_decoder = alpha_decoder(self.stream)
             reordered = self.container.format.name == "avi" and self.stream.codec_context.has_b_frames
             self.ordered = DecodeOrderTimes() if reordered else None
-            self.pipe = Pipe(self.container) if path == PIPE else None
+            self.pipe = Pipe(self.container) if is_pipe(path) else None
             raw = self._decode()
             begin = self.stream.start_time
             if self.ordered is not None and (head := next(raw, None)) is not None:
                 begin, raw = head.pts, chain([head], raw)
                 self.rhythm.start = None
             self.cut = _cut(self.options.span, self.container, self.stream, begin)
-            if self.cut is not None and self.cut.skips and path != PIPE and self.ordered is None:
+            if self.cut is not None and self.cut.skips and self.pipe is None and self.ordered is None:
                 self._seek(self.cut)
             self.decoded = self._whole_frames(raw)
             self.first = next(self.decoded, None)
@@ -187,15 +188,19 @@ class VideoReader:
 
     def _broken_off(self, count: int, error: av.FFmpegError) -> str:
         """Why there are no more than ``count`` frames, in words."""
-        if self.path == PIPE and count == 0:
+        if self.pipe is not None and count == 0:
             return (
-                f"standard input cannot be read as a stream ({error.strerror}): the index of an mp4 or mov "
+                f"{self._name} cannot be read as a stream ({error.strerror}): the index of an mp4 or mov "
                 "is often at its end; give the file itself, or pipe Matroska"
             )
         return (
             f"{self.path} is damaged after frame {count} ({error.strerror}); "
             "repair it, or cut it before that point with --end"
         )
+
+    @property
+    def _name(self) -> str:
+        return "standard input" if self.path == PIPE else str(self.path)
 
     def _packets(self) -> Iterator[Any]:
         """Packets of the picture; of a pipe, all others are put aside for the writer."""
@@ -367,7 +372,7 @@ class VideoReader:
         whole = self.options.span.end is None and self.options.span.start is None
         announced = pictures_of(self.container, self.stream) - self.sent.dropped if whole else 0
         self.damage.skipped = self.rhythm.missing(announced, self.damage.packets, hidden=self.sent.hidden > 0)
-        if self.options.span != TimeRange() or self.path == PIPE:
+        if self.options.span != TimeRange() or self.pipe is not None:
             return
         self.damage.cut_off = breaks_off(self.container, self.path)
         expected = end_of(self.container, self.stream)

@@ -64,6 +64,9 @@ class SequenceWriter:
     ) -> None:
         try:
             if kind is None:
+                for number in sequence_numbers(self.pattern):
+                    if not 1 <= number <= self.written:  # of a longer sequence that this one replaces
+                        (self.pattern.parent / (self.pattern.name % number)).unlink()
                 for picture in sorted(self.folder.iterdir()):
                     picture.replace(self.pattern.parent / picture.name)
         finally:

@@ -36,11 +36,12 @@ from mst_deploy.video.containers import (
     CONTAINERS,
     MUXERS,
     PLAIN_WORDS,
-    is_sequence,
+    goes_into_pipe,
     muxer_of,
     muxer_options,
+    pipe_suffix,
 )
-from mst_deploy.video.demuxing import PIPE
+from mst_deploy.video.demuxing import PIPE, is_sequence
 from mst_deploy.video.encoding import (
     PictureEncoder,
     add_stream,
@@ -147,8 +148,9 @@ def open_writer(
         return
     muxer = muxer_of(path, options.codec)
     coding = encoder_settings(path, source, options)
-    if path == PIPE:
-        with _opened(Unseekable(), "standard output", muxer, source, coding, options) as writer:
+    if goes_into_pipe(path):
+        name = "standard output" if path == PIPE else str(path)
+        with _opened(Unseekable(path), name, muxer, source, coding, options) as writer:
             yield writer
         return
     with (
@@ -250,26 +252,45 @@ def default_suffix(info: VideoInfo, options: EncodeOptions | None = None) -> str
 
 
 class Unseekable:
-    """Standard output as a muxer should see it: bytes go out and never come back."""
+    """Standard output, or a pipe, as a muxer should see it: bytes go out and never come back.
 
-    def __init__(self) -> None:
-        if sys.stdout.isatty():
+    Raises OutputError for a terminal, and for what cannot be opened.
+    """
+
+    def __init__(self, path: Path = PIPE) -> None:
+        self.path, self.file = path, sys.stdout.buffer
+        self.name = "the standard output" if path == PIPE else str(path)
+        if path != PIPE:
+            try:
+                self.file = path.open("wb")
+            except OSError as error:
+                raise OutputError(f"cannot write {path}: {error.strerror}; check the name") from error
+        if self.file.isatty():
+            if path != PIPE:
+                self.file.close()
             raise OutputError(
-                "the standard output is a terminal, which cannot show a video; send it to a file or a "
+                f"{self.name} is a terminal, which cannot show a video; send it to a file or a "
                 "program (> out.mkv, | ...), or name a file with -o"
             )
 
     def write(self, data: bytes) -> int:
         """Raises OutputError when nobody reads any more."""
         try:
-            return sys.stdout.buffer.write(data)
+            return self.file.write(data)
         except BrokenPipeError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
-            raise OutputError("nobody reads the standard output any more") from error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())  # for what is still buffered
+            raise OutputError(f"nobody reads {self.name} any more") from error
 
     def close(self) -> None:
-        """What is buffered goes out; the stream itself stays open."""
-        sys.stdout.buffer.flush()
+        """What is buffered goes out; the standard output itself stays open."""
+        try:
+            self.file.flush()
+        except BrokenPipeError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+            raise OutputError(f"nobody reads {self.name} any more") from error
+        finally:
+            if self.path != PIPE:
+                self.file.close()
 
 
 @contextmanager
@@ -291,6 +312,9 @@ def _opened(
         except BaseException:
             with suppress(av.FFmpegError, MstError):  # the first error is the one to tell
                 writer.close()
+            if isinstance(file, Unseekable):
+                with suppress(MstError):
+                    file.close()
             raise
         writer.close()
         if isinstance(file, Unseekable):
@@ -302,8 +326,8 @@ def _opened(
 def encoder_settings(path: Path, source: VideoInfo, options: EncodeOptions) -> EncoderSettings:
     """Codec, encoder and pixel format for this output. Raises OutputError, BackendError."""
     suffix = path.suffix.lower()
-    if path == PIPE:
-        suffix = ".y4m" if options.codec == "raw" else ".mkv"
+    if goes_into_pipe(path):
+        suffix = pipe_suffix(path, options.codec)
     chosen = options.resolved(suffix, source.depth)
     if source.color.hdr and not keeps_depth(chosen):
         raise OutputError(
