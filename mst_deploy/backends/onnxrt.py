@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from mst_deploy.backends import FilmBatch, Images, TimedBackend, model_inputs
+from mst_deploy.backends import CLOSED, FilmBatch, Images, TimedBackend, model_inputs
 from mst_deploy.errors import BackendError, BundleError
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.canvas import Canvas
@@ -46,7 +46,7 @@ class OnnxGenerator(TimedBackend):
         return np.asarray(computed, np.uint8)
 
     def close(self) -> None:
-        del self.session
+        self.session = CLOSED
 
 
 class OnnxStyleEncoder:

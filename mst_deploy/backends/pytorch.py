@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mst_deploy.backends import FilmBatch, Images, TimedBackend, model_inputs
+from mst_deploy.backends import CLOSED, FilmBatch, Images, TimedBackend, model_inputs
 from mst_deploy.errors import BackendError
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.canvas import Canvas
@@ -41,7 +41,7 @@ class TorchGenerator(TimedBackend):
         return np.asarray(computed.cpu().numpy(), np.uint8)
 
     def close(self) -> None:
-        del self.graph
+        self.graph = CLOSED
 
 
 class TorchStyleEncoder:

@@ -79,6 +79,8 @@ class PassthroughStreams:
         self.damaged = 0
         self.routes: dict[int, StreamRoute] = {}
         self.held: Any = None
+        if source.pipe is not None and not source.pipe.container.input_was_opened:
+            raise InputError(f"{source.path} was closed, and can be read only once; write before that")
         self.input = source.pipe.container if source.pipe else open_input(source.path, rate=source.rate)
         try:
             self._describe()

@@ -14,6 +14,7 @@ from contextlib import suppress
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
@@ -69,6 +70,7 @@ class VideoReader:
     def __init__(self, path: Path, options: ReadOptions | None = None) -> None:
         self.path, self.options = path, options or ReadOptions()
         self.damage = DecodeReport()
+        self.lock, self.closed = Lock(), False
         self.reformatter = VideoReformatter()
         self.tone: ToneMapper | None = None
         hwaccel = decoding(self.options.hwaccel)
@@ -112,9 +114,32 @@ class VideoReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.container.close()
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; whoever still reads frames gets an InputError. Waits for a frame under way.
+
+        Decoding from a file that is closed at the same time in another thread would end the process.
+        """
+        with self.lock:
+            self.closed = True
+            self.container.close()
 
     def __iter__(self) -> Iterator[Frame]:
+        frames = self._frames()
+        while True:
+            with self.lock:
+                if self.closed:
+                    raise InputError(
+                        f"{self.path} was closed while its frames were still being read; read them before "
+                        "it is closed"
+                    )
+                frame = next(frames, None)
+            if frame is None:
+                return
+            yield frame
+
+    def _frames(self) -> Iterator[Frame]:
         shift = self.cut.shift(self.info.time_base) if self.cut else 0
         end: int | None = None
         try:
