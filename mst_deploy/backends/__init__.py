@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Protocol, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mst_deploy.errors import InvalidArgument, MissingDependency
+from mst_deploy.errors import BackendError, InvalidArgument, MissingDependency
 from mst_deploy.model.bundle import Bundle, Manifest, open_bundle
 from mst_deploy.model.canvas import Canvas, still_canvas
 
