@@ -137,7 +137,7 @@ class SegmentedOutput:
 
     def join(self, path: Path, names: list[str], until: Fraction | None = None) -> None:
         files = [self.journal.path(name) for name in names]
-        self.told = join_segments(path, self.source, self.options, files, until=until)
+        self.told = join_segments(path, self.source, self.options, files, until=until, end=self.end)
 
     def check_room(self) -> None:
         sizes = [part.bytes for part in self.journal.entries.parts]

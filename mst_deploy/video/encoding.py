@@ -30,12 +30,32 @@ class PictureEncoder:
     def __init__(self, stream: Any, source: VideoInfo, *, alpha: bool = False) -> None:
         self.stream, self.source, self.alpha = stream, source, alpha
         self.reformatter = VideoReformatter()
+        self.durations: dict[int, int] = {}
+        """Of frames in the encoder, by time: those of VP9 and AV1 forget them, and the last one needs its."""
+        self.first: tuple[int, int] | None = None
+        """Presentation and decoding time of the first packet."""
+        self.end = 0
+        """Where the last frame ends, as far as it is known."""
         self.palettes = Palettes() if stream.pix_fmt == "pal8" else None
 
     def encode(self, frame: Frame | None) -> list[Any]:
         """Packets that are ready after one more upright frame; None flushes the encoder."""
+        if frame is not None and frame.duration:
+            self.durations[frame.pts] = frame.duration
         packets = [packet for made in self._coded(frame) for packet in self.stream.encode(made)]
-        return packets + (list(self.stream.encode(None)) if frame is None else [])
+        packets += list(self.stream.encode(None)) if frame is None else []
+        for packet in packets:
+            if packet.dts > packet.pts:
+                packet.dts = packet.pts  # x265 makes up a decoding time for clips of one or two frames
+            duration = self.durations.pop(packet.pts, 0)
+            if duration and packet.time_base == self.source.time_base:
+                packet.duration = duration
+                self.end = max(self.end, packet.pts + duration)
+        if packets:
+            self.first = self.first or (packets[0].pts, packets[0].dts)
+        if frame is None and packets and self.first is not None and self.end:
+            end_last(packets[-1], *self.first, self.end)
+        return packets
 
     def _coded(self, frame: Frame | None) -> Iterator[av.VideoFrame]:
         picture = None if frame is None else self._picture(frame)
@@ -73,6 +93,17 @@ class PictureEncoder:
         made.pts, made.time_base = picture.pts, picture.time_base
         made.duration = picture.duration
         return made  # type: ignore[no-any-return]
+
+
+def end_last(packet: Any, first_pts: int, first_dts: int, end: int) -> None:
+    """Give the last packet of a file the duration that ends the picture at ``end``.
+
+    Files count from decoding time to decoding time, and the packet that is decoded last need not be the one
+    that is shown last. All in units of the packet's time base.
+    """
+    duration = end - first_pts - (packet.dts - first_dts)
+    if duration > 0:
+        packet.duration = duration
 
 
 def storage_info(source: VideoInfo, coding: EncoderSettings, muxer: str) -> VideoInfo:

@@ -46,6 +46,7 @@ from mst_deploy.video.encoding import (
     PictureEncoder,
     add_stream,
     coded_size,
+    end_last,
     holds_mastering,
     say_alpha,
     start,
@@ -197,11 +198,13 @@ def join_segments(
     segments: Sequence[Path],
     *,
     until: Fraction | None = None,
+    end: Fraction | None = None,
 ) -> WriteReport:
     """Mux the packets of closed segments, in order, with everything else of the source.
 
     The result has the streams, tags and other streams that :func:`open_writer` would have given it; no
-    frame is coded again. ``until`` (seconds) ends the other streams there, for a part of the source.
+    frame is coded again. ``until`` (seconds) ends the other streams there, for a part of the source; ``end``
+    is where the last frame ends, if that is known.
     Raises OutputError.
     """
     muxer = muxer_of(path, options.codec)
@@ -217,7 +220,7 @@ def join_segments(
             say_alpha(stream, coding)
             others = _with_others(container, muxer, source, stream, options)
             stack.callback(others.close)
-            for packet in joined_packets(segments):
+            for packet in _ended(joined_packets(segments), end):
                 others.copy_until(packet.pts * packet.time_base)
                 packet.stream = stream
                 container.mux(packet)
@@ -240,6 +243,21 @@ def joined_packets(segments: Sequence[Path]) -> Iterator[Any]:
                     packet.dts = last + 1
                 last = packet.dts if packet.dts is not None else last
                 yield packet
+
+
+def _ended(packets: Iterator[Any], end: Fraction | None) -> Iterator[Any]:
+    """The packets, the last one with the duration that ends the picture where it should."""
+    last: Any = None
+    first: tuple[int, int] | None = None
+    for packet in packets:
+        first = first or (packet.pts, packet.dts)
+        if last is not None:
+            yield last
+        last = packet
+    if last is not None and first is not None and end is not None:
+        end_last(last, *first, round(end / last.time_base))
+    if last is not None:
+        yield last
 
 
 def default_suffix(info: VideoInfo, options: EncodeOptions | None = None) -> str:

@@ -10,6 +10,8 @@ import av
 import numpy as np
 import pytest
 
+from mst_deploy.jobs.video_job import JobOptions, stylize_video
+from mst_deploy.styles.plan import constant_plan
 from mst_deploy.video.reader import ReadOptions, VideoReader
 from mst_deploy.video.time_ranges import TimeRange
 from mst_deploy.video.writer import EncodeOptions, open_writer
@@ -102,3 +104,68 @@ def test_a_frame_that_avi_lost_leaves_a_gap(tmp_path: Path) -> None:
         times = [frame.pts * reader.info.time_base * NTSC for frame in reader]
     assert len(times) == 29
     assert times[-1] == 29
+
+
+def write_slides(path: Path) -> Path:
+    """Three pictures: two of 5 s and one of 0.8 s."""
+    with av.open(path, "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.options = {"bf": "0"}
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for pts, level in ((0, 50), (5000, 100), (10000, 150)):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = pts, Fraction(1, 1000)
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode(None):
+            packet.duration = 800 if packet.pts == 10000 else 5000
+            container.mux(packet)
+    return path
+
+
+def end(path: Path) -> Fraction:
+    """When the picture ends, by the packets or by what the container says of the track."""
+    with av.open(path) as container:
+        stream: Any = container.streams.video[0]
+        if container.duration is not None and "matroska" in container.format.name:
+            return Fraction(container.duration, 1_000_000)
+        return Fraction(stream.duration * stream.time_base)
+
+
+@pytest.mark.parametrize("parts", [1, 120])
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [
+        ("vp9", ".mp4"),
+        ("vp9", ".webm"),
+        ("vp9", ".mkv"),
+        ("av1", ".mp4"),
+        ("av1", ".mkv"),
+        ("h264", ".mp4"),
+        ("hevc", ".mp4"),
+        ("ffv1", ".mkv"),
+        ("prores", ".mov"),
+    ],
+)
+def test_the_last_slide_is_shown_as_long_as_it_was(
+    codec: str, suffix: str, parts: int, tmp_path: Path, identity: Any, film: Any
+) -> None:
+    source = write_slides(tmp_path / "in.mp4")
+    assert end(source) == Fraction(108, 10)
+    options = JobOptions(encode=EncodeOptions(codec), part_frames=parts)
+    stylize_video(source, tmp_path / f"out{suffix}", identity, constant_plan(film), options)
+    assert abs(end(tmp_path / f"out{suffix}") - Fraction(108, 10)) <= Fraction(5, 100)
+    assert [round(time) for time in probe(tmp_path / f"out{suffix}").times] == [0, 5, 10]
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "vp9"])
+@pytest.mark.parametrize("frames", [1, 2, 11, 12])
+def test_parts_of_one_or_two_frames(
+    codec: str, frames: int, tmp_path: Path, identity: Any, film: Any
+) -> None:
+    """x265 makes up a decoding time for them."""
+    source = write_clip(tmp_path / "in.mp4", Clip(frames=frames, audio=0))
+    options = JobOptions(encode=EncodeOptions(codec), part_frames=10)
+    stylize_video(source, tmp_path / "out.mp4", identity, constant_plan(film), options)
+    assert probe(tmp_path / "out.mp4").times == probe(source).times
