@@ -30,6 +30,7 @@ class PictureEncoder:
     def __init__(self, stream: Any, source: VideoInfo, *, alpha: bool = False) -> None:
         self.stream, self.source, self.alpha = stream, source, alpha
         self.reformatter = VideoReformatter()
+        self.count = 0
         self.durations: dict[int, int] = {}
         """Of frames in the encoder, by time: those of VP9 and AV1 forget them, and the last one needs its."""
         self.first: tuple[int, int] | None = None
@@ -40,13 +41,14 @@ class PictureEncoder:
 
     def encode(self, frame: Frame | None) -> list[Any]:
         """Packets that are ready after one more upright frame; None flushes the encoder."""
+        self.count += frame is not None
         if frame is not None and frame.duration:
             self.durations[frame.pts] = frame.duration
         packets = [packet for made in self._coded(frame) for packet in self.stream.encode(made)]
         packets += list(self.stream.encode(None)) if frame is None else []
         for packet in packets:
-            if packet.dts > packet.pts:
-                packet.dts = packet.pts  # x265 makes up a decoding time for clips of one or two frames
+            if frame is None and self.count <= 2:
+                packet.dts = packet.pts  # of so few frames x265 gives no decoding time, but random numbers
             duration = self.durations.pop(packet.pts, 0)
             if duration and packet.time_base == self.source.time_base:
                 packet.duration = duration
