@@ -19,9 +19,10 @@ import numpy as np
 
 from mst_deploy.backends import FilmBatch, Images, StylizeBackend
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.images import pad_to_minimum, resize
+from mst_deploy.images import mix, pad_to_minimum, resize
 from mst_deploy.model.canvas import Canvas, still_canvas
 from mst_deploy.model.film import Blend, FilmParams
+from mst_deploy.pipeline.contrast import painted_share
 from mst_deploy.pipeline.threads import StageTimer, ThreadedPipeline
 from mst_deploy.styles.masks import Mask
 from mst_deploy.styles.plan import FramePlan, StylePlan
@@ -94,9 +95,12 @@ class StylizedFrame:
         return replace(self, pictures=deflicker_filter(self.prepared.frame.image, self.pictures))
 
     def shown(self) -> Frame:
-        """The frame as the viewer gets it."""
+        """The frame as the viewer gets it: painted, but for what has no contrast."""
         frame = self.prepared.frame
-        return replace(frame, image=self.prepared.frame_plan.compose(frame.image, self.pictures))
+        image = self.prepared.frame_plan.compose(frame.image, self.pictures)
+        if self.pictures:
+            image = mix(frame.image, image, painted_share(frame.image))
+        return replace(frame, image=image)
 
 
 def stylize_image(
