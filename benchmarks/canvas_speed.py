@@ -15,8 +15,8 @@ import numpy as np
 import typer
 
 from mst_deploy.benchmarks.environment import environment_info
-from mst_deploy.options import run_alone
-from mst_deploy.pipeline.frames import Size
+from mst_deploy.cli.options import run_alone
+from mst_deploy.size import Size
 from mst_deploy.video.canvas import MovingCanvas
 
 WARM_UP = 3

@@ -9,7 +9,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mst_deploy.backends import load_backend, split_precision
+from mst_deploy.backends import load_backend
+from mst_deploy.backends.registry import split_precision
 from mst_deploy.benchmarks import compare, reports
 from mst_deploy.benchmarks.cold_start import cold_start, middle
 from mst_deploy.benchmarks.environment import background_load, environment_info, refuse_busy_machine
@@ -17,10 +18,10 @@ from mst_deploy.benchmarks.harness import Plan, Times, checked
 from mst_deploy.benchmarks.latency import ENCODER, GENERATOR, Case, measure_cases
 from mst_deploy.benchmarks.op_counts import Work, count, input_shapes
 from mst_deploy.benchmarks.roofline import measure_roofline
-from mst_deploy.console import progress
 from mst_deploy.errors import InvalidArgument, MissingDependency
 from mst_deploy.model.bundle import open_bundle
-from mst_deploy.pipeline.frames import Size
+from mst_deploy.reporter import SILENT, Reporter
+from mst_deploy.size import Size
 
 if TYPE_CHECKING:
     from mst_deploy.benchmarks.video import VideoRequest
@@ -42,7 +43,7 @@ class Request:
     ceilings: bool = True
 
 
-def latency(request: Request, plan: Plan, *, quiet: bool = False) -> dict[str, Any]:
+def latency(request: Request, plan: Plan, reporter: Reporter = SILENT) -> dict[str, Any]:
     """Measure; the report. Raises NoisyMachine when it cannot be believed, and what opening raises."""
     groups = cases_of(request)
     ready(request.backends, plan)
@@ -50,15 +51,15 @@ def latency(request: Request, plan: Plan, *, quiet: bool = False) -> dict[str, A
     with background_load() as load:
         for cases in groups:
             label = f"measuring {cases[0].size[0]}x{cases[0].size[1]}"
-            with progress(label, None, quiet=quiet) as tell:
+            with reporter.progress(label, None) as tell:
                 rows += measure_cases(cases, plan, tell)
     require_reliable(rows, plan, load.share)
     if request.cold:
-        with progress("cold starts", None, quiet=quiet):
+        with reporter.progress("cold starts", None):
             add_cold_starts(rows, [case for cases in groups for case in cases])
     ceilings = None
     if request.ceilings:
-        with progress("what this machine can do", None, quiet=quiet):
+        with reporter.progress("what this machine can do", None):
             ceilings = asdict(measure_roofline("cuda" if rows[0]["device"] == "cuda" else "cpu"))
     return {
         **environment_info(),
@@ -69,18 +70,18 @@ def latency(request: Request, plan: Plan, *, quiet: bool = False) -> dict[str, A
     }
 
 
-def video(request: VideoRequest, plan: Plan, *, quiet: bool = False) -> dict[str, Any]:
+def video(request: VideoRequest, plan: Plan, reporter: Reporter = SILENT) -> dict[str, Any]:
     """Measure whole jobs; the report. Raises NoisyMachine, and what opening clip and models raises."""
     from mst_deploy.benchmarks.video import info_of, measure_video  # here: only videos need PyAV
 
     info_of(request)
     ready(request.backends, plan)
-    with background_load() as load, progress("runs", plan.most, unit="runs/s", quiet=quiet) as tell:
+    with background_load() as load, reporter.progress("runs", plan.most, unit="runs/s") as tell:
         rows = measure_video(request, plan, tell)
     require_reliable(rows, plan, load.share)
     ceilings = None
     if request.ceilings:
-        with progress("what this machine can do", None, quiet=quiet):
+        with reporter.progress("what this machine can do", None):
             ceilings = asdict(measure_roofline("cuda" if rows[0]["device"] == "cuda" else "cpu"))
     return {
         **environment_info(),
@@ -109,7 +110,7 @@ def cases_of(request: Request) -> list[list[Case]]:
     for text, batch in product(request.sizes, request.batches):
         size = Size.parse(text)
         if size.width is None or size.height is None:
-            raise InvalidArgument(f"give sizes as WIDTHxHEIGHT, not {text!r}")
+            raise InvalidArgument(field="size", problem=f"give sizes as WIDTHxHEIGHT, not {text!r}")
         groups.append(
             [
                 Case(GENERATOR, model, backend, request.device, (size.width, size.height), batch)
@@ -195,6 +196,6 @@ def work_of(model: Path, size: str, batch: int) -> Work:
     """What the generator of a bundle computes and moves at a size. Raises BundleError, InvalidArgument."""
     bundle, wanted = open_bundle(model), Size.parse(size)
     if wanted.width is None or wanted.height is None:
-        raise InvalidArgument(f"give the size as WIDTHxHEIGHT, not {size!r}")
+        raise InvalidArgument(field="size", problem=f"give the size as WIDTHxHEIGHT, not {size!r}")
     pixels = (batch, wanted.height, wanted.width, 3)
     return count(bundle.generator, input_shapes(bundle.manifest, pixels))

@@ -97,6 +97,7 @@ def _relative(
     ]
     if not base:
         raise InvalidArgument(
-            f"no row of the backend {backend!r} at {key[5]}, batch {key[6]} to compare with"
+            field="relative_to",
+            problem=f"no row of the backend {backend!r} at {key[5]}, batch {key[6]} to compare with",
         )
     return ratio_of_runs(_estimate(base[0], report), _estimate(rows[key], report), confidence)

@@ -191,7 +191,7 @@ def refuse_busy_machine(limit: float, seconds: float = 2.0) -> None:
     if load.share is not None and load.share > limit:
         raise NoisyMachine(
             f"other programs use {load.share:.0%} of the machine (limit {limit:.0%}); close them and measure "
-            "again, or accept wider figures with --max-load, which is then written beside them"
+            "again, or accept wider figures with [option:max_load], which is then written beside them"
         )
 
 

@@ -50,7 +50,9 @@ class Plan:
                 f"confidence and precision lie between 0 and 1, got {self.confidence} and {self.precision}"
             )
         if not 2 <= self.min_runs <= self.most:
-            raise InvalidArgument(f"at least 2 runs and no less than that at most, got {self}")
+            raise InvalidArgument(
+                field="min_runs", problem=f"at least 2 runs and no less than that at most, got {self}"
+            )
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,9 @@ def checked(times: Mapping[str, Times], plan: Plan, load: float | None = None) -
     if reasons:
         told = "; ".join(f"{name}: {', '.join(found)}" for name, found in reasons.items())
         raise NoisyMachine(
-            f"this machine is too busy or too unsteady to measure on: {told}. Close other programs and "
-            "measure again, or accept wider figures with --ci-width and --max-load, which are then written "
-            "beside them"
+            f"this machine is too busy or too unsteady to measure on: {told}. Close other programs "
+            "and measure again, or accept wider figures with [option:ci_width] and "
+            "[option:max_load], which are then written beside them"
         )
     return {name: summarize(one.seconds, plan.confidence) for name, one in times.items()}
 

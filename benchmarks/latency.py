@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mst_deploy.backends import StylizeBackend, TimedBackend, check_call, open_generator, open_style_encoder
+from mst_deploy.backends.registry import precision_of
 from mst_deploy.benchmarks.harness import Plan, Work, measure
 from mst_deploy.benchmarks.op_counts import Work as GraphWork
 from mst_deploy.benchmarks.op_counts import count, input_shapes
@@ -97,14 +98,6 @@ def describe(case: Case, bundle: Bundle, device: str) -> dict[str, Any]:
         "batch": case.batch,
         "work": work_of(case, bundle),
     }
-
-
-def precision_of(backend: str, device: str, weights: str) -> str:
-    """In what the multiplications are made: on a CPU float32, unless the backend was told otherwise."""
-    name, _, told = backend.partition(":")
-    if told:
-        return {"f32": "fp32"}.get(told, told)
-    return "fp32" if device == "cpu" or name == "pytorch" else weights
 
 
 def work_of(case: Case, bundle: Bundle) -> dict[str, int]:

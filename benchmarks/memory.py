@@ -18,11 +18,9 @@ import av
 import numpy as np
 import typer
 
-from mst_deploy.backends import open_generator
 from mst_deploy.benchmarks.environment import environment_info, peak_memory
-from mst_deploy.jobs.video_job import stylize_video
-from mst_deploy.model.zoo import resolve_model
 from mst_deploy.styles.plan import constant_plan
+from mst_deploy.stylizer import Stylizer
 
 
 def make_clip(path: Path, seconds: float, size: tuple[int, int], rate: int) -> Path:
@@ -51,10 +49,9 @@ def make_clip(path: Path, seconds: float, size: tuple[int, int], rate: int) -> P
 def one_job(source: Path, output: Path) -> dict[str, Any]:
     """Run a job here -> frames, seconds, peak resident memory in MiB."""
     started = time.perf_counter()
-    with open_generator(resolve_model(), "fake") as generator:
-        result = stylize_video(
-            source, output, generator, constant_plan(generator.manifest.layout.identity(), generator.manifest)
-        )
+    with Stylizer(backend="fake") as stylizer:
+        plan = constant_plan(stylizer.manifest.layout.identity(), stylizer.manifest)
+        result = stylizer.file(source, output, plan)
     return {
         "frames": result.frames,
         "seconds": round(time.perf_counter() - started, 1),

@@ -22,7 +22,9 @@ RANKS = (50, 90, 95, 99)
 def save_plots(report: dict[str, Any], folder: Path, stem: str, suffix: str = ".png") -> list[Path]:
     """Write STEM-sizes, STEM-percentiles and, with ceilings, STEM-roofline. Raises InvalidArgument."""
     if suffix not in SUFFIXES:
-        raise InvalidArgument(f"plots are written as {' or '.join(SUFFIXES)}, not {suffix!r}")
+        raise InvalidArgument(
+            field="plots", problem=f"plots are written as {' or '.join(SUFFIXES)}, not {suffix!r}"
+        )
     rows = [row for row in report["rows"] if row["part"] == "generator"] or report["rows"]
     makers = {"sizes": _sizes, "percentiles": _percentiles}
     if roofline_of(report) is not None:

@@ -44,7 +44,9 @@ def read_report(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot read {path} as a benchmark report: {error}") from error
     rows = found.get("rows") if isinstance(found, dict) else None
     if not isinstance(found, dict) or found.get("schema") != SCHEMA or not isinstance(rows, list):
-        raise InputError(f"{path} is not a report of mst bench (schema {SCHEMA}); measure again with -o")
+        raise InputError(
+            f"{path} is not a report of mst bench (schema {SCHEMA}); measure again with [option:output]"
+        )
     needed = {*KEY, "seconds", "work"}
     if not rows or any(not isinstance(row, dict) or not needed <= row.keys() for row in rows):
         raise InputError(f"{path} has no rows, or rows without {', '.join(sorted(needed))}; measure again")

@@ -18,14 +18,15 @@ import numpy as np
 import typer
 from av.video.reformatter import VideoReformatter
 
-from mst_deploy.backends import StylizeBackend, open_generator
+from mst_deploy.backends import StylizeBackend
 from mst_deploy.benchmarks.environment import Load, background_load, environment_info
-from mst_deploy.console import progress
-from mst_deploy.jobs.video_job import JobOptions, Listener, stylize_video
-from mst_deploy.model.zoo import resolve_model
-from mst_deploy.options import BackendOption, DeviceOption, ModelOption, run_alone
-from mst_deploy.pipeline.frames import Size
+from mst_deploy.cli.console import progress
+from mst_deploy.cli.options import BackendOption, DeviceOption, ModelOption, run_alone
+from mst_deploy.jobs.render_file import RenderOptions
+from mst_deploy.pipeline.events import FramesDone
+from mst_deploy.size import Size
 from mst_deploy.styles.plan import constant_plan
+from mst_deploy.stylizer import Stylizer
 from mst_deploy.video.codecs import EncodeOptions
 from mst_deploy.video.reader import SCALING
 
@@ -83,14 +84,21 @@ def conversion_ms(size: tuple[int, int], count: int) -> dict[str, float]:
 
 
 def measure(
-    generator: StylizeBackend, size: tuple[int, int], count: int, options: JobOptions, clip: Path
+    stylizer: Stylizer, size: tuple[int, int], count: int, options: RenderOptions, clip: Path
 ) -> dict[str, Any]:
     """All figures of one size; ``clip`` has ``count`` frames of it."""
-    style_plan = constant_plan(generator.manifest.layout.identity(), generator.manifest)
-    alone = frames_per_second(generator, size, count, options.batch)
+    manifest = stylizer.manifest
+    style_plan = constant_plan(manifest.layout.identity(), manifest)
+    alone = frames_per_second(stylizer.backend, size, count, options.batch)
     with progress(f"{size[0]}x{size[1]}", count) as tell:
         output = clip.with_name(f"out-{clip.name}")
-        result = stylize_video(clip, output, generator, style_plan, options, Listener(on_frame=tell))
+        result = stylizer.file(
+            clip,
+            output,
+            style_plan,
+            options,
+            on_event=lambda event: tell(event.done) if isinstance(event, FramesDone) else None,
+        )
     slowest = {stage: share * result.seconds for stage, share in result.stages.items()}
     return {
         "size": f"{size[0]}x{size[1]}",
@@ -119,23 +127,23 @@ def main(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the JSON here too.")] = None,
 ) -> None:
     """Measure generator, conversions and the whole path at several sizes."""
-    options = JobOptions(encode=EncodeOptions(codec), batch=batch, deflicker=deflicker)
+    options = RenderOptions(encode=EncodeOptions(codec), batch=batch, deflicker=deflicker)
     started = environment_info()
     with (
         background_load() as load,
-        open_generator(resolve_model(model), backend, device) as generator,
+        Stylizer(model, backend=backend, device=device) as stylizer,
         tempfile.TemporaryDirectory() as folder,
     ):
         rows = []
         for size in (Size.parse(text).applied(0, 0) for text in sizes):
             clip = make_clip(Path(folder) / f"{size[0]}x{size[1]}.mp4", *size, frames)
-            rows.append(measure(generator, size, frames, options, clip))
+            rows.append(measure(stylizer, size, frames, options, clip))
         where = {
             "backend": backend,
-            "device": generator.device,
+            "device": stylizer.device,
             "codec": codec,
-            "model": generator.manifest.name,
-            "precision": generator.manifest.precision,
+            "model": stylizer.manifest.name,
+            "precision": stylizer.manifest.precision,
         }
     text = json.dumps({**started, **where, "background_load": _rounded(load), "throughput": rows}, indent=2)
     print(text)

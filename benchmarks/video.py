@@ -17,16 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from mst_deploy.backends import StylizeBackend, open_generator
+from mst_deploy.backends.registry import precision_of
 from mst_deploy.benchmarks import reports
 from mst_deploy.benchmarks.harness import Plan, measure
-from mst_deploy.benchmarks.latency import precision_of, work_of_generator
+from mst_deploy.benchmarks.latency import work_of_generator
 from mst_deploy.benchmarks.statistics import estimated, ratio_of_turns
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.jobs.video_job import JobOptions, Result, stylize_video
+from mst_deploy.jobs.render_file import RenderOptions, RenderResult
 from mst_deploy.model.bundle import Bundle, open_bundle
-from mst_deploy.pipeline.frames import Size
+from mst_deploy.size import Size
 from mst_deploy.styles.plan import constant_plan
+from mst_deploy.stylizer import Stylizer
 from mst_deploy.video.info import VideoInfo
 from mst_deploy.video.reader import VideoReader
 from mst_deploy.video.writer import default_suffix
@@ -54,7 +55,7 @@ class VideoRequest:
     device: str = "auto"
     sizes: Sequence[str] = ()
     """As for mst video; none for the clip's own."""
-    job: JobOptions = field(default_factory=JobOptions)
+    job: RenderOptions = field(default_factory=RenderOptions)
     ceilings: bool = True
 
 
@@ -70,9 +71,9 @@ class Case:
         width, height = self.size
         rng = np.random.default_rng(0)
         self.frames = rng.integers(0, 256, (self.options.batch, height, width, 3), np.uint8)
-        self.generator: StylizeBackend
+        self.stylizer: Stylizer
         self.alone: list[float] = []
-        self.results: list[Result] = []
+        self.results: list[RenderResult] = []
 
     @property
     def label(self) -> str:
@@ -80,8 +81,8 @@ class Case:
 
     def call(self) -> None:
         """The generator alone, one batch."""
-        film = self.generator.manifest.layout.identity()
-        self.generator(self.frames, np.repeat(film[None], len(self.frames), axis=0))
+        film = self.stylizer.manifest.layout.identity()
+        self.stylizer.backend(self.frames, np.repeat(film[None], len(self.frames), axis=0))
 
     def turn(self, folder: Path) -> None:
         """The generator alone, then a whole job."""
@@ -90,10 +91,8 @@ class Case:
             self.call()
         self.alone.append((time.perf_counter() - started) / ALONE / self.options.batch)
         output = folder / f"out{default_suffix(self.info)}"
-        style_plan = constant_plan(self.generator.manifest.layout.identity(), self.generator.manifest)
-        self.results.append(
-            stylize_video(self.request.clip, output, self.generator, style_plan, self.options)
-        )
+        style_plan = constant_plan(self.stylizer.manifest.layout.identity(), self.stylizer.manifest)
+        self.results.append(self.stylizer.file(self.request.clip, output, style_plan, self.options))
         output.unlink()
 
     def row(self) -> dict[str, Any]:
@@ -110,9 +109,9 @@ class Case:
             "model": manifest.name,
             "model_id": manifest.model_id,
             "backend": self.backend,
-            "device": self.generator.device,
+            "device": self.stylizer.device,
             "weights": manifest.precision,
-            "precision": precision_of(self.backend, self.generator.device, manifest.precision),
+            "precision": precision_of(self.backend, self.stylizer.device, manifest.precision),
             "size": f"{width}x{height}",
             "batch": self.options.batch,
             "frames": last.frames,
@@ -144,7 +143,8 @@ def measure_video(
         cases = []
         for path, backend, size in product(request.models, request.backends, request.sizes or ("",)):
             cases.append(case := Case(request, info, open_bundle(path), backend, size))
-            case.generator = opened.enter_context(open_generator(case.bundle, backend, request.device))
+            session = Stylizer(case.bundle.path, backend=backend, device=request.device)
+            case.stylizer = opened.enter_context(session)
         if len({case.label for case in cases}) < len(cases):
             raise InvalidArgument("two of the cases are the same; name each model, backend and size once")
         warm = measure({case.label: case.call for case in cases}, replace(plan, min_runs=2, most=2))

@@ -34,9 +34,14 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS:
-            raise InvalidArgument(f"the optimization level goes from 0 to {LEVELS[-1]}, got {self.level}")
+            raise InvalidArgument(
+                field="optimization_level",
+                problem=f"the optimization level goes from 0 to {LEVELS[-1]}, got {self.level}",
+            )
         if self.workspace_mib is not None and self.workspace_mib < 1:
-            raise InvalidArgument(f"the workspace must be at least 1 MiB, got {self.workspace_mib}")
+            raise InvalidArgument(
+                field="workspace", problem=f"the workspace must be at least 1 MiB, got {self.workspace_mib}"
+            )
 
     def flags(self) -> tuple[str, ...]:
         """Names of all that is not as usual, for the identity."""
@@ -91,8 +96,9 @@ def build_plan(
         raise KeyboardInterrupt
     if plan is None:
         raise BackendError(
-            f"TensorRT {trt.__version__} could not build the engine for {shapes}: {logger.last_error()}; "
-            "with too little memory, choose a smaller --size or --workspace; else run with --backend onnxrt"
+            f"TensorRT {trt.__version__} could not build the engine for {shapes}: "
+            f"{logger.last_error()}; with too little memory, choose a smaller [option:size] or "
+            "[option:workspace]; else run with [option:backend] onnxrt"
         )
     measured = config.get_timing_cache().serialize()
     return Built(bytes(plan), b"" if measured is None else bytes(measured))
@@ -108,7 +114,7 @@ def parse(trt: Any, network: Any, logger: Any, onnx: bytes) -> None:
     told = "; ".join(f"node {error.node()}: {error.desc()}" for error in errors) or logger.last_error()
     raise BackendError(
         f"TensorRT {trt.__version__} does not understand the graph ({told}); TensorRT 8.6 needs a bundle "
-        "made with: mst export --opset 17"
+        "made with: [mst export: opset=17]"
     )
 
 

@@ -37,7 +37,6 @@ from mst_deploy.backends.trt.runner import (
     machine,
     open_cuda,
 )
-from mst_deploy.console import echo, progress
 from mst_deploy.engines.build import BuildOptions, build_plan
 from mst_deploy.engines.layers import half_share, layers_of
 from mst_deploy.engines.verify import trial, verify
@@ -45,7 +44,8 @@ from mst_deploy.errors import BundleError, InvalidArgument, MstError
 from mst_deploy.model.bundle import GENERATOR, Bundle, open_bundle
 from mst_deploy.model.zoo import styles_for
 from mst_deploy.onnx_passes.trt import for_tensorrt
-from mst_deploy.pipeline.frames import Size
+from mst_deploy.reporter import SILENT, Reporter
+from mst_deploy.size import Size
 
 VERIFIED_STYLES = 2
 
@@ -65,7 +65,7 @@ class Request:
     """Replace operators by cheaper ones that compute the same."""
     timing_cache: bool = True
     force: bool = False
-    quiet: bool = False
+    reporter: Reporter = SILENT
 
 
 def build(request: Request) -> tuple[Engine, bool]:
@@ -107,9 +107,9 @@ def ensure(bundle: Bundle, trt: Any, cuda: Any, shapes: ShapeRange, request: Req
                 engine = read_header(path)
                 engine.plan()
                 return engine, False
-            echo(f"{path.name} is damaged and will be built again", quiet=request.quiet)
+            request.reporter.note(f"{path.name} is damaged and will be built again")
         elif not request.force and (reasons := outdated(folder, wanted)):
-            echo(f"{reasons[0]}; a new engine will be built", quiet=request.quiet)
+            request.reporter.note(f"{reasons[0]}; a new engine will be built")
         return built(bundle, trt, cuda, wanted, request), True
 
 
@@ -126,7 +126,7 @@ def built(bundle: Bundle, trt: Any, cuda: Any, wanted: Identity, request: Reques
     started = time.monotonic()
     with (
         cuda.current(),
-        progress(f"building {wanted.shapes}", 1000, unit="", quiet=request.quiet) as tell,
+        request.reporter.progress(f"building {wanted.shapes}", 1000, unit="") as tell,
     ):
         made = build_plan(
             trt,
@@ -209,7 +209,10 @@ def outdated(folder: Path, wanted: Identity) -> list[str]:
 
 
 def shape_range(request: Request) -> ShapeRange:
-    """The frames of a request. Raises InvalidArgument unless it is --size, or --min, --opt and --max."""
+    """The frames of a request.
+
+    Raises InvalidArgument unless it has one size, or a smallest, a typical and a largest.
+    """
     ends = [request.smallest, request.typical, request.largest]
     if request.size is not None and not any(ends):
         shape = _shape(request.size, request.batch)
@@ -218,9 +221,18 @@ def shape_range(request: Request) -> ShapeRange:
         low, middle, high = (_shape(str(text), request.batch) for text in ends)
         ordered = all(a <= b <= c for a, b, c in zip(low, middle, high, strict=True))
         if not ordered:
-            raise InvalidArgument(f"--min, --opt and --max must grow: got {ends}")
+            raise InvalidArgument(
+                field="typical",
+                problem=f"[option:smallest], [option:typical] and [option:largest] must grow: got {ends}",
+            )
         return ShapeRange(low, middle, high)
-    raise InvalidArgument("give --size WxH for frames of one size, or all of --min, --opt and --max")
+    raise InvalidArgument(
+        field="size",
+        problem=(
+            "give [option:size] WxH for frames of one size, or all of [option:smallest], [option:typical] "
+            "and [option:largest]"
+        ),
+    )
 
 
 def timing_name(where: Machine, options: BuildOptions) -> str:
@@ -323,12 +335,16 @@ def _described(engine: Engine | BundleError, here: Machine | None) -> dict[str, 
 def _found(name: str) -> Engine:
     path = cache_folder() / name
     if not path.is_file():
-        raise InvalidArgument(f"there is no engine {name!r} in {cache_folder()}; see mst engines list")
+        raise InvalidArgument(
+            field="name",
+            problem=f"there is no engine {name!r} in {cache_folder()}",
+            hint="see mst engines list",
+        )
     return read_header(path)
 
 
 def _shape(size: str, batch: int) -> Shape:
     wanted = Size.parse(size)
     if wanted.width is None or wanted.height is None:
-        raise InvalidArgument(f"an engine needs WIDTHxHEIGHT, got {size!r}")
+        raise InvalidArgument(field="size", problem=f"an engine needs WIDTHxHEIGHT, got {size!r}")
     return (batch, wanted.height, wanted.width)

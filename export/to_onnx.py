@@ -47,11 +47,21 @@ def export_bundle(
     ``check.TOLERANCES``; InvalidArgument for an unknown precision; OutputError.
     """
     if precision not in PRECISIONS:
-        raise InvalidArgument(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+        raise InvalidArgument(
+            field="precision",
+            problem=f"unknown precision {precision!r}",
+            hint=f"choose one of {', '.join(PRECISIONS)}",
+        )
     if opset not in OPSETS:
-        raise InvalidArgument(f"unknown opset {opset}; choose one of {', '.join(map(str, OPSETS))}")
+        raise InvalidArgument(
+            field="opset",
+            problem=f"unknown opset {opset}",
+            hint=f"choose one of {', '.join(map(str, OPSETS))}",
+        )
     if precision == "bf16" and opset != OPSET:
-        raise InvalidArgument(f"bf16 needs opset {BF16_OPSET}; leave out --opset {opset}")
+        raise InvalidArgument(
+            field="opset", problem=f"bf16 needs opset {BF16_OPSET}", hint=f"leave out [option:opset] {opset}"
+        )
     with replacing(path) as temporary:
         temporary.mkdir()
         used = BF16_OPSET if precision == "bf16" else opset

@@ -1,9 +1,9 @@
-"""mst: multi-style video rendering.
+"""mst (multi-style transfer): render videos and pictures in the style of any painting.
 
     import mst_deploy as mst
 
-    with mst.open_model() as model, mst.open_video("in.mp4") as clip:
-        frames = mst.stylize(clip, model, "starry-night")
+    with mst.Stylizer() as stylizer, mst.open_video("in.mp4") as clip:
+        frames = stylizer.frames(clip, "starry-night")
         mst.write_video("out.mp4", frames, clip)
 
 Importing the package loads no framework; the names below are loaded when they are first used.
@@ -11,58 +11,109 @@ Importing the package loads no framework; the names below are loaded when they a
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+from typing import Any as _Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mst_deploy.api import (
-        Model,
-        open_model,
-        open_video,
-        stylize,
-        stylize_file,
-        stylize_still,
-        write_video,
+    from mst_deploy.errors import (
+        BackendError,
+        BundleError,
+        InputError,
+        InvalidArgument,
+        MissingDependency,
+        MstError,
+        OutputError,
     )
-    from mst_deploy.errors import MstError
-    from mst_deploy.jobs.video_job import JobOptions
-    from mst_deploy.styles.timeline import StrengthKey, StyleKey, Timeline
-    from mst_deploy.video.reader import Frame
+    from mst_deploy.jobs.render_file import RenderOptions, RenderResult
+    from mst_deploy.model.film import Style
+    from mst_deploy.pipeline.events import FramesDone, Note, Started
+    from mst_deploy.size import Size
+    from mst_deploy.styles.timeline import StrengthKey, StrokeSizeKey, StrokesKey, StyleKey, Timeline
+    from mst_deploy.styles.timeline_yaml import load_timeline
+    from mst_deploy.stylizer import Stylizer, open_video, write_video
+    from mst_deploy.video.codecs import EncodeOptions
+    from mst_deploy.video.info import Frame, ReadOptions
+    from mst_deploy.video.sinks import FrameSink
+    from mst_deploy.video.sources import FrameSource
+    from mst_deploy.video.time_ranges import TimeRange
 
-HOMES = {
-    "api": ("Model", "open_model", "open_video", "stylize", "stylize_file", "stylize_still", "write_video"),
-    "errors": ("MstError",),
-    "jobs.video_job": ("JobOptions",),
-    "styles.timeline": ("StrengthKey", "StyleKey", "Timeline"),
-    "video.reader": ("Frame",),
+_HOMES = {
+    "errors": (
+        "BackendError",
+        "BundleError",
+        "InputError",
+        "InvalidArgument",
+        "MissingDependency",
+        "MstError",
+        "OutputError",
+    ),
+    "jobs.render_file": ("RenderOptions", "RenderResult"),
+    "model.film": ("Style",),
+    "pipeline.events": ("FramesDone", "Note", "Started"),
+    "size": ("Size",),
+    "styles.timeline": ("StrengthKey", "StrokeSizeKey", "StrokesKey", "StyleKey", "Timeline"),
+    "styles.timeline_yaml": ("load_timeline",),
+    "stylizer": ("Stylizer", "open_video", "write_video"),
+    "video.codecs": ("EncodeOptions",),
+    "video.info": ("Frame", "ReadOptions"),
+    "video.sinks": ("FrameSink",),
+    "video.sources": ("FrameSource",),
+    "video.time_ranges": ("TimeRange",),
 }
-"""Modules and the names that are reached through the package."""
+"""Modules and the public names that are reached through the package."""
+_RENAMED = {
+    "JobOptions": "RenderOptions",
+    "Model": "Stylizer",
+    "open_model": "Stylizer",
+    "stylize": "Stylizer.frames",
+    "stylize_file": "Stylizer.file",
+    "stylize_still": "Stylizer.image",
+}
 
 __all__ = [
+    "BackendError",
+    "BundleError",
+    "EncodeOptions",
     "Frame",
-    "JobOptions",
-    "Model",
+    "FrameSink",
+    "FrameSource",
+    "FramesDone",
+    "InputError",
+    "InvalidArgument",
+    "MissingDependency",
     "MstError",
+    "Note",
+    "OutputError",
+    "ReadOptions",
+    "RenderOptions",
+    "RenderResult",
+    "Size",
+    "Started",
     "StrengthKey",
+    "StrokeSizeKey",
+    "StrokesKey",
+    "Style",
     "StyleKey",
+    "Stylizer",
+    "TimeRange",
     "Timeline",
-    "open_model",
+    "load_timeline",
     "open_video",
-    "stylize",
-    "stylize_file",
-    "stylize_still",
     "write_video",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    for module, names in HOMES.items():
+def __getattr__(name: str) -> _Any:
+    for module, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(f"mst_deploy.{module}"), name)
+            return getattr(_import_module(f"mst_deploy.{module}"), name)
+    if name in _RENAMED:
+        raise AttributeError(f"{__name__}.{name} is now called {_RENAMED[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return [*__all__, "__version__"]

@@ -53,7 +53,7 @@ def hidden_folder(parent: Path, stem: str) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=f".{stem}-", dir=parent))
     except OSError as error:
         raise OutputError(
-            f"cannot write into the folder {parent}: {error.strerror}; choose another with -o"
+            f"cannot write into the folder {parent}: {error.strerror}; choose another with [option:output]"
         ) from error
     lock = FileLock(folder / LOCK)
     try:
@@ -97,3 +97,16 @@ def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
+
+
+def require_writable(path: Path, source: Path | None, *, force: bool) -> Path:
+    """The path itself if it may be written. Raises OutputError when it exists or is the input."""
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
+        raise OutputError(f"the output {path} is the input itself; choose another name with [option:output]")
+    if path.exists() and not force:
+        raise OutputError(
+            f"{path} already exists; use [option:force] to overwrite it, or [option:output] for another name"
+        )
+    if path.is_dir() and not (path / "manifest.json").is_file():
+        raise OutputError(f"{path} is a folder; give a file name")
+    return path

@@ -22,6 +22,15 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 JPEG_QUALITY = 95
 
 
+def check_image(image: object, name: str) -> None:
+    """Raise InvalidArgument unless ``image`` is a picture (H, W, 3) uint8 with at least one pixel."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise InvalidArgument(f"{name} must be an array (H, W, 3) of uint8, RGB; got {found}")
+    if 0 in image.shape:
+        raise InvalidArgument(f"{name} has no pixels: its shape is {image.shape}")
+
+
 def decode_image(data: bytes, name: str | os.PathLike[str]) -> Image:
     """Encoded file content -> (H, W, 3) uint8 RGB; gray becomes RGB, EXIF orientation is applied.
 
@@ -54,11 +63,13 @@ def load_image(path: Path) -> Image:
 
 
 def save_image(path: Path, image: Image) -> None:
-    """Write (H, W, 3) uint8 RGB in the format of the suffix. Raises OutputError."""
+    """Write (H, W, 3) uint8 RGB in the format of the suffix. Raises InvalidArgument, OutputError."""
     suffix = path.suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
-        raise OutputError(
-            f"cannot write {path}: unknown image type {suffix!r}; use one of {', '.join(IMAGE_SUFFIXES)}"
+        raise InvalidArgument(
+            field="output",
+            problem=f"cannot write {path}: unknown image type {suffix!r}",
+            hint=f"use one of {', '.join(IMAGE_SUFFIXES)}",
         )
     quality = {
         ".jpg": cv2.IMWRITE_JPEG_QUALITY,
@@ -78,7 +89,7 @@ def resize(image: Image, width: int, height: int) -> Image:
     if (image.shape[1], image.shape[0]) == (width, height):
         return image
     if width < 1 or height < 1:
-        raise InvalidArgument(f"cannot resize an image to {width}x{height}")
+        raise InvalidArgument(field="size", problem=f"cannot resize an image to {width}x{height}")
     shrinks = width * height < image.shape[0] * image.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)

@@ -16,7 +16,7 @@ from typing import Any
 
 from mst_deploy.backends import StylizeBackend, open_generator
 from mst_deploy.errors import MstError, error_line
-from mst_deploy.jobs.video_job import stylize_video
+from mst_deploy.jobs.render_file import render_file
 from mst_deploy.model.zoo import resolve_model
 from mst_deploy.styles.plan import constant_plan
 
@@ -48,7 +48,7 @@ def attempt(source: Path, output: Path, generator: StylizeBackend) -> dict[str, 
     """As ``mst video`` does it."""
     style_plan = constant_plan(generator.manifest.layout.identity())
     try:
-        result = stylize_video(source, output, generator, style_plan)
+        result = render_file(source, output, generator, style_plan)
     except MstError as error:
         return {"refused": error_line(error)}
     return {"frames": result.frames, "said": result.damage}

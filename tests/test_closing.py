@@ -16,11 +16,11 @@ from tests.clips import Clip, write_clip
 BEGIN = """
 import sys, time
 import mst_deploy as mst
-from mst_deploy.errors import MstError
+from mst_deploy import MstError
 path, backend = sys.argv[1:]
-model = mst.open_model("lite", backend)
+model = mst.Stylizer("lite", backend=backend)
 clip = mst.open_video(path)
-frames = mst.stylize(clip, model, "udnie", size="32", deflicker=DEFLICKER)
+frames = model.frames(clip, "udnie", size="32", deflicker=DEFLICKER)
 def rest():
     try:
         print("frames", sum(1 for _ in frames))

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mst_deploy.errors import InputError, OutputError
+from mst_deploy.errors import InputError, InvalidArgument, OutputError
 from mst_deploy.files import replacing
 from mst_deploy.images import (
     decode_image,
@@ -44,7 +44,7 @@ def test_what_is_no_picture_is_refused(data: bytes) -> None:
 
 
 def test_unknown_output_type_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="unknown image type"):
+    with pytest.raises(InvalidArgument, match="unknown image type"):
         save_image(tmp_path / "a.gif", picture(4, 4, 0))
     assert list(tmp_path.iterdir()) == []
 

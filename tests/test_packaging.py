@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import csv
+import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from mst_deploy.backends import EXTRA
-from mst_deploy.cli.doctor import PACKAGES, PURPOSES
+import mst_deploy
+from mst_deploy import __version__
+from mst_deploy.backends.registry import BACKENDS
+from mst_deploy.cli.doctor import PACKAGES, purposes
+from mst_deploy.cli.renamed import COMMANDS, OPTIONS
 from mst_deploy.model.zoo import MODELS, bundle_path, shipped_photographs
 from tests.conftest import ROOT
 
@@ -74,9 +81,73 @@ def test_all_models_and_their_styles_are_packaged() -> None:
         assert {path.parent.name for path in files} == set(MODELS)
 
 
-def test_every_extra_that_messages_name_exists() -> None:
-    """What tells people to install something names extras that there are."""
-    extras = {*tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"], ""}
-    assert set(EXTRA.values()) <= extras
-    assert set(PACKAGES.values()) <= extras
-    assert set(PURPOSES) <= extras
+def requirements(extra: str) -> set[str]:
+    """Distributions that the package, or one of its extras, brings."""
+    project = CONFIG["project"]
+    lines = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    found: set[str] = set()
+    for line in lines:
+        name = re.split(r"[\[<>=; ]", line)[0]
+        if name == project["name"]:
+            for inner in line.partition("[")[2].partition("]")[0].split(","):
+                found |= requirements(inner)
+        else:
+            found.add(name)
+    return found
+
+
+def test_every_extra_that_messages_name_brings_the_package() -> None:
+    """What tells people to install something names an extra that there is, and that has it."""
+    assert requirements("eval") > {"torch", "matplotlib"}
+    for spec in BACKENDS.values():
+        for distributions in spec.packages.values():
+            assert set(distributions) & requirements(spec.extra)
+    for package, extra in PACKAGES.items():
+        assert package in requirements(extra)
+    assert set(purposes()) <= set(CONFIG["project"]["optional-dependencies"])
+    assert "--backend openvino" in purposes()["openvino"]
+
+
+def test_version_is_written_once_and_read_without_importing_anything() -> None:
+    """setuptools evaluates a literal in the source; anything else it would have to import."""
+    assert "version" in CONFIG["project"]["dynamic"]
+    assert CONFIG["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "mst_deploy.__version__"}
+    source = ast.parse((ROOT / "mst_deploy" / "__init__.py").read_text(encoding="utf-8"))
+    (value,) = [
+        statement.value
+        for statement in source.body
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__version__"
+    ]
+    assert ast.literal_eval(value) == __version__
+
+
+def test_build_reads_the_version_where_numpy_is_missing() -> None:
+    pytest.importorskip("setuptools")
+    code = (
+        "import sys; sys.modules['numpy'] = None\n"
+        "from setuptools import Distribution\n"
+        "found = Distribution(); found.parse_config_files(); print(found.metadata.get_version())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout.split()[-1] == __version__
+
+
+def test_changelog_tells_of_this_version_and_of_what_comes_next() -> None:
+    headings = re.findall(
+        r"^## \[([^\]]+)\](.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    assert headings[0] == ("Unreleased", "")
+    released = dict(headings[1:])
+    assert re.fullmatch(r" - \d{4}-\d\d-\d\d", released[__version__])
+
+
+def test_changelog_lists_every_new_name() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    for old, new in OPTIONS.items():
+        assert f"| `{old}` | `{new}` |" in changelog
+    for command, new in COMMANDS.items():
+        assert f"| `mst {' '.join(command)}` | `{new}` |" in changelog
+    for old, new in mst_deploy._RENAMED.items():
+        assert f"| `mst.{old}` | `mst.{new}` |" in changelog

@@ -1,4 +1,4 @@
-"""Every command of the README runs, every link leads somewhere."""
+"""Every command of the README runs; commands and links of all documents are valid."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
 import pytest
 import torch
+import typer
 
+from mst_deploy.cli import app
 from mst_deploy.model.checkpoints import load_checkpoint
 from mst_deploy.perceptual.vgg import Vgg19
 from tests.clips import Clip, probe, write_clip
@@ -23,6 +27,9 @@ from tests.pictures import picture
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 SHELL = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
+DOCUMENTS = sorted(
+    str(path.relative_to(ROOT)) for pattern in ("*.md", "docs/**/*.md") for path in ROOT.glob(pattern)
+)
 PIPED = [line for line in SHELL if line.startswith("pip install")]
 COMMANDS = [line for line in SHELL if line.startswith("mst ")]
 SHORT = "--steps 3 --precision fp32"  # processors that lack bfloat16 take minutes to imitate it
@@ -62,11 +69,11 @@ def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_command(line: str, folder: Path) -> None:
-    """As written; only training (in float32) and tuning are cut short, tuning on the way by a small clip."""
+    """As written; only training (in float32) and optimizing styles are cut short."""
     line = line.replace("--steps 20000", SHORT)
     if "--optimize-style" in line:
         line = line.replace("examples/bunny.mp4", "few.mp4")
-    done = run(line.replace("style tune", "style tune --steps 1 --frames 1 --size 180"), folder)
+    done = run(line.replace("style optimize", "style optimize --steps 1 --frames 1 --size 180"), folder)
     assert done.returncode == 0, done.stderr
     if " -o " in line:
         assert (folder / shlex.split(line)[-1]).exists()
@@ -96,8 +103,8 @@ def test_training_line_gave_a_model(folder: Path) -> None:
 def test_python_block_runs(folder: Path) -> None:
     """As written; only the model is the fake one, which takes no time."""
     (code,) = [text for kind, text in BLOCKS if kind == "python"]
-    assert "mst.open_model()" in code
-    code = code.replace("mst.open_model()", 'mst.open_model(backend="fake")')
+    assert "mst.Stylizer()" in code
+    code = code.replace("mst.Stylizer()", 'mst.Stylizer(backend="fake")')
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=False
     )
@@ -107,16 +114,79 @@ def test_python_block_runs(folder: Path) -> None:
     assert min(after.size) == 90
 
 
-@pytest.mark.parametrize("document", sorted(path.name for path in ROOT.glob("*.md")))
+def test_quick_start_comes_within_one_screen() -> None:
+    """The picture and the command that makes one, before anything else is explained."""
+    lines = README.splitlines()
+    assert lines.index(PIPED[0]) < 24
+    assert any("docs/header.jpg" in line for line in lines[:10])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document: str) -> None:
+    text = without_code((ROOT / document).read_text(encoding="utf-8"))
+    for target, _, anchor in re.findall(r"\]\(([^)#\s]*)(#([^)\s]+))?\)", text):
+        if target.startswith("http"):
+            continue
+        path = (ROOT / document).parent / target if target else ROOT / document
+        assert path.exists(), f"{document} links to {target}"
+        if anchor:
+            assert anchor in anchors_of(path), f"{document} links to {target}#{anchor}"
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+
+
+def anchors_of(path: Path) -> set[str]:
+    """The targets that GitHub gives headings: lower case, hyphens for spaces, no punctuation."""
+    headings = re.findall(r"^#+ (.+)$", without_code(path.read_text(encoding="utf-8")), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_documented_commands_and_options_exist(document: str) -> None:
+    """Of every line that starts with ``mst`` in a block of code: nothing in it has another name now."""
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    for line in lines:
+        if line.startswith("mst "):
+            words = line.partition("  #")[0].split()[1:]
+            command, name = typer.main.get_command(app), "mst"
+            while hasattr(command, "commands"):
+                word = words.pop(0)
+                assert word in command.commands, f"{document}: {line}"
+                command, name = command.commands[word], f"{name} {word}"
+            known = {option for parameter in command.params for option in parameter.opts}
+            known |= {option for parameter in command.params for option in parameter.secondary_opts}
+            used = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+            assert used <= known, f"{document}: {sorted(used - known)} in: {line}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_documented_files_exist(document: str) -> None:
+    """Python files and data files of the project, by their path from its root or from the package."""
     text = (ROOT / document).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#\s]+)\)", text):
-        if not target.startswith("http"):
-            assert (ROOT / target).exists(), f"{document} links to {target}"
+    for name in re.findall(r"`([\w./-]+/[\w.-]+\.(?:py|json|txt|csv|toml))`", text):
+        if not name.startswith(("runs/", "its/")) and "NAME" not in name:  # of the reader
+            places = (ROOT, ROOT / "mst_deploy", (ROOT / document).parent)
+            assert any((place / name).is_file() for place in places), f"{document} names {name}"
+    for module in re.findall(r"python -m ((?:mst_deploy|tools)[\w.]+)", text):
+        assert find_spec(module) is not None, f"{document} names {module}"
+
+
+def test_architecture_shows_the_layers_that_are_checked() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = "\n".join(config["tool"]["importlinter"]["contracts"][0]["layers"])
+    assert f"```\n{layers}\n```" in (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+
+
+def test_table_has_the_commands_of_a_user() -> None:
+    for name in ("video", "image", "style", "doctor", "export", "build"):
+        assert f"| `mst {name}` |" in README
 
 
 def test_every_command_stands_in_the_table() -> None:
-    from mst_deploy.cli import app
+    """The table of docs/cli.md, against the groups that the program is put together from."""
     from mst_deploy.cli.bench import bench_app
     from mst_deploy.cli.engines import engines_app
     from mst_deploy.cli.eval import eval_app
@@ -126,13 +196,19 @@ def test_every_command_stands_in_the_table() -> None:
     names = [
         command.name or command.callback.__name__ for command in app.registered_commands if command.callback
     ]
-    names += [f"style {command.name}" for command in style_app.registered_commands]
-    names += [f"train {command.name}" for command in train_app.registered_commands]
-    names += [f"eval {command.name}" for command in eval_app.registered_commands]
-    names += [f"engines {command.name}" for command in engines_app.registered_commands]
-    names += [f"bench {command.name}" for command in bench_app.registered_commands]
+    groups = {
+        "style": style_app,
+        "train": train_app,
+        "eval": eval_app,
+        "engines": engines_app,
+        "bench": bench_app,
+    }
+    names += [
+        f"{name} {command.name}" for name, group in groups.items() for command in group.registered_commands
+    ]
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     for name in names:
-        assert f"| `mst {name}` |" in README
+        assert f"| [`mst {name}`](#mst-{name.replace(' ', '-')}) |" in page
 
 
 def test_file_map_names_every_folder() -> None:

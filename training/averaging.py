@@ -14,9 +14,9 @@ from typing import Annotated
 import torch
 import typer
 
+from mst_deploy.cli.options import run_alone
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.model.checkpoints import Networks, save_checkpoint
-from mst_deploy.options import run_alone
 from mst_deploy.training.command import open_weights
 
 

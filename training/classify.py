@@ -21,13 +21,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from mst_deploy.console import echo
 from mst_deploy.datasets import ImageFile, fingerprint, load_images, read_hash_list
-from mst_deploy.errors import InputError, InvalidArgument, VerificationError
+from mst_deploy.errors import InputError, InvalidArgument, Message, VerificationError
 from mst_deploy.files import replacing
 from mst_deploy.images import center_crop
 from mst_deploy.model.inception import STAGES, InceptionTrunk
 from mst_deploy.model.networks import NetworkConfig, StyleEncoder
+from mst_deploy.reporter import SILENT, Reporter
 from mst_deploy.training.data import random_crop
 from mst_deploy.training.pretrained import load_trunk_into
 from mst_deploy.training.reports import Report
@@ -160,7 +160,7 @@ class ClassifyTrainer:
         if not torch.isfinite(loss):
             raise VerificationError(
                 f"training stopped at step {self.step}: the loss is no longer a number; the last saved "
-                "state is good; try a lower --learning-rate or --precision fp32"
+                "state is good; try a lower [option:learning_rate] or [option:precision] fp32"
             )
         self.fabric.backward(loss)
         self.fabric.clip_gradients(
@@ -268,7 +268,7 @@ def classify(
     workers: int | None,
     save_steps: int | None,
     device: str,
-    quiet: bool,
+    reporter: Reporter = SILENT,
 ) -> None:
     """Fine-tune the trunk, say how well it does, write it as OUTPUT/inception.safetensors."""
     given = {"steps": steps, "learning_rate": learning_rate, "precision": precision, "seed": seed}
@@ -295,12 +295,12 @@ def classify(
         device=str(fabric.device),
         data={"style": fingerprint(learn)},
     )
-    echo(f"{len(learn)} artworks in {len(classes)} movements; {len(measure)} more to measure", quiet=quiet)
-    with open_run(output, facts) as folder, graceful_stop(trainer), reporting(folder, quiet=quiet) as tell:
+    reporter.note(f"{len(learn)} artworks in {len(classes)} movements; {len(measure)} more to measure")
+    with open_run(output, facts) as folder, graceful_stop(trainer), reporting(folder, reporter) as tell:
         state = folder.restore()
         if state is not None:
             trainer.load_state(state)
-            echo(f"continuing {output} at step {trainer.step}", quiet=quiet)
+            reporter.note(f"continuing {output} at step {trainer.step}")
 
         def save() -> None:
             folder.save_state(trainer.state())
@@ -322,12 +322,11 @@ def classify(
                 }
             )
             if reached is not None:
-                echo(
+                reporter.note(
                     f"step {trainer.step}: {reached:.1%} of the measured artworks recognized "
-                    f"(chance {1 / len(classes):.1%})",
-                    quiet=quiet,
+                    f"(chance {1 / len(classes):.1%})"
                 )
 
         trainer.run(tell, save, save_steps=save_steps or 200)
     trunk = output / "inception.safetensors"
-    echo(f"{trunk}; train with it: mst train joint --inception {trunk} ...", quiet=quiet)
+    reporter.note(Message(f"{trunk}; train with it: mst train joint with [option:inception] {trunk}"))

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from mst_deploy.console import echo
 from mst_deploy.datasets import ImageFile, fingerprint, load_images, read_hash_list
 from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.model.bundle import open_bundle
@@ -25,6 +24,7 @@ from mst_deploy.model.checkpoints import (
 )
 from mst_deploy.model.networks import NetworkConfig
 from mst_deploy.model.zoo import resolve_model
+from mst_deploy.reporter import SILENT, Reporter
 from mst_deploy.training.artifact_finetune import ArtifactFinetuner
 from mst_deploy.training.classify import classify
 from mst_deploy.training.config import PAPER, RECIPES, TrainConfig
@@ -78,7 +78,7 @@ class Job:
     save_steps: int | None = None
     device: str = "auto"
     compiled: bool = False
-    quiet: bool = False
+    reporter: Reporter = SILENT
 
 
 def train(**options: Any) -> None:
@@ -87,7 +87,7 @@ def train(**options: Any) -> None:
     fabric = make_fabric(job.device, configure(job).precision)
     if job.compiled:
         check_compiler(fabric.device.type)
-    quiet = job.quiet or not fabric.is_global_zero
+    reporter = job.reporter if fabric.is_global_zero else SILENT
     contents, styles = read_data(job)
     networks = read_start(job)
     teacher = read_model(job.generator)
@@ -97,7 +97,7 @@ def train(**options: Any) -> None:
     networks = networks or fresh_networks(config, job.inception, teacher)
     vgg = loss_network(contents, job.vgg, job.vgg_scales, job.vgg_distilled)
     losses = vgg.describe(config.style_layers)
-    echo(f"losses: {losses}; {len(contents)} photographs, {len(styles)} styles", quiet=quiet)
+    reporter.note(f"losses: {losses}; {len(contents)} photographs, {len(styles)} styles")
     workers = default_workers(fabric.device.type) if job.workers is None else job.workers
     trainer = PHASES[job.phase](
         config, networks, vgg, contents, styles, fabric, workers=workers, compiled=job.compiled
@@ -123,7 +123,7 @@ def lead(trainer: Trainer, job: Job, facts: dict[str, Any], teacher: Networks | 
         state = folder.restore()
         if state is not None:
             trainer.load_state(state)
-            echo(f"continuing {job.output} at step {trainer.step}", quiet=job.quiet)
+            job.reporter.note(f"continuing {job.output} at step {trainer.step}")
         elif fresh:
             trainer.initialize_encoder(teacher.film_encoder if teacher else None)
         folder.write_facts(trainer.figures())
@@ -134,7 +134,7 @@ def lead(trainer: Trainer, job: Job, facts: dict[str, Any], teacher: Networks | 
             folder.save_samples(trainer.samples(), trainer.step)
             folder.write_facts(trainer.figures())
 
-        with reporting(folder, quiet=job.quiet) as record:
+        with reporting(folder, job.reporter) as record:
             try:
                 trainer.run(record, save, save_seconds=60 * job.save_every, save_steps=job.save_steps)
             except NonFiniteLoss as error:
@@ -143,9 +143,9 @@ def lead(trainer: Trainer, job: Job, facts: dict[str, Any], teacher: Networks | 
     skipped = f" ({len(trainer.skipped)} files skipped, see run.json)" if trainer.skipped else ""
     weights = job.output / "weights.safetensors"
     if trainer.progress < 1.0:
-        echo(f"stopped at step {trainer.step}{skipped}; the same command continues", quiet=job.quiet)
+        job.reporter.note(f"stopped at step {trainer.step}{skipped}; the same command continues")
     else:
-        echo(f"{weights}{skipped}; export it with: mst export {weights}", quiet=job.quiet)
+        job.reporter.note(f"{weights}{skipped}; export it with: mst export {weights}")
 
 
 def follow(trainer: Trainer, job: Job, teacher: Networks | None, *, fresh: bool) -> None:
@@ -166,14 +166,18 @@ def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
         for name in ("injection", "statistics"):
             wanted, found = getattr(job, name), getattr(networks.config, name)
             if wanted not in (None, found):
-                raise InvalidArgument(f"--{name} {wanted}: the model to start from has {found}, and keeps it")
+                raise InvalidArgument(
+                    f"[option:{name}] {wanted}: the model to start from has {found}, and keeps it"
+                )
         config = replace(config, network=networks.config)
     else:
         config = replace(config, network=choose_network(job, config.network))
     length: dict[str, Any] = {"steps": job.steps, "epochs": job.epochs, "minutes": job.minutes}
     given = {name: value for name, value in length.items() if value is not None}
     if len(given) > 1:
-        raise InvalidArgument(f"give one length for the run, not {' and '.join(given)}")
+        raise InvalidArgument(
+            field="steps", problem=f"give one length for the run, not {' and '.join(given)}"
+        )
     if given:
         config = replace(config, **{"epochs": None, "minutes": None, **given})
     others: dict[str, Any] = {
@@ -212,7 +216,9 @@ def read_recipe(recipe: str) -> TrainConfig:
     path = Path(recipe)
     if path.suffix != ".json":
         raise InvalidArgument(
-            f"unknown recipe {recipe!r}; choose one of {', '.join(RECIPES)} or give a .json file"
+            field="recipe",
+            problem=f"unknown recipe {recipe!r}",
+            hint=f"choose one of {', '.join(RECIPES)} or give a .json file",
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -234,7 +240,13 @@ def read_start(job: Job) -> Networks | None:
             found = with_canvas(found, wanted.canvas_bands)
         return found
     if job.start or job.generator:
-        raise InvalidArgument(f"--prune-from cannot be had with {'--start' if job.start else '--generator'}")
+        raise InvalidArgument(
+            field="prune_from",
+            problem=(
+                "[option:prune_from] cannot be had with "
+                f"{'[option:start]' if job.start else '[option:generator]'}"
+            ),
+        )
     wide, wanted = open_weights(job.prune_from), read_recipe(job.recipe).network
     config = replace(
         wide.config, widths=wanted.widths, residual_blocks=wanted.residual_blocks, padding=wanted.padding
@@ -268,7 +280,10 @@ def fresh_networks(config: TrainConfig, inception: Path | None, teacher: Network
     if teacher is not None:
         own, given = networks.generator.state_dict(), teacher.generator.state_dict()
         if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in given.items()}:
-            raise InvalidArgument("--generator is a network of other widths, blocks or injection")
+            raise InvalidArgument(
+                field="generator",
+                problem="[option:generator] is a network of other widths, blocks or injection",
+            )
         networks.generator.load_state_dict(given)
     if networks.encoder is not None:
         load_trunk_into(networks.encoder, inception)

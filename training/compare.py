@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import typer
 
-from mst_deploy.console import echo, progress
+from mst_deploy.cli.console import echo, progress
 from mst_deploy.datasets import ImageFile, fingerprint, load_images, read_hash_list
 from mst_deploy.errors import InputError
 from mst_deploy.files import replacing

@@ -161,13 +161,23 @@ class TrainConfig:
             raise InvalidArgument("the last training stage must end at 1.0")
         if self.precision not in PRECISIONS:
             raise InvalidArgument(
-                f"unknown training precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}"
+                field="precision",
+                problem=f"unknown training precision {self.precision!r}",
+                hint=f"choose one of {', '.join(PRECISIONS)}",
             )
         if self.schedule not in SCHEDULES:
-            raise InvalidArgument(f"unknown schedule {self.schedule!r}; choose one of {', '.join(SCHEDULES)}")
+            raise InvalidArgument(
+                field="schedule",
+                problem=f"unknown schedule {self.schedule!r}",
+                hint=f"choose one of {', '.join(SCHEDULES)}",
+            )
         if self.steps < 1 or (self.minutes or 1) <= 0 or (self.epochs or 1) <= 0:
             raise InvalidArgument(
-                f"a run must have a length: steps {self.steps}, epochs {self.epochs}, minutes {self.minutes}"
+                field="steps",
+                problem=(
+                    f"a run must have a length: steps {self.steps}, epochs {self.epochs}, minutes "
+                    f"{self.minutes}"
+                ),
             )
         if min(stage.crop for stage in self.stages) < 32 or min(stage.batch for stage in self.stages) < 1:
             raise InvalidArgument("crops must have 32 pixels or more and batches 1 picture or more")
@@ -249,8 +259,8 @@ ENCODER = TrainConfig(
 """The second phase: the generator is frozen, the whole style encoder follows it at a small step."""
 
 LITE = TrainConfig(network=NetworkConfig(widths=(16, 32, 64), residual_blocks=4, canvas_bands=CANVAS_BANDS))
-"""The default recipe for a generator with a quarter of the multiply-adds; best begun with
-``--prune-from``."""
+"""The default recipe for a generator with a quarter of the multiply-adds; best begun
+with the widths cut out of a wider model (``prune_from``)."""
 
 FINETUNE_ARTIFACTS = TrainConfig(
     stages=(Stage(until=1.0, crop=192, batch=8, style_weight=4.0),),

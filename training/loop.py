@@ -458,20 +458,30 @@ def check(
     injection = networks.config.injection
     if injection == "johnson" and len(styles) != 1:
         raise InvalidArgument(
-            f"a johnson network learns one style; {len(styles)} style images were given: give one, or "
-            "choose another --injection"
+            field="injection",
+            problem="a johnson network learns one style",
+            hint=f"{len(styles)} style images were given: give one, or choose another [option:injection]",
         )
     if injection == "johnson" and config.identity_share:
-        raise InvalidArgument("a johnson network has no style to choose; set identity_share to 0")
+        raise InvalidArgument(
+            field="identity_share",
+            problem="a johnson network has no style to choose",
+            hint="set identity_share to 0",
+        )
     if config.strength_share and not networks.config.has_encoder:
         raise InvalidArgument(
-            f"a network with the injection {injection} has no strength to choose; set strength_share to 0"
+            field="strength_share",
+            problem=f"a network with the injection {injection} has no strength to choose",
+            hint="set strength_share to 0",
         )
     if config.train_trunk and networks.encoder is None:
         raise InvalidArgument(f"the injection {injection} has no style encoder to train")
     for stage in config.stages:
         if stage.batch % fabric.world_size:
             raise InvalidArgument(
-                f"a batch of {stage.batch} cannot be divided evenly among {fabric.world_size} processes; "
-                "change it with --batch-scale"
+                field="batch_scale",
+                problem=(
+                    f"a batch of {stage.batch} cannot be divided evenly among {fabric.world_size} processes"
+                ),
+                hint="change it with [option:batch_scale]",
             )

@@ -31,7 +31,7 @@ def load_trunk_into(encoder: StyleEncoder, path: Path | None) -> None:
     Raises InputError.
     """
     if path is not None or encoder.trunk.last != SHIPPED_TRUNK:
-        load_inception(encoder, path or fetched(INCEPTION_URL, "Inception-v3", "--inception"))
+        load_inception(encoder, path or fetched(INCEPTION_URL, "Inception-v3", "[option:inception]"))
         return
     bundle = open_bundle(resolve_model())
     load_trunk(encoder.trunk, load_bundle(bundle).film_encoder.trunk.state_dict(), bundle.path)

@@ -71,7 +71,10 @@ def check(old: NetworkConfig, new: NetworkConfig) -> None:
             f"only film models can be narrowed; this one brings the style in by {old.injection!r}"
         )
     if any(prune_from > wide for prune_from, wide in zip(new.widths, old.widths, strict=True)):
-        raise InvalidArgument(f"widths {new.widths} are more than the {old.widths} of the model to narrow")
+        raise InvalidArgument(
+            field="widths",
+            problem=f"widths {new.widths} are more than the {old.widths} of the model to narrow",
+        )
     if new.residual_blocks > old.residual_blocks:
         raise InvalidArgument(
             f"{new.residual_blocks} residual blocks are more than the {old.residual_blocks} of the model to "

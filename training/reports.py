@@ -44,5 +44,5 @@ class NonFiniteLoss(VerificationError):
         where = f" The batch is in {kept}." if kept else ""
         super().__init__(
             f"training stopped at step {bad.step}: the loss is no longer a number ({found}). The last saved "
-            f"state is good; try a lower --learning-rate or --precision fp32.{where}"
+            f"state is good; try a lower [option:learning_rate] or [option:precision] fp32.{where}"
         )

@@ -58,7 +58,7 @@ class RunFolder:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises anything for a damaged file
             raise InputError(
-                f"cannot continue from {file}: {error}; choose another folder with -o"
+                f"cannot continue from {file}: {error}; choose another folder with [option:output]"
             ) from error
         refuse_other_run(state["run"], self.identity(), self.path)
         return dict(state)
@@ -134,11 +134,11 @@ def open_run(path: Path, facts: dict[str, Any]) -> Iterator[RunFolder]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise OutputError(
-            f"another run is writing into {path}; wait for it or choose another folder with -o"
+            f"another run is writing into {path}; wait for it or choose another folder with [option:output]"
         ) from None
     except OSError as error:
         raise OutputError(
-            f"cannot use the folder {path}: {error.strerror}; choose another with -o"
+            f"cannot use the folder {path}: {error.strerror}; choose another with [option:output]"
         ) from error
     for left_over in path.glob(".*-*/"):  # of a process that was killed while it wrote
         shutil.rmtree(left_over, ignore_errors=True)
@@ -155,8 +155,12 @@ def refuse_other_run(found: dict[str, Any], wanted: dict[str, Any], path: Path) 
     for name in wanted:
         if found.get(name) != wanted[name]:
             raise InvalidArgument(
-                f"{path} holds a run with {name} = {_short(found.get(name))}, now it would be "
-                f"{_short(wanted[name])}; give the same options to continue it or another folder with -o"
+                field="output",
+                problem=(
+                    f"{path} holds a run with {name} = {_short(found.get(name))}, now it would be "
+                    f"{_short(wanted[name])}"
+                ),
+                hint="give the same options to continue it or another folder with [option:output]",
             )
 
 

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import torch
 from lightning.fabric import Fabric
 
-from mst_deploy.console import progress
 from mst_deploy.errors import BackendError, InvalidArgument
+from mst_deploy.reporter import Reporter
 from mst_deploy.training.reports import Report
 from mst_deploy.training.run_folder import RunFolder
 
@@ -51,10 +51,14 @@ def make_fabric(device: str, precision: str) -> Fabric:
     """One process, or one of those that torchrun started. Raises BackendError."""
     has_cuda = torch.cuda.is_available()
     if device == "cuda" and not has_cuda:
-        raise BackendError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
+        raise BackendError("[option:device] cuda: PyTorch finds no CUDA device here; use [option:device] cpu")
     chosen = ("cuda" if has_cuda else "cpu") if device == "auto" else device
     if chosen == "cpu" and precision == "fp16":
-        raise InvalidArgument("--precision fp16 trains on CUDA only; use bf16 or fp32 on a CPU")
+        raise InvalidArgument(
+            field="precision",
+            problem="[option:precision] fp16 trains on CUDA only",
+            hint="use bf16 or fp32 on a CPU",
+        )
     if chosen == "cuda":
         torch.backends.cudnn.benchmark = True  # sizes stay the same for a whole stage
         torch.set_float32_matmul_precision("high")
@@ -81,9 +85,11 @@ def check_compiler(device: str) -> None:
     """Raises BackendError where TorchInductor lacks what it compiles for ``device`` ("cpu", "cuda") with."""
     names = (os.environ.get("CXX", "g++"), "g++", "clang++", "c++", "cl")
     if not any(map(shutil.which, names)):
-        raise BackendError("--compile: no C++ compiler found (g++, clang++); install one or train without")
+        raise BackendError(
+            "[option:compiled]: no C++ compiler found (g++, clang++); install one or train without"
+        )
     if device == "cuda" and find_spec("triton") is None:
-        raise BackendError("--compile: Triton is not installed; pip install triton, or train without")
+        raise BackendError("[option:compiled]: Triton is not installed; pip install triton, or train without")
 
 
 @contextmanager
@@ -105,9 +111,9 @@ def graceful_stop(trainer: Stoppable) -> Iterator[None]:
 
 
 @contextmanager
-def reporting(folder: RunFolder, *, quiet: bool) -> Iterator[Callable[[Report], None]]:
+def reporting(folder: RunFolder, reporter: Reporter) -> Iterator[Callable[[Report], None]]:
     """A function that takes reports to the log, the curves and the progress bar."""
-    with progress("training", 1000, unit="", quiet=quiet) as tell:
+    with reporter.progress("training", 1000, unit="") as tell:
 
         def record(report: Report) -> None:
             folder.record(report)

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from mst_deploy.console import progress
+from mst_deploy.cli.console import progress
 from mst_deploy.datasets import load_images
 from mst_deploy.model.checkpoints import new_networks
 from mst_deploy.training.config import Stage, TrainConfig

@@ -35,12 +35,12 @@ from mst_deploy.benchmarks.comparisons.tables import table
 from mst_deploy.benchmarks.environment import environment_info, refuse_busy_machine, usable_cores
 from mst_deploy.benchmarks.harness import Plan
 from mst_deploy.benchmarks.roofline import measure_roofline
+from mst_deploy.cli.options import ModelOption, run_alone
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.images import load_image, resize
 from mst_deploy.model.bundle import Bundle, open_bundle
 from mst_deploy.model.zoo import resolve_model, styles_for
-from mst_deploy.options import ModelOption, run_alone
-from mst_deploy.pipeline.frames import Size
+from mst_deploy.size import Size
 
 REFERENCE = "PyTorch eager"
 STYLE_SIDE = 256
@@ -60,11 +60,16 @@ class External:
         """From what was typed. Raises InvalidArgument."""
         if len(files) != len(functions):
             raise InvalidArgument(
-                f"give one --function for each --program; there are {len(functions)} for {len(files)}"
+                field="function",
+                problem="give one [option:function] for each [option:program]",
+                hint=f"there are {len(functions)} for {len(files)}",
             )
         named = dict(text.split("=", 1) for text in models if "=" in text)
         if len(named) < len(models):
-            raise InvalidArgument(f"give TFLite models as NAME=FILE, each name once, not {', '.join(models)}")
+            raise InvalidArgument(
+                field="tflite",
+                problem=f"give TFLite models as NAME=FILE, each name once, not {', '.join(models)}",
+            )
         programs = [ExternalProgram.parse(*pair) for pair in zip(files, functions, strict=True)]
         return cls(programs, {name: Path(path) for name, path in named.items()})
 

@@ -26,13 +26,13 @@ from mst_deploy.benchmarks.comparisons.tables import table
 from mst_deploy.benchmarks.environment import environment_info, refuse_busy_machine
 from mst_deploy.benchmarks.harness import Plan
 from mst_deploy.benchmarks.roofline import measure_roofline
+from mst_deploy.cli.options import run_alone
 from mst_deploy.images import load_image, resize
 from mst_deploy.model.bundle import Bundle, open_bundle
 from mst_deploy.model.zoo import load_shipped_styles, resolve_model
 from mst_deploy.onnx_passes.cpu import film_into_norm
 from mst_deploy.onnx_passes.passes import fold_small_constants, to_float32, upsample_into_conv
-from mst_deploy.options import run_alone
-from mst_deploy.pipeline.frames import Size
+from mst_deploy.size import Size
 
 MOVED = 8
 """The share of a picture, one in so many, that has left the view from which statistics are given."""

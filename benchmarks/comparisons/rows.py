@@ -87,7 +87,7 @@ class Runs:
                 raise NoisyMachine(
                     f"other programs used {load.share:.0%} of the machine (limit "
                     f"{self.plan.max_load:.0%}) at "
-                    f"{rows[0]['size']}; close them and measure again, or accept it with --max-load"
+                    f"{rows[0]['size']}; close them and measure again, or accept it with [option:max_load]"
                 )
         self.rows += [row for row in rows if row["settled"]]
         self.refused |= {

@@ -140,7 +140,9 @@ class ExternalProgram:
         """Raises InvalidArgument."""
         name, *pairs = text.split(",")
         if not name.isidentifier() or any("=" not in pair for pair in pairs):
-            raise InvalidArgument(f"give a function as NAME or NAME,key=value, not {text!r}")
+            raise InvalidArgument(
+                field="function", problem=f"give a function as NAME or NAME,key=value, not {text!r}"
+            )
         return cls(file, name, dict(pair.split("=", 1) for pair in pairs))
 
     def load(self) -> Callable[..., Any]:

@@ -19,10 +19,9 @@ import numpy as np
 import torch
 import typer
 
-from mst_deploy.backends import open_generator, open_style_encoder
 from mst_deploy.benchmarks.quality.external import load_function
 from mst_deploy.benchmarks.quality.video import measure_flicker
-from mst_deploy.console import progress
+from mst_deploy.cli.console import progress
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import replacing
 from mst_deploy.images import Image, center_crop, load_image, mix, resize_short_side
@@ -31,10 +30,11 @@ from mst_deploy.model.film import at_strength
 from mst_deploy.model.zoo import resolve_model
 from mst_deploy.perceptual.distances import Distances, as_tensor
 from mst_deploy.perceptual.vgg import find_vgg, load_vgg
-from mst_deploy.pipeline.frames import stylize_image
+from mst_deploy.pipeline.still import stylize_image
 from mst_deploy.styles.optimize import FOR_ALL, OptimizeOptions, StyleOptimizer, normalized_vgg
-from mst_deploy.styles.resolve import as_style, encode_film
+from mst_deploy.styles.resolve import as_style
 from mst_deploy.styles.tuning_data import FRAMES, builtin_photos, sample_frames
+from mst_deploy.stylizer import Stylizer
 from mst_deploy.video.deflicker import Deflicker
 from mst_deploy.video.reader import VideoReader
 
@@ -88,15 +88,15 @@ def model_frames(
 ) -> Frames:
     """A bundle as ``mst video`` runs it; with a tuner, after ``mst style optimize --for CLIP``, or
     ``once``."""
-    generator, encoder = open_generator(bundle), open_style_encoder(bundle)
+    stylizer = Stylizer(bundle)
 
     def run(clip: Path, frames: list[Image], artwork: Image, strength: float) -> list[Image]:
-        film = encode_film(encoder, artwork)
+        film = stylizer.style(artwork).film
         if optimizer is not None:
             looked = builtin_photos() if once else sample_frames(clip, FRAMES, size)
-            film = optimizer(film, looked, as_style(artwork, encoder.manifest)).film
-        frame_plan = at_strength(encode_film(encoder, frames[0]), film, strength)
-        painted = [stylize_image(frame, generator, frame_plan.film) for frame in frames]
+            film = optimizer(film, looked, as_style(artwork, stylizer.manifest)).film
+        frame_plan = at_strength(stylizer.style(frames[0]).film, film, strength)
+        painted = [stylize_image(frame, stylizer.backend, frame_plan.film) for frame in frames]
         if deflicker:
             painted = deflickered(frames, painted)
         return [mix(frame, picture, frame_plan.share) for frame, picture in zip(frames, painted, strict=True)]
@@ -172,7 +172,9 @@ def main(
 ) -> None:
     """Measure one system; give --model, or --program and --function."""
     if (model is None) == (program is None):
-        raise InvalidArgument("give either --model or --program with --function")
+        raise InvalidArgument(
+            field="model", problem="give either [option:model] or [option:program] with [option:function]"
+        )
     tuning = None
     distances = Distances(load_vgg(find_vgg(vgg), vgg_scales))
     if model is not None:

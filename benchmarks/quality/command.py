@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from mst_deploy import __version__
-from mst_deploy.backends import open_generator, open_style_encoder
 from mst_deploy.benchmarks.quality import report, sheet
 from mst_deploy.benchmarks.quality.measure import (
     BASIC,
@@ -28,15 +27,16 @@ from mst_deploy.benchmarks.quality.optimum import optimize
 from mst_deploy.benchmarks.quality.sets import PAIRS, Pair, check, identity, pair_in_order, read_pairs
 from mst_deploy.benchmarks.quality.systems import Model, System, make_set, pair_up, photograph_itself
 from mst_deploy.benchmarks.quality.video import measure_flicker, read_both, read_flows
-from mst_deploy.console import progress
 from mst_deploy.datasets import ImageFile, fingerprint, load_images, read_hash_list
-from mst_deploy.errors import InputError
+from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.files import replacing
 from mst_deploy.images import IMAGE_SUFFIXES, Image, load_image, save_image
 from mst_deploy.model.bundle import MANIFEST, open_bundle
 from mst_deploy.model.zoo import resolve_model
 from mst_deploy.perceptual.vgg import find_vgg, load_vgg
+from mst_deploy.reporter import SILENT, Reporter
 from mst_deploy.styles.optimize import FOR_ALL, OptimizeOptions, StyleOptimizer, normalized_vgg
+from mst_deploy.stylizer import Stylizer
 from mst_deploy.video.motion import ESTIMATORS
 
 LOG = "rows.jsonl"
@@ -71,7 +71,7 @@ class Measuring:
     mode: str = "art_fid"
     batch: int = 1
     device: str = "auto"
-    quiet: bool = False
+    reporter: Reporter = SILENT
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Running:
 
     backend: str = "onnxrt"
     device: str = "auto"
-    quiet: bool = False
+    reporter: Reporter = SILENT
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,12 @@ def measuring(
     mode: str = "art_fid",
     batch: int = 1,
     device: str = "auto",
-    quiet: bool = False,
+    reporter: Reporter = SILENT,
 ) -> Measuring:
     """The options of the command line as one value."""
     weights = Weights(vgg, vgg_scales, inception, alexnet, art_inception)
     names = [name.strip() for name in metrics.split(",")] if metrics else None
-    return Measuring(weights, names, lpips, mode, batch, device, quiet)
+    return Measuring(weights, names, lpips, mode, batch, device, reporter)
 
 
 def evaluate_images(
@@ -155,8 +155,8 @@ def evaluate_model(
         optimizer = StyleOptimizer(
             opened, network, how.device, FOR_ALL if once else OptimizeOptions(), kept=optimize_style
         )
-    with open_generator(opened, backend, how.device) as generator:
-        model = Model(generator, open_style_encoder(opened, backend, how.device), strength, optimizer, once)
+    with Stylizer(bundle, backend=backend, device=how.device) as stylizer:
+        model = Model(stylizer, strength, optimizer, once)
         name = (
             opened.manifest.name + (", tuned" if optimizer else "") + (" once" if optimizer and once else "")
         )
@@ -213,7 +213,7 @@ def run_system(
     output.mkdir(parents=True, exist_ok=True)
     _same_run(output / "made_with.json", {"system": name, **facts})
     started = time.monotonic()
-    with progress("stylizing", len(chosen), unit="pictures/s", quiet=how.quiet) as tell:
+    with how.reporter.progress("stylizing", len(chosen), unit="pictures/s") as tell:
         pairs = make_set(chosen, system, output, wanted.size, tell)
     facts["seconds_stylising"] = round(time.monotonic() - started, 1)
     return measured(pairs, output, how, name, facts)
@@ -236,7 +236,7 @@ def measured(
         metrics.append("lpips")
     output.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    with progress("measuring", len(pairs), unit="pairs/s", quiet=how.quiet) as tell:
+    with how.reporter.progress("measuring", len(pairs), unit="pairs/s") as tell:
         observer = Observer(nets, metrics, device)
         rows = measure_all(pairs, observer, output / LOG, tell, batch=how.batch)
     summary = {**report.summarize(rows, how.mode), "set": identity(pairs)}
@@ -257,11 +257,16 @@ def measured(
 
 
 def evaluate_video(
-    source: Path, result: Path, gaps: Sequence[int], flow: str, output: Path | None, *, quiet: bool
+    source: Path,
+    result: Path,
+    gaps: Sequence[int],
+    flow: str,
+    output: Path | None,
+    reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
     """Flicker of a stylized clip beside that of its source."""
     flows = None if flow in ESTIMATORS else read_flows(Path(flow))
-    with progress("measuring", None, quiet=quiet) as tell:
+    with reporter.progress("measuring", None) as tell:
         flickers = measure_flicker(read_both(source, result), gaps, flow, flows, tell)
     found = report.rounded(
         {
@@ -320,7 +325,7 @@ def make_sheets(
     key = key or output.with_name(f"{output.name}-key.json")
     for path in (output, key):
         if path.exists():
-            raise InputError(f"{path} is there already; choose another with -o or --key")
+            raise InputError(f"{path} is there already; choose another with [option:output] or [option:key]")
     listed = _listed(shown, [path for _, path in named if not is_bundle(path)])
     names = sheet.pair_names(listed)
     files: dict[str, dict[str, Path]] = {}
@@ -331,7 +336,7 @@ def make_sheets(
             _paint(path, listed, names, folder, name, how)
         files[name] = {pair: _result(folder, pair) for pair in names}
     artworks = {name: pair.seen for name, pair in zip(names, listed, strict=True)}
-    with progress("drawing", len(compared) * len(names), unit="sheets/s", quiet=how.quiet) as tell:
+    with how.reporter.progress("drawing", len(compared) * len(names), unit="sheets/s") as tell:
         made = sheet.write_sheets(
             output, key, artworks, files, compared, seed=shown.seed, size=shown.size, tell=tell
         )
@@ -365,7 +370,11 @@ def _named(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     if equals:
         if not name or not Path(path).is_dir():
-            raise InputError(f"cannot use {text!r}: give NAME=FOLDER, a folder of results or of a model")
+            raise InvalidArgument(
+                field="system",
+                problem=f"cannot use {text!r}",
+                hint="give NAME=FOLDER, a folder of results or of a model",
+            )
         return name, Path(path)
     bundle = resolve_model(text)
     if not is_bundle(bundle):
@@ -394,10 +403,10 @@ def _paint(
     folder.mkdir(parents=True, exist_ok=True)
     _same_run(folder / "made_with.json", {"model_id": opened.manifest.model_id, "backend": how.backend})
     with (
-        open_generator(opened, how.backend, how.device) as generator,
-        progress(name, len(pairs), unit="pictures/s", quiet=how.quiet) as tell,
+        Stylizer(bundle, backend=how.backend, device=how.device) as stylizer,
+        how.reporter.progress(name, len(pairs), unit="pictures/s") as tell,
     ):
-        model = Model(generator, open_style_encoder(opened, how.backend, how.device))
+        model = Model(stylizer)
         for done, (pair, own) in enumerate(zip(pairs, names, strict=True), start=1):
             target = folder / f"{own}.png"
             if not target.exists():
@@ -408,7 +417,7 @@ def _paint(
 def chosen_device(name: str) -> torch.device:
     """auto takes CUDA where there is one. Raises InputError for cuda without a GPU."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("PyTorch finds no CUDA device; use --device cpu")
+        raise InputError("PyTorch finds no CUDA device; use [option:device] cpu")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 
@@ -416,9 +425,10 @@ def _same_run(path: Path, facts: dict[str, Any]) -> None:
     """Write what makes the pictures, or refuse a folder in which something else made them."""
     if not path.exists():
         if (path.parent / PAIRS).exists() or (path.parent / "stylized").exists():
-            raise InputError(f"{path.parent} holds other pictures; choose a new folder with -o")
+            raise InputError(f"{path.parent} holds other pictures; choose a new folder with [option:output]")
         path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     elif json.loads(path.read_text(encoding="utf-8")) != facts:
         raise InputError(
-            f"{path.parent} holds the results of another run ({path.name}); choose a new folder with -o"
+            f"{path.parent} holds the results of another run ({path.name}); choose a new folder with "
+            "[option:output]"
         )

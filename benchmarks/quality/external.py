@@ -19,7 +19,7 @@ import torch
 import typer
 
 from mst_deploy.benchmarks.quality.sets import PAIRS, ROLES, read_pairs, write_pairs
-from mst_deploy.console import progress
+from mst_deploy.cli.console import progress
 from mst_deploy.errors import InputError
 from mst_deploy.images import load_image, save_image
 from mst_deploy.perceptual.distances import as_tensor

@@ -211,9 +211,17 @@ class Observer:
 
     def __init__(self, nets: Nets, metrics: Sequence[str], device: torch.device) -> None:
         if unknown := [name for name in metrics if name not in METRICS]:
-            raise InvalidArgument(f"unknown metric {unknown[0]!r}; choose of {', '.join(METRICS)}")
+            raise InvalidArgument(
+                field="metrics",
+                problem=f"unknown metric {unknown[0]!r}",
+                hint=f"choose of {', '.join(METRICS)}",
+            )
         if "inception" in metrics and nets.fid is None:
-            raise InvalidArgument("the metric inception needs FID's Inception; give it with --inception FILE")
+            raise InvalidArgument(
+                field="inception",
+                problem="the metric inception needs FID's Inception",
+                hint="give it with [option:inception] FILE",
+            )
         self.nets, self.metrics, self.device = nets, tuple(metrics), device
         self.style = Kept(self._style_side, KEPT_STYLES)
         self.artwork = Kept(self._artwork_side, KEPT_STYLES)

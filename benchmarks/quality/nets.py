@@ -52,7 +52,7 @@ def fid_trunk(path: Path) -> InceptionTrunk:
     if not (found := digest(trunk)).startswith(FID_TRUNK):
         raise InputError(
             f"the Inception of {path} is not the one FID is defined with (digest {found[:12]}, expected "
-            f"{FID_TRUNK}); give that of 2015-12-05 with --inception"
+            f"{FID_TRUNK}); give that of 2015-12-05 with [option:inception]"
         )
     return trunk.eval()
 
@@ -121,7 +121,7 @@ class Lpips(nn.Module):
 
 def load_lpips(path: Path | None) -> Lpips:
     """LPIPS with torchvision's AlexNet from a file, or from the net. Raises InputError."""
-    path = path or fetched(ALEXNET_URL, "AlexNet", "--alexnet")
+    path = path or fetched(ALEXNET_URL, "AlexNet", "[option:alexnet]")
     lpips = Lpips()
     load_trunk(
         lpips.features, {name.removeprefix("features."): t for name, t in read_tensors(path).items()}, path

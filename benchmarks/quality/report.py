@@ -26,7 +26,7 @@ from mst_deploy.benchmarks.quality.metrics import (
 )
 from mst_deploy.benchmarks.quality.rows import Row
 from mst_deploy.benchmarks.quality.sets import Pair
-from mst_deploy.errors import InputError
+from mst_deploy.errors import InputError, InvalidArgument, Message
 from mst_deploy.files import replacing
 from mst_deploy.images import Image, load_image, resize_short_side
 from mst_deploy.model.inception import INCEPTION_URL
@@ -98,13 +98,15 @@ def whole_set(rows: Sequence[Row], mode: str) -> dict[str, float]:
 
 
 def check_mode(mode: str, pairs: int) -> None:
-    """Raise InputError for an unknown ArtFID mode, and for one that needs more pairs."""
+    """Raise InvalidArgument for an unknown ArtFID mode, InputError for one that needs more pairs."""
     if mode not in MODES:
-        raise InputError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
+        raise InvalidArgument(
+            field="artfid_mode", problem=f"unknown mode {mode!r}", hint=f"choose one of {', '.join(MODES)}"
+        )
     if mode == "art_fid_inf" and pairs < INFINITY_START:
         raise InputError(
             f"art_fid_inf needs {INFINITY_START} pairs at least, found {pairs} (below that the authors' "
-            "program falls back to the plain distance without a word); use --artfid-mode art_fid"
+            "program falls back to the plain distance without a word); use [option:artfid_mode] art_fid"
         )
 
 
@@ -114,28 +116,30 @@ def check_form(found: Any) -> None:
         raise ValueError("it is not a report of mst eval")
 
 
-def missing(summary: dict[str, Any]) -> list[str]:
+def missing(summary: dict[str, Any]) -> list[Message]:
     """What could not be measured, and what it would take."""
     notes = []
     if summary["pairs"] < LEAST_FOR_FRECHET:
         notes.append(f"fid768: needs {LEAST_FOR_FRECHET} pairs, there are {summary['pairs']}")
     elif "fid768" not in summary["whole_set"]:
-        notes.append(f"fid768: download {INCEPTION_URL} and give it with --inception FILE")
+        notes.append(f"fid768: download {INCEPTION_URL} and give it with [option:inception] FILE")
     elif summary["pairs"] <= 768:
         notes.append(
             f"fid768: {summary['pairs']} pairs for 768 features: biased high, only to be compared with "
             "sets of the same size"
         )
     if "inception" not in summary["means"]:
-        notes.append(f"Inception style: download {INCEPTION_URL} and give it with --inception FILE")
+        notes.append(f"Inception style: download {INCEPTION_URL} and give it with [option:inception] FILE")
     if "lpips" not in summary["means"]:
-        notes.append("LPIPS: not asked for; --lpips (fetches AlexNet, 233 MB) or --alexnet FILE")
+        notes.append(
+            "LPIPS: not asked for; [option:lpips] (fetches AlexNet, 233 MB) or [option:alexnet] FILE"
+        )
     if "artfid" not in summary["whole_set"]:
         notes.append(
             "ArtFID: needs the Inception trained on art; download art_inception.pth from "
-            "huggingface.co/matthias-wright/art_inception and give it with --art-inception FILE"
+            "huggingface.co/matthias-wright/art_inception and give it with [option:art_inception] FILE"
         )
-    return notes
+    return [Message(note) for note in notes]
 
 
 def write(folder: Path, facts: dict[str, Any], rows: Sequence[Row], pairs: Sequence[Pair]) -> None:

@@ -58,8 +58,9 @@ def pair_in_order(content: Path, style: Path, stylized: Path) -> list[Pair]:
             f"{folder} {count}" for folder, count in zip((content, style, stylized), counts, strict=True)
         )
         raise InputError(
-            f"the folders do not hold equally many pictures ({found}); without --pairs the n-th of each "
-            "belong together: copy pictures that are used more than once, or list the pairs in a CSV file"
+            f"the folders do not hold equally many pictures ({found}); without [option:pairs] the "
+            "n-th of each belong together: copy pictures that are used more than once, or list the "
+            "pairs in a CSV file"
         )
     return [Pair(*row) for row in zip(*listed, strict=True)]
 

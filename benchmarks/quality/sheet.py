@@ -86,9 +86,17 @@ def matches(systems: Sequence[str], *, each: bool = False) -> list[tuple[str, st
     """
     if len(set(systems)) < len(systems):
         (name, _), *_ = Counter(systems).most_common(1)
-        raise InvalidArgument(f"two systems are called {name!r}; give each a name of its own (NAME=FOLDER)")
+        raise InvalidArgument(
+            field="system",
+            problem=f"two systems are called {name!r}",
+            hint="give each a name of its own (NAME=FOLDER)",
+        )
     if len(systems) < 2:
-        raise InvalidArgument(f"a comparison needs two systems, found {len(systems)}; give --system twice")
+        raise InvalidArgument(
+            field="system",
+            problem=f"a comparison needs two systems, found {len(systems)}",
+            hint="give [option:system] twice",
+        )
     return list(combinations(systems, 2)) if each else [(systems[0], other) for other in systems[1:]]
 
 

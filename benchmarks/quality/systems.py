@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mst_deploy.backends import StyleEncoder, StylizeBackend
 from mst_deploy.benchmarks.quality.painted import ARTWORK_SIDE
 from mst_deploy.benchmarks.quality.sets import ARTWORKS, PAIRS, Pair, write_pairs
 from mst_deploy.datasets import ImageFile
 from mst_deploy.errors import InputError
 from mst_deploy.images import Image, center_crop, load_image, save_image
-from mst_deploy.model.film import FilmParams, at_strength
-from mst_deploy.pipeline.frames import stylize_image
+from mst_deploy.model.film import at_strength
+from mst_deploy.pipeline.still import stylize_image
 from mst_deploy.styles.optimize import StyleOptimizer
-from mst_deploy.styles.resolve import as_style, encode_film
+from mst_deploy.styles.resolve import as_style
 from mst_deploy.styles.tuning_data import FramePair, builtin_photos
+from mst_deploy.stylizer import Stylizer
 
 
 class System(Protocol):
@@ -32,31 +32,21 @@ class System(Protocol):
 
 @dataclass
 class Model:
-    """A bundle as a user runs it; FiLM vectors are kept."""
+    """A model as a user runs it."""
 
-    generator: StylizeBackend
-    encoder: StyleEncoder
+    stylizer: Stylizer
     strength: float = 1.0
     optimizer: StyleOptimizer | None = None
     """Fits the row to each photograph, or once to the shipped ones."""
     once: bool = False
 
-    def __post_init__(self) -> None:
-        self.films: dict[bytes, FilmParams] = {}
-
     def __call__(self, photo: Image, artwork: Image) -> Image:
-        own = None if self.strength == 1.0 else encode_film(self.encoder, photo)
-        film = self._film(artwork)
+        own = None if self.strength == 1.0 else self.stylizer.style(photo).film
+        film = self.stylizer.style(artwork).film
         if self.optimizer is not None:
             moments = builtin_photos() if self.once else [FramePair(photo)]
-            film = self.optimizer(film, moments, as_style(artwork, self.encoder.manifest)).film
-        return stylize_image(photo, self.generator, at_strength(own, film, self.strength))
-
-    def _film(self, artwork: Image) -> FilmParams:
-        key = artwork.tobytes()
-        if key not in self.films:
-            self.films = {key: encode_film(self.encoder, artwork)}
-        return self.films[key]
+            film = self.optimizer(film, moments, as_style(artwork, self.stylizer.manifest)).film
+        return stylize_image(photo, self.stylizer.backend, at_strength(own, film, self.strength))
 
 
 def photograph_itself(photo: Image, artwork: Image) -> Image:

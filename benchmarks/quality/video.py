@@ -67,7 +67,7 @@ def read_flows(folder: Path) -> list[Flow]:
             raise InputError(f"cannot read {path} as a Middlebury flow file")
         flows.append(np.asarray(flow, np.float32))
     if not flows:
-        raise InputError(f"{folder} holds no .flo files; give those of the clip, or --flow dis")
+        raise InputError(f"{folder} holds no .flo files; give those of the clip, or [option:flow] dis")
     return flows
 
 
@@ -84,9 +84,13 @@ def measure_flicker(
     longest gap. Raises InputError, InvalidArgument.
     """
     if not gaps or min(gaps) < 1 or max(gaps) > LONGEST_GAP:
-        raise InvalidArgument(f"gaps must be from 1 to {LONGEST_GAP} frames, got {list(gaps)}")
+        raise InvalidArgument(
+            field="gaps", problem=f"gaps must be from 1 to {LONGEST_GAP} frames, got {list(gaps)}"
+        )
     if flows is not None and set(gaps) != {1}:
-        raise InvalidArgument("given flow is from one frame to the next: with it, the only gap is 1")
+        raise InvalidArgument(
+            field="gaps", problem="given flow is from one frame to the next: with it, the only gap is 1"
+        )
     kept: deque[tuple[Image, Image]] = deque(maxlen=max(gaps))
     found: dict[int, list[tuple[float, float, float]]] = {gap: [] for gap in gaps}
     count = 0

@@ -1,229 +1,48 @@
-"""Runtimes behind one contract: uint8 frames, a uint8 canvas and float32 FiLM vectors in, uint8 frames out.
+"""Runtimes behind one contract (``base``), and the list of them (``registry``).
 
-``open_generator`` chooses the module; only that module imports the framework. A model owns its device and
-is a context manager.
+The names below are loaded when they are first used: the list alone must load no array library.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from importlib import import_module
-from pathlib import Path
-from typing import Any, NoReturn, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from mst_deploy.backends.base import (
+        Backend,
+        BackendBase,
+        Batch,
+        FilmBatch,
+        Images,
+        StyleEncoder,
+        StylizeBackend,
+        TimedBackend,
+        check_call,
+        load_backend,
+        model_inputs,
+        open_generator,
+        open_style_encoder,
+    )
 
-from mst_deploy.errors import BackendError, InvalidArgument, MissingDependency
-from mst_deploy.model.bundle import Bundle, Manifest, open_bundle
-from mst_deploy.model.canvas import Canvas, still_canvas
-
-Images = NDArray[np.uint8]
-"""(N, H, W, 3) RGB."""
-FilmBatch = NDArray[np.float32]
-"""(N, P): one FiLM vector per image."""
-Batch = tuple[Images, FilmBatch] | tuple[Images, FilmBatch, Canvas | None]
-"""What one call of a generator takes."""
-
-BACKENDS = {
-    "onnxrt": "onnxruntime",
-    "openvino": "openvino",
-    "trt": "tensorrt",
-    "pytorch": "torch",
-    "fake": "",
-}
-"""Name of each backend and the package it needs."""
-PRECISIONS = {"openvino": ("f32", "bf16")}
-"""In what a backend can compute, if there is a choice: NAME:PRECISION; NAME alone is the first."""
-EXTRA = {"onnxruntime": "", "openvino": "openvino", "torch": "export"}
-DEVICES = ("auto", "cpu", "cuda")
-
-
-class StylizeBackend(Protocol):
-    """Stylizes batches of frames."""
-
-    manifest: Manifest
-    device: str
-    """Where it really runs: cpu or cuda."""
-
-    def __call__(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> Images:
-        """frames (N, H, W, 3) uint8, films (N, P) float32 -> (N, H, W, 3) uint8.
-
-        ``canvas`` (N, H, W, 1) uint8 is for models that paint from one; without it they get that of a still
-        with seed 0.
-        """
-        ...
-
-    def stream(self, batches: Iterable[Batch]) -> Iterator[Images]:
-        """Batches one after the other, in order; a backend may work on two at a time."""
-        ...
-
-    def close(self) -> None:
-        """Free what the model holds; it cannot be called afterwards."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *error: object) -> None: ...
+__all__ = [
+    "Backend",
+    "BackendBase",
+    "Batch",
+    "FilmBatch",
+    "Images",
+    "StyleEncoder",
+    "StylizeBackend",
+    "TimedBackend",
+    "check_call",
+    "load_backend",
+    "model_inputs",
+    "open_generator",
+    "open_style_encoder",
+]
 
 
-class BackendBase:
-    """The half of the protocol that is the same unless a backend says otherwise."""
-
-    def stream(self, batches: Iterable[Batch]) -> Iterator[Images]:
-        """One call for each batch."""
-        for batch in batches:
-            yield cast(StylizeBackend, self)(*batch)
-
-    def close(self) -> None:
-        """Nothing to free unless a backend says otherwise."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-
-class ClosedModel:
-    """Stands where the network of a closed model was: every use is a BackendError."""
-
-    def __call__(self, *arguments: object) -> NoReturn:
-        raise BackendError("the model was closed while it was still in use; close it after the last frame")
-
-    def __getattr__(self, name: str) -> NoReturn:
-        self()
-
-
-CLOSED: Any = ClosedModel()
-
-
-class TimedBackend(BackendBase):
-    """A generator whose call has three steps, so that each can be timed."""
-
-    manifest: Manifest
-
-    def prepare(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> Any:
-        """What the runtime takes, on the device it computes on if there is a way to tell."""
-        raise NotImplementedError
-
-    def compute(self, prepared: Any) -> Any:
-        """The network itself; returns when it is done."""
-        raise NotImplementedError
-
-    def finish(self, computed: Any) -> Images:
-        """What the runtime gave as an array of the caller's own."""
-        raise NotImplementedError
-
-    def __call__(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> Images:
-        return self.finish(self.compute(self.prepare(frames, films, canvas)))
-
-
-class StyleEncoder(Protocol):
-    """Reads styles off images."""
-
-    manifest: Manifest
-
-    def __call__(self, styles: Images) -> tuple[NDArray[np.float32], FilmBatch]:
-        """styles (N, H, W, 3) uint8 -> embeddings (N, d), FiLM vectors (N, P), both float32."""
-        ...
-
-
-class Backend(Protocol):
-    """What a module of this folder offers."""
-
-    def open_generator(self, bundle: Bundle, device: str, **how: str) -> StylizeBackend: ...
-
-    def open_style_encoder(self, bundle: Bundle, device: str, **how: str) -> StyleEncoder: ...
-
-
-def load_backend(name: str) -> Backend:
-    """Import the module of a backend. Raises InvalidArgument, or MissingDependency with the fix."""
-    if name not in BACKENDS:
-        raise InvalidArgument(f"unknown backend {name!r}; choose one of {', '.join(BACKENDS)}")
-    try:
-        return cast(Backend, import_module(f"mst_deploy.backends.{name}"))
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing not in EXTRA:
-            raise
-        raise MissingDependency(missing, EXTRA[missing], f"the backend {name}") from error
-
-
-def open_generator(bundle: Bundle | Path, backend: str = "onnxrt", device: str = "auto") -> StylizeBackend:
-    """Open the generator of a bundle. Raises BundleError, BackendError or MissingDependency.
-
-    ``device`` auto takes CUDA when this machine can run it and the CPU otherwise; asking for cuda and
-    getting less is an error. ``backend`` may end in a precision: openvino:bf16.
-    """
-    name, how = split_precision(backend)
-    return load_backend(name).open_generator(_opened(bundle), _known(device), **how)
-
-
-def open_style_encoder(bundle: Bundle | Path, backend: str = "onnxrt", device: str = "auto") -> StyleEncoder:
-    """Open the style encoder of a bundle; arguments and errors as for :func:`open_generator`."""
-    name, how = split_precision(backend)
-    return load_backend(name).open_style_encoder(_opened(bundle), _known(device), **how)
-
-
-def split_precision(backend: str) -> tuple[str, dict[str, str]]:
-    """``openvino:bf16`` -> ("openvino", {"precision": "bf16"}). Raises InvalidArgument."""
-    name, colon, precision = backend.partition(":")
-    if not colon:
-        return name, {}
-    choices = PRECISIONS.get(name, ())
-    if precision not in choices:
-        hint = f"choose one of {', '.join(choices)}" if choices else f"give {name} alone"
-        raise InvalidArgument(f"the backend {name} cannot be told to compute in {precision!r}; {hint}")
-    return name, {"precision": precision}
-
-
-def model_inputs(
-    manifest: Manifest, frames: Images, films: FilmBatch, canvas: Canvas | None = None
-) -> dict[str, NDArray[Any]]:
-    """The inputs of a generator's graph by name, contiguous. Raises InvalidArgument, see ``check_call``."""
-    check_call(manifest, frames, films, canvas)
-    inputs: dict[str, NDArray[Any]] = {
-        "frames": np.ascontiguousarray(frames),
-        "film": np.ascontiguousarray(films),
-    }
-    if manifest.canvas_bands:
-        if canvas is None:
-            height, width = frames.shape[1:3]
-            canvas = np.repeat(still_canvas(height, width)[None], len(frames), axis=0)
-        inputs["canvas"] = np.ascontiguousarray(canvas)
-    return inputs
-
-
-def check_call(manifest: Manifest, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> None:
-    """Refuse what the contract does not allow, with the shapes found. Raises InvalidArgument."""
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
-        raise InvalidArgument(f"frames must be (N, H, W, 3) uint8, got {frames.shape} {frames.dtype}")
-    if films.dtype != np.float32 or films.shape != (len(frames), manifest.film_size):
-        raise InvalidArgument(
-            f"films must be ({len(frames)}, {manifest.film_size}) float32, got {films.shape} {films.dtype}"
-        )
-    if min(frames.shape[1:3]) < manifest.min_size:
-        raise InvalidArgument(
-            f"frames must be at least {manifest.min_size} pixels on each side, "
-            f"got {frames.shape[2]}x{frames.shape[1]}"
-        )
-    if canvas is None:
-        return
-    if not manifest.canvas_bands:
-        raise InvalidArgument(f"the model {manifest.name} paints without a canvas; leave the canvas out")
-    if canvas.dtype != np.uint8 or canvas.shape != (*frames.shape[:3], 1):
-        raise InvalidArgument(
-            f"a canvas must be {(*frames.shape[:3], 1)} uint8 like its frames, got {canvas.shape} "
-            f"{canvas.dtype}"
-        )
-
-
-def _opened(bundle: Bundle | Path) -> Bundle:
-    return open_bundle(bundle) if isinstance(bundle, Path) else bundle
-
-
-def _known(device: str) -> str:
-    if device not in DEVICES:
-        raise InvalidArgument(f"unknown device {device!r}; choose one of {', '.join(DEVICES)}")
-    return device
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("mst_deploy.backends.base"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

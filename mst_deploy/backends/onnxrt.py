@@ -11,7 +11,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from mst_deploy.backends import CLOSED, FilmBatch, Images, TimedBackend, model_inputs
+from mst_deploy.backends import FilmBatch, Images, TimedBackend, model_inputs
+from mst_deploy.backends.base import CLOSED
 from mst_deploy.errors import BackendError, BundleError
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.canvas import Canvas
@@ -27,8 +28,9 @@ class OnnxGenerator(TimedBackend):
         self.manifest = bundle.manifest
         if bundle.manifest.precision == "bf16":
             raise BackendError(
-                f"ONNX Runtime cannot compute the bfloat16 graph of {bundle.path}; run it with --backend trt "
-                "or --backend pytorch, or export the model with --precision fp16"
+                f"ONNX Runtime cannot compute the bfloat16 graph of {bundle.path}; run it with "
+                "[option:backend] trt or [option:backend] pytorch, or export the model with "
+                "[option:precision] fp16"
             )
         self.session, self.device = open_fast_session(bundle.generator, device)
 
@@ -114,7 +116,7 @@ def open_session(
     if actual != PROVIDERS[device]:
         raise BackendError(
             f"asked ONNX Runtime for {PROVIDERS[device]}, got {actual}: CUDA or cuDNN could not be "
-            "loaded; run with --device cpu, or install them with: pip install 'mst-deploy[cuda]'"
+            "loaded; run with [option:device] cpu, or install them with: pip install 'mst-deploy[cuda]'"
         )
     return session, device
 
@@ -127,12 +129,12 @@ def _prepare_cuda() -> None:
     """Load CUDA and cuDNN from their wheels, if installed. Raises BackendError where it is hopeless."""
     if not _has_cuda_provider():
         raise BackendError(
-            "this ONNX Runtime has no CUDA provider; run with --device cpu, or replace it with: "
+            "this ONNX Runtime has no CUDA provider; run with [option:device] cpu, or replace it with: "
             "pip install onnxruntime-gpu"
         )
     if not gpu_present():
         raise BackendError(
             "no NVIDIA GPU answers on this machine (the driver is missing or sees no device); "
-            "run with --device cpu"
+            "run with [option:device] cpu"
         )
     onnxruntime.preload_dlls()

@@ -14,7 +14,8 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from mst_deploy.backends import CLOSED, FilmBatch, Images, TimedBackend, model_inputs
+from mst_deploy.backends import FilmBatch, Images, TimedBackend, model_inputs
+from mst_deploy.backends.base import CLOSED
 from mst_deploy.errors import BackendError, BundleError
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.canvas import Canvas
@@ -22,6 +23,8 @@ from mst_deploy.model.canvas import Canvas
 SHAPES = 4
 """Compiled networks kept; each holds its own copy of the maps of a frame."""
 BFLOAT16 = "BF16"
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+"""OpenVINO's own names of the precisions."""
 
 
 class Compiled:
@@ -32,9 +35,9 @@ class Compiled:
         if precision == "bf16" and BFLOAT16 not in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise BackendError(
                 "this processor has no bfloat16 arithmetic (AVX512-BF16 or AMX), with which openvino:bf16 "
-                "computes; use --backend openvino, which computes in float32"
+                "computes; use [option:backend] openvino, which computes in float32"
             )
-        self.options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+        self.options = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
         try:
             self.model = self.core.read_model(path)
         except RuntimeError as error:
@@ -87,25 +90,16 @@ class OpenVinoStyleEncoder:
 
     def __init__(self, bundle: Bundle) -> None:
         self.manifest = bundle.manifest
-        self.compiled = Compiled(bundle.style_encoder, "f32")
+        self.compiled = Compiled(bundle.style_encoder, "fp32")
 
     def __call__(self, styles: Images) -> tuple[NDArray[np.float32], FilmBatch]:
         found = self.compiled({"style": np.ascontiguousarray(styles)})
         return np.array(found["embedding"], np.float32), np.array(found["film"], np.float32)
 
 
-def open_generator(bundle: Bundle, device: str, precision: str = "f32") -> OpenVinoGenerator:
-    _refuse_cuda(device)
+def open_generator(bundle: Bundle, device: str, precision: str = "fp32") -> OpenVinoGenerator:
     return OpenVinoGenerator(bundle, precision)
 
 
-def open_style_encoder(bundle: Bundle, device: str, precision: str = "f32") -> OpenVinoStyleEncoder:
-    _refuse_cuda(device)
+def open_style_encoder(bundle: Bundle, device: str, precision: str = "fp32") -> OpenVinoStyleEncoder:
     return OpenVinoStyleEncoder(bundle)
-
-
-def _refuse_cuda(device: str) -> None:
-    if device == "cuda":
-        raise BackendError(
-            "OpenVINO does not run on NVIDIA GPUs; use --device cpu, or choose --backend onnxrt or trt"
-        )

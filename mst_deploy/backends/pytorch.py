@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mst_deploy.backends import CLOSED, FilmBatch, Images, TimedBackend, model_inputs
+from mst_deploy.backends import FilmBatch, Images, TimedBackend, model_inputs
+from mst_deploy.backends.base import CLOSED
 from mst_deploy.errors import BackendError
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.canvas import Canvas
@@ -71,5 +72,5 @@ def choose_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise BackendError("this PyTorch sees no CUDA device; run with --device cpu or see mst doctor")
+        raise BackendError("this PyTorch sees no CUDA device; run with [option:device] cpu or see mst doctor")
     return device

@@ -16,14 +16,10 @@ import typer
 from mst_deploy import __version__
 from mst_deploy.cli.bench import bench_app
 from mst_deploy.cli.engines import build, engines_app
+from mst_deploy.cli.errors import exit_code, one_line
 from mst_deploy.cli.eval import eval_app
 from mst_deploy.cli.image import image
-from mst_deploy.cli.renamed import renamed
-from mst_deploy.cli.style import style_app
-from mst_deploy.cli.train import train_app
-from mst_deploy.cli.video import video
-from mst_deploy.errors import MissingDependency, MstError, error_line, exit_code
-from mst_deploy.options import (
+from mst_deploy.cli.options import (
     CORE,
     MODEL_HELP,
     ForceOption,
@@ -31,6 +27,11 @@ from mst_deploy.options import (
     QuietOption,
     command_module,
 )
+from mst_deploy.cli.renamed import renamed
+from mst_deploy.cli.style import style_app
+from mst_deploy.cli.train import train_app
+from mst_deploy.cli.video import video
+from mst_deploy.errors import MissingDependency, MstError
 
 app = typer.Typer(
     name="mst",
@@ -69,8 +70,8 @@ def root(
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """Tell what this machine can run, and the exact line that installs what is missing."""
+    from mst_deploy.cli.console import print_result
     from mst_deploy.cli.doctor import examine, report
-    from mst_deploy.console import print_result
 
     findings = examine()
     print_result(report(findings), findings, as_json=as_json)
@@ -99,8 +100,23 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a model as two ONNX graphs with a manifest, verified against PyTorch."""
-    target = command_module("export").export(
-        source, precision, output, opset=opset, force=force, quiet=quiet, as_json=as_json
+    from mst_deploy.cli.console import Terminal, print_result
+
+    bundle = command_module("export").export(
+        source, precision, output, opset=opset, force=force, reporter=Terminal(quiet=quiet or as_json)
+    )
+    target, checks = bundle.path, bundle.manifest.checks
+    lines = [
+        f"  {check['size']}: largest pixel difference {check['max_pixel_difference']}, "
+        f"PSNR {check['psnr_db']} dB"
+        for check in checks
+        if "size" in check
+    ]
+    print_result(
+        "\n".join([f"{target} ({precision}), checked against PyTorch:", *lines]),
+        {"output": str(target), "precision": precision, "checks": list(checks)},
+        as_json=as_json,
+        quiet=quiet,
     )
     if engine is not None:
         build(str(target.absolute()), size=engine, quiet=quiet, as_json=as_json)
@@ -114,7 +130,7 @@ def main() -> None:
     try:
         app()
     except MstError as error:
-        print(f"mst: {error_line(error)}", file=sys.stderr)
+        print(f"mst: {one_line(error)}", file=sys.stderr)
         raise SystemExit(exit_code(error)) from None
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mst_deploy.errors import InvalidArgument
-from mst_deploy.options import (
+from mst_deploy.cli.options import (
     MODEL_HELP,
     DeviceOption,
     ForceOption,
@@ -16,8 +15,10 @@ from mst_deploy.options import (
     ModelOption,
     QuietOption,
     command_module,
-    require_writable,
+    terminal,
 )
+from mst_deploy.errors import InvalidArgument
+from mst_deploy.files import require_writable
 
 bench_app = typer.Typer(
     help="Measure how fast models run, and whether two measurements differ.", no_args_is_help=True
@@ -98,7 +99,7 @@ def latency(
     plan = Plan(
         confidence=confidence, precision=ci_width, seconds=seconds, min_runs=min_runs, max_load=max_load
     )
-    report = command.latency(request, plan, quiet=quiet or as_json)
+    report = command.latency(request, plan, terminal(quiet=quiet or as_json))
     written = command.save_plots(report, plots.parent, plots.stem, plots.suffix) if plots is not None else []
     _deliver(report, output, markdown, written, as_json=as_json, quiet=quiet)
 
@@ -134,17 +135,17 @@ def video(
         require_writable(path, clip, force=force)
     from mst_deploy.benchmarks.harness import Plan
     from mst_deploy.benchmarks.video import VideoRequest
-    from mst_deploy.jobs.video_job import JobOptions
+    from mst_deploy.jobs.render_file import RenderOptions
     from mst_deploy.video.codecs import EncodeOptions
     from mst_deploy.video.info import ReadOptions
     from mst_deploy.video.time_ranges import TimeRange
 
-    job = JobOptions(
+    job = RenderOptions(
         read=ReadOptions(TimeRange.parse(start, end, None)), encode=EncodeOptions(codec), batch=batch
     )
     request = VideoRequest(clip, _bundles(models), backends or ["onnxrt"], device, sizes or (), job, ceilings)
     plan = Plan(confidence=confidence, precision=ci_width, min_runs=runs, most=runs, max_load=max_load)
-    report = command.video(request, plan, quiet=quiet or as_json)
+    report = command.video(request, plan, terminal(quiet=quiet or as_json))
     _deliver(report, output, markdown, [], as_json=as_json, quiet=quiet)
 
 
@@ -164,7 +165,7 @@ def compare(
     """Whether B is faster or slower than A for certain, row by row."""
     from dataclasses import asdict
 
-    from mst_deploy.console import echo, print_result
+    from mst_deploy.cli.console import echo, print_result
 
     found, notes = command_module("benchmarks").compared(first, second, relative_to)
     if notes and relative_to is None:
@@ -185,7 +186,7 @@ def work(
     as_json: JsonOption = False,
 ) -> None:
     """Multiply-adds and bytes of a generator, operator by operator."""
-    from mst_deploy.console import print_result
+    from mst_deploy.cli.console import print_result
     from mst_deploy.model.zoo import resolve_model
 
     command = command_module("benchmarks")
@@ -227,7 +228,7 @@ def _deliver(
     quiet: bool,
 ) -> None:
     """Write the report as asked, then tell it, with the files there are now."""
-    from mst_deploy.console import print_result
+    from mst_deploy.cli.console import print_result
 
     command = command_module("benchmarks")
     if output is not None:

@@ -6,37 +6,36 @@ import os
 import platform
 from typing import Any
 
+from mst_deploy.backends.registry import BACKENDS
+from mst_deploy.cli.errors import one_line
 from mst_deploy.environment import gpu_name, version
 
+COMMANDS = {"export": "mst export", "train": "mst train", "eval": "mst eval", "tensorrt": "mst build"}
+"""What an extra is for, besides backends."""
 PACKAGES = {
-    "numpy": "",
-    "opencv-python-headless": "",
-    "opencv-python": "",
-    "av": "",
-    "onnxruntime-gpu": "",
-    "onnxruntime": "",
-    "torch": "export",
-    "onnx": "",
+    **dict.fromkeys(("numpy", "opencv-python-headless", "opencv-python", "av", "onnx", "filelock"), ""),
+    **{
+        distribution: spec.extra
+        for spec in BACKENDS.values()
+        for distributions in spec.packages.values()
+        for distribution in distributions
+    },
     "onnxscript": "export",
-    "openvino": "openvino",
-    "tensorrt": "tensorrt",
-    "cuda-bindings": "tensorrt",
-    "pycuda": "tensorrt",
-    "filelock": "",
-    "torchmetrics": "eval",
-    "matplotlib": "eval",
     "lightning": "train",
     "tensorboard": "train",
+    "torchmetrics": "eval",
+    "matplotlib": "eval",
 }
 """Distribution and the extra that brings it; the two forms of OpenCV and ONNX Runtime exclude each other."""
-PURPOSES = {
-    "export": "mst export and the pytorch backend",
-    "openvino": "--backend openvino, fastest on CPUs",
-    "train": "mst train",
-    "eval": "mst eval",
-    "tensorrt": "mst build and --backend trt",
-}
-"""What an extra is for."""
+
+
+def purposes() -> dict[str, str]:
+    """Each extra and what it is for: commands and backends."""
+    found: dict[str, list[str]] = {extra: [command] for extra, command in COMMANDS.items()}
+    for spec in BACKENDS.values():
+        if spec.extra:
+            found.setdefault(spec.extra, []).append(f"--backend {spec.name}")
+    return {extra: " and ".join(uses) for extra, uses in found.items()}
 
 
 def examine() -> dict[str, Any]:
@@ -54,7 +53,7 @@ def examine() -> dict[str, Any]:
             open_session(graph, device)
             devices[device] = "works"
         except MstError as error:
-            devices[device] = str(error)
+            devices[device] = one_line(error)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -78,7 +77,7 @@ def model_state(name: str) -> dict[str, Any]:
     try:
         styles = list(styles_for(open_bundle(folder).manifest.model_id))
     except MstError as error:
-        return {"folder": str(folder), "state": str(error), "styles": []}
+        return {"folder": str(folder), "state": one_line(error), "styles": []}
     return {"folder": str(folder), "state": "works", "styles": styles}
 
 
@@ -92,7 +91,7 @@ def tensorrt_state() -> str:
         trt = compat.load()
         cuda = open_cuda()
     except MstError as error:
-        return str(error)
+        return one_line(error)
     try:
         here = machine(trt, cuda)
     finally:
@@ -116,7 +115,7 @@ def report(findings: dict[str, Any]) -> str:
     for model, found in findings["models"].items():
         lines.append(f"model {model}: {found['state']}, {len(found['styles'])} styles")
     lines.append("")
-    for extra, purpose in PURPOSES.items():
+    for extra, purpose in purposes().items():
         missing = [name for name, needs in PACKAGES.items() if needs == extra and not packages[name]]
         if missing:
             lines.append(f"{purpose}: missing {', '.join(missing)}; pip install 'mst-deploy[{extra}]'")

@@ -6,7 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from mst_deploy.options import JsonOption, ModelArgument, ModelOption, QuietOption, command_module
+from mst_deploy.cli.options import (
+    JsonOption,
+    ModelArgument,
+    ModelOption,
+    QuietOption,
+    command_module,
+    terminal,
+)
 
 engines_app = typer.Typer(help="Look after the TensorRT engines that were built.", no_args_is_help=True)
 
@@ -40,7 +47,7 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Build a TensorRT engine for this machine, verify it, and keep it for --backend trt."""
-    from mst_deploy.console import print_result
+    from mst_deploy.cli.console import print_result
     from mst_deploy.model.zoo import resolve_model
 
     command = command_module("engines")
@@ -57,7 +64,7 @@ def build(
         rewrite,
         timing_cache,
         force,
-        quiet or as_json,
+        terminal(quiet=quiet or as_json),
     )
     engine, fresh = command.build(request)
     figures = engine.built.get("verified", {})

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mst_deploy.errors import InvalidArgument
-from mst_deploy.options import (
+from mst_deploy.cli.errors import worded
+from mst_deploy.cli.options import (
     BackendOption,
     DeviceOption,
     JsonOption,
@@ -17,7 +17,9 @@ from mst_deploy.options import (
     StrengthOption,
     VggOption,
     command_module,
+    terminal,
 )
+from mst_deploy.errors import InvalidArgument
 
 eval_app = typer.Typer(
     help="Measure how good results are: any system's, a model's, a video's.", no_args_is_help=True
@@ -96,7 +98,7 @@ def eval_images(
         artfid_mode,
         batch,
         device,
-        quiet or as_json,
+        terminal(quiet=quiet or as_json),
     )
     _tell(command.evaluate_images(content, style, stylized, pairs, output, how, name), output, as_json, quiet)
 
@@ -158,7 +160,7 @@ def eval_model(
         artfid_mode,
         batch,
         device,
-        quiet or as_json,
+        terminal(quiet=quiet or as_json),
     )
     wanted = command.Targets(content, style, held_out, pairs_per_style, size, max_pairs)
     found = command.evaluate_model(
@@ -192,7 +194,9 @@ def eval_identity(
 ) -> None:
     """The floor: measure the photographs themselves as if they were results."""
     command = command_module("benchmarks.quality")
-    how = command.measuring(None, vgg, vgg_scales, inception, device=device, quiet=quiet or as_json)
+    how = command.measuring(
+        None, vgg, vgg_scales, inception, device=device, reporter=terminal(quiet=quiet or as_json)
+    )
     wanted = command.Targets(content, style, held_out, pairs_per_style, size, max_pairs)
     _tell(command.evaluate_identity(wanted, output, how), output, as_json, quiet)
 
@@ -217,7 +221,9 @@ def eval_optimum(
 ) -> None:
     """The ceiling: optimize every picture on the measured distances themselves (slow), then measure."""
     command = command_module("benchmarks.quality")
-    how = command.measuring(None, vgg, vgg_scales, inception, device=device, quiet=quiet or as_json)
+    how = command.measuring(
+        None, vgg, vgg_scales, inception, device=device, reporter=terminal(quiet=quiet or as_json)
+    )
     wanted = command.Targets(content, style, held_out, pairs_per_style, size, max_pairs)
     found = command.evaluate_optimum(wanted, output, how, style_weight=style_weight, steps=steps)
     _tell(found, output, as_json, quiet)
@@ -240,7 +246,7 @@ def eval_video(
     as_json: JsonOption = False,
 ) -> None:
     """Measure flicker: the warping error of a result, beside that of its source."""
-    from mst_deploy.console import print_result
+    from mst_deploy.cli.console import print_result
     from mst_deploy.errors import InvalidArgument
 
     try:
@@ -248,7 +254,7 @@ def eval_video(
     except ValueError:
         raise InvalidArgument(f"cannot use {gaps!r} as gaps: give whole numbers, such as 1,5") from None
     command = command_module("benchmarks.quality")
-    found = command.evaluate_video(source, result, wanted, flow, output, quiet=quiet or as_json)
+    found = command.evaluate_video(source, result, wanted, flow, output, terminal(quiet=quiet or as_json))
     lines = [
         f"gap {gap}: result {figures['result']:.4g}, source {figures['source']:.4g}, "
         f"{100 * figures['visible']:.0f} % of the pixels compared"
@@ -301,7 +307,7 @@ def eval_sheet(
     as_json: JsonOption = False,
 ) -> None:
     """Blind comparison by people: sheets without names and a form; with --answers and --key the votes."""
-    from mst_deploy.console import print_result
+    from mst_deploy.cli.console import print_result
 
     command = command_module("benchmarks.quality")
     if answers:
@@ -319,7 +325,7 @@ def eval_sheet(
         command.Shown(content, style, pairs, seed, size, each),
         output,
         key,
-        command.Running(backend, device, quiet or as_json),
+        command.Running(backend, device, terminal(quiet=quiet or as_json)),
     )
     text = (
         f"{made['sheets']} sheets in {made['folder']}, form {made['form']}; keep the key apart: {made['key']}"
@@ -328,13 +334,13 @@ def eval_sheet(
 
 
 def _tell(found: dict[str, Any], output: Path, as_json: bool, quiet: bool) -> None:
-    from mst_deploy.console import print_result
+    from mst_deploy.cli.console import print_result
 
     summary = found["summary"]
     means = [f"{name} {value['mean']:.4g}" for name, value in summary["means"].items()]
     means += [f"{name} {value:.4g}" for name, value in summary["whole_set"].items()]
     sizes = ", ".join(summary["sizes"])
     lines = [f"{found['system']}: {summary['pairs']} pairs of {sizes}: {', '.join(means)}"]
-    lines += [f"not measured: {note}" for note in found["missing"]]
+    lines += [f"not measured: {worded(note)}" for note in found["missing"]]
     lines.append(f"{output / 'report.html'}")
     print_result("\n".join(lines), found, as_json=as_json, quiet=quiet)

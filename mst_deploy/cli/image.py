@@ -23,8 +23,7 @@ from mst_deploy.cli.job import (
     TimelineOption,
     timeline_of,
 )
-from mst_deploy.errors import InvalidArgument
-from mst_deploy.options import (
+from mst_deploy.cli.options import (
     BackendOption,
     DeviceOption,
     ForceOption,
@@ -32,8 +31,9 @@ from mst_deploy.options import (
     ModelOption,
     QuietOption,
     SizeOption,
-    require_writable,
 )
+from mst_deploy.errors import InvalidArgument
+from mst_deploy.files import require_writable
 
 
 def image(
@@ -64,21 +64,20 @@ def image(
     as_json: JsonOption = False,
 ) -> None:
     """Stylize pictures. Results are named IN-STYLE beside the inputs unless -o says otherwise."""
-    from mst_deploy.console import print_result, progress
+    from mst_deploy.cli.console import print_result, progress
     from mst_deploy.images import IMAGE_SUFFIXES, load_image, resize, save_image
     from mst_deploy.jobs.inputs import expand
-    from mst_deploy.pipeline.frames import Size, stylize_picture
-    from mst_deploy.styles.masks import open_mask
+    from mst_deploy.size import Size
 
-    style_plan = timeline_of(
+    timeline_ = timeline_of(
         style, strength, preserve_color, mask, background_style, timeline, strokes, stroke_size, seed
     )
-    if style_plan.changes:
+    if timeline_.changes:
         raise InvalidArgument("a picture has no time: give styles, strength and strokes without @TIME")
     wanted = Size.parse(size) if size else Size()
     files = expand(inputs, IMAGE_SUFFIXES)
     targets = [
-        require_writable(_target(path, style_plan.label, output, many=len(files) > 1), path, force=force)
+        require_writable(_target(path, timeline_.label, output, many=len(files) > 1), path, force=force)
         for path in files
     ]
     if len(set(targets)) < len(targets):
@@ -86,15 +85,14 @@ def image(
     gained: dict[str, Any] = {}
     with (
         progress("stylizing", len(files), unit="pictures/s", quiet=quiet or as_json) as tell,
-        open_mask(style_plan.mask) as where,
-        Job(style_plan, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job,
+        Job(timeline_, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job,
     ):
         for done, (path, target) in enumerate(zip(files, targets, strict=True), start=1):
-            own_looks, gain = job.plan_for(path, tell=partial(tell, done - 1), quiet=quiet or as_json)
+            own_plan, gain = job.plan_for(path, tell=partial(tell, done - 1), quiet=quiet or as_json)
             gained |= {str(target): gain["tuned"]} if gain else {}
             picture = load_image(path)
             picture = resize(picture, *wanted.applied(picture.shape[1], picture.shape[0]))
-            save_image(target, stylize_picture(picture, job.generator, own_looks, where))
+            save_image(target, job.stylizer.image(picture, own_plan))
             tell(done)
     names = [str(target) for target in targets]
     facts = {**job.facts(), **({"tuned": gained} if optimize_style else {})}

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from mst_deploy.cli.errors import one_line
+from mst_deploy.cli.options import import_optional
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.options import import_optional
 from mst_deploy.styles.timeline import StrengthKey, StrokeSizeKey, StrokesKey, StyleKey, Timeline
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def parsed_by(parse: Callable[[str], T]) -> Callable[[str], T]:
         try:
             return parse(text)
         except InvalidArgument as error:
-            raise typer.BadParameter(str(error)) from None
+            raise typer.BadParameter(one_line(error)) from None
 
     return checked
 
@@ -158,7 +159,7 @@ def timeline_of(
 
 
 class Job:
-    """Model and looks of one command; use it as a context manager."""
+    """Session and style plan of one command. A context manager."""
 
     def __init__(
         self,
@@ -170,24 +171,19 @@ class Job:
         optimize_style: bool = False,
         vgg: Path | None = None,
     ) -> None:
-        from mst_deploy.backends import open_generator, open_style_encoder
-        from mst_deploy.model.bundle import open_bundle
-        from mst_deploy.model.zoo import resolve_model
-        from mst_deploy.styles.plan import load_plan
+        from mst_deploy.stylizer import Stylizer
 
-        bundle = open_bundle(resolve_model(model))
-        self.timeline, self.backend = timeline, backend
+        self.timeline = timeline
         self.style_optimizer: PlanOptimizer | None = None
+        self.stylizer = Stylizer(model, backend=backend, device=device)
         if optimize_style:
             optimized = import_optional("jobs.plan_optimizer", "export", "--optimize-style")
-            paintings = optimized.artworks_of(timeline, bundle.manifest)
-            self.style_optimizer = optimized.PlanOptimizer(bundle, paintings, vgg, device)
+            bundle = self.stylizer.bundle
+            artworks = optimized.artworks_of(timeline, bundle.manifest)
+            self.style_optimizer = optimized.PlanOptimizer(bundle, artworks, vgg, device)
         elif vgg is not None:
             raise InvalidArgument("--vgg is what --optimize-style looks with; give both or neither")
-        self.style_plan: StylePlan = load_plan(
-            timeline, bundle.manifest, lambda: open_style_encoder(bundle, backend, device)
-        )
-        self.generator = open_generator(bundle, backend, device)
+        self.style_plan: StylePlan = self.stylizer.plan(timeline)
 
     def plan_for(
         self,
@@ -197,8 +193,9 @@ class Job:
         tell: Callable[[str], None] = lambda note: None,
         quiet: bool = False,
     ) -> tuple[StylePlan, dict[str, Any]]:
-        """The looks for one input and, where they were tuned to it, what that gained (also told)."""
-        from mst_deploy.console import echo
+        """Return the plan for one input and, where styles were optimized for it, what that gained (also
+        printed)."""
+        from mst_deploy.cli.console import echo
 
         if self.style_optimizer is None:
             return self.style_plan, {}
@@ -218,14 +215,14 @@ class Job:
         return {
             "style": self.timeline.label,
             "strength": strengths[0] if len(strengths) == 1 else strengths,
-            "model": self.generator.manifest.name,
-            "backend": self.backend,
-            "device": self.generator.device,
+            "model": self.stylizer.manifest.name,
+            "backend": self.stylizer.backend_name,
+            "device": self.stylizer.device,
         }
 
     def __enter__(self) -> Job:
-        self.generator.__enter__()
+        self.stylizer.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.generator.__exit__(*error)
+        self.stylizer.__exit__(*error)

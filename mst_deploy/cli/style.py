@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mst_deploy.errors import InvalidArgument
-from mst_deploy.options import (
+from mst_deploy.cli.options import (
     BackendOption,
     DeviceOption,
     ForceOption,
@@ -18,8 +17,9 @@ from mst_deploy.options import (
     QuietOption,
     VggOption,
     import_optional,
-    require_writable,
 )
+from mst_deploy.errors import InvalidArgument
+from mst_deploy.files import require_writable
 
 style_app = typer.Typer(
     help="Make reusable style files, tune them to a video, list the shipped ones.", no_args_is_help=True
@@ -48,7 +48,7 @@ def style_make(
 ) -> None:
     """Read the style off pictures once; the small files work wherever --style does."""
     from mst_deploy.backends import open_style_encoder
-    from mst_deploy.console import print_result, progress
+    from mst_deploy.cli.console import print_result, progress
     from mst_deploy.model.bundle import open_bundle
     from mst_deploy.model.film import STYLE_SUFFIX, save_style
     from mst_deploy.model.zoo import resolve_model
@@ -141,7 +141,7 @@ def style_optimize(
     videos or pictures or for all, in one to three minutes on a CPU. Use the style file with --style.
     """
     from mst_deploy.backends import open_style_encoder
-    from mst_deploy.console import print_result, progress
+    from mst_deploy.cli.console import print_result, progress
     from mst_deploy.images import load_image
     from mst_deploy.model.bundle import open_bundle
     from mst_deploy.model.film import STYLE_SUFFIX, save_style
@@ -185,7 +185,7 @@ def style_optimize(
 @style_app.command("list")
 def style_list(model: ModelOption = None, as_json: JsonOption = False) -> None:
     """List the styles shipped for a model with artist, title and year."""
-    from mst_deploy.console import print_result
+    from mst_deploy.cli.console import print_result
     from mst_deploy.model.bundle import read_manifest
     from mst_deploy.model.zoo import resolve_model, styles_for
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mst_deploy.errors import InvalidArgument, MstError, OutputError, error_line
-from mst_deploy.options import require_writable
+from mst_deploy.cli.errors import one_line
+from mst_deploy.errors import InvalidArgument, MstError, OutputError
+from mst_deploy.files import require_writable
 
 if TYPE_CHECKING:
-    from mst_deploy.jobs.video_job import JobOptions, Result
+    from mst_deploy.jobs.render_file import RenderOptions, RenderResult
     from mst_deploy.video.reader import VideoInfo
 
 
@@ -40,7 +41,7 @@ class Failures:
 
     @contextmanager
     def of(self, path: Path) -> Iterator[None]:
-        from mst_deploy.console import echo
+        from mst_deploy.cli.console import echo
 
         try:
             yield
@@ -48,15 +49,20 @@ class Failures:
             if not self.many:
                 raise
             self.paths.append(path)
-            echo(f"mst: {path.name}: {error_line(error)}")
+            echo(f"mst: {path.name}: {one_line(error)}")
 
 
 def find_tasks(
-    files: list[Path], label: str, output: Path | None, options: JobOptions, failures: Failures, quiet: bool
+    files: list[Path],
+    label: str,
+    output: Path | None,
+    options: RenderOptions,
+    failures: Failures,
+    quiet: bool,
 ) -> list[Task]:
     """What there is to make, with notes on what a result will not have."""
-    from mst_deploy.console import echo
-    from mst_deploy.jobs.segments import interrupted_name
+    from mst_deploy.cli.console import echo
+    from mst_deploy.video.sinks import interrupted_name
 
     tasks: list[Task] = []
     for path in files:
@@ -78,7 +84,7 @@ def find_tasks(
     return wanted
 
 
-def _task(path: Path, label: str, output: Path | None, options: JobOptions) -> Task:
+def _task(path: Path, label: str, output: Path | None, options: RenderOptions) -> Task:
     from mst_deploy.video.containers import is_standard_output
     from mst_deploy.video.demuxing import PIPE, is_descriptor, is_pipe, is_sequence
     from mst_deploy.video.reader import VideoReader
@@ -102,9 +108,9 @@ def _task(path: Path, label: str, output: Path | None, options: JobOptions) -> T
     return Task(path, output / name if output.is_dir() else output, info)
 
 
-def _is_wanted(task: Task, options: JobOptions, quiet: bool) -> bool:
+def _is_wanted(task: Task, options: RenderOptions, quiet: bool) -> bool:
     """Whether a result is still to be made. Raises OutputError when its name must not be taken."""
-    from mst_deploy.console import echo
+    from mst_deploy.cli.console import echo
     from mst_deploy.jobs.journal import unfinished
     from mst_deploy.video.containers import goes_into_pipe
     from mst_deploy.video.demuxing import is_sequence, sequence_numbers
@@ -129,8 +135,8 @@ def _is_wanted(task: Task, options: JobOptions, quiet: bool) -> bool:
     return True
 
 
-def report_losses(task: Task, options: JobOptions, quiet: bool) -> None:
-    from mst_deploy.console import echo
+def report_losses(task: Task, options: RenderOptions, quiet: bool) -> None:
+    from mst_deploy.cli.console import echo
     from mst_deploy.video.codecs import codec_of
     from mst_deploy.video.demuxing import is_sequence
 
@@ -150,9 +156,9 @@ def report_losses(task: Task, options: JobOptions, quiet: bool) -> None:
         echo(f"note: not kept: {loss}", quiet=quiet)
 
 
-def report_late_losses(task: Task, result: Result, quiet: bool) -> None:
+def report_late_losses(task: Task, result: RenderResult, quiet: bool) -> None:
     """What only the finished job knows; the rest was said before."""
-    from mst_deploy.console import echo
+    from mst_deploy.cli.console import echo
 
     said = task.info.not_kept if task.info else ()
     for loss in result.not_kept:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mst_deploy.options import DeviceOption, QuietOption, command_module
+from mst_deploy.cli.options import DeviceOption, QuietOption, command_module, terminal
 
 train_app = typer.Typer(help="Train models on your own pictures.", no_args_is_help=True)
 
@@ -104,7 +104,7 @@ def train_classify(
         workers=workers,
         save_steps=save_steps,
         device=device,
-        quiet=quiet,
+        reporter=terminal(quiet=quiet),
     )
 
 
@@ -194,7 +194,7 @@ def train_joint(
         save_steps=save_steps,
         device=device,
         compiled=compiled,
-        quiet=quiet,
+        reporter=terminal(quiet=quiet),
     )
 
 
@@ -248,7 +248,7 @@ def add_later_phase(phase: str, text: str) -> None:
             save_steps=save_steps,
             device=device,
             compiled=compiled,
-            quiet=quiet,
+            reporter=terminal(quiet=quiet),
         )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mst_deploy.cli.errors import worded
 from mst_deploy.cli.job import (
     BackgroundStyleOption,
     Job,
@@ -25,9 +26,7 @@ from mst_deploy.cli.job import (
     TimelineOption,
     timeline_of,
 )
-from mst_deploy.cli.tasks import Failures, Task, find_tasks, report_late_losses
-from mst_deploy.errors import InputError, InvalidArgument
-from mst_deploy.options import (
+from mst_deploy.cli.options import (
     BackendOption,
     DeviceOption,
     ForceOption,
@@ -36,9 +35,11 @@ from mst_deploy.options import (
     QuietOption,
     SizeOption,
 )
+from mst_deploy.cli.tasks import Failures, Task, find_tasks, report_late_losses
+from mst_deploy.errors import InputError, InvalidArgument
 
 if TYPE_CHECKING:
-    from mst_deploy.jobs.video_job import JobOptions, Result
+    from mst_deploy.jobs.render_file import RenderOptions, RenderResult
 
 
 def video(
@@ -129,18 +130,18 @@ def video(
     Results are named IN-STYLE beside the inputs unless -o says otherwise. Ctrl-C keeps what is done as a
     file that plays; --resume makes the rest.
     """
-    from mst_deploy.console import echo
+    from mst_deploy.cli.console import echo
     from mst_deploy.jobs.inputs import VIDEO_SUFFIXES, expand
-    from mst_deploy.jobs.video_job import JobOptions
-    from mst_deploy.pipeline.frames import Size
+    from mst_deploy.jobs.render_file import RenderOptions
+    from mst_deploy.size import Size
     from mst_deploy.video.codecs import EncodeOptions, parse_bitrate
     from mst_deploy.video.info import ReadOptions
     from mst_deploy.video.time_ranges import TimeRange
 
-    style_plan = timeline_of(
+    timeline_ = timeline_of(
         style, strength, preserve_color, mask, background_style, timeline, strokes, stroke_size, seed
     )
-    options = JobOptions(
+    options = RenderOptions(
         read=ReadOptions(TimeRange.parse(start, end, sample_every), sdr, hwaccel, parse_rate(rate)),
         size=Size.parse(size) if size else Size(),
         encode=EncodeOptions(
@@ -156,14 +157,14 @@ def video(
     if many and output and not output.is_dir():
         raise InvalidArgument(f"for several inputs -o must be an existing folder; {output} is not")
     failures = Failures(many)
-    tasks = find_tasks(files, style_plan.label, output, options, failures, quiet)
+    tasks = find_tasks(files, timeline_.label, output, options, failures, quiet)
     made: list[dict[str, Any]] = []
     try:
         if tasks:
-            with Job(style_plan, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job:
+            with Job(timeline_, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job:
                 made = _make(tasks, job, options, failures, quiet=quiet or as_json)
     except KeyboardInterrupt as stop:
-        echo("; ".join(["mst: interrupted", *getattr(stop, "__notes__", ())]))
+        echo("; ".join(["mst: interrupted", *map(worded, getattr(stop, "__notes__", ()))]))
         raise typer.Exit(130) from None
     _tell(made, as_json=as_json, quiet=quiet, many=many)
     if failures.paths:
@@ -172,34 +173,37 @@ def video(
 
 
 def _make(
-    tasks: list[Task], job: Job, options: JobOptions, failures: Failures, *, quiet: bool
+    tasks: list[Task], job: Job, options: RenderOptions, failures: Failures, *, quiet: bool
 ) -> list[dict[str, Any]]:
     """All videos, one after the other, with one progress display over all their frames."""
-    from mst_deploy.console import echo, progress
-    from mst_deploy.jobs.video_job import Listener, stylize_video
+    from mst_deploy.cli.console import echo, progress
+    from mst_deploy.pipeline.events import Event, FramesDone, Note
 
     total = sum(task.frames for task in tasks)
     label = tasks[0].source.name if len(tasks) == 1 else f"{len(tasks)} videos"
     made, before = [], 0
-    with progress(f"{label} ({job.generator.device})", total, quiet=quiet) as tell:
+    with progress(f"{label} ({job.stylizer.device})", total, quiet=quiet) as tell:
         for number, task in enumerate(tasks, start=1):
             note = f"{number}: {task.source.name}" if len(tasks) > 1 else ""
-            listener = Listener(
-                on_frame=partial(lambda before, note, done: tell(before + done, note), before, note),
-                on_note=lambda text: echo(f"note: {text}", quiet=quiet),
-            )
+
+            def on_event(event: Event, before: int = before, note: str = note) -> None:
+                if isinstance(event, FramesDone):
+                    tell(before + event.done, note)
+                elif isinstance(event, Note):
+                    echo(f"note: {worded(event.text)}", quiet=quiet)
+
             with failures.of(task.source):
                 style_plan, gained = job.plan_for(
                     task.source, options.read, tell=partial(tell, before), quiet=quiet
                 )
-                result = stylize_video(task.source, task.target, job.generator, style_plan, options, listener)
+                result = job.stylizer.file(task.source, task.target, style_plan, options, on_event)
                 made.append({**_facts(result, job), **gained})
                 report_late_losses(task, result, quiet)
             before += task.frames
     return made
 
 
-def _facts(result: Result, job: Job) -> dict[str, Any]:
+def _facts(result: RenderResult, job: Job) -> dict[str, Any]:
     return {
         "output": str(result.output),
         "frames": result.frames,
@@ -236,7 +240,7 @@ def _resumed(facts: dict[str, Any]) -> str:
 
 
 def _tell(done: list[dict[str, Any]], *, as_json: bool, quiet: bool, many: bool) -> None:
-    from mst_deploy.console import echo, print_result
+    from mst_deploy.cli.console import echo, print_result
 
     lines = [
         f"{facts['output']}  {facts['frames']} frames{_resumed(facts)}, {facts['width']}x{facts['height']}, "

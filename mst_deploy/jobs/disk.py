@@ -42,7 +42,7 @@ def check_before(output: Path, expected: int) -> str | None:
     if free < needed / 10:
         raise OutputError(
             f"the disk of {output.parent} is nearly full: the job needs about {size_text(needed)}, "
-            f"{size_text(free)} are free; make room, or choose another folder with -o"
+            f"{size_text(free)} are free; make room, or choose another folder with [option:output]"
         )
     return f"the disk may become full: the job needs about {size_text(needed)}, {size_text(free)} are free"
 
@@ -56,7 +56,7 @@ def check_during(output: Path, written: int, largest: int) -> None:
     if free < needed:
         raise OutputError(
             f"the disk of {output.parent} is nearly full: {size_text(free)} are free, going on needs "
-            f"{size_text(needed)}; make room, then run the same command with --resume"
+            f"{size_text(needed)}; make room, then run the same command with [option:resume]"
         )
 
 

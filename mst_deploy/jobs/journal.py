@@ -78,7 +78,7 @@ class Journal:
         if strangers:
             raise OutputError(
                 f"the parts of {self.output} belong into the folder {self.folder}, which holds other files "
-                f"({strangers[0]}); move it away, or choose another name with -o"
+                f"({strangers[0]}); move it away, or choose another name with [option:output]"
             )
         self._take()
         found = read_journal(self.folder)
@@ -89,7 +89,7 @@ class Journal:
         if not resume:
             raise OutputError(
                 f"there is an unfinished job in {self.folder} ({found.frames} frames); go on with it with "
-                "--resume, or start anew with --force"
+                "[option:resume], or start anew with [option:force]"
             )
         self._refuse_other_settings(found.settings, settings)
         parts = tuple(self._whole(found.parts))
@@ -117,7 +117,7 @@ class Journal:
         self._save()
 
     def remove(self) -> None:
-        """Delete the folder, the journal last: a crash on the way leaves what --resume can clear up."""
+        """Delete the folder, the journal last: a crash on the way leaves what ``resume`` can clear up."""
         self.lock.release()
         for path in self.folder.iterdir():
             if path.name != JOURNAL:
@@ -134,11 +134,13 @@ class Journal:
             self.lock.acquire(timeout=0)
         except Timeout:
             raise OutputError(
-                f"another process is working on {self.output}; wait for it, or choose another name with -o"
+                f"another process is working on {self.output}; wait for it, or choose another name with "
+                "[option:output]"
             ) from None
         except OSError as error:
             raise OutputError(
-                f"cannot write into the folder {parent}: {error.strerror}; choose another with -o"
+                f"cannot write into the folder {parent}: {error.strerror}; choose another with "
+                "[option:output]"
             ) from error
 
     def _save(self) -> None:
@@ -164,7 +166,7 @@ class Journal:
             changes = "; ".join(f"{name} was {then.get(name)}, now {now.get(name)}" for name in names)
             raise OutputError(
                 f"the unfinished job in {self.folder} was started with other settings ({changes}); "
-                "give the same ones, or start anew with --force and without --resume"
+                "give the same ones, or start anew with [option:force] and without [option:resume]"
             )
 
     def _forget_strangers(self) -> None:

@@ -1,4 +1,4 @@
-"""Looks tuned to the very video or picture that is about to be painted (``--optimize-style``).
+"""Looks tuned to the very video or picture that is about to be painted (``optimize_style``).
 
 What was tuned is kept in the user's cache folder: a job that goes on after a crash paints with the same
 rows, and a second run does not wait again.
@@ -56,8 +56,12 @@ class PlanOptimizer:
         """
         if is_pipe(source):
             raise InvalidArgument(
-                "--optimize-style looks at the video before it is painted, and a pipe can be read only once; "
-                "give the file itself, or tune with mst style optimize before"
+                field="optimize_style",
+                problem=(
+                    "[option:optimize_style] looks at the video before it is painted, and a pipe can be read "
+                    "only once"
+                ),
+                hint="give the file itself, or tune with mst style optimize before",
             )
         moments = sample_frames(source, read=read)
         found: dict[str, OptimizedStyle] = {}
@@ -83,8 +87,12 @@ def artworks_of(timeline: Timeline, manifest: Manifest) -> dict[str, Image]:
         style = resolve_style(name, manifest)
         if not isinstance(style, Path):
             raise InvalidArgument(
-                f"the style {name!r} is a FiLM vector read off a picture, and --optimize-style needs the "
-                "picture itself; give it with --style"
+                field="optimize_style",
+                problem=(
+                    f"the style {name!r} is a FiLM vector read off a picture, and [option:optimize_style] "
+                    "needs the picture itself"
+                ),
+                hint="give it with [option:style]",
             )
         found[name] = as_style(load_image(style), manifest)
     return found

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from mst_deploy.errors import InvalidArgument
+from mst_deploy.errors import InvalidArgument, Message
 from mst_deploy.jobs.disk import check_during
 from mst_deploy.jobs.journal import JOINED, PAINTED, PAINTING, Journal
-from mst_deploy.video.containers import AV_CONTAINERS, goes_into_pipe
-from mst_deploy.video.demuxing import is_pipe, is_sequence
+from mst_deploy.video.containers import AV_CONTAINERS
+from mst_deploy.video.demuxing import is_pipe
 from mst_deploy.video.info import Frame, VideoInfo, WriteReport
+from mst_deploy.video.sinks import FrameSink, interrupted_name, open_sink, spec_of, write_or_close
 from mst_deploy.video.writer import (
     EncodeOptions,
     VideoWriter,
     encoder_settings,
     join_segments,
     open_segment,
-    open_writer,
     segment_suffix,
 )
 
@@ -44,11 +44,13 @@ class SegmentOptions:
 
     def __post_init__(self) -> None:
         if self.frames_each < 1:
-            raise InvalidArgument(f"a part must have at least 1 frame, got {self.frames_each}")
+            raise InvalidArgument(
+                field="frames_each", problem=f"a part must have at least 1 frame, got {self.frames_each}"
+            )
 
 
-class SegmentedOutput:
-    """Writes parts, enters them, joins them. Use :func:`open_output`."""
+class SegmentedSink:
+    """A file that is written in parts, each entered in the journal, then joined. Use :func:`open_output`."""
 
     def __init__(self, journal: Journal, source: VideoInfo, options: EncodeOptions, frames_each: int) -> None:
         self.journal, self.source = journal, source
@@ -61,7 +63,7 @@ class SegmentedOutput:
         self.open = ExitStack()
         self.writer: VideoWriter | None = None
         self.end: Fraction | None = None
-        self.told = WriteReport()
+        self.report = WriteReport()
 
     def write(self, frame: Frame) -> None:
         """Encode one upright frame; every so many the part is closed and entered."""
@@ -70,23 +72,19 @@ class SegmentedOutput:
             self.writer = self.open.enter_context(
                 open_segment(self.journal.path(self.name), self.source, self.options)
             )
-        with ExitStack() as unless_it_fails:
-            unless_it_fails.push(self.open.pop_all())
-            self.writer.write(frame)
-            self.open = unless_it_fails.pop_all()
-        self.written += 1
+        write_or_close(self, frame)
         self.end = (frame.pts + frame.duration) * self.source.time_base
         if self.written % self.frames_each == 0:
-            self.close_part()
+            self.flush()
 
     @property
-    def painted(self) -> bool:
+    def complete(self) -> bool:
         """Whether every frame is there already, and only joining is left."""
         return self.journal.entries.state != PAINTING
 
     def finish(self) -> None:
         """Join the parts, give the result its name, clear up. Every step may be the last before a crash."""
-        self.close_part()
+        self.flush()
         journal, output = self.journal, self.journal.output
         whole = journal.path(output.name)
         if journal.entries.state != JOINED:
@@ -110,7 +108,8 @@ class SegmentedOutput:
         playable = interrupted_name(self.journal.output)
         self.join(playable, names, until=self.end)
         kept = f"the first {self.written} frames are in {playable}"
-        return f"{kept}; the same command with --resume goes on" if self.journal.entries.parts else kept
+        going_on = "; the same command with [option:resume] goes on" if self.journal.entries.parts else ""
+        return Message(kept + going_on)
 
     def abandon(self, error: BaseException) -> None:
         """After an error: forget the open part, and the folder too if nothing else is in it."""
@@ -119,14 +118,15 @@ class SegmentedOutput:
             self.journal.remove()
         elif not getattr(error, "__notes__", ()):  # keep() has not told it already
             frames = self.journal.entries.frames
-            error.add_note(f"the first {frames} frames are kept: the same command with --resume goes on")
+            kept = f"the first {frames} frames are kept"
+            error.add_note(Message(f"{kept}: the same command with [option:resume] goes on"))
 
     @property
     def name(self) -> str:
         """File of the part that is being written."""
         return f"{len(self.journal.entries.parts):06d}{self.suffix}"
 
-    def close_part(self) -> None:
+    def flush(self) -> None:
         """Code what the encoder still holds, and enter the part."""
         if self.writer is None:
             return
@@ -137,99 +137,45 @@ class SegmentedOutput:
 
     def join(self, path: Path, names: list[str], until: Fraction | None = None) -> None:
         files = [self.journal.path(name) for name in names]
-        self.told = join_segments(path, self.source, self.options, files, until=until, end=self.end)
+        self.report = join_segments(path, self.source, self.options, files, until=until, end=self.end)
 
     def check_room(self) -> None:
         sizes = [part.bytes for part in self.journal.entries.parts]
         check_during(self.journal.output, sum(sizes), max(sizes, default=0))
 
 
-class WholeOutput:
-    """What cannot be written in parts: animations, numbered pictures, pipes. Use :func:`open_output`."""
-
-    done = 0
-    painted = False
-
-    def __init__(self, path: Path, source: VideoInfo, options: EncodeOptions) -> None:
-        self.path, self.source, self.written = path, source, 0
-        # A file gets the name of an interrupted one first; finish() gives it its own.
-        self.named = not (is_sequence(path) or goes_into_pipe(path))
-        self.target = interrupted_name(path) if self.named else path
-        self.open = ExitStack()
-        self.writer = self.open.enter_context(open_writer(self.target, source, options))
-
-    @property
-    def told(self) -> WriteReport:
-        """What is to be said of the file, once it is finished."""
-        return self.writer.told
-
-    def write(self, frame: Frame) -> None:
-        """Encode one upright frame."""
-        with ExitStack() as unless_it_fails:
-            unless_it_fails.push(self.open.pop_all())
-            self.writer.write(frame)
-            self.open = unless_it_fails.pop_all()
-        self.written += 1
-
-    def close_part(self) -> None:
-        """Code what the encoder still holds: the only part is the file."""
-        self.open.close()
-
-    def finish(self) -> None:
-        """Give the file its name."""
-        self.close_part()
-        if self.named:
-            self.target.replace(self.path)
-
-    def keep(self) -> str:
-        """After an interruption: close what there is. Says where; "" for no frame."""
-        if not self.written:
-            return ""
-        self.open.close()
-        return "" if goes_into_pipe(self.path) else f"the first {self.written} frames are in {self.target}"
-
-    def abandon(self, error: BaseException) -> None:
-        """After an error: nothing stays."""
-        self.open.__exit__(type(error), error, error.__traceback__)
-
-
-Output = SegmentedOutput | WholeOutput
-
-
 def in_parts(output: Path, source: Path) -> bool:
     """Whether a result is written in parts, so that it can be gone on with."""
-    return output.suffix.lower() in AV_CONTAINERS and not (goes_into_pipe(output) or is_pipe(source))
+    kinds = output.suffix.lower() in AV_CONTAINERS and spec_of(output).name == "file"
+    return kinds and not is_pipe(source)
 
 
 @contextmanager
 def open_output(
     output: Path, source: VideoInfo, options: EncodeOptions, plan: SegmentOptions
-) -> Iterator[Output]:
+) -> Iterator[FrameSink]:
     """A place for the frames of a job; in parts where that is possible, those of an earlier run included.
 
-    On an error finished parts are kept for --resume; with none, nothing is left. Raises OutputError, and
+    On an error finished parts are kept for ``resume``; with none, nothing is left. Raises OutputError, and
     InvalidArgument for what cannot be resumed.
     """
     if not in_parts(output, source.path):
         if plan.resume:
             raise InvalidArgument(
-                f"{output} is written in one piece and cannot be resumed; leave --resume out"
+                field="resume",
+                problem=f"{output} is written in one piece and cannot be resumed",
+                hint="leave [option:resume] out",
             )
-        yield from _guarded(WholeOutput(output, source, options))
+        yield from _guarded(open_sink(output, source, options))
         return
     with Journal(output) as journal:
         journal.begin(plan.settings, resume=plan.resume, force=plan.force)
-        yield from _guarded(SegmentedOutput(journal, source, options, plan.frames_each))
+        yield from _guarded(SegmentedSink(journal, source, options, plan.frames_each))
 
 
-def _guarded(target: Output) -> Iterator[Output]:
+def _guarded(target: FrameSink) -> Iterator[FrameSink]:
     try:
         yield target
     except BaseException as error:
         target.abandon(error)
         raise
-
-
-def interrupted_name(output: Path) -> Path:
-    """Where the playable part of an interrupted job goes: ``out.interrupted.mp4``."""
-    return output.with_name(f"{output.stem}.interrupted{output.suffix}")

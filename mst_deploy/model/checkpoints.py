@@ -55,7 +55,7 @@ class Networks:
         if self.encoder is None or self.config.injection != "film":
             raise InvalidArgument(
                 f"this model brings the style in by {self.config.injection!r}; only film models can be "
-                "exported and run: train one with mst train joint --injection film"
+                "exported and run: train one with [mst train joint: injection=film]"
             )
         return self.encoder
 

@@ -67,9 +67,11 @@ def canvas_gains(bands: int, strokes: float = 1.0, size: float = 1.0) -> NDArray
     bands at both of its ends fade. So ``size`` 2 means strokes twice as large. Raises InvalidArgument.
     """
     if not (strokes >= 0 and np.isfinite(strokes)):
-        raise InvalidArgument(f"strokes must be 0 or more, got {strokes}")
+        raise InvalidArgument(field="strokes", problem=f"strokes must be 0 or more, got {strokes}")
     if not 0.25 <= size <= 2.0**bands:
-        raise InvalidArgument(f"a stroke size must be between 0.25 and {2**bands}, got {size}")
+        raise InvalidArgument(
+            field="stroke_size", problem=f"a stroke size must be between 0.25 and {2**bands}, got {size}"
+        )
     band, first = np.arange(bands), np.log2(size)
     window = np.clip(np.minimum(band - first + 1, first + OCTAVES - band), 0, 1)
     return np.asarray(strokes * window / np.linalg.norm(window), np.float32)
@@ -106,7 +108,9 @@ def at_strength(content: FilmParams | None, style: FilmParams, strength: float) 
     source is mixed in: share = min(1, 2 strength). Raises InvalidArgument.
     """
     if content is None and strength != 1.0:
-        raise InvalidArgument("a strength below 1 needs the FiLM vector of the content")
+        raise InvalidArgument(
+            field="strength", problem="a strength below 1 needs the FiLM vector of the content"
+        )
     film = style if content is None else with_strength(content, style, strength)
     return Blend(film, min(1.0, 2.0 * strength))
 
@@ -117,7 +121,7 @@ def with_strength(content: FilmParams, style: FilmParams, strength: float) -> Fi
     Raises InvalidArgument outside 0..1.
     """
     if not 0.0 <= strength <= 1.0:
-        raise InvalidArgument(f"strength must be between 0 and 1, got {strength}")
+        raise InvalidArgument(field="strength", problem=f"strength must be between 0 and 1, got {strength}")
     return style if strength == 1.0 else blend([content, style], [1.0 - strength, strength])
 
 

@@ -61,7 +61,9 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if len(self.widths) != 3 or min(self.widths) < 1:
-            raise InvalidArgument(f"widths must be three positive numbers, got {self.widths}")
+            raise InvalidArgument(
+                field="widths", problem=f"widths must be three positive numbers, got {self.widths}"
+            )
         if (
             self.residual_blocks < 0
             or min(self.embedding_size, self.hidden_size + 1, self.hidden_layers) < 1
@@ -70,18 +72,30 @@ class NetworkConfig:
             raise InvalidArgument(f"impossible network configuration: {self}")
         if self.statistics not in STATISTICS:
             raise InvalidArgument(
-                f"unknown statistics {self.statistics!r}; choose one of {', '.join(STATISTICS)}"
+                field="statistics",
+                problem=f"unknown statistics {self.statistics!r}",
+                hint=f"choose one of {', '.join(STATISTICS)}",
             )
         if self.padding not in PADDINGS:
-            raise InvalidArgument(f"unknown padding {self.padding!r}; choose one of {', '.join(PADDINGS)}")
+            raise InvalidArgument(
+                field="padding",
+                problem=f"unknown padding {self.padding!r}",
+                hint=f"choose one of {', '.join(PADDINGS)}",
+            )
         if self.injection not in INJECTIONS:
             raise InvalidArgument(
-                f"unknown injection {self.injection!r}; choose one of {', '.join(INJECTIONS)}"
+                field="injection",
+                problem=f"unknown injection {self.injection!r}",
+                hint=f"choose one of {', '.join(INJECTIONS)}",
             )
         if self.canvas_bands < 0 or (self.canvas_bands and self.injection != "film"):
             raise InvalidArgument(
-                f"{self.canvas_bands} canvas bands with the injection {self.injection!r}: only film models "
-                "take a canvas; set canvas_bands to 0"
+                field="canvas",
+                problem=(
+                    f"{self.canvas_bands} canvas bands with the injection {self.injection!r}: only film "
+                    "models take a canvas"
+                ),
+                hint="set canvas_bands to 0",
             )
 
     @property
@@ -251,7 +265,9 @@ class Generator(nn.Module):
         if not self.config.canvas_bands:
             return None
         if canvas is None:
-            raise InvalidArgument("this generator paints from a canvas; give one (N, 1, H, W)")
+            raise InvalidArgument(
+                field="canvas", problem="this generator paints from a canvas", hint="give one (N, 1, H, W)"
+            )
         bands: Tensor = self.bands(canvas)
         gains = rows[:, self.layout.norm_size :, None, None].to(bands.dtype)
         joined: Tensor = self.canvas(bands * gains)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mst_deploy.errors import BundleError, InvalidArgument
+from mst_deploy.errors import InvalidArgument
 from mst_deploy.model.film import STYLE_SUFFIX, Style, load_style
 
 MODELS = ("base", "lite")
@@ -31,8 +31,8 @@ def resolve_model(given: str | os.PathLike[str] | None = None) -> Path:
     """What a person calls a model -> a path: a shipped model's name, or a path; ``base`` for None.
 
     A name goes before a folder of that name in the working directory: ``lite`` is the shipped model
-    everywhere, ``./lite`` is the folder here. A path object is always a path. Raises BundleError for a
-    text that is neither.
+    everywhere, ``./lite`` is the folder here. A path object is always a path. Raises InvalidArgument
+    for what is neither.
     """
     if given is None:
         return bundle_path(DEFAULT_MODEL)
@@ -40,8 +40,10 @@ def resolve_model(given: str | os.PathLike[str] | None = None) -> Path:
         return bundle_path(given)
     path = Path(given)
     if not path.exists():
-        raise BundleError(
-            f"no model {os.fspath(given)!r}: it is neither shipped ({', '.join(MODELS)}) nor a file or folder"
+        raise InvalidArgument(
+            field="model",
+            problem=f"no model {os.fspath(given)!r}: it is neither shipped ({', '.join(MODELS)}) nor a file "
+            "or folder",
         )
     return path
 
@@ -71,7 +73,11 @@ def shipped_name(model_id: str) -> str | None:
 
 def known(model: str) -> str:
     if model not in MODELS:
-        raise InvalidArgument(f"there is no shipped model {model!r}; shipped are {', '.join(MODELS)}")
+        raise InvalidArgument(
+            field="model",
+            problem=f"there is no shipped model {model!r}",
+            hint=f"shipped are {', '.join(MODELS)}",
+        )
     return model
 
 

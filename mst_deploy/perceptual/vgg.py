@@ -142,7 +142,7 @@ class DistilledVgg(nn.Module):
 
 def find_vgg(path: Path | None) -> Path:
     """``path``, or torchvision's VGG-19 from PyTorch's cache or the net (548 MB). Raises InputError."""
-    return path or fetched(VGG_URL, "VGG-19", "--vgg")
+    return path or fetched(VGG_URL, "VGG-19", "[option:vgg]")
 
 
 def load_vgg(path: Path, scales: Path | None = None, distilled: Path | None = None) -> Vgg19:

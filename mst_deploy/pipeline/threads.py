@@ -13,11 +13,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 T = TypeVar("T")
 TICK = 0.1  # seconds between looks at whether to stop; an item that comes is taken at once
 END = object()
+WAITING_BYTES = 64 * 2**20
+"""Bytes of frames that may wait between two stages."""
+
+
+Policy = Literal["block", "latest"]
+"""What happens when a queue is full: the stage before it waits, or the oldest item is dropped."""
 
 
 class Stopped(Exception):
@@ -67,6 +73,8 @@ class ThreadedPipeline:
         self.failure: BaseException | None = None
         self.threads: list[threading.Thread] = []
         self.entrance: queue.Queue[Any] | None = None
+        self.dropped = 0
+        """Items that the policy ``latest`` has dropped."""
 
     def __enter__(self) -> Self:
         return self
@@ -76,14 +84,22 @@ class ThreadedPipeline:
         for thread in self.threads:
             thread.join()
 
-    def prefetch(self, name: str, source: Iterable[T]) -> Iterator[T]:
-        """Make the items of a source in a thread; its error surfaces here, after the items before it."""
-        items: queue.Queue[Any] = queue.Queue(self.depth)
+    def prefetch(self, name: str, source: Iterable[T], policy: Policy = "block") -> Iterator[T]:
+        """Make the items of a source in a thread; its error surfaces here, after the items before it.
+
+        With the policy ``block`` the source waits while ``depth`` items wait to be taken; with ``latest``
+        only the newest item waits, older ones are dropped and counted in ``dropped``, for sources that do not
+        wait (a camera).
+        """
+        items: queue.Queue[Any] = queue.Queue(self.depth if policy == "block" else 1)
 
         def work() -> None:
             try:
                 for item in source:
-                    self._put(items, item)
+                    if policy == "block":
+                        self._put(items, item)
+                    else:
+                        self._replace(items, item)
                 self._put(items, END)
             except Stopped:
                 pass
@@ -152,6 +168,14 @@ class ThreadedPipeline:
             except queue.Full:
                 continue
 
+    def _replace(self, items: queue.Queue[Any], item: Any) -> None:
+        """Put an item in the place of the one that waits, if there is one."""
+        self._check()
+        with suppress(queue.Empty):
+            items.get_nowait()
+            self.dropped += 1
+        items.put_nowait(item)  # this thread is the only one that puts
+
     def _offer(self, items: queue.Queue[Any], item: Any) -> None:
         with suppress(Stopped):
             self._put(items, item)
@@ -174,3 +198,8 @@ class _Failed:
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+
+
+def queue_depth(width: int, height: int) -> int:
+    """Return how many frames of a size may wait between two stages: 64 MiB of them, 2 to 8."""
+    return max(2, min(8, WAITING_BYTES // (3 * width * height)))

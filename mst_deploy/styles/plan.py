@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -102,39 +102,46 @@ class StylePlan:
         )
 
 
-def load_plan(timeline: Timeline, manifest: Manifest, encoder: Callable[[], StyleEncoder]) -> StylePlan:
-    """Read all styles of a timeline; the encoder is only opened if something must be encoded.
+def load_plan(
+    timeline: Timeline,
+    manifest: Manifest,
+    encoder: Callable[[], StyleEncoder],
+    read_style: Callable[[str], Style] | None = None,
+) -> StylePlan:
+    """Read all styles of a timeline; the encoder is only opened if a picture must be encoded.
 
-    Raises InputError and BundleError for a style that cannot be used, before any frame is touched.
+    ``read_style`` reads one by its name, for callers that remember styles. Raises InputError and BundleError
+    for a style that cannot be used, before any frame is touched.
     """
     if timeline.needs_canvas and not manifest.canvas_bands:
         raise InvalidArgument(
-            f"the model {manifest.name} paints without a canvas, so it has no strokes, stroke size or seed "
-            "to choose; leave them out, or choose a model with a canvas"
+            field="strokes",
+            problem=(
+                f"the model {manifest.name} paints without a canvas, so it has no strokes, stroke size or "
+                "seed to choose"
+            ),
+            hint="leave them out, or choose a model with a canvas",
         )
-    found = {name: resolve_style(name, manifest) for name in timeline.names}
-    opened: list[StyleEncoder] = []
+    opened = cache(encoder)
 
-    def ready() -> StyleEncoder:
-        if not opened:
-            opened.append(encoder())
-        return opened[0]
+    def read(name: str) -> Style:
+        found = resolve_style(name, manifest)
+        return make_style(opened(), found) if isinstance(found, Path) else found
 
-    rows = {
-        name: make_style(ready(), style).film if isinstance(style, Path) else style.film
-        for name, style in found.items()
-    }
-    style_plan = StylePlan(
+    styles = {name: (read_style or read)(name) for name in timeline.names}
+    plan = StylePlan(
         timeline,
-        rows,
+        {name: style.film for name, style in styles.items()},
         layout=manifest.layout if manifest.canvas_bands else None,
-        defaults={
-            name: (style.strokes, style.stroke_size)
-            for name, style in found.items()
-            if isinstance(style, Style)
-        },
+        defaults={name: (style.strokes, style.stroke_size) for name, style in styles.items()},
     )
-    return style_plan if timeline.always_full else replace(style_plan, read=partial(encode_film, ready()))
+    return plan if timeline.always_full else replace(plan, read=partial(encode_film, opened()))
+
+
+def plan_of(style: Style, manifest: Manifest) -> StylePlan:
+    """Return a plan of one style at full strength, with the style's own defaults of strokes."""
+    plan = constant_plan(style.film, manifest)
+    return replace(plan, defaults={"style": (style.strokes, style.stroke_size)})
 
 
 def constant_plan(film: FilmParams, manifest: Manifest | None = None) -> StylePlan:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mst_deploy.backends import Images, StyleEncoder
-from mst_deploy.errors import BundleError, InputError
+from mst_deploy.errors import BundleError, InputError, InvalidArgument
 from mst_deploy.images import IMAGE_SUFFIXES, load_image, pad_to_minimum, resize_short_side
 from mst_deploy.model.bundle import Manifest
 from mst_deploy.model.film import STYLE_SUFFIX, FilmParams, Style, load_style
@@ -45,14 +45,16 @@ def make_style(encoder: StyleEncoder, path: Path, name: str = "") -> Style:
 def resolve_style(wanted: str, manifest: Manifest) -> Style | Path:
     """A ready style (one shipped for this model, or a style file), or an image still to be encoded.
 
-    Raises InputError when there is no such thing, BundleError when the style is of another model.
+    Raises InvalidArgument when there is no such thing, InputError for a file of another kind, BundleError
+    when the style is of another model.
     """
     shipped = styles_for(manifest.model_id)
     path = Path(wanted)
     if wanted in shipped:
         return fitting(shipped[wanted], manifest)
     if not path.exists():
-        raise InputError(f"no style {wanted!r}: it is {_what_it_is_not(wanted, list(shipped), manifest)}")
+        what = _what_it_is_not(wanted, list(shipped), manifest)
+        raise InvalidArgument(field="style", problem=f"no style {wanted!r}: it is {what}")
     if path.suffix.lower() == STYLE_SUFFIX:
         return fitting(load_style(path), manifest)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
@@ -68,10 +70,10 @@ def fitting(style: Style, manifest: Manifest) -> Style:
     if style.model_id != manifest.model_id or len(style.film) != manifest.film_size:
         maker = shipped_name(style.model_id)
         raise BundleError(
-            f"the style {style.name!r} was made by model {style.model_id}{f' ({maker})' if maker else ''}, "
-            f"this is model {manifest.model_id} ({manifest.name}); "
-            f"{f'paint with --model {maker}, or ' if maker else ''}make it again from its image with mst "
-            "style make and the --model that you paint with"
+            f"the style {style.name!r} was made by model "
+            f"{style.model_id}{f' ({maker})' if maker else ''}, this is model {manifest.model_id} "
+            f"({manifest.name}); {f'paint with [option:model] {maker}, or ' if maker else ''}make it "
+            "again from its image with mst style make and the [option:model] that you paint with"
         )
     return style
 
@@ -80,7 +82,7 @@ def _what_it_is_not(wanted: str, shipped: list[str], manifest: Manifest) -> str:
     if not shipped:
         return (
             f"no file, and the shipped styles are for the models {' and '.join(MODELS)}, not for "
-            f"{manifest.name}; give an image, or a style file made with mst style make --model"
+            f"{manifest.name}; give an image, or make a style file: mst style make with [option:model]"
         )
     close = difflib.get_close_matches(wanted, shipped, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""

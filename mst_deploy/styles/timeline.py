@@ -25,7 +25,11 @@ NUMBER = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)
 
 def _refuse_negative(time: Fraction) -> None:
     if time < 0:
-        raise InvalidArgument(f"a time must not be negative, got {float(time):g} s; the clip starts at 0")
+        raise InvalidArgument(
+            field="time",
+            problem=f"a time must not be negative, got {float(time):g} s",
+            hint="the clip starts at 0",
+        )
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,14 @@ class StyleKey:
 
     def __post_init__(self) -> None:
         if not self.style:
-            raise InvalidArgument("a style needs a name: an image, a style file or a shipped style")
+            raise InvalidArgument(
+                field="style", problem="a style needs a name: an image, a style file or a shipped style"
+            )
         if not (math.isfinite(self.weight) and self.weight > 0):
-            raise InvalidArgument(f"the weight of style {self.style!r} must be above 0, got {self.weight:g}")
+            raise InvalidArgument(
+                field="style",
+                problem=f"the weight of style {self.style!r} must be above 0, got {self.weight:g}",
+            )
         _refuse_negative(self.time)
 
     @classmethod
@@ -66,7 +75,9 @@ class StrengthKey:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.strength <= 1.0:
-            raise InvalidArgument(f"strength must be between 0 and 1, got {self.strength:g}")
+            raise InvalidArgument(
+                field="strength", problem=f"strength must be between 0 and 1, got {self.strength:g}"
+            )
         _refuse_negative(self.time)
 
     @classmethod
@@ -75,7 +86,10 @@ class StrengthKey:
         value, moment = _split_time(text)
         if not NUMBER.fullmatch(value):
             raise InvalidArgument(
-                f"cannot use {text!r} as a strength: give a number from 0 to 1, with @TIME if it changes"
+                field="strength",
+                problem=(
+                    f"cannot use {text!r} as a strength: give a number from 0 to 1, with @TIME if it changes"
+                ),
             )
         return cls(float(value), moment)
 
@@ -90,7 +104,9 @@ class StrokesKey:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.strokes <= 2.0:
-            raise InvalidArgument(f"strokes must be between 0 and 2, got {self.strokes:g}")
+            raise InvalidArgument(
+                field="strokes", problem=f"strokes must be between 0 and 2, got {self.strokes:g}"
+            )
         _refuse_negative(self.time)
 
     @classmethod
@@ -99,7 +115,10 @@ class StrokesKey:
         value, moment = _split_time(text)
         if not NUMBER.fullmatch(value):
             raise InvalidArgument(
-                f"cannot use {text!r} for strokes: give a number from 0 to 2, with @TIME if it changes"
+                field="strokes",
+                problem=(
+                    f"cannot use {text!r} for strokes: give a number from 0 to 2, with @TIME if it changes"
+                ),
             )
         return cls(float(value), moment)
 
@@ -114,7 +133,9 @@ class StrokeSizeKey:
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.size <= 3.0:
-            raise InvalidArgument(f"a stroke size must be between 0.5 and 3, got {self.size:g}")
+            raise InvalidArgument(
+                field="stroke_size", problem=f"a stroke size must be between 0.5 and 3, got {self.size:g}"
+            )
         _refuse_negative(self.time)
 
     @classmethod
@@ -123,7 +144,11 @@ class StrokeSizeKey:
         value, moment = _split_time(text)
         if not NUMBER.fullmatch(value):
             raise InvalidArgument(
-                f"cannot use {text!r} as a stroke size: give a number from 0.5 to 3, with @TIME if it changes"
+                field="stroke_size",
+                problem=(
+                    f"cannot use {text!r} as a stroke size: give a number from 0.5 to 3, with @TIME if it "
+                    "changes"
+                ),
             )
         return cls(float(value), moment)
 
@@ -148,19 +173,27 @@ class Timeline:
 
     def __post_init__(self) -> None:
         if not self.styles:
-            raise InvalidArgument("no style was given; name at least one")
+            raise InvalidArgument(field="style", problem="no style was given", hint="name at least one")
         if not self.strength:
-            raise InvalidArgument("no strength was given; leave it out for the full style")
+            raise InvalidArgument(
+                field="strength", problem="no strength was given", hint="leave it out for the full style"
+            )
         if not self.strokes or not self.stroke_size:
-            raise InvalidArgument("no strokes or stroke size was given; leave them out for 1")
+            raise InvalidArgument(
+                field="strokes", problem="no strokes or stroke size was given", hint="leave them out for 1"
+            )
         if not 0 <= self.seed < 2**63:
-            raise InvalidArgument(f"a seed must be a whole number from 0 up, got {self.seed}")
+            raise InvalidArgument(
+                field="seed", problem=f"a seed must be a whole number from 0 up, got {self.seed}"
+            )
         _refuse_doubles([(key.time, f"style {key.style!r}") for key in self.styles])
         _refuse_doubles([(key.time, "strength") for key in self.strength])
         _refuse_doubles([(key.time, "strokes") for key in self.strokes])
         _refuse_doubles([(key.time, "stroke size") for key in self.stroke_size])
         if self.background_style is not None and self.mask is None:
-            raise InvalidArgument("a style outside the mask needs a mask; give --mask too")
+            raise InvalidArgument(
+                field="mask", problem="a style outside the mask needs a mask", hint="give [option:mask] too"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:

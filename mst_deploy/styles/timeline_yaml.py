@@ -63,14 +63,18 @@ def read_timeline(values: Any, folder: Path = Path()) -> Timeline:
     """A timeline of parsed YAML; names of files are relative to ``folder``. Raises InvalidArgument."""
     entries = _mapping(values, ENTRIES, "the timeline")
     if "styles" not in entries:
-        raise InvalidArgument("it has no entry 'styles'; name at least one style there")
+        raise InvalidArgument(
+            field="styles", problem="it has no entry 'styles'", hint="name at least one style there"
+        )
     mask, background_style = entries.get("mask"), entries.get("background_style", entries.get("outside"))
     preserve = entries.get("preserve_color", False)
     if not isinstance(preserve, bool):
-        raise InvalidArgument(f"preserve_color must be true or false, got {preserve!r}")
+        raise InvalidArgument(
+            field="preserve_color", problem=f"preserve_color must be true or false, got {preserve!r}"
+        )
     seed = entries.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int):
-        raise InvalidArgument(f"seed must be a whole number, got {seed!r}")
+        raise InvalidArgument(field="seed", problem=f"seed must be a whole number, got {seed!r}")
     strokes = [_value(entry, "strokes") for entry in _listed(entries.get("strokes", 1.0))]
     sizes = [_value(entry, "stroke_size") for entry in _listed(entries.get("stroke_size", 1.0))]
     return Timeline(

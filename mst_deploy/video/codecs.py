@@ -94,7 +94,7 @@ CODECS = {
         tags=False,
     ),
 }
-"""By the name that --codec takes. The default qualities show no loss."""
+"""By the name that a user gives. The default qualities show no loss."""
 
 ONLY_CODEC = {".gif": "gif", ".webp": "webp", ".png": "png", ".y4m": "raw"}
 """Files that hold one codec alone."""
@@ -122,7 +122,11 @@ class EncodeOptions:
         check_mode(self.hwaccel)
         check_sound(self.audio, self.subtitles)
         if self.crf is not None and self.bitrate is not None:
-            raise InvalidArgument("--crf and --bitrate contradict each other; give one of them")
+            raise InvalidArgument(
+                field="crf",
+                problem="[option:crf] and [option:bitrate] contradict each other",
+                hint="give one of them",
+            )
         if self.codec is not None:
             _check_quality(self.codec, self.crf, self.bitrate)
 
@@ -133,10 +137,15 @@ class EncodeOptions:
         """
         only = ONLY_CODEC.get(suffix)
         if self.codec is not None and only not in (None, self.codec):
-            raise InvalidArgument(f"{suffix} files hold {only} alone; leave --codec {self.codec} out")
+            raise InvalidArgument(
+                field="codec",
+                problem=f"{suffix} files hold {only} alone",
+                hint=f"leave [option:codec] {self.codec} out",
+            )
         if self.codec in ONLY_CODEC.values() and only is None:
             raise InvalidArgument(
-                f"--codec {self.codec} cannot be written into a {suffix or 'nameless'} file"
+                field="codec",
+                problem=f"[option:codec] {self.codec} cannot be written into a {suffix or 'nameless'} file",
             )
         usual = USUAL_CODEC.get(suffix, "hevc" if depth > 8 else "h264")
         return replace(self, codec=self.codec or usual)
@@ -188,7 +197,7 @@ def settings_for(
     if min(width, height) < codec.smallest:
         raise OutputError(
             f"{options.codec} cannot hold {width}x{height}, a side needs {codec.smallest} pixels; "
-            "use another --codec (h264, in .webm vp9), or a larger --size"
+            "use another [option:codec] (h264, in .webm vp9), or a larger [option:size]"
         )
     odd = bool(width % 2 or height % 2)
     pix_fmt = codec.odd if odd else codec.plain
@@ -224,7 +233,8 @@ def parse_bitrate(text: str) -> int:
         rate = 0
     if not 1000 <= rate < 2**31:
         raise InvalidArgument(
-            f"cannot use {text!r} as a bit rate: give bits a second, with k or M (800k, 4M)"
+            field="bitrate",
+            problem=f"cannot use {text!r} as a bit rate: give bits a second, with k or M (800k, 4M)",
         )
     return rate
 
@@ -242,7 +252,10 @@ def segment_suffix(options: EncodeOptions, *, alpha: bool = False) -> str:
     if alpha and options.codec == "vp9":
         return ".mkv"
     if options.codec in ONLY_CODEC.values():
-        raise InvalidArgument(f"--codec {options.codec} is written in one piece and cannot be resumed")
+        raise InvalidArgument(
+            field="codec",
+            problem=f"[option:codec] {options.codec} is written in one piece and cannot be resumed",
+        )
     return {"ffv1": ".nut", "prores": ".mov"}.get(options.codec or "", ".mp4")
 
 
@@ -253,12 +266,20 @@ def codec_of(path: Path, options: EncodeOptions) -> str | None:
 
 def _check_quality(name: str, crf: int | None, bitrate: int | None) -> None:
     if name not in CODECS:
-        raise InvalidArgument(f"unknown codec {name!r}; choose one of {', '.join(CODECS)}")
+        raise InvalidArgument(
+            field="codec", problem=f"unknown codec {name!r}", hint=f"choose one of {', '.join(CODECS)}"
+        )
     codec = CODECS[name]
     if crf is not None and codec.default_crf is None:
         lossless = "is lossless and " if name in ("ffv1", "png", "raw") else ""
-        raise InvalidArgument(f"{name} {lossless}has no crf; leave --crf out")
+        raise InvalidArgument(
+            field="crf", problem=f"{name} {lossless}has no crf", hint="leave [option:crf] out"
+        )
     if crf is not None and not 0 <= crf <= codec.largest_crf:
-        raise InvalidArgument(f"crf of {name} must be between 0 and {codec.largest_crf}, got {crf}")
+        raise InvalidArgument(
+            field="crf", problem=f"crf of {name} must be between 0 and {codec.largest_crf}, got {crf}"
+        )
     if bitrate is not None and not codec.bitrate:
-        raise InvalidArgument(f"{name} takes no bit rate; leave --bitrate out")
+        raise InvalidArgument(
+            field="bitrate", problem=f"{name} takes no bit rate", hint="leave [option:bitrate] out"
+        )

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from mst_deploy.errors import OutputError
+from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.video.demuxing import PIPE, is_descriptor, is_pipe
 from mst_deploy.video.info import VideoInfo
 
@@ -97,12 +97,16 @@ def goes_into_pipe(path: Path) -> bool:
 
 
 def muxer_of(path: Path, codec: str | None) -> str:
-    """FFmpeg's muxer for an output. Raises OutputError."""
+    """FFmpeg's muxer for an output. Raises InvalidArgument, OutputError."""
     if goes_into_pipe(path):
         return MUXERS[pipe_suffix(path, codec)]
     if path.suffix.lower() not in MUXERS:
         known = f"{', '.join(CONTAINERS)}, numbered pictures (out%06d.png) or - for standard output"
-        raise OutputError(f"cannot write {path}: unknown video type {path.suffix!r}; use one of {known}")
+        raise InvalidArgument(
+            field="output",
+            problem=f"cannot write {path}: unknown video type {path.suffix!r}",
+            hint=f"use one of {known}",
+        )
     return MUXERS[path.suffix.lower()]
 
 

@@ -112,7 +112,8 @@ def _opened(file: Any, name: str, options: dict[str, Any]) -> Any:
         ) from error
     except RuntimeError as error:  # the GPU was insisted on
         raise BackendError(
-            f"--hwaccel on: the GPU cannot decode {name}; use --hwaccel auto or --hwaccel off"
+            f"[option:hwaccel] on: the GPU cannot decode {name}; use [option:hwaccel] auto or "
+            "[option:hwaccel] off"
         ) from error
 
 
@@ -281,5 +282,5 @@ def _refuse_short(path: Path, index: int) -> None:
     if found is not None and found < expected - PATIENCE:
         raise InputError(
             f"{path} is truncated: it ends at {float(found):.2f} s of {float(expected):.2f} s; "
-            "copy or download it again, or give --end"
+            "copy or download it again, or give [option:end]"
         )

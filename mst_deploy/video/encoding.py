@@ -127,7 +127,7 @@ def add_stream(container: Any, source: VideoInfo, coding: EncoderSettings) -> An
     except (av.FFmpegError, ValueError) as error:
         raise OutputError(
             f"cannot write {coding.codec} video into a {container.format.name} file ({error}); "
-            f"use --codec {_other_codec(container)}, or a .mkv file"
+            f"use [option:codec] {_other_codec(container)}, or a .mkv file"
         ) from error
     context = stream.codec_context
     stream.width, stream.height = coded_size(source)
@@ -171,14 +171,14 @@ def start(container: Any, stream: Any, coding: EncoderSettings) -> None:
     except av.FFmpegError as error:
         raise OutputError(
             f"the encoder {coding.encoder} refuses {context.width}x{context.height} frames in "
-            f"{coding.pix_fmt} ({error.strerror}); use another --codec, or another --size"
+            f"{coding.pix_fmt} ({error.strerror}); use another [option:codec], or another [option:size]"
         ) from error
     try:
         container.start_encoding()
     except av.FFmpegError as error:
         raise OutputError(
             f"cannot write {coding.codec} video into a {container.format.name} file ({error.strerror}); "
-            f"use --codec {_other_codec(container)}, or a .mkv file"
+            f"use [option:codec] {_other_codec(container)}, or a .mkv file"
         ) from error
 
 

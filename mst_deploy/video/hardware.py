@@ -1,4 +1,4 @@
-"""NVIDIA's video units through PyAV: whether they are there, and what ``--hwaccel`` then means.
+"""NVIDIA's video units through PyAV: whether they are there, and what ``hwaccel`` then means.
 
 ``off`` never uses them. ``on`` uses them or stops with an error. ``auto`` uses them where they can do the
 job and goes on in software where not; which one was used is part of the result.
@@ -21,7 +21,9 @@ MODES = ("auto", "on", "off")
 def check_mode(mode: str) -> None:
     """Raises InvalidArgument."""
     if mode not in MODES:
-        raise InvalidArgument(f"--hwaccel must be one of {', '.join(MODES)}, got {mode!r}")
+        raise InvalidArgument(
+            field="hwaccel", problem=f"[option:hwaccel] must be one of {', '.join(MODES)}, got {mode!r}"
+        )
 
 
 @cache
@@ -57,8 +59,8 @@ def decoding(mode: str) -> HWAccel | None:
         return HWAccel("cuda", allow_software_fallback=mode == "auto")
     if mode == "on":
         raise BackendError(
-            "--hwaccel on needs an NVIDIA GPU with its driver, and none could be opened; use --hwaccel auto "
-            "or --hwaccel off"
+            "[option:hwaccel] on needs an NVIDIA GPU with its driver, and none could be opened; use "
+            "[option:hwaccel] auto or [option:hwaccel] off"
         )
     return None
 
@@ -73,6 +75,7 @@ def use_encoder(mode: str, name: str | None, pix_fmt: str) -> bool:
     if mode == "on":
         what = "this codec has no hardware encoder" if name is None else f"{name} does not start ({pix_fmt})"
         raise BackendError(
-            f"--hwaccel on: {what} on this machine; use --hwaccel auto, --hwaccel off or another --codec"
+            f"[option:hwaccel] on: {what} on this machine; use [option:hwaccel] auto, "
+            "[option:hwaccel] off or another [option:codec]"
         )
     return False

@@ -61,4 +61,8 @@ def estimate_flow(first: Image, second: Image, method: str) -> Flow:
     if method == "farneback":
         found = cv2.calcOpticalFlowFarneback(before, after, flow, 0.5, 5, 15, 3, 7, 1.5, 0)
         return np.asarray(found, np.float32)
-    raise InvalidArgument(f"unknown flow {method!r}; choose one of {', '.join(ESTIMATORS)}, or a folder")
+    raise InvalidArgument(
+        field="flow",
+        problem=f"unknown flow {method!r}",
+        hint=f"choose one of {', '.join(ESTIMATORS)}, or a folder",
+    )

@@ -170,7 +170,7 @@ class PassthroughStreams:
         elif stream.type == "subtitle" and can_hold("matroska", stream):
             raise OutputError(
                 f"{self.muxer} files cannot hold {describe(stream)}; write to a .mkv file instead, or leave "
-                "subtitles out with --subtitles none"
+                "subtitles out with [option:subtitles] none"
             )
         else:
             self.not_kept.append(f"{describe(stream)} ({self.muxer} cannot hold it)")
@@ -186,7 +186,7 @@ class PassthroughStreams:
             if self.muxer == "mp4" and (_codec_name(stream) or "").startswith("pcm"):
                 self.notes.append(
                     f"{describe(stream)} is written as ipcm, which few players take in an mp4; a .mov file, "
-                    "or --audio aac, avoids it"
+                    "or [option:audio] aac, avoids it"
                 )
             return
         if not _decodes(stream):
@@ -197,12 +197,14 @@ class PassthroughStreams:
         if wanted == "copy" or (wanted is None and held):
             instead = "write to a .mkv file instead, or encode" if held else "encode"
             raise OutputError(
-                f"{self.muxer} files cannot hold {describe(stream)}; {instead} the sound with --audio {usual}"
+                f"{self.muxer} files cannot hold {describe(stream)}; {instead} the sound with "
+                f"[option:audio] {usual}"
             )
         codec = wanted or usual
         if not takes_encoded(self.muxer, stream, codec):
             raise OutputError(
-                f"{self.muxer} files cannot hold {describe(stream)} encoded as {codec}; use --audio {usual}"
+                f"{self.muxer} files cannot hold {describe(stream)} encoded as {codec}; use "
+                f"[option:audio] {usual}"
             )
         encoder = SoundEncoder(stream, self.output, codec)
         encoder.stream.metadata.update(stream.metadata)
@@ -266,7 +268,7 @@ class PassthroughStreams:
         except av.FFmpegError as error:
             raise InputError(
                 f"the sound or subtitles of {self.source.path} cannot be read to the end ({error.strerror}); "
-                "repair the file, or cut it before that point with --end"
+                "repair the file, or cut it before that point with [option:end]"
             ) from error
 
     def _moved(self, packet: Any, route: StreamRoute) -> bool:

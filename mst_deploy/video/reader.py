@@ -15,7 +15,6 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
 from typing import Any, Self
 
 import av
@@ -108,12 +107,7 @@ class VideoReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -151,6 +145,10 @@ class VideoReader:
         except av.FFmpegError as error:
             raise InputError(f"{self.path} cannot be decoded any further ({error.strerror})") from error
         self._note_early_end(end)
+
+    def problems(self) -> tuple[str, ...]:
+        """Describe the damage found so far, for people."""
+        return self.damage.words()
 
     def _pictures(self) -> Iterator[av.VideoFrame]:
         if self.first is not None:
@@ -220,7 +218,7 @@ class VideoReader:
             )
         return (
             f"{self.path} is damaged after frame {count} ({error.strerror}); "
-            "repair it, or cut it before that point with --end"
+            "repair it, or cut it before that point with [option:end]"
         )
 
     @property

@@ -24,11 +24,19 @@ class SequenceWriter:
         sequence_numbers(pattern)  # refuses what is no pattern
         if pattern.suffix.lower() not in IMAGE_SUFFIXES:
             known = ", ".join(IMAGE_SUFFIXES)
-            raise InvalidArgument(f"cannot write {pattern}: unknown picture type; use one of {known}")
+            raise InvalidArgument(
+                field="output",
+                problem=f"cannot write {pattern}: unknown picture type",
+                hint=f"use one of {known}",
+            )
         if options.codec not in (None, "png") or options.crf is not None or options.bitrate is not None:
-            raise InvalidArgument(f"{pattern.name} names pictures; leave --codec, --crf and --bitrate out")
+            raise InvalidArgument(
+                field="codec",
+                problem=f"{pattern.name} names pictures",
+                hint="leave [option:codec], [option:crf] and [option:bitrate] out",
+            )
         if source.color.hdr:
-            raise OutputError("numbered pictures hold no HDR; use --sdr")
+            raise OutputError("numbered pictures hold no HDR; use [option:sdr]")
         self.pattern, self.source, self.written = pattern, source, 0
         self.open = ExitStack()
 

@@ -23,9 +23,9 @@ BITS_PER_SECOND = {"aac": 96_000, "opus": 80_000}
 def check_sound(audio: str | None, subtitles: str | None) -> None:
     """Raises InvalidArgument."""
     if audio is not None and audio not in SOUND:
-        raise InvalidArgument(f"--audio must be one of {', '.join(SOUND)}, got {audio!r}")
+        raise InvalidArgument(f"[option:audio] must be one of {', '.join(SOUND)}, got {audio!r}")
     if subtitles is not None and subtitles not in SUBTITLES:
-        raise InvalidArgument(f"--subtitles must be one of {', '.join(SUBTITLES)}, got {subtitles!r}")
+        raise InvalidArgument(f"[option:subtitles] must be one of {', '.join(SUBTITLES)}, got {subtitles!r}")
 
 
 class SoundEncoder:

@@ -20,14 +20,23 @@ class TimeRange:
 
     def __post_init__(self) -> None:
         if self.start is not None and self.start < 0:
-            raise InvalidArgument(f"--start must not be negative, got {float(self.start):g} s")
+            raise InvalidArgument(
+                field="start", problem=f"[option:start] must not be negative, got {float(self.start):g} s"
+            )
         if self.end is not None and self.end <= (self.start or 0):
             raise InvalidArgument(
-                f"--end ({float(self.end):g} s) must be later than --start ({float(self.start or 0):g} s)"
+                field="end",
+                problem=(
+                    f"[option:end] ({float(self.end):g} s) must be later than [option:start] "
+                    f"({float(self.start or 0):g} s)"
+                ),
             )
         if self.sample_every is not None and self.sample_every <= 0:
             raise InvalidArgument(
-                f"--sample-every must be longer than nothing, got {float(self.sample_every):g} s"
+                field="sample_every",
+                problem=(
+                    f"[option:sample_every] must be longer than nothing, got {float(self.sample_every):g} s"
+                ),
             )
 
     @classmethod
@@ -55,8 +64,11 @@ def parse_time(text: str) -> Fraction:
             raise ValueError
     except ValueError:
         raise InvalidArgument(
-            f"cannot use {text!r} as a time: give seconds (90 or 1.5), or hours, minutes and seconds "
-            "(00:01:30)"
+            field="time",
+            problem=(
+                f"cannot use {text!r} as a time: give seconds (90 or 1.5), or hours, minutes and seconds "
+                "(00:01:30)"
+            ),
         ) from None
     for power, part in enumerate(reversed(larger), start=1):
         seconds += int(part) * 60**power

@@ -288,7 +288,7 @@ class Unseekable:
                 self.file.close()
             raise OutputError(
                 f"{self.name} is a terminal, which cannot show a video; send it to a file or a "
-                "program (> out.mkv, | ...), or name a file with -o"
+                "program (> out.mkv, | ...), or name a file with [option:output]"
             )
 
     def write(self, data: bytes) -> int:
@@ -350,12 +350,12 @@ def encoder_settings(path: Path, source: VideoInfo, options: EncodeOptions) -> E
     if source.color.hdr and not keeps_depth(chosen):
         raise OutputError(
             f"{source.path} is HDR ({source.color.hdr}), and {chosen.codec} is written in 8 bits; "
-            f"use {_deep_codecs(suffix)}--sdr"
+            f"use {_deep_codecs(suffix)}[option:sdr]"
         )
     if source.color.hdr and not chosen.known.tags:
         raise OutputError(
-            f"{source.path} is HDR ({source.color.hdr}), which y4m cannot say of itself; use --sdr, or a "
-            ".mkv file"
+            f"{source.path} is HDR ({source.color.hdr}), which y4m cannot say of itself; use "
+            "[option:sdr], or a .mkv file"
         )
     assert chosen.codec is not None  # resolved
     muxer = "nut" if suffix == ".nut" else muxer_of(path, options.codec)
@@ -366,8 +366,10 @@ def encoder_settings(path: Path, source: VideoInfo, options: EncodeOptions) -> E
 def _deep_codecs(suffix: str) -> str:
     """What keeps HDR in such a file, in words."""
     if suffix == ".webm":
-        return "--codec av1, or "
-    return "--codec hevc, or " if suffix in AV_CONTAINERS else "a .mkv file without --codec, or "
+        return "[option:codec] av1, or "
+    return (
+        "[option:codec] hevc, or " if suffix in AV_CONTAINERS else "a .mkv file without [option:codec], or "
+    )
 
 
 def encoder_of(path: Path, source: VideoInfo, options: EncodeOptions) -> str:

@@ -99,7 +99,7 @@ def test_onnx_runtime_and_pytorch_agree_on_the_shipped_model(bundle: Bundle, fil
     assert 10 * np.log10(255**2 / np.mean(difference**2)) >= 40
 
 
-@pytest.mark.parametrize(("precision", "least"), [("f32", 60), ("bf16", 35)])
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 60), ("bf16", 35)])
 def test_openvino_paints_the_same_picture(bundle: Bundle, films: Any, precision: str, least: float) -> None:
     """bfloat16 keeps eight bits: 35 dB is what is promised of it, more is found."""
     pytest.importorskip("openvino")
@@ -122,10 +122,26 @@ def test_openvino_gives_arrays_of_the_callers_own(bundle: Bundle, films: Any) ->
         assert (first != second).any()
 
 
-def test_openvino_does_not_pretend_to_know_cuda(bundle: Bundle) -> None:
-    pytest.importorskip("openvino")
-    with pytest.raises(BackendError, match="--device cpu"):
-        open_generator(bundle, "openvino", "cuda")
+@pytest.mark.parametrize(
+    ("backend", "device", "words"),
+    [
+        (
+            "openvino",
+            "cuda",
+            "on cpu only, not on cuda; use device cpu, or backend onnxrt or trt or pytorch",
+        ),
+        ("trt", "cpu", "on cuda only, not on cpu; use device cuda, or backend onnxrt or openvino"),
+        ("fake", "cuda", "runs on cpu only, not on cuda"),
+    ],
+)
+def test_a_device_that_a_backend_does_not_know_is_refused(
+    backend: str, device: str, words: str, bundle: Bundle
+) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    with pytest.raises(InvalidArgument, match=words) as caught:
+        open_generator(bundle, backend, device)
+    assert caught.value.field == "device"
 
 
 def test_bfloat16_without_the_instructions_is_an_error(
@@ -133,7 +149,7 @@ def test_bfloat16_without_the_instructions_is_an_error(
 ) -> None:
     openvino = pytest.importorskip("openvino")
     monkeypatch.setattr(openvino.Core, "get_property", lambda *asked: ["FP32"])
-    with pytest.raises(BackendError, match="--backend openvino, which"):
+    with pytest.raises(BackendError, match="use backend openvino, which"):
         open_generator(bundle, "openvino:bf16", "cpu")
 
 
@@ -158,7 +174,7 @@ def test_cuda_without_a_gpu_is_an_error_not_a_fallback(bundle: Bundle) -> None:
     if onnxrt.gpu_present():
         pytest.skip("this machine has a GPU")
     for backend in ("onnxrt", "pytorch"):
-        with pytest.raises(BackendError, match="--device cpu"):
+        with pytest.raises(BackendError, match=r"(run with|use) device cpu"):
             open_generator(bundle, backend, "cuda")
 
 
@@ -172,10 +188,12 @@ def test_a_session_on_another_provider_is_an_error(bundle: Bundle, monkeypatch: 
 
 
 def test_unknown_names_are_refused(bundle: Bundle) -> None:
-    with pytest.raises(InvalidArgument, match="onnxrt, openvino, trt, pytorch, fake"):
+    with pytest.raises(InvalidArgument, match=r"onnxrt, openvino, openvino:bf16, trt, pytorch$"):
         load_backend("tpu")
-    with pytest.raises(InvalidArgument, match="f32, bf16"):
+    with pytest.raises(InvalidArgument, match="fp32, bf16"):
         open_generator(bundle, "openvino:int8", "cpu")
+    with pytest.raises(InvalidArgument, match=r"compute in 'f32'; it is called fp32 now: openvino:fp32"):
+        open_generator(bundle, "openvino:f32", "cpu")
     with pytest.raises(InvalidArgument, match="give onnxrt alone"):
         open_generator(bundle, "onnxrt:bf16", "cpu")
     with pytest.raises(InvalidArgument, match="auto, cpu, cuda"):

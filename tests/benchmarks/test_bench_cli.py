@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from mst_deploy.backends.fake import FakeGenerator
+from mst_deploy.backends.registry import precision_of
 from mst_deploy.benchmarks import command
 from mst_deploy.benchmarks.harness import Plan
-from mst_deploy.benchmarks.latency import GENERATOR, Case, measure_cases, precision_of
+from mst_deploy.benchmarks.latency import GENERATOR, Case, measure_cases
 from mst_deploy.benchmarks.reports import read_report
 from mst_deploy.errors import InvalidArgument, NoisyMachine
 from mst_deploy.model.zoo import resolve_model
@@ -174,7 +175,7 @@ def test_precision_is_that_of_the_multiplications() -> None:
     assert precision_of("onnxrt", "cpu", "fp16") == "fp32"
     assert precision_of("onnxrt", "cuda", "fp16") == "fp16"
     assert precision_of("openvino:bf16", "cpu", "fp16") == "bf16"
-    assert precision_of("openvino:f32", "cpu", "fp16") == "fp32"
+    assert precision_of("openvino:fp32", "cpu", "fp16") == "fp32"
     assert precision_of("pytorch", "cuda", "fp16") == "fp32"
 
 

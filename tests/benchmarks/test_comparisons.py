@@ -91,7 +91,7 @@ def test_a_program_with_a_style_of_its_own_is_given_none(tmp_path: Path) -> None
 def test_others_are_named_plainly(tmp_path: Path) -> None:
     found = External.parse([tmp_path / "a.py"], ["f,x=1"], ["m=b.tflite"])
     assert (found.programs[0].arguments, found.models) == ({"x": "1"}, {"m": Path("b.tflite")})
-    with pytest.raises(InvalidArgument, match="one --function for each --program; there are 0 for 1"):
+    with pytest.raises(InvalidArgument, match="one function for each program; there are 0 for 1"):
         External.parse([tmp_path / "a.py"], [], [])
     for models in (["b.tflite"], ["m=a", "m=b"]):
         with pytest.raises(InvalidArgument, match="NAME=FILE"):
@@ -270,7 +270,8 @@ def test_committed_results_have_a_birth_certificate(path: Path) -> None:
 
 def test_documents_have_the_committed_numbers() -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / "make_benchmarks.py"), "--check"],
+        [sys.executable, "-m", "tools.docs.make_benchmarks", "--check"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-
-import pytest
 
 from mst_deploy.benchmarks.reports import write_report
 from tests.conftest import ROOT
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_benchmarks", ROOT / "docs" / "make_benchmarks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tools.docs import make_benchmarks
 
 
 def row(backend: str, size: str, **changed: Any) -> dict[str, Any]:
@@ -63,12 +50,12 @@ def report(rows: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     }
 
 
-def test_only_blocks_with_reports_are_made(script: ModuleType, tmp_path: Path) -> None:
-    assert script.blocks(tmp_path) == {}
+def test_only_blocks_with_reports_are_made(tmp_path: Path) -> None:
+    assert make_benchmarks.blocks(tmp_path) == {}
     theirs = row("magenta", "512x512", weights="own", psnr_db=None, seconds=[0.5] * 10, model="magenta")
     rows = [row("PyTorch eager", "512x512", psnr_db=100), row("mst, onnxrt (default)", "512x512"), theirs]
-    write_report(tmp_path / script.PEERS[0], report(rows, model="base"))
-    found = script.blocks(tmp_path)
+    write_report(tmp_path / make_benchmarks.PEERS[0], report(rows, model="base"))
+    found = make_benchmarks.blocks(tmp_path)
     assert found.keys() == {"peers", "summary"}
     summary = found["summary"]
     assert "| base | mst, onnxrt (default) | 512x512 | 250 | 2.0 | 61 |" in summary
@@ -79,37 +66,42 @@ def test_only_blocks_with_reports_are_made(script: ModuleType, tmp_path: Path) -
     assert "| mst, onnxrt (default) | 512x512 | 250 | 2.04 (2.00 to 2.10) | 61.4 | 10% |" in found["peers"]
 
 
-def test_every_kind_of_report_has_a_block_in_the_documents(script: ModuleType, tmp_path: Path) -> None:
+def test_every_kind_of_report_has_a_block_in_the_documents(tmp_path: Path) -> None:
     """Written for all names the script reads, each block is taken by a document."""
     rows = [row("PyTorch eager", "512x512", psnr_db=100), row("mst, onnxrt (default)", "512x512")]
-    for name in (*script.PEERS, *script.LITE, *script.STEPS, *script.LATENCY):
+    for name in (
+        *make_benchmarks.PEERS,
+        *make_benchmarks.LITE,
+        *make_benchmarks.STEPS,
+        *make_benchmarks.LATENCY,
+    ):
         write_report(tmp_path / name, report(rows, model="base"))
     video = row("onnxrt", "64x48", alone=[0.2] * 10, limit="paint", worked={"paint": [0.2] * 10})
-    write_report(tmp_path / script.VIDEO[0], report([video], clip="a.mp4"))
-    made = script.blocks(tmp_path)
+    write_report(tmp_path / make_benchmarks.VIDEO[0], report([video], clip="a.mp4"))
+    made = make_benchmarks.blocks(tmp_path)
     assert "work on a frame" in made["video"]
     assert "generator of base" in made["latency"]
     texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/benchmarks.md")]
     places = [name for text in texts for name in re.findall(r"<!-- measured: (\w+) -->", text)]
     assert sorted(places) == sorted(made)
-    filled = "".join(script.filled(text, made) for text in texts)
+    filled = "".join(make_benchmarks.filled(text, made) for text in texts)
     assert all(block in filled for block in made.values())
 
 
-def test_filling_twice_changes_nothing_more(script: ModuleType) -> None:
+def test_filling_twice_changes_nothing_more() -> None:
     text = "a\n<!-- measured: peers -->\nold\n<!-- end -->\nb <!-- measured: lite -->\n<!-- end -->\n"
-    once = script.filled(text, {"peers": "new \\1 | 5 %"})
+    once = make_benchmarks.filled(text, {"peers": "new \\1 | 5 %"})
     assert once == text.replace("old", "new \\1 | 5 %")
-    assert script.filled(once, {"peers": "new \\1 | 5 %"}) == once
+    assert make_benchmarks.filled(once, {"peers": "new \\1 | 5 %"}) == once
 
 
-def test_looks_are_those_of_the_evaluation(script: ModuleType, tmp_path: Path) -> None:
+def test_distances_are_those_of_the_evaluation(tmp_path: Path) -> None:
     """The shipped model goes by its name, or by the name it had when it was alone."""
     means = {"summary": {"means": {"style": {"mean": 0.25}, "content": {"mean": 0.5}}}}
     other = {"summary": {"means": {"style": {"mean": 0.125}, "content": {"mean": 0.75}}}}
     path = tmp_path / "evaluation.json"
     path.write_text(json.dumps({"mst": means, "magenta": other}), encoding="utf-8")
-    assert script.looks("base", path) == {"": "0.250, 0.500", "magenta": "0.125, 0.750"}
-    assert script.looks("lite", path) == {"base": "0.250, 0.500", "magenta": "0.125, 0.750"}
+    assert make_benchmarks.distances("base", path) == {"": "0.250, 0.500", "magenta": "0.125, 0.750"}
+    assert make_benchmarks.distances("lite", path) == {"base": "0.250, 0.500", "magenta": "0.125, 0.750"}
     path.write_text(json.dumps({"mst": means, "base": other}), encoding="utf-8")
-    assert script.looks("base", path) == {"": "0.125, 0.750"}
+    assert make_benchmarks.distances("base", path) == {"": "0.125, 0.750"}

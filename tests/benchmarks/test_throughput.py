@@ -51,8 +51,8 @@ def test_throughput_writes_json_with_shares(deflicker: bool) -> None:
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
     (row,) = json.loads(done.stdout)["throughput"]
     assert (row["size"], row["frames"]) == ("32x16", 4)
-    stages = {"decode", "prepare", "canvas", "paint", "compose", "encode", "join"}
-    stages |= {"steady"} if deflicker else set()
+    stages = {"decode", "prepare", "canvas", "infer", "compose", "encode", "join"}
+    stages |= {"deflicker"} if deflicker else set()
     assert (set(row["shares"]), row["steady"]) == (stages, deflicker)
     assert row["limit"] in row["shares"]
     assert set(row["conversion_ms"]) == {"yuv_to_rgb", "rgb_to_yuv"}

@@ -18,13 +18,13 @@ from mst_deploy.benchmarks.harness import Plan
 from mst_deploy.benchmarks.reports import KEY, read_report
 from mst_deploy.benchmarks.video import VideoRequest, cells, measure_video, stages
 from mst_deploy.errors import InputError, InvalidArgument, NoisyMachine
-from mst_deploy.jobs.video_job import JobOptions
+from mst_deploy.jobs.render_file import RenderOptions
 from mst_deploy.model.zoo import resolve_model
 from mst_deploy.video.info import ReadOptions
 from mst_deploy.video.time_ranges import TimeRange
 
 RUNS = Plan(min_runs=3, most=3, precision=0.05)
-STAGES = {"decode", "prepare", "canvas", "paint", "compose", "encode", "join"}
+STAGES = {"decode", "prepare", "canvas", "infer", "compose", "encode", "join"}
 
 
 def request(clip: Path, **changed: Any) -> VideoRequest:
@@ -57,7 +57,7 @@ def test_only_the_wanted_part_is_painted_in_batches(
         return call(self, frames, films, canvas)
 
     monkeypatch.setattr(FakeGenerator, "__call__", watched)
-    job = JobOptions(read=ReadOptions(TimeRange(end=Fraction(1, 5))), batch=3)
+    job = RenderOptions(read=ReadOptions(TimeRange(end=Fraction(1, 5))), batch=3)
     (row,) = measure_video(request(small_clip, job=job), RUNS)
     assert (row["frames"], row["batch"]) == (6, 3)
     assert set(shapes) == {(3, 48, 64, 3)}

@@ -13,6 +13,7 @@ from mst_deploy.backends.onnxrt import open_session
 from mst_deploy.backends.parity import graph_inputs
 from mst_deploy.backends.trt import compat
 from mst_deploy.backends.trt.engine_cache import Engine, Machine, listed, read_timings
+from mst_deploy.cli.console import Terminal
 from mst_deploy.engines import command
 from mst_deploy.engines.build import BuildOptions
 from mst_deploy.engines.command import Request
@@ -52,7 +53,7 @@ def machine_with(monkeypatch: pytest.MonkeyPatch, major: int, **scenario: Any) -
 
 
 def request_for(bundle: Bundle, **changed: Any) -> Request:
-    return Request(**{"bundle": bundle.path, "size": "64x48", "quiet": True, **changed})
+    return Request(**{"bundle": bundle.path, "size": "64x48", **changed})
 
 
 @pytest.mark.parametrize("major", MAJORS)
@@ -146,7 +147,7 @@ def test_stale_engine_is_told_and_built_again(
     machine_with(monkeypatch, 10, compute=on_cpu)
     command.build(request_for(bundle))
     machine_with(monkeypatch, 11, compute=on_cpu)
-    _, fresh = command.build(request_for(bundle, quiet=False))
+    _, fresh = command.build(request_for(bundle, reporter=Terminal()))
     assert fresh
     told = capsys.readouterr().err
     assert (
@@ -174,7 +175,7 @@ def test_damaged_engine_is_told_and_built_again(
     engine.path.write_bytes(engine.path.read_bytes()[:-4])
     (record,) = command.verify_engines([], bundle.path)
     assert "is damaged" in record["error"]
-    _, fresh = command.build(request_for(bundle, quiet=False))
+    _, fresh = command.build(request_for(bundle, reporter=Terminal()))
     assert fresh
     assert "is damaged and will be built again" in capsys.readouterr().err
     (record,) = command.verify_engines([engine.path.name], bundle.path)
@@ -187,8 +188,11 @@ def test_damaged_engine_is_told_and_built_again(
 
 def test_requests_that_cannot_be_meant(bundle: Bundle) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"size": None}, "give --size WxH"),
-        ({"smallest": "32x32"}, "give --size WxH"),
+        ({"size": None}, "give size WxH for frames of one size, or all of smallest, typical and largest"),
+        (
+            {"smallest": "32x32"},
+            "give size WxH for frames of one size, or all of smallest, typical and largest",
+        ),
         ({"size": None, "smallest": "64x64", "typical": "32x32", "largest": "96x96"}, "must grow"),
         ({"size": "360"}, "an engine needs WIDTHxHEIGHT"),
     ]

@@ -22,7 +22,7 @@ def test_engine_is_built_and_gives_the_picture(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str
 ) -> None:
     monkeypatch.setenv("MST_ENGINES", str(tmp_path))
-    engine, fresh = build(Request(bundle.path, size, quiet=True))
+    engine, fresh = build(Request(bundle.path, size))
     assert fresh
     assert engine.built["verified"]["psnr_db"] >= LEAST_PSNR
     assert engine.built["convolutions_in_fp16"] == 1
@@ -40,7 +40,7 @@ def test_a_thousand_frames_take_no_more_memory(
     import pycuda.driver as driver
 
     monkeypatch.setenv("MST_ENGINES", str(tmp_path))
-    build(Request(bundle.path, "320x180", quiet=True))
+    build(Request(bundle.path, "320x180"))
     frame = sample_picture(180, 320, seed=0)[None]
     films = [style.film[None] for style in load_shipped_styles()]
     with open_generator(bundle, "trt") as generator:

@@ -20,7 +20,7 @@ import pytest
 from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.jobs import disk
 from mst_deploy.jobs.journal import JOURNAL, Journal, parts_folder, read_journal, unfinished
-from mst_deploy.jobs.video_job import JobOptions, Listener, stylize_video
+from mst_deploy.jobs.render_file import RenderOptions, render_file
 from mst_deploy.styles.plan import constant_plan
 from mst_deploy.video.deflicker import REACH
 from mst_deploy.video.hardware import device_opens
@@ -29,14 +29,15 @@ from mst_deploy.video.passthrough import PassthroughStreams
 from mst_deploy.video.writer import EncodeOptions
 from tests.clips import Clip, probe, write_clip
 from tests.conftest import IdentityGenerator
+from tests.events import frames_to, notes_to
 
-TEN = JobOptions(part_frames=10)
+TEN = RenderOptions(part_frames=10)
 
 JOB = """
 import sys, time
 from pathlib import Path
 from mst_deploy.backends.fake import FakeGenerator
-from mst_deploy.jobs.video_job import JobOptions, stylize_video
+from mst_deploy.jobs.render_file import RenderOptions, render_file
 from mst_deploy.styles.plan import constant_plan
 from mst_deploy.model.bundle import open_bundle
 from mst_deploy.model.zoo import resolve_model
@@ -49,8 +50,8 @@ class Slow(FakeGenerator):
 bundle = open_bundle(resolve_model())
 style_plan = constant_plan(bundle.manifest.layout.identity())
 print("ready", flush=True)
-options = JobOptions(part_frames=15, resume=True)
-stylize_video(Path(sys.argv[1]), Path(sys.argv[2]), Slow(bundle), style_plan, options)
+options = RenderOptions(part_frames=15, resume=True)
+render_file(Path(sys.argv[1]), Path(sys.argv[2]), Slow(bundle), style_plan, options)
 """
 
 
@@ -163,13 +164,13 @@ def stopped(
 ) -> BaseException:
     """A job that was broken off at a frame."""
     with pytest.raises(type(error)) as caught:
-        stylize_video(source, output, Breaking(bundle, error, at), constant_plan(film), TEN)
+        render_file(source, output, Breaking(bundle, error, at), constant_plan(film), TEN)
     return caught.value
 
 
-def go_on(source: Path, output: Path, bundle: Any, film: Any, options: JobOptions = TEN) -> Any:
+def go_on(source: Path, output: Path, bundle: Any, film: Any, options: RenderOptions = TEN) -> Any:
     generator = Breaking(bundle, RuntimeError(), 10**9)
-    return stylize_video(source, output, generator, constant_plan(film), replace(options, resume=True))
+    return render_file(source, output, generator, constant_plan(film), replace(options, resume=True))
 
 
 @pytest.fixture
@@ -189,9 +190,7 @@ def test_ctrl_c_keeps_a_file_that_plays(clip: Path, tmp_path: Path, bundle: Any,
     ends = part.times[-1] + Fraction(1001, 30000)
     assert part.audio == [packet for packet in before.audio if packet[1] < ends]
     go_on(clip, output, bundle, film)
-    stylize_video(
-        clip, tmp_path / "whole.mp4", Breaking(bundle, RuntimeError(), 99), constant_plan(film), TEN
-    )
+    render_file(clip, tmp_path / "whole.mp4", Breaking(bundle, RuntimeError(), 99), constant_plan(film), TEN)
     assert everything(output) == everything(tmp_path / "whole.mp4")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "whole.mp4"]
 
@@ -211,16 +210,16 @@ def test_a_job_goes_on_with_the_canvas_of_the_frame_it_is_at(
 ) -> None:
     style_plan, options = constant_plan(film, bundle.manifest), replace(TEN, batch=batch)
     whole, output = tmp_path / "whole.mp4", tmp_path / "out.mp4"
-    stylize_video(clip, whole, ShowingCanvas(bundle, RuntimeError(), 99), style_plan, options)
+    render_file(clip, whole, ShowingCanvas(bundle, RuntimeError(), 99), style_plan, options)
     with pytest.raises(RuntimeError):
-        stylize_video(clip, output, ShowingCanvas(bundle, RuntimeError(), at), style_plan, options)
-    result = stylize_video(
+        render_file(clip, output, ShowingCanvas(bundle, RuntimeError(), at), style_plan, options)
+    result = render_file(
         clip, output, ShowingCanvas(bundle, RuntimeError(), 99), style_plan, replace(options, resume=True)
     )
     assert result.resumed > 0
     assert everything(output) == everything(whole)
     other = replace(style_plan, timeline=replace(style_plan.timeline, seed=5))
-    stylize_video(clip, tmp_path / "other.mp4", ShowingCanvas(bundle, RuntimeError(), 99), other, options)
+    render_file(clip, tmp_path / "other.mp4", ShowingCanvas(bundle, RuntimeError(), 99), other, options)
     assert everything(tmp_path / "other.mp4")[1] != everything(whole)[1]
 
 
@@ -233,20 +232,20 @@ def test_a_steadied_job_goes_on_as_if_nothing_had_happened(
     counted: list[int] = []
     generator = Breaking(bundle, OutputError("no more"), 23)
     with pytest.raises(OutputError, match="no more"):
-        stylize_video(clip, tmp_path / "out.mp4", generator, constant_plan(film), deflicker)
+        render_file(clip, tmp_path / "out.mp4", generator, constant_plan(film), deflicker)
     with pytest.raises(OutputError, match="steady was True, now False"):
         go_on(clip, tmp_path / "out.mp4", bundle, film, replace(deflicker, deflicker=False))
     generator = Breaking(bundle, RuntimeError(), 99)
-    options, listener = replace(deflicker, resume=True), Listener(on_frame=counted.append)
-    result = stylize_video(clip, tmp_path / "out.mp4", generator, constant_plan(film), options, listener)
+    options, listener = replace(deflicker, resume=True), frames_to(counted.append)
+    result = render_file(clip, tmp_path / "out.mp4", generator, constant_plan(film), options, listener)
     done = 23 // frames_each * frames_each
     assert (result.resumed, result.frames) == (done, 36)
     assert counted == [done] * REACH + list(range(done + 1, 37))
     whole = {}
     for name, each in (("steady", deflicker), ("plain", replace(deflicker, deflicker=False))):
         generator = Breaking(bundle, RuntimeError(), 99)
-        result = stylize_video(clip, tmp_path / f"{name}.mp4", generator, constant_plan(film), each)
-        assert ("steady" in result.stages) == (name == "steady")
+        result = render_file(clip, tmp_path / f"{name}.mp4", generator, constant_plan(film), each)
+        assert ("deflicker" in result.stages) == (name == "steady")
         whole[name] = everything(tmp_path / f"{name}.mp4")
     assert everything(tmp_path / "out.mp4") == whole["steady"]
     assert whole["steady"][1] != whole["plain"][1]
@@ -302,10 +301,10 @@ def test_an_error_keeps_the_finished_parts_and_says_so(
 def test_a_job_is_not_taken_up_unasked(clip: Path, tmp_path: Path, bundle: Any, film: Any) -> None:
     output = tmp_path / "out.mp4"
     stopped(clip, output, bundle, film, OutputError("no more"), at=26)
-    with pytest.raises(OutputError, match=r"unfinished job .*20 frames.*--resume.*--force"):
-        stylize_video(clip, output, Breaking(bundle, RuntimeError(), 99), constant_plan(film), TEN)
+    with pytest.raises(OutputError, match=r"unfinished job .*20 frames.*with resume.*with force"):
+        render_file(clip, output, Breaking(bundle, RuntimeError(), 99), constant_plan(film), TEN)
     forced = replace(TEN, force=True)
-    result = stylize_video(clip, output, Breaking(bundle, RuntimeError(), 99), constant_plan(film), forced)
+    result = render_file(clip, output, Breaking(bundle, RuntimeError(), 99), constant_plan(film), forced)
     assert result.resumed == 0
     assert list(tmp_path.iterdir()) == [output]
 
@@ -314,12 +313,12 @@ def test_a_job_is_not_taken_up_unasked(clip: Path, tmp_path: Path, bundle: Any, 
     ("options", "words"),
     [
         (replace(TEN, encode=EncodeOptions("hevc")), "coding was .*None.*now .*hevc"),
-        (JobOptions(part_frames=12), "part was 10 frames, now 12 frames"),
+        (RenderOptions(part_frames=12), "part was 10 frames, now 12 frames"),
         (replace(TEN, batch=2), "batch was 1, now 2"),
     ],
 )
 def test_a_job_with_other_settings_is_refused(
-    options: JobOptions, words: str, clip: Path, tmp_path: Path, bundle: Any, film: Any
+    options: RenderOptions, words: str, clip: Path, tmp_path: Path, bundle: Any, film: Any
 ) -> None:
     output = tmp_path / "out.mp4"
     stopped(clip, output, bundle, film, OutputError("no more"), at=26)
@@ -337,7 +336,7 @@ def test_a_job_with_another_encoder_is_refused(
     """--hwaccel auto found a GPU when the job began; parts of two encoders cannot be joined."""
     output = tmp_path / "out.mp4"
     with monkeypatch.context() as then:
-        then.setattr("mst_deploy.jobs.video_job.encoder_of", lambda *asked: "h264_nvenc")
+        then.setattr("mst_deploy.jobs.render_file.encoder_of", lambda *asked: "h264_nvenc")
         stopped(clip, output, bundle, film, OutputError("no more"), at=26)
     with pytest.raises(OutputError, match="encoder was h264_nvenc, now libx264"):
         go_on(clip, output, bundle, film)
@@ -348,8 +347,8 @@ def test_auto_says_what_is_done_in_software(clip: Path, tmp_path: Path, bundle: 
         pytest.skip("there is hardware here")
     notes: list[str] = []
     options = replace(TEN, read=ReadOptions(hwaccel="auto"), encode=EncodeOptions(hwaccel="auto"))
-    generator, listener = Breaking(bundle, RuntimeError(), 99), Listener(on_note=notes.append)
-    result = stylize_video(clip, tmp_path / "out.mp4", generator, constant_plan(film), options, listener)
+    generator, listener = Breaking(bundle, RuntimeError(), 99), notes_to(notes.append)
+    result = render_file(clip, tmp_path / "out.mp4", generator, constant_plan(film), options, listener)
     assert notes == [
         "--hwaccel auto: decoding in software (h264)",
         "--hwaccel auto: encoding in software (libx264)",
@@ -364,7 +363,7 @@ def test_damaged_sound_is_told_by_the_job(
     monkeypatch.setattr(PassthroughStreams, "_in_order", lambda self, packet, route: False)
     for name in ("out.mp4", "out.mkv"):
         generator = Breaking(bundle, RuntimeError(), 99)
-        result = stylize_video(clip, tmp_path / name, generator, constant_plan(film), TEN)
+        result = render_file(clip, tmp_path / name, generator, constant_plan(film), TEN)
         assert any("sound or subtitles had times that make no sense" in words for words in result.damage)
 
 
@@ -374,7 +373,6 @@ def test_damaged_sound_is_told_by_the_job(
         ("out.webm", EncodeOptions(), "webm files cannot hold audio stream 1"),
         ("out.mov", EncodeOptions("vp9"), "cannot write vp9"),
         ("out.mp4", EncodeOptions("prores"), "cannot write prores"),
-        ("out.avi", EncodeOptions(), "cannot write .*out.avi: unknown video type"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_the_first_frame(
@@ -382,7 +380,17 @@ def test_what_cannot_be_written_is_refused_before_the_first_frame(
 ) -> None:
     generator = Breaking(bundle, AssertionError("painted"), 0)
     with pytest.raises(OutputError, match=words):
-        stylize_video(clip, tmp_path / name, generator, constant_plan(film), replace(TEN, encode=coding))
+        render_file(clip, tmp_path / name, generator, constant_plan(film), replace(TEN, encode=coding))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_suffix_is_wrong_usage_before_the_first_frame(
+    clip: Path, tmp_path: Path, bundle: Any, film: Any
+) -> None:
+    generator = Breaking(bundle, AssertionError("painted"), 0)
+    with pytest.raises(InvalidArgument, match=r"cannot write .*out.avi: unknown video type") as caught:
+        render_file(clip, tmp_path / "out.avi", generator, constant_plan(film), TEN)
+    assert caught.value.field == "output"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -433,7 +441,7 @@ def test_a_crash_while_clearing_up_is_cleared_up(clip: Path, tmp_path: Path, bun
     content = output.read_bytes()
     folder.mkdir()
     (folder / JOURNAL).write_text(json.dumps({**kept, "state": "joined"}))
-    stylize_video(
+    render_file(
         clip,
         output,
         Breaking(bundle, AssertionError("painted"), 0),
@@ -470,7 +478,7 @@ def test_a_full_disk_is_noticed_before(
     generator = Breaking(bundle, AssertionError("started"), 0)
     monkeypatch.setattr(disk, "free_bytes", lambda path: 1_000_000)
     with pytest.raises(OutputError, match=r"nearly full: the job needs about .* 1.0 MB are free"):
-        stylize_video(clip, tmp_path / "out.mp4", generator, constant_plan(film), TEN)
+        render_file(clip, tmp_path / "out.mp4", generator, constant_plan(film), TEN)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -490,8 +498,8 @@ def test_a_disk_that_may_become_full_is_said(
     monkeypatch.setattr(disk, "free_bytes", lambda path: next(free, 10**12))
     notes: list[str] = []
     generator = Breaking(bundle, RuntimeError(), 99)
-    listener = Listener(on_note=notes.append)
-    stylize_video(clip, tmp_path / "out.mp4", generator, constant_plan(film), TEN, listener)
+    listener = notes_to(notes.append)
+    render_file(clip, tmp_path / "out.mp4", generator, constant_plan(film), TEN, listener)
     assert len(notes) == said
     assert all("may become full" in note for note in notes)
 
@@ -506,9 +514,9 @@ def test_a_disk_that_fills_up_is_noticed_in_time(
         disk, "free_bytes", lambda path: 10**6 if len(list(folder.glob("0*.mp4"))) == 2 else 10**12
     )
     with pytest.raises(
-        OutputError, match=r"nearly full: 1.0 MB are free, going on needs .*--resume"
+        OutputError, match=r"nearly full: 1.0 MB are free, going on needs .*with resume"
     ) as caught:
-        stylize_video(clip, output, Breaking(bundle, RuntimeError(), 99), constant_plan(film), TEN)
+        render_file(clip, output, Breaking(bundle, RuntimeError(), 99), constant_plan(film), TEN)
     assert caught.value.__notes__[0].startswith("the first 20 frames are kept")
     found = read_journal(folder)
     assert found is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import mst_deploy as mst
-from mst_deploy.errors import BundleError, InvalidArgument
+from mst_deploy.errors import InvalidArgument
 from mst_deploy.model.bundle import open_bundle
 from mst_deploy.model.zoo import (
     MODELS,
@@ -39,7 +39,7 @@ def test_what_is_nowhere_is_refused(
     wanted: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BundleError, match=r"neither shipped \(base, lite\) nor a file or folder"):
+    with pytest.raises(InvalidArgument, match=r"neither shipped \(base, lite\) nor a file or folder"):
         resolve_model(wanted)
 
 
@@ -62,6 +62,6 @@ def test_other_models_have_no_styles_and_no_name() -> None:
 
 def test_models_are_opened_by_name() -> None:
     for name in MODELS:
-        with mst.open_model(name, backend="fake") as model:
-            assert model.bundle.manifest.name == name
-            assert model.style_plan("udnie").timeline.label == "udnie"
+        with mst.Stylizer(name, backend="fake") as stylizer:
+            assert stylizer.manifest.name == name
+            assert stylizer.plan("udnie").timeline.label == "udnie"

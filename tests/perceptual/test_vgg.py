@@ -1,4 +1,4 @@
-"""VGG-19 against goldens that NumPy made (see tests/goldens), and its normalization."""
+"""VGG-19 against goldens that NumPy made (see tools/goldens), and its normalization."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from mst_deploy.errors import InputError
 from mst_deploy.perceptual.vgg import STYLE_TAPS, Vgg19, calibrate, load_vgg, normalize
 from tests.conftest import ROOT
-from tests.goldens.make_vgg_golden import picture, random_weights
+from tools.goldens.make_vgg_golden import picture, random_weights
 
 GOLDENS = ROOT / "tests" / "goldens"
 REAL = ROOT.parent / "shared" / "weights" / "vgg19_to_conv4_1_torchvision_input.safetensors"

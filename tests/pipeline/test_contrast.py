@@ -14,7 +14,8 @@ from mst_deploy.model.bundle import open_bundle
 from mst_deploy.model.film import Style
 from mst_deploy.model.zoo import resolve_model
 from mst_deploy.pipeline.contrast import FLAT, FULL, contrast, painted_share
-from mst_deploy.pipeline.frames import FramePreparer, stylize_frames
+from mst_deploy.pipeline.render import rendered_frames
+from mst_deploy.pipeline.stages import FramePreparer
 from mst_deploy.styles.plan import constant_plan
 from mst_deploy.styles.resolve import resolve_style
 from mst_deploy.video.info import Frame
@@ -35,7 +36,7 @@ def painted(images: list[Any], generator: Any) -> list[Any]:
     plan = constant_plan(style.film, generator.manifest)
     preparer = FramePreparer(plan, width, height, Fraction(1, 25))
     frames = [Frame(image, index, 1) for index, image in enumerate(images)]
-    return [item.shown().image for item in stylize_frames(frames, generator, preparer)]
+    return [frame.image for frame in rendered_frames(frames, generator, preparer)]
 
 
 def flat(level: int) -> Any:

@@ -1,4 +1,5 @@
-"""Stages side by side: order, limits, one error, no thread left."""
+"""Stages side by side: order, limits, one error,
+no thread left."""
 
 from __future__ import annotations
 
@@ -12,12 +13,13 @@ import pytest
 
 from mst_deploy.errors import InputError, MstError
 from mst_deploy.jobs import segments
-from mst_deploy.jobs.video_job import JobOptions, Listener, stylize_video
+from mst_deploy.jobs.render_file import RenderOptions, render_file
 from mst_deploy.pipeline.threads import StageTimer, ThreadedPipeline
 from mst_deploy.styles.plan import FramePlan, StylePlan, constant_plan
 from mst_deploy.video.deflicker import Deflicker
 from mst_deploy.video.reader import Frame, VideoReader
 from mst_deploy.video.writer import VideoWriter
+from tests.events import frames_to
 
 
 @pytest.fixture(autouse=True)
@@ -188,10 +190,10 @@ STAGES: dict[str, Callable[[pytest.MonkeyPatch, BaseException, int, Any], Any]] 
     "prepare": lambda patch, error, at, generator: patch.setattr(
         StylePlan, "at", failing(error, at, StylePlan.at)
     ),
-    "paint": lambda patch, error, at, generator: patch.setattr(
+    "infer": lambda patch, error, at, generator: patch.setattr(
         type(generator), "__call__", failing(error, at, type(generator).__call__)
     ),
-    "steady": lambda patch, error, at, generator: patch.setattr(
+    "deflicker": lambda patch, error, at, generator: patch.setattr(
         Deflicker, "__call__", failing(error, at, Deflicker.__call__)
     ),
     "compose": lambda patch, error, at, generator: patch.setattr(
@@ -201,7 +203,7 @@ STAGES: dict[str, Callable[[pytest.MonkeyPatch, BaseException, int, Any], Any]] 
         VideoWriter, "write", failing(error, at, VideoWriter.write)
     ),
     "join": lambda patch, error, at, generator: patch.setattr(
-        segments.SegmentedOutput, "join", failing(error, 0, segments.SegmentedOutput.join)
+        segments.SegmentedSink, "join", failing(error, 0, segments.SegmentedSink.join)
     ),
 }
 
@@ -222,13 +224,13 @@ def test_an_error_in_any_stage_stops_all_of_them_once(
     STAGES[stage](monkeypatch, error, at, identity)
     told: list[int] = []
     with pytest.raises(MstError) as caught:
-        stylize_video(
+        render_file(
             small_clip,
             tmp_path / "out.mp4",
             identity,
             constant_plan(film),
-            JobOptions(deflicker=stage == "steady"),
-            Listener(on_frame=told.append),
+            RenderOptions(deflicker=stage == "deflicker"),
+            frames_to(told.append),
         )
     assert caught.value is error
     assert caught.value.__context__ is None
@@ -248,8 +250,33 @@ def test_the_result_says_which_stage_was_the_limit(
         return inner(self, frames, films)
 
     monkeypatch.setattr(type(identity), "__call__", slow)
-    result = stylize_video(small_clip, tmp_path / "out.mp4", identity, constant_plan(film), JobOptions())
-    assert set(result.stages) == {"decode", "prepare", "paint", "compose", "encode", "join"}
-    assert result.stages["paint"] * result.seconds >= 12 * 0.05
+    result = render_file(small_clip, tmp_path / "out.mp4", identity, constant_plan(film), RenderOptions())
+    assert set(result.stages) == {"decode", "prepare", "infer", "compose", "encode", "join"}
+    assert result.stages["infer"] * result.seconds >= 12 * 0.05
     assert all(0 <= share <= 1 for share in result.stages.values())
     assert result.limit == max(result.stages, key=lambda stage: result.stages[stage])
+
+
+def test_the_policy_latest_drops_what_is_late() -> None:
+    """49 items are made while the first one is being used: the newest is next, and then the end."""
+    taken, made = threading.Event(), threading.Event()
+
+    def source() -> Iterator[int]:
+        yield 0
+        assert taken.wait(10)
+        yield from range(1, 50)
+        made.set()
+
+    with ThreadedPipeline(8) as line:
+        items = line.prefetch("camera", source(), policy="latest")
+        assert next(items) == 0
+        taken.set()
+        assert made.wait(10)
+        assert list(items) == [49]
+        assert line.dropped == 48
+
+
+def test_the_policy_block_loses_nothing() -> None:
+    with ThreadedPipeline(2) as line:
+        assert list(line.prefetch("file", range(50))) == list(range(50))
+        assert line.dropped == 0

@@ -15,7 +15,9 @@ from mst_deploy.errors import InvalidArgument
 from mst_deploy.images import masked, mix, save_image, with_colors_of
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.film import at_strength
-from mst_deploy.pipeline.frames import FramePreparer, batches, stylize_frames, stylize_picture
+from mst_deploy.pipeline.render import stylize_frames
+from mst_deploy.pipeline.stages import FramePreparer, batches
+from mst_deploy.pipeline.still import stylize_picture
 from mst_deploy.styles.masks import open_mask
 from mst_deploy.styles.plan import StylePlan, constant_plan
 from mst_deploy.styles.timeline import StrengthKey, StyleKey, Timeline
@@ -102,7 +104,7 @@ def shown(source: list[Frame], generator: Any, wanted: StylePlan, **options: Any
     mask = options.pop("mask", None)
     height, width = source[0].image.shape[:2]
     preparer = FramePreparer(wanted, width, height, Fraction(1, 1000), mask)
-    found = [item.shown() for item in stylize_frames(iter(source), generator, preparer, **options)]
+    found = [item.compose() for item in stylize_frames(iter(source), generator, preparer, **options)]
     assert [(frame.pts, frame.duration) for frame in found] == [
         (frame.pts, frame.duration) for frame in source[options.get("skip", 0) :]
     ]

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from mst_deploy.backends import open_generator, open_style_encoder
-from mst_deploy.errors import BundleError, InputError
+from mst_deploy.errors import BundleError, InvalidArgument
 from mst_deploy.images import load_image
 from mst_deploy.model.bundle import Bundle, open_bundle
 from mst_deploy.model.film import Style, load_style, save_style
 from mst_deploy.model.zoo import MODELS, bundle_path, load_shipped_styles, shipped_styles
-from mst_deploy.pipeline.frames import stylize_image
+from mst_deploy.pipeline.still import stylize_image
 from mst_deploy.styles.optimize import FOR_ALL
 from mst_deploy.styles.plan import load_plan
 from mst_deploy.styles.resolve import encode_film, make_style, resolve_style
@@ -86,7 +86,7 @@ def test_find_style_knows_names_files_and_images(bundle: Bundle, tmp_path: Path)
 
 
 def test_unknown_styles_get_a_hint(bundle: Bundle) -> None:
-    with pytest.raises(InputError, match="did you mean 'starry-night'"):
+    with pytest.raises(InvalidArgument, match="did you mean 'starry-night'"):
         resolve_style("stary-night", bundle.manifest)
 
 
@@ -107,7 +107,7 @@ def test_a_name_means_the_style_of_the_model_in_use(bundle: Bundle) -> None:
 
 def test_shipped_style_file_of_the_other_model_names_it(bundle: Bundle) -> None:
     with pytest.raises(
-        BundleError, match=r"'udnie' was made by model \w+ \(lite\), .* --model lite, or make it"
+        BundleError, match=r"'udnie' was made by model \w+ \(lite\), .* with model lite, or make it"
     ):
         resolve_style(str(shipped_styles("lite")["udnie"]), bundle.manifest)
 
@@ -115,7 +115,7 @@ def test_shipped_style_file_of_the_other_model_names_it(bundle: Bundle) -> None:
 def test_a_model_of_ones_own_has_no_shipped_styles(bundle: Bundle) -> None:
     own = replace(bundle.manifest, name="mine", model_id="feedfeedfeedfeed")
     with pytest.raises(
-        InputError, match="shipped styles are for the models base and lite, not for mine; give an"
+        InvalidArgument, match="shipped styles are for the models base and lite, not for mine; give an"
     ):
         resolve_style("udnie", own)
 

@@ -86,7 +86,6 @@ def test_command_writes_a_trunk_that_the_next_phase_takes(art: Path, tmp_path: P
         workers=0,
         save_steps=None,
         device="cpu",
-        quiet=True,
     )
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["movements"] == ["across", "down"]

@@ -286,13 +286,13 @@ def test_narrowed_start_has_the_recipes_generator_and_the_models_encoder(tmp_pat
     start_padded = read_start(given)
     assert start_padded is not None
     assert configure(given, start_padded).network == replace(config.network, padding="zero")
-    with pytest.raises(InvalidArgument, match="--statistics moments: the model to start from has mean"):
+    with pytest.raises(InvalidArgument, match="statistics moments: the model to start from has mean"):
         configure(job(recipe="lite", statistics="moments"), start)
 
 
 @pytest.mark.parametrize("other", ["start", "generator"])
 def test_narrowing_is_the_only_start(other: str, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgument, match=f"--prune-from cannot be had with --{other}"):
+    with pytest.raises(InvalidArgument, match=f"prune_from cannot be had with {other}"):
         read_start(job(prune_from=tmp_path, **{other: tmp_path}))
 
 
@@ -313,7 +313,6 @@ def test_narrowed_run_begins_with_the_parts_of_the_wide_one(tmp_path: Path) -> N
         vgg=tmp_path / "vgg.safetensors",
         learning_rate=1e-30,
         workers=0,
-        quiet=True,
     )
     result = load_checkpoint(tmp_path / "run" / "weights.safetensors")
     expected = prune_channels(wide, NetworkConfig((4, 6, 8), 1, embedding_size=6))
@@ -328,7 +327,7 @@ def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.delenv("CXX", raising=False)
     check_compiler("cpu")
     compiler.unlink()
-    with pytest.raises(BackendError, match=r"--compile: no C\+\+ compiler found"):
+    with pytest.raises(BackendError, match=r"compiled: no C\+\+ compiler found"):
         train(
             phase="joint",
             content=[tmp_path],
@@ -337,7 +336,6 @@ def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch: py
             recipe="default",
             compiled=True,
             device="cpu",
-            quiet=True,
         )
     assert not (tmp_path / "run").exists()
 

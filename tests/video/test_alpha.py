@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mst_deploy.jobs.video_job import JobOptions, stylize_video
-from mst_deploy.pipeline.frames import Size
+from mst_deploy.jobs.render_file import RenderOptions, render_file
+from mst_deploy.size import Size
 from mst_deploy.styles.plan import constant_plan
 from mst_deploy.video.reader import VideoReader
 from mst_deploy.video.writer import EncodeOptions
@@ -74,8 +74,8 @@ def test_transparency_is_kept(
     source: str, output: str, codec: str | None, tmp_path: Path, identity: Any, film: Any
 ) -> None:
     given = write_transparent(tmp_path / f"in{source}")
-    options = JobOptions(encode=EncodeOptions(codec), part_frames=2)
-    result = stylize_video(given, tmp_path / output, identity, constant_plan(film), options)
+    options = RenderOptions(encode=EncodeOptions(codec), part_frames=2)
+    result = render_file(given, tmp_path / output, identity, constant_plan(film), options)
     assert not any("transparen" in loss for loss in result.not_kept)
     found = alpha_of(tmp_path / output)
     assert found is not None
@@ -85,7 +85,7 @@ def test_transparency_is_kept(
 def test_animations_keep_it_too(tmp_path: Path, identity: Any, film: Any) -> None:
     source = write_transparent(tmp_path / "in.webm")
     for name in ("out.gif", "out.webp"):
-        result = stylize_video(source, tmp_path / name, identity, constant_plan(film))
+        result = render_file(source, tmp_path / name, identity, constant_plan(film))
         assert not any("transparen" in loss for loss in result.not_kept)
     found = alpha_of(tmp_path / "out.gif")
     assert np.abs(found.astype(int) - np.where(ramp() >= 128, 255, 0)).mean() < 10
@@ -99,8 +99,8 @@ def test_animations_keep_it_too(tmp_path: Path, identity: Any, film: Any) -> Non
 
 def test_it_is_scaled_with_the_picture(tmp_path: Path, identity: Any, film: Any) -> None:
     source = write_transparent(tmp_path / "in.webm")
-    stylize_video(
-        source, tmp_path / "out.webm", identity, constant_plan(film), JobOptions(size=Size.parse("48x32"))
+    render_file(
+        source, tmp_path / "out.webm", identity, constant_plan(film), RenderOptions(size=Size.parse("48x32"))
     )
     found = alpha_of(tmp_path / "out.webm")
     assert np.abs(found.astype(int) - cv2.resize(ramp(), (48, 32), interpolation=cv2.INTER_AREA)).mean() < 5
@@ -109,7 +109,7 @@ def test_it_is_scaled_with_the_picture(tmp_path: Path, identity: Any, film: Any)
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.y4m", "out%d.png"])
 def test_where_it_is_lost_this_is_said(name: str, tmp_path: Path, identity: Any, film: Any) -> None:
     source = write_transparent(tmp_path / "in.webm")
-    result = stylize_video(source, tmp_path / name, identity, constant_plan(film))
+    result = render_file(source, tmp_path / name, identity, constant_plan(film))
     assert any("transparency" in loss for loss in result.not_kept)
     with VideoReader(tmp_path / name) as reader:
         assert not reader.info.alpha
@@ -119,6 +119,6 @@ def test_where_it_is_lost_this_is_said(name: str, tmp_path: Path, identity: Any,
 def test_an_opaque_gif_is_not_called_transparent(
     small_clip: Path, tmp_path: Path, identity: Any, film: Any
 ) -> None:
-    stylize_video(small_clip, tmp_path / "in.gif", identity, constant_plan(film))
+    render_file(small_clip, tmp_path / "in.gif", identity, constant_plan(film))
     with VideoReader(tmp_path / "in.gif") as reader:
         assert not reader.info.alpha

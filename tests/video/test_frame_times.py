@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from mst_deploy.jobs.video_job import JobOptions, stylize_video
+from mst_deploy.jobs.render_file import RenderOptions, render_file
 from mst_deploy.styles.plan import constant_plan
 from mst_deploy.video.reader import ReadOptions, VideoReader
 from mst_deploy.video.time_ranges import TimeRange
@@ -153,8 +153,8 @@ def test_the_last_slide_is_shown_as_long_as_it_was(
 ) -> None:
     source = write_slides(tmp_path / "in.mp4")
     assert end(source) == Fraction(108, 10)
-    options = JobOptions(encode=EncodeOptions(codec), part_frames=parts)
-    stylize_video(source, tmp_path / f"out{suffix}", identity, constant_plan(film), options)
+    options = RenderOptions(encode=EncodeOptions(codec), part_frames=parts)
+    render_file(source, tmp_path / f"out{suffix}", identity, constant_plan(film), options)
     assert abs(end(tmp_path / f"out{suffix}") - Fraction(108, 10)) <= Fraction(5, 100)
     assert [round(time) for time in probe(tmp_path / f"out{suffix}").times] == [0, 5, 10]
 
@@ -166,6 +166,6 @@ def test_parts_of_one_or_two_frames(
 ) -> None:
     """x265 makes up a decoding time for them."""
     source = write_clip(tmp_path / "in.mp4", Clip(frames=frames, audio=0))
-    options = JobOptions(encode=EncodeOptions(codec), part_frames=10)
-    stylize_video(source, tmp_path / "out.mp4", identity, constant_plan(film), options)
+    options = RenderOptions(encode=EncodeOptions(codec), part_frames=10)
+    render_file(source, tmp_path / "out.mp4", identity, constant_plan(film), options)
     assert probe(tmp_path / "out.mp4").times == probe(source).times

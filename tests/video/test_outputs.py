@@ -18,8 +18,8 @@ import pytest
 
 from mst_deploy.cli.tasks import Task, report_losses
 from mst_deploy.errors import BackendError, InputError, InvalidArgument, OutputError
-from mst_deploy.jobs.video_job import JobOptions
-from mst_deploy.pipeline.frames import Size
+from mst_deploy.jobs.render_file import RenderOptions
+from mst_deploy.size import Size
 from mst_deploy.video.codecs import parse_bitrate
 from mst_deploy.video.reader import ReadOptions, VideoReader
 from mst_deploy.video.time_ranges import TimeRange, parse_time
@@ -332,7 +332,7 @@ def test_bad_times_are_refused(text: str) -> None:
 def test_spans_that_hold_nothing_are_refused(small_clip: Path) -> None:
     with pytest.raises(InvalidArgument, match="must be later"):
         TimeRange(Fraction(2), Fraction(1))
-    with pytest.raises(InvalidArgument, match="--sample-every"):
+    with pytest.raises(InvalidArgument, match="sample_every must be longer"):
         TimeRange(sample_every=Fraction(0))
     with pytest.raises(InputError, match="between 100 s and the end"):
         VideoReader(small_clip, ReadOptions(span=TimeRange(Fraction(100))))
@@ -351,13 +351,13 @@ def test_hardware_that_is_not_there_is_an_error_in_words(small_clip: Path, tmp_p
 
     if device_opens():
         pytest.skip("there is hardware here")
-    with pytest.raises(BackendError, match="--hwaccel on needs an NVIDIA GPU"):
+    with pytest.raises(BackendError, match="hwaccel on needs an NVIDIA GPU"):
         VideoReader(small_clip, ReadOptions(hwaccel="on"))
     with pytest.raises(BackendError, match="h264_nvenc does not start"):
         copy(small_clip, tmp_path / "out.mp4", EncodeOptions("h264", hwaccel="on"))
     with pytest.raises(BackendError, match="no hardware encoder"):
         copy(small_clip, tmp_path / "out.mkv", EncodeOptions("ffv1", hwaccel="on"))
-    with pytest.raises(InvalidArgument, match="--hwaccel must be one of"):
+    with pytest.raises(InvalidArgument, match="hwaccel must be one of"):
         EncodeOptions(hwaccel="maybe")
     assert list(tmp_path.iterdir()) == []
 
@@ -394,5 +394,5 @@ def test_odd_sizes_are_told_where_players_may_not_show_them(
 ) -> None:
     with VideoReader(small_clip) as reader:
         task = Task(small_clip, Path(name), reader.info)
-    report_losses(task, JobOptions(size=Size(17, 23), encode=EncodeOptions(codec)), quiet=False)
+    report_losses(task, RenderOptions(size=Size(17, 23), encode=EncodeOptions(codec)), quiet=False)
     assert ("17x23 is odd" in capsys.readouterr().err) == said

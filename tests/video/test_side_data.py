@@ -11,7 +11,7 @@ import pytest
 from av.sidedata.sidedata import Type as SideData
 
 from mst_deploy.errors import InputError
-from mst_deploy.jobs.video_job import stylize_video
+from mst_deploy.jobs.render_file import render_file
 from mst_deploy.styles.plan import constant_plan
 from mst_deploy.video import reader as reader_module
 from mst_deploy.video.reader import VideoReader
@@ -68,12 +68,12 @@ def test_captions_that_are_lost_are_said(tmp_path: Path, identity: Any, film: An
     with av.open(source) as container:
         kinds = [SideData.A53_CC in [each.type for each in f.side_data] for f in container.decode(video=0)]
     assert kinds == [False, True, True, True, True]  # the clip is what it says
-    result = stylize_video(source, tmp_path / "out.mp4", identity, constant_plan(film))
+    result = render_file(source, tmp_path / "out.mp4", identity, constant_plan(film))
     assert any("closed captions" in loss for loss in result.not_kept)
 
 
 def test_360_degrees_that_are_lost_are_said(tmp_path: Path, identity: Any, film: Any) -> None:
-    result = stylize_video(
+    result = render_file(
         write_spherical(tmp_path / "in.mp4"), tmp_path / "out.mp4", identity, constant_plan(film)
     )
     assert any("360-degree" in loss for loss in result.not_kept)
@@ -90,7 +90,7 @@ def test_stereo_is_kept_in_matroska(mode: str, tmp_path: Path, identity: Any, fi
             container.mux(packet)
         container.mux(stream.encode(None))
     for name in ("out.mkv", "out.mp4"):
-        result = stylize_video(source, tmp_path / name, identity, constant_plan(film))
+        result = render_file(source, tmp_path / name, identity, constant_plan(film))
         with VideoReader(tmp_path / name) as reader:
             assert reader.info.stereo_mode == (mode if name == "out.mkv" else None)
         assert any("stereo" in loss for loss in result.not_kept) == (name == "out.mp4")

@@ -123,7 +123,7 @@ def test_sound_of_old_files_that_no_container_takes_is_encoded(tmp_path: Path) -
         told = copy(source, tmp_path / f"out{suffix}", codec=codec)
         assert any(f"encoded as {audio}" in loss for loss in told.not_kept)
         assert loud(tmp_path / f"out{suffix}")[0] == pytest.approx(0.5, abs=0.06)
-    with pytest.raises(OutputError, match="--audio flac"):
+    with pytest.raises(OutputError, match="audio flac"):
         copy(source, tmp_path / "copy.mkv", audio="copy")
 
 
@@ -174,9 +174,9 @@ def test_pcm_in_mp4_is_said_beforehand(tmp_path: Path) -> None:
 
 
 def test_unknown_choices_are_refused() -> None:
-    with pytest.raises(InvalidArgument, match="--audio must be one of"):
+    with pytest.raises(InvalidArgument, match="audio must be one of"):
         EncodeOptions(audio="mp3")
-    with pytest.raises(InvalidArgument, match="--subtitles must be one of"):
+    with pytest.raises(InvalidArgument, match="subtitles must be one of"):
         EncodeOptions(subtitles="ass")
 
 
@@ -208,11 +208,11 @@ def follow(source: Path, suffix: str, codec: str | None, audio: str | None) -> i
                 probe_output(source.with_name(f"out{suffix}"), reader.info, EncodeOptions(**choices))
                 return count
             except OutputError as error:
-                words = str(error)
-        found = dict(re.findall(r"--(codec|audio|subtitles) (\w+)", words))
+                words = error.args[0].template
+        found = dict(re.findall(r"\[option:(codec|audio|subtitles)\] (\w+)", words))
         if found:
             choices.update(found)
-        elif "--sdr" in words:
+        elif "[option:sdr]" in words:
             sdr = True
         else:
             assert ".mkv file" in words, words

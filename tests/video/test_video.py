@@ -17,8 +17,8 @@ import pytest
 
 from mst_deploy.backends import BackendBase
 from mst_deploy.errors import InputError, InvalidArgument, OutputError
-from mst_deploy.jobs.video_job import JobOptions, stylize_video
-from mst_deploy.pipeline.frames import Size
+from mst_deploy.jobs.render_file import RenderOptions, render_file
+from mst_deploy.size import Size
 from mst_deploy.styles.plan import constant_plan
 from mst_deploy.video.reader import Frame, ReadOptions, VideoReader
 from mst_deploy.video.time_ranges import TimeRange
@@ -52,7 +52,9 @@ CLIPS = {
 def run(source: Path, output: Path, generator: Any, film: Any, **options: Any) -> Any:
     """``options`` are those of the coding; ``size`` and what else is of the job."""
     encode = options.pop("options", EncodeOptions())
-    return stylize_video(source, output, generator, constant_plan(film), JobOptions(encode=encode, **options))
+    return render_file(
+        source, output, generator, constant_plan(film), RenderOptions(encode=encode, **options)
+    )
 
 
 @pytest.mark.parametrize("name", CLIPS)
@@ -351,7 +353,7 @@ def test_what_is_not_kept_is_said(tmp_path: Path) -> None:
 def test_unknown_container_is_refused(small_clip: Path, tmp_path: Path) -> None:
     with (
         VideoReader(small_clip) as reader,
-        pytest.raises(OutputError, match="unknown video type"),
+        pytest.raises(InvalidArgument, match="unknown video type"),
         open_writer(tmp_path / "out.avi", reader.info, EncodeOptions()),
     ):
         pass
@@ -373,12 +375,12 @@ import resource, sys
 from pathlib import Path
 from mst_deploy.backends.fake import FakeGenerator
 from mst_deploy.model.bundle import open_bundle
-from mst_deploy.jobs.video_job import stylize_video
+from mst_deploy.jobs.render_file import render_file
 from mst_deploy.styles.plan import constant_plan
 from mst_deploy.model.zoo import resolve_model
 bundle = open_bundle(resolve_model())
 film = bundle.manifest.layout.identity()
-stylize_video(Path(sys.argv[1]), Path(sys.argv[2]), FakeGenerator(bundle), constant_plan(film))
+render_file(Path(sys.argv[1]), Path(sys.argv[2]), FakeGenerator(bundle), constant_plan(film))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

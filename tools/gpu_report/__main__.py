@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from mst_deploy.cli.options import run_alone
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.options import run_alone
-from mst_deploy.pipeline.frames import Size
+from mst_deploy.size import Size
 from tools.gpu_report.plan import DEVICES, SIZES, Settings, chosen_steps
 from tools.gpu_report.runner import run
 from tools.gpu_report.summary import told

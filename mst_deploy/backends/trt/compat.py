@@ -10,7 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from mst_deploy.errors import BackendError, MissingDependency
+from mst_deploy.backends.registry import find_spec
+from mst_deploy.errors import BackendError
 
 MAJORS = (8, 10, 11)
 OLDEST_OF_8 = "8.6"
@@ -37,7 +38,7 @@ def load() -> Any:
             ) from error
         check(trt)
         return trt
-    raise MissingDependency("tensorrt", "tensorrt", "running TensorRT engines")
+    raise find_spec("trt").missing("tensorrt", "running TensorRT engines")
 
 
 def check(trt: Any) -> None:
@@ -46,7 +47,7 @@ def check(trt: Any) -> None:
     if major(trt) not in MAJORS or (major(trt) == 8 and not version.startswith(OLDEST_OF_8)):
         raise BackendError(
             f"TensorRT {version} is installed; this program knows {OLDEST_OF_8}, 10.x and 11.x: install one "
-            "of them (see docs/tensorrt.md), or run with --backend onnxrt"
+            "of them (see docs/tensorrt.md), or run with [option:backend] onnxrt"
         )
 
 
@@ -69,7 +70,9 @@ def set_precision(trt: Any, network: Any, config: Any, precision: str) -> None:
     if major(trt) != 8 or precision == "fp32":
         return
     if precision != "fp16":
-        raise BackendError(f"TensorRT 8.6 cannot build {precision} graphs; export with --precision fp16")
+        raise BackendError(
+            f"TensorRT 8.6 cannot build {precision} graphs; export with [option:precision] fp16"
+        )
     config.set_flag(trt.BuilderFlag.FP16)
     config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
     types = {getattr(trt.LayerType, name): trt.DataType.HALF for name in HALF_LAYERS}
@@ -89,7 +92,9 @@ def hardware_level(trt: Any) -> Any:
 def strip_flags(trt: Any) -> tuple[Any, ...]:
     """Builder flags for a plan without weights. Raises BackendError where there are none (8.6)."""
     if major(trt) == 8:
-        raise BackendError("TensorRT 8.6 cannot strip weights from an engine; leave out --strip-weights")
+        raise BackendError(
+            "TensorRT 8.6 cannot strip weights from an engine; leave out [option:strip_weights]"
+        )
     return (trt.BuilderFlag.STRIP_PLAN, trt.BuilderFlag.REFIT_IDENTICAL)
 
 

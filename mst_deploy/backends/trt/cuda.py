@@ -28,7 +28,7 @@ class Cuda:
         with readable_errors():
             driver.init()
             if index >= driver.Device.count():
-                raise BackendError(f"there is no GPU {index}; run with --device cpu")
+                raise BackendError(f"there is no GPU {index}; run with [option:device] cpu")
             self.device = driver.Device(index)
             self.context = self.device.retain_primary_context()
 
@@ -122,8 +122,8 @@ def as_backend_error(text: str) -> BackendError:
     """What went wrong on the GPU, in words."""
     if OUT_OF_MEMORY in text.lower():
         return BackendError(
-            f"the GPU has too little free memory ({text}); close other programs, choose a smaller --size, or "
-            "run with --backend onnxrt --device cpu"
+            f"the GPU has too little free memory ({text}); close other programs, choose a smaller "
+            "[option:size], or run with [option:backend] onnxrt [option:device] cpu"
         )
     return BackendError(f"the GPU failed: {text}; look at nvidia-smi and the kernel log, then try again")
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mst_deploy.backends import BackendBase, Batch, FilmBatch, Images, load_backend, model_inputs
+from mst_deploy.backends.registry import find_spec
 from mst_deploy.backends.trt import compat
 from mst_deploy.backends.trt.engine_cache import (
     Engine,
@@ -27,7 +28,7 @@ from mst_deploy.backends.trt.engine_cache import (
     listed,
     why_not,
 )
-from mst_deploy.errors import BackendError, InvalidArgument, MissingDependency
+from mst_deploy.errors import BackendError
 from mst_deploy.model.bundle import GENERATOR, Bundle
 from mst_deploy.model.canvas import Canvas
 
@@ -73,7 +74,7 @@ def deserialize(trt: Any, logger: Any, cached: Engine, graph: Path) -> tuple[Any
     if not whole:
         raise BackendError(
             f"TensorRT {trt.__version__} refuses the engine {cached.path.name} ({logger.last_error()}); "
-            "build it again with mst build --force"
+            "build it again with [mst build: force]"
         )
     return runtime, engine
 
@@ -122,7 +123,7 @@ class Session:
             raise BackendError(
                 f"no execution context for {width}x{height}: it takes "
                 f"{compat.device_memory(trt, engine) / 2**20:.0f} MiB of GPU memory; choose a smaller "
-                "--size, or close other programs"
+                "[option:size], or close other programs"
             )
         pixels = (batch, height, width, 3)
         noise = (batch, height, width, 1)
@@ -153,7 +154,7 @@ class Session:
 
     def set_address(self, name: str, buffer: Any) -> None:
         if not self.context.set_tensor_address(name, int(buffer)):
-            raise BackendError(f"the engine has no tensor {name!r}; build it again with mst build --force")
+            raise BackendError(f"the engine has no tensor {name!r}; build it again with [mst build: force]")
 
     def set_film(self, films: FilmBatch) -> None:
         """Copy FiLM vectors (N, P) to the device if they changed; frames under way keep theirs."""
@@ -300,8 +301,7 @@ class TrtGenerator(BackendBase):
             f"no TensorRT engine for {width}x{height}"
             + (f" in batches of {batch}" if batch > 1 else "")
             + (f" ({reasons[0]})" if reasons else "")
-            + f"; build it with: mst build --size {width}x{height}"
-            + (f" --batch {batch}" if batch > 1 else "")
+            + f"; build it with: [mst build: size={width}x{height}{f', batch={batch}' if batch > 1 else ''}]"
         )
 
     def opened(self, engine: Engine) -> Any:
@@ -313,7 +313,7 @@ class TrtGenerator(BackendBase):
             if names != wanted:
                 raise BackendError(
                     f"{engine.path} has the tensors {sorted(names)}, expected {sorted(wanted)}; build it "
-                    "again with mst build --force"
+                    "again with [mst build: force]"
                 )
             self.engines[engine.path] = pair
         return self.engines[engine.path][1]
@@ -339,16 +339,15 @@ def open_cuda() -> Any:
         from mst_deploy.backends.trt.cuda import Cuda
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in ("pycuda", "cuda"):
+        spec = find_spec("trt")
+        if missing not in spec.packages:
             raise
-        raise MissingDependency(missing, "tensorrt", "running TensorRT engines") from error
+        raise spec.missing(missing, "running TensorRT engines") from error
     return Cuda()
 
 
 def open_generator(bundle: Bundle, device: str) -> TrtGenerator:
-    """The engines of the cache. Raises InvalidArgument for the CPU, BackendError, MissingDependency."""
-    if device == "cpu":
-        raise InvalidArgument("TensorRT runs on NVIDIA GPUs only; use --backend onnxrt with --device cpu")
+    """The engines of the cache. Raises BackendError, MissingDependency."""
     trt = compat.load()
     return TrtGenerator(bundle, trt, open_cuda())
 

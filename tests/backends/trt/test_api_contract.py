@@ -20,7 +20,7 @@ from mst_deploy.engines.build import BuildOptions, build_plan, progress_monitor
 from mst_deploy.errors import BackendError
 from tests.engines.fake_cuda import FakeCuda
 from tests.engines.fake_tensorrt import Scenario, api_of, bind, fake_tensorrt
-from tests.goldens.make_trt_api import WHEELS, read_api
+from tools.goldens.make_trt_api import WHEELS, read_api
 
 MAJORS = sorted(WHEELS)
 STATIC = ShapeRange((1, 48, 64), (1, 48, 64), (1, 48, 64))

@@ -112,7 +112,7 @@ def test_no_engine_tells_the_line_that_builds_one(bundle: Bundle, tmp_path: Path
     generator, _, _ = opened(bundle, tmp_path)
     with (
         generator,
-        pytest.raises(BackendError, match=r"no TensorRT engine for 320x200; .*mst build --size 320x200"),
+        pytest.raises(BackendError, match=r"no TensorRT engine for 320x200; .*mst build \(size=320x200"),
     ):
         generator(picture(320, 200, 0)[None], film(bundle, 0))
 

@@ -85,5 +85,5 @@ def test_rows_are_added_to_the_file(random_vgg: Path, program: Path, tmp_path: P
     assert [(row["system"], row["strength"]) for row in rows] == [("same", 1.0), ("same", 0.5), ("same", 1.0)]
     assert rows[0] == rows[2]
     assert rows[0]["tuning"] is None
-    with pytest.raises(InvalidArgument, match="either --model or --program"):
+    with pytest.raises(InvalidArgument, match="either model or program"):
         main([clip], [tmp_path / "art.png"], output)

@@ -19,7 +19,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mst_deploy.backends import open_generator, open_style_encoder
 from mst_deploy.benchmarks.quality import report
 from mst_deploy.benchmarks.quality.measure import BASIC, Observer, Weights, measure_all, open_nets
 from mst_deploy.benchmarks.quality.optimum import optimize
@@ -31,6 +30,7 @@ from mst_deploy.images import Image, center_crop, load_image, save_image
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.perceptual.distances import Distances
 from mst_deploy.perceptual.vgg import Vgg19, load_vgg
+from mst_deploy.stylizer import Stylizer
 from mst_deploy.video.reader import VideoReader
 from tests.conftest import ROOT
 from tests.perceptual.test_vgg import REAL
@@ -73,8 +73,8 @@ def test_figures_order_results_as_they_should(bundle: Bundle, tmp_path: Path) ->
         for name in ("starry-night.jpg", "zodiac.jpg")
     )
     photo = center_crop(first_frame(), 160)
-    with open_generator(bundle) as generator:
-        model = Model(generator, open_style_encoder(bundle))
+    with Stylizer(bundle.path) as stylizer:
+        model = Model(stylizer)
         result, wrong = model(photo, art), model(photo, other)
     candidates = {
         "photo": photo,
@@ -208,7 +208,7 @@ def test_figures_that_not_every_pair_has() -> None:
 
 def test_inception_needs_its_weights(random_vgg: Path) -> None:
     nets = open_nets(Weights(random_vgg), lpips=False, device=CPU)
-    with pytest.raises(InvalidArgument, match="give it with --inception FILE"):
+    with pytest.raises(InvalidArgument, match="give it with inception FILE"):
         Observer(nets, ["inception"], CPU)
 
 

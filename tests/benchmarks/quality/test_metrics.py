@@ -21,7 +21,7 @@ from mst_deploy.benchmarks.quality.metrics import (
 )
 from mst_deploy.errors import InvalidArgument
 from tests.conftest import ROOT
-from tests.goldens.make_artfid_golden import features
+from tools.goldens.make_artfid_golden import features
 
 GOLDEN = json.loads((ROOT / "tests" / "goldens" / "artfid.json").read_text())
 

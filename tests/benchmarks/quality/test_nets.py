@@ -23,8 +23,8 @@ from mst_deploy.errors import InputError
 from mst_deploy.model.inception import InceptionTrunk
 from mst_deploy.perceptual.vgg import Vgg19
 from tests.conftest import ROOT
-from tests.goldens.make_artfid_golden import images, seeded
 from tests.training.test_real_weights import INCEPTION
+from tools.goldens.make_artfid_golden import images, seeded
 
 GOLDEN = json.loads((ROOT / "tests" / "goldens" / "artfid.json").read_text())
 FIRST, SECOND = (torch.from_numpy(images(seed)) for seed in (1, 2))

@@ -1,6 +1,6 @@
 """Goldens of LPIPS and ArtFID by their authors' own packages, on weights, images and features from seeds.
 
-Run from the repository: pip install lpips art-fid torchvision && python -m tests.goldens.make_artfid_golden
+Run from the repository: pip install lpips art-fid torchvision && python -m tools.goldens.make_artfid_golden
 Writes artfid.json.
 """
 
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tools.goldens import GOLDENS
+
 Array = NDArray[np.float32]
-HERE = Path(__file__).parent
 ROWS = 5200  # of features for the extrapolated distance, which starts at 5,000
 WIDTH = 6
 
@@ -99,7 +99,7 @@ def main() -> None:
         "frechet": float(reference.compute_frechet_distance(*gaussians[0], *gaussians[1])),
         "frechet_infinity": {"mean": float(np.mean(infinite)), "spread": float(np.std(infinite))},
     }
-    (HERE / "artfid.json").write_text(json.dumps(golden, indent=1) + "\n")
+    (GOLDENS / "artfid.json").write_text(json.dumps(golden, indent=1) + "\n")
     print(json.dumps({**golden, "art_inception": golden["art_inception"]["norm"]}, indent=1))
 
 

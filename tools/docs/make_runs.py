@@ -1,6 +1,6 @@
 """Make the table of short runs in docs/recipe.md: one change each, the same number of steps.
 
-    python docs/make_runs.py --set REPORT --output FOLDER -- --content FOLDER --style FOLDER --vgg FILE ...
+    python -m tools.docs.make_runs --set REPORT --output FOLDER -- --content FOLDER --style FOLDER ...
 
 What follows ``--`` goes to ``mst train joint``. REPORT is a folder of ``mst eval model --held-out``, whose
 pairs are measured. Runs whose figures are in docs/runs.json already are not made again.
@@ -25,8 +25,8 @@ from mst_deploy.model.checkpoints import Networks, load_checkpoint
 from mst_deploy.perceptual.distances import Distances, as_tensor
 from mst_deploy.perceptual.vgg import STYLE_TAPS, load_vgg
 from mst_deploy.training.config import LITE, Stage, TrainConfig
+from tools.docs import DOCS
 
-HERE = Path(__file__).parent
 SHIFT = (3, 2)  # down and right, pixels: a motion that no layer's grid shares
 STEPS = 240
 
@@ -120,7 +120,7 @@ def main(
     given = dict(zip(training[::2], training[1::2], strict=True))
     distances = Distances(load_vgg(Path(given["--vgg"]), Path(given["--vgg-scales"])))
     output.mkdir(parents=True, exist_ok=True)
-    file = HERE / "runs.json"
+    file = DOCS / "runs.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     for number, (name, config) in enumerate(CHANGES.items()):
         if name in found or most == 0:

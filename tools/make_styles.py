@@ -1,8 +1,8 @@
-"""Make the shipped styles from the paintings beside this file: ``python examples/make_styles.py [MODEL...]``.
+"""Make the shipped styles from ``examples/paintings``: ``python -m tools.make_styles [MODEL...]``.
 
 Run it after a shipped model has changed; a style fits only the model that made it. Without names all
 models get theirs. Each style is read off its painting, as ``--style PAINTING`` does it. With
-``--optimize-style`` it is tuned besides, as ``mst style optimize PAINTING`` does it: one to two minutes
+``--optimize-style`` it is optimized as well, as ``mst style optimize PAINTING`` does it: one to two minutes
 each on two cores. VGG-19 is then torchvision's unless ``--vgg`` gives another.
 """
 
@@ -16,16 +16,16 @@ from typing import Annotated
 import typer
 
 from mst_deploy.backends import open_style_encoder
+from mst_deploy.cli.options import VggOption, run_alone
 from mst_deploy.images import load_image
 from mst_deploy.model.bundle import open_bundle
 from mst_deploy.model.film import STYLE_SUFFIX, save_style
 from mst_deploy.model.zoo import MODELS, bundle_path, style_folder
-from mst_deploy.options import VggOption, run_alone
 from mst_deploy.styles.optimize import FOR_ALL, StyleOptimizer, normalized_vgg
 from mst_deploy.styles.resolve import as_style, make_style
 from mst_deploy.styles.tuning_data import builtin_photos
 
-PAINTINGS = Path(__file__).parent / "paintings"
+PAINTINGS = Path(__file__).resolve().parents[1] / "examples" / "paintings"
 
 
 def make_styles(model: str, vgg: Path | None, *, optimize_style: bool) -> None:
@@ -57,7 +57,7 @@ def make_styles(model: str, vgg: Path | None, *, optimize_style: bool) -> None:
 def main(
     models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL...]")] = None,
     optimize_style: Annotated[
-        bool, typer.Option("--optimize-style", help="Tune each style to everyday photographs.")
+        bool, typer.Option("--optimize-style", help="Optimize each style for everyday photographs.")
     ] = False,
     vgg: VggOption = None,
 ) -> None:

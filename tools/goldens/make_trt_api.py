@@ -1,6 +1,6 @@
 """What TensorRT's Python API is in 8.6, 10 and 11, read off the real bindings; no GPU and no TensorRT needed.
 
-Run from the repository: python -m tests.goldens.make_trt_api
+Run from the repository: python -m tools.goldens.make_trt_api
 The bindings are small wheels that want the libraries' symbols only to be there: a stub compiled by gcc
 will do. Of every class that the project uses, this writes methods with their signatures, properties and
 enum members into trt_api_8.json, trt_api_10.json and trt_api_11.json.
@@ -16,7 +16,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+from tools.goldens import GOLDENS, ROOT
+
 WHEELS = {
     8: "tensorrt-bindings==8.6.1",
     10: "tensorrt-cu12-bindings==10.16.1.11",
@@ -105,7 +106,8 @@ def importable(major: int, folder: Path) -> dict[str, str]:
 
 def read_api(major: int, folder: Path) -> dict[str, Any]:
     """The API of the real bindings, read in a process of their own."""
-    code = f"import sys; sys.path.insert(0, {str(HERE)!r}); import make_trt_api; make_trt_api.describe()"
+    imports = "from tools.goldens.make_trt_api import describe"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {imports}; describe()"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=importable(major, folder),
@@ -183,7 +185,7 @@ def main() -> None:
     for major in WHEELS:
         with tempfile.TemporaryDirectory() as folder:
             api = read_api(major, Path(folder))
-        (HERE / f"trt_api_{major}.json").write_text(
+        (GOLDENS / f"trt_api_{major}.json").write_text(
             json.dumps(api, sort_keys=True, separators=(",", ":")) + "\n"
         )
         print(major, api["version"], {name: len(c["methods"]) for name, c in api["classes"].items()})

@@ -1,6 +1,6 @@
 """Goldens of VGG-19's features, by an implementation that shares nothing with ours: NumPy loops over taps.
 
-Run from the repository: python -m tests.goldens.make_vgg_golden [WEIGHTS.safetensors]
+Run from the repository: python -m tools.goldens.make_vgg_golden [WEIGHTS.safetensors]
 Writes vgg_random.json (weights from a seed, whole network) and, given the real weights up to conv4_1 with
 torchvision's names, vgg_real.json.
 """
@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from tools.goldens import GOLDENS
+
 Array = NDArray[np.float64]
-HERE = Path(__file__).parent
 # (index in torchvision's features, outputs, name of the activation kept); None is a 2x2 maximum
 LAYERS: list[tuple[int, int, str] | None] = [
     (0, 64, "relu1_1"),
@@ -111,7 +111,7 @@ def main() -> None:
         goldens["vgg_real.json"] = load_file(sys.argv[1])
     for name, weights in goldens.items():
         kept = {tap: key(values) for tap, values in features(weights, picture(64)).items()}
-        (HERE / name).write_text(json.dumps(kept, indent=1) + "\n")
+        (GOLDENS / name).write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":

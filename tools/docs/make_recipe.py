@@ -1,6 +1,6 @@
 """Make the table of docs/recipe.md: what can be foretold of a style by what the encoder looks at.
 
-    python docs/make_recipe.py --content FOLDER --style FOLDER --vgg FILE --inception FILE
+    python -m tools.docs.make_recipe --content FOLDER --style FOLDER --vgg FILE --inception FILE
 
 Figures go to docs/recipe.json.
 """
@@ -18,7 +18,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from mst_deploy.console import progress
+from mst_deploy.cli.console import progress
 from mst_deploy.datasets import load_images, read_hash_list
 from mst_deploy.model.checkpoints import load_inception
 from mst_deploy.model.inception import STAGES
@@ -27,9 +27,8 @@ from mst_deploy.perceptual.distances import GRAM_LAYERS, as_tensor, gram_target
 from mst_deploy.perceptual.vgg import load_vgg
 from mst_deploy.training.data import random_crop, shift_colors
 from mst_deploy.training.encoder_init import fitted, gram_coordinates, gram_entries, pretrain_to_grams, whiten
+from tools.docs import DOCS, HELD_OUT
 
-HERE = Path(__file__).parent
-HELD_OUT = HERE.parent / "training" / "held_out.txt"
 SIDE = 256
 PHOTOS = 800
 HIDDEN = 512
@@ -76,7 +75,7 @@ app = typer.Typer(help=__doc__, add_completion=False)
 
 def keep(name: str, figures: Any) -> None:
     """Put figures under a name into recipe.json."""
-    file = HERE / "recipe.json"
+    file = DOCS / "recipe.json"
     known = json.loads(file.read_text()) if file.exists() else {}
     file.write_text(json.dumps({**known, name: figures}, indent=2) + "\n")
     print(json.dumps(figures, indent=2))
@@ -119,11 +118,11 @@ def summaries_of(encoder: StyleEncoder, image: Tensor) -> Iterator[tuple[str, Te
 
 
 def covariances(features: Tensor) -> Tensor:
-    """Of MIXTURES fixed random mixtures of the channels: (N, C, H, W) -> (N, M (M + 1) / 2) float32."""
+    """Covariances of MIXTURES fixed mixtures of the channels: (N, C, H, W) -> (N, M (M + 1) / 2) float32."""
     flat = features.float().flatten(2)
     count = min(MIXTURES, flat.shape[1])
     fixed = torch.Generator().manual_seed(0)
-    mixing = torch.linalg.qr(torch.randn(flat.shape[1], count, generator=fixed)).Q.T  # (M, C)
+    mixing: Tensor = torch.linalg.qr(torch.randn(flat.shape[1], count, generator=fixed)).Q.T  # (M, C)
     mixed = mixing @ (flat - flat.mean(dim=2, keepdim=True))
     products = mixed @ mixed.transpose(1, 2) / flat.shape[2]
     upper = torch.triu_indices(count, count)
@@ -159,7 +158,7 @@ def head(config: NetworkConfig, numbers: int) -> StyleEncoder:
 def learn(looked: Looked, choice: Choice) -> dict[str, float]:
     """Mean and median over the held-out artworks of ||G - T||^2 / ||T||^2, mean over layers.
 
-    The embedding is trained as the shipped encoder's was (``encoder_start``); then the entries are read off
+    The embedding is trained as the shipped encoder's was (``encoder_init``); then the entries are read off
     it by least squares.
     """
     torch.manual_seed(0)

@@ -1,7 +1,7 @@
 """Make the pictures of the README and the model card with a shipped model, ``base`` unless another is named.
 
-    python docs/make_pictures.py header
-    python docs/make_pictures.py sheet --content FOLDER --style FOLDER
+    python -m tools.docs.make_pictures header
+    python -m tools.docs.make_pictures sheet --content FOLDER --style FOLDER
 
 ``header`` needs only the repository. ``sheet`` takes any folders of pictures: rows are contents, columns
 are the styles of the folder, on the left those that the model was trained on.
@@ -20,11 +20,11 @@ from mst_deploy.backends import Images, open_generator, open_style_encoder
 from mst_deploy.images import load_image, resize, resize_short_side, save_image
 from mst_deploy.model.film import FilmParams
 from mst_deploy.model.zoo import DEFAULT_MODEL, bundle_path, load_shipped_styles
-from mst_deploy.pipeline.frames import stylize_image
+from mst_deploy.pipeline.still import stylize_image
 from mst_deploy.styles.resolve import encode_film
 from mst_deploy.video.reader import VideoReader
+from tools.docs import DOCS, ROOT
 
-ROOT = Path(__file__).parent.parent
 HEADER_STYLES = (
     "starry-night",
     "great-wave",
@@ -59,7 +59,7 @@ def fill(image: Images, width: int, height: int) -> Images:
 
 
 @app.command()
-def header(output: Path = ROOT / "docs" / "header.jpg", model: str = DEFAULT_MODEL) -> None:
+def header(output: Path = DOCS / "header.jpg", model: str = DEFAULT_MODEL) -> None:
     """One frame of the shipped clip in eight shipped styles, each with its painting in the corner."""
     with VideoReader(ROOT / "examples" / "bunny.mp4") as reader:
         frame = next(frame.image for index, frame in enumerate(reader) if index == 60)
@@ -82,7 +82,7 @@ def header(output: Path = ROOT / "docs" / "header.jpg", model: str = DEFAULT_MOD
 def sheet(
     content: Annotated[Path, typer.Option(help="Folder of pictures for the rows.")],
     style: Annotated[Path, typer.Option(help="Folder of artworks for the columns, in order of name.")],
-    output: Path = ROOT / "docs" / "contact_sheet.jpg",
+    output: Path = DOCS / "contact_sheet.jpg",
     width: int = 384,
     height: int = 288,
     model: str = DEFAULT_MODEL,

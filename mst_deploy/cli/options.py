@@ -10,7 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from mst_deploy.errors import MissingDependency, MstError, OutputError, error_line, exit_code
+from mst_deploy.backends.registry import offered
+from mst_deploy.cli.errors import exit_code, one_line
+from mst_deploy.errors import MissingDependency, MstError
+from mst_deploy.reporter import Reporter
 
 StrengthOption = Annotated[
     float,
@@ -25,9 +28,9 @@ CORE = ("av",)
 MODEL_HELP = "Model: base, lite, or a folder made by mst export. Default: base."
 ModelOption = Annotated[str | None, typer.Option(metavar="MODEL", help=MODEL_HELP)]
 ModelArgument = Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
-BackendOption = Annotated[
-    str, typer.Option(help="What runs the model: onnxrt, openvino, openvino:bf16, trt, pytorch or fake.")
-]
+*_names, _last = offered()
+BACKEND_HELP = f"{', '.join(_names)} or {_last}"
+BackendOption = Annotated[str, typer.Option(help=f"What runs the model: {BACKEND_HELP}.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is an NVIDIA GPU.")]
 VggOption = Annotated[
     Path | None, typer.Option(help="VGG-19: .pth or .safetensors. Default: downloaded once.")
@@ -37,24 +40,20 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing b
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
-def require_writable(path: Path, source: Path | None, *, force: bool) -> Path:
-    """The path itself if it may be written. Raises OutputError when it exists or is the input."""
-    if source is not None and path.exists() and source.exists() and path.samefile(source):
-        raise OutputError(f"the output {path} is the input itself; choose another name with -o")
-    if path.exists() and not force:
-        raise OutputError(f"{path} already exists; use --force to overwrite it, or -o for another name")
-    if path.is_dir() and not (path / "manifest.json").is_file():
-        raise OutputError(f"{path} is a folder; give a file name")
-    return path
-
-
 def run_alone(main: Callable[..., object]) -> None:
     """A module's own command line, for ``python -m``: errors meant for people are one line, as in ``mst``."""
     try:
         typer.run(main)
     except MstError as error:
-        print(f"error: {error_line(error)}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         raise SystemExit(exit_code(error)) from None
+
+
+def terminal(*, quiet: bool) -> Reporter:
+    """What shows notes and progress of a command; Rich is imported only when one runs."""
+    from mst_deploy.cli.console import Terminal
+
+    return Terminal(quiet=quiet)
 
 
 def command_module(name: str) -> Any:

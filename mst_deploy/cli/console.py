@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -22,6 +22,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from mst_deploy.cli.errors import worded
+from mst_deploy.reporter import Reporter
 
 PATIENCE = 2.0  # seconds without a word; a progress bar for less only flickers
 
@@ -48,6 +51,7 @@ def progress(
     have no rate. Nothing is shown when quiet or when stderr is not a terminal.
     """
     console = Console(stderr=True)
+    label = worded(label)
     columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}")]
     if total:
         counts = [MofNCompleteColumn(), RateColumn(unit)] if unit else [TaskProgressColumn()]
@@ -71,7 +75,7 @@ def progress(
 def echo(text: str, *, quiet: bool = False) -> None:
     """A line for people, on stderr."""
     if not quiet:
-        print(text, file=sys.stderr)
+        print(worded(text), file=sys.stderr)
 
 
 def print_result(text: str, values: dict[str, Any], *, as_json: bool = False, quiet: bool = False) -> None:
@@ -79,4 +83,19 @@ def print_result(text: str, values: dict[str, Any], *, as_json: bool = False, qu
     if as_json:
         print(json.dumps(values, ensure_ascii=False))
     elif not quiet:
-        print(text)
+        print(worded(text))
+
+
+class Terminal(Reporter):
+    """Notes and progress on stderr, nothing when quiet."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+
+    def note(self, text: str) -> None:
+        echo(text, quiet=self.quiet)
+
+    def progress(
+        self, label: str, total: int | None, *, unit: str = "fps"
+    ) -> AbstractContextManager[Callable[..., None]]:
+        return progress(label, total, unit=unit, quiet=self.quiet)

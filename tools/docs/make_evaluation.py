@@ -1,9 +1,9 @@
 """Make the tables and pictures of docs/evaluation.md: the shipped models beside other systems.
 
-    python docs/make_evaluation.py collect base=REPORT lite=REPORT magenta=REPORT ...
-    python docs/make_evaluation.py frontier --ours base=REPORT,REPORT,... --others REPORT --others REPORT ...
-    python docs/make_evaluation.py flicker --clips CLIPS.json --reference magenta
-    python docs/make_evaluation.py sheet --pictures SET --system base=FOLDER --system Magenta=FOLDER ...
+    python -m tools.docs.make_evaluation collect base=REPORT lite=REPORT magenta=REPORT ...
+    python -m tools.docs.make_evaluation frontier --ours base=REPORT,REPORT,... --others REPORT ...
+    python -m tools.docs.make_evaluation flicker --clips CLIPS.json --reference magenta
+    python -m tools.docs.make_evaluation sheet --pictures SET --system base=FOLDER --system Magenta=FOLDER ...
 
 Reports are folders written by ``mst eval``, one for each strength; CLIPS.json is written by
 ``python -m mst_deploy.benchmarks.quality.clips``. Figures go to docs/evaluation_systems.json.
@@ -25,11 +25,11 @@ import typer
 from mst_deploy.benchmarks.quality.frontier import Point, compare, compare_turned_down, cost_at
 from mst_deploy.benchmarks.quality.sets import PAIRS, ROLES, read_pairs
 from mst_deploy.images import Image, load_image, resize, save_image
+from tools.docs import DOCS
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-HERE = Path(__file__).parent
 GAP, CELL = 6, 276  # white pixels between cells, and side of a cell
 KEPT = (
     "system",
@@ -52,7 +52,7 @@ app = typer.Typer(help=__doc__, add_completion=False)
 
 def keep(name: str, figures: Any) -> None:
     """Put figures under a name into evaluation_systems.json."""
-    file = HERE / "evaluation_systems.json"
+    file = DOCS / "evaluation_systems.json"
     known = json.loads(file.read_text()) if file.exists() else {}
     file.write_text(json.dumps({**known, name: figures}, indent=1) + "\n")
 
@@ -91,7 +91,7 @@ def mean(points: list[Point]) -> Point:
 @app.command()
 def collect(reports: Annotated[list[str], typer.Argument(help="NAME=REPORT: folders of mst eval.")]) -> None:
     """Put reports into evaluation.json, and print the table of evaluation.md."""
-    file = HERE / "evaluation.json"
+    file = DOCS / "evaluation.json"
     known = json.loads(file.read_text())
     names = []
     for name, (folder,) in map(named, reports):
@@ -155,7 +155,7 @@ def frontier(
         )
         axes.grid(alpha=0.3, which="both")
         axes.legend()
-        figure.savefig(HERE / "evaluation_frontier.png", dpi=110)
+        figure.savefig(DOCS / "evaluation_frontier.png", dpi=110)
     where = "" if wanted is None else f", {len(wanted)} pairs"
     keep(f"means by strength{where}", means)
     keep(f"style at equal content{where}", table)
@@ -208,7 +208,7 @@ def flicker(
         + "|"
     )
     for row in table:
-        met = "not reached" if row["warping"] is None else f"{row['warping']:.4f}"
+        at_equal = "not reached" if row["warping"] is None else f"{row['warping']:.4f}"
         share = "" if row["share"] is None else f"{row['share']:.0%}"
         cells = [
             row["clip"],
@@ -217,7 +217,7 @@ def flicker(
             row["tuning"] or "",
             f"{row['floor']:.4f}",
             f"{row['warping_reference']:.4f}",
-            met,
+            at_equal,
             share,
         ]
         print(f"| {' | '.join(cells)} |")
@@ -227,7 +227,7 @@ def flicker(
 def sheet(
     pictures: Annotated[Path, typer.Option(help="Set written by mst eval model.")],
     system: Annotated[list[str], typer.Option(help="NAME=FOLDER of results, in the order of the columns.")],
-    output: Path = HERE / "evaluation_sheet.jpg",
+    output: Path = DOCS / "evaluation_sheet.jpg",
 ) -> None:
     """Photograph, artwork, and what every system made of them, one pair a row."""
     rows: list[list[Image]] = []

@@ -1,5 +1,7 @@
 """Write the tables of docs/benchmarks.md and README.md from benchmarks/results.
 
+    python -m tools.docs.make_benchmarks [--check]
+
 A block whose reports are not there stays as it is. With ``--check`` nothing is written and the exit code says
 whether the documents are up to date.
 """
@@ -15,10 +17,9 @@ from typing import Any
 
 from mst_deploy.benchmarks import command, reports
 from mst_deploy.benchmarks.comparisons.tables import table
+from tools.docs import DOCS, RESULTS, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-LOOKS = ROOT / "docs" / "evaluation.json"
+EVALUATION = DOCS / "evaluation.json"
 PEERS = ("peers-cpu2-512x512.json", "peers-cpu2-1280x720.json")
 LITE = ("peers-lite-cpu2.json",)
 STEPS = ("steps-cpu2-512x512.json",)
@@ -38,7 +39,7 @@ BLOCK = r"(<!-- measured: {name} -->\n).*?(<!-- end -->)"
 def main() -> None:
     """Replace every block between its marks."""
     stale = []
-    for path in (ROOT / "docs" / "benchmarks.md", ROOT / "README.md"):
+    for path in (DOCS / "benchmarks.md", ROOT / "README.md"):
         old = path.read_text(encoding="utf-8")
         new = filled(old, blocks(RESULTS))
         if new != old:
@@ -71,16 +72,14 @@ def blocks(results: Path) -> dict[str, str]:
 def filled(text: str, blocks: dict[str, str]) -> str:
     """The text with every marked block replaced by the one of its name."""
     for name, block in blocks.items():
-        pattern = BLOCK.format(name=name)
-        text = re.sub(
-            pattern, lambda found, block=block: f"{found[1]}{block}\n{found[2]}", text, flags=re.DOTALL
-        )
+        literal = block.replace("\\", r"\\")  # a replacement string reads backslashes as escapes
+        text = re.sub(BLOCK.format(name=name), rf"\g<1>{literal}\n\g<2>", text, flags=re.DOTALL)
     return text
 
 
 def peers(there: list[dict[str, Any]]) -> str:
     """Systems side by side with the quality of their pictures, and what they were measured on."""
-    return "\n\n".join(f"{table(report, looks(report['model']))}\n\n{where(report)}" for report in there)
+    return "\n\n".join(f"{table(report, distances(report['model']))}\n\n{where(report)}" for report in there)
 
 
 def steps(there: list[dict[str, Any]]) -> str:
@@ -98,7 +97,7 @@ def where(report: dict[str, Any]) -> str:
     return "\n".join(f"- {line}" for line in reports.described(report).split("\n"))
 
 
-def looks(model: str, evaluation: Path = LOOKS) -> dict[str, str]:
+def distances(model: str, evaluation: Path = EVALUATION) -> dict[str, str]:
     """Style and content distance of each system, "" for the model itself, where they were evaluated."""
     measured = json.loads(evaluation.read_text(encoding="utf-8"))
     found = {}

@@ -1,8 +1,8 @@
 """Make the plots and figures of docs/method.md.
 
-    python docs/make_method.py averaging  --content FOLDER --style FOLDER --networks FOLDER --vgg FILE
-    python docs/make_method.py patches    --content FOLDER --style FOLDER --networks FOLDER --vgg FILE
-    python docs/make_method.py embeddings --style FOLDER
+    python -m tools.docs.make_method averaging  --content FOLDER --style FOLDER --networks FOLDER --vgg FILE
+    python -m tools.docs.make_method patches    --content FOLDER --style FOLDER --networks FOLDER --vgg FILE
+    python -m tools.docs.make_method embeddings --style FOLDER
 
 ``--networks`` is the folder that ``python -m mst_deploy.training.compare`` wrote. Figures go to
 docs/method.json, pictures to docs/method_*.png and .jpg. Needs the extra [plots].
@@ -29,7 +29,7 @@ from mst_deploy.benchmarks.quality.statistics import (
     seams,
     strokes,
 )
-from mst_deploy.console import progress
+from mst_deploy.cli.console import progress
 from mst_deploy.datasets import ImageFile, load_images, read_hash_list
 from mst_deploy.images import center_crop, resize_short_side, save_image
 from mst_deploy.model.checkpoints import load_checkpoint
@@ -37,16 +37,15 @@ from mst_deploy.model.injections.patch import FEATURES, match
 from mst_deploy.model.zoo import resolve_model
 from mst_deploy.perceptual.distances import as_tensor
 from mst_deploy.perceptual.vgg import Vgg19, load_vgg
-from mst_deploy.pipeline.frames import stylize_image
+from mst_deploy.pipeline.still import stylize_image
 from mst_deploy.styles.resolve import encode_film
 from mst_deploy.training.compare import CONDITIONED, MOVEMENTS, VIEW, of_movement
 from mst_deploy.training.stylizer import Stylizer, stylize_pictures
+from tools.docs import DOCS, HELD_OUT
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-HERE = Path(__file__).parent
-HELD_OUT = HERE.parent / "training" / "held_out.txt"
 PHOTOS = 6
 SHOWN = 14  # movements with a color of their own on the map
 STATISTICS = {"palette": (palette, PALETTE), "strokes": (strokes, STROKES)}
@@ -61,7 +60,7 @@ ScalesOption = Annotated[Path | None, typer.Option(help="Factors that normalize 
 
 def keep(name: str, figures: dict[str, Any]) -> None:
     """Put figures under a name into method.json."""
-    file = HERE / "method.json"
+    file = DOCS / "method.json"
     known = json.loads(file.read_text()) if file.exists() else {}
     file.write_text(json.dumps({**known, name: figures}, indent=2, sort_keys=True) + "\n")
     print(json.dumps(figures, indent=2))
@@ -158,7 +157,7 @@ def plot_averaging(results: list[list[Images]], artworks: list[Images]) -> None:
         axis.set_title(f"{label}: slope {slope:.2f}", fontsize=10)
     figure.supxlabel("in the artwork")
     figure.supylabel("in the stylized photograph")
-    figure.savefig(HERE / "method_averaging.png", dpi=90)
+    figure.savefig(DOCS / "method_averaging.png", dpi=90)
 
 
 @app.command()
@@ -190,7 +189,7 @@ def patches(
             contrast[name] += [seam_contrast(p, t) for p, t in zip(pictures, tears, strict=True)]
         shown = np.repeat(resize_mask(tears[1])[..., None], 3, axis=2)
         sheet.append(np.concatenate([photos[1], crop, made["film"][1], made["patch"][1], shown], axis=1))
-    save_image(HERE / "method_patches.jpg", np.concatenate(sheet[1::2], axis=0))
+    save_image(DOCS / "method_patches.jpg", np.concatenate(sheet[1::2], axis=0))
     keep(
         "patches",
         {
@@ -242,7 +241,7 @@ def embeddings(style: StyleOption) -> None:
         axis.scatter(own[:, 0], own[:, 1], s=30, color=plt.get_cmap("tab20")(index), label=name)
     axis.set_axis_off()
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9, frameon=False)
-    figure.savefig(HERE / "method_embeddings.png", dpi=90)
+    figure.savefig(DOCS / "method_embeddings.png", dpi=90)
     keep(
         "embeddings",
         {

@@ -1,0 +1,51 @@
+"""One picture through a generator."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from mst_deploy.backends import Images, StylizeBackend
+from mst_deploy.images import pad_to_minimum
+from mst_deploy.model.canvas import Canvas, still_canvas
+from mst_deploy.model.film import Blend, FilmParams
+from mst_deploy.styles.masks import open_mask
+from mst_deploy.styles.plan import FramePlan, StylePlan
+
+
+def stylize_picture(image: Images, generator: StylizeBackend, style_plan: StylePlan) -> Images:
+    """Stylize one picture (H, W, 3) uint8 RGB as a plan says for its beginning -> the same shape and type.
+
+    Raises InputError for a mask that cannot be read.
+    """
+    height, width = image.shape[:2]
+    with open_mask(style_plan.timeline.mask) as mask:
+        still = mask.at(Fraction(0), width, height) if mask else None
+    canvas = still_canvas(height, width, style_plan.timeline.seed) if style_plan.has_canvas else None
+    return _stylized(image, style_plan.started_with(image).at(Fraction(0), still), generator, canvas)
+
+
+def stylize_image(
+    image: Images, generator: StylizeBackend, blend: Blend | FilmParams, canvas: Canvas | None = None
+) -> Images:
+    """Stylize one picture (H, W, 3) uint8 RGB with given FiLM parameters -> the same shape and type.
+
+    ``blend`` is a FiLM vector (P,), or one with its share of the result. ``canvas`` (H, W, 1) uint8 is that
+    of a still with seed 0 if left out. Pictures below the model's minimum are padded and cropped.
+    """
+    plain = blend if isinstance(blend, Blend) else Blend(blend)
+    if canvas is None and generator.manifest.canvas_bands:
+        canvas = still_canvas(*image.shape[:2])
+    return _stylized(image, FramePlan(plain), generator, canvas)
+
+
+def _stylized(
+    image: Images, frame_plan: FramePlan, generator: StylizeBackend, canvas: Canvas | None
+) -> Images:
+    height, width = image.shape[:2]
+    least = generator.manifest.min_size
+    batch = np.ascontiguousarray(pad_to_minimum(image, least)[None])
+    noise = None if canvas is None else pad_to_minimum(canvas, least)[None]
+    stylized = [generator(batch, film[None], noise)[0, :height, :width] for film in frame_plan.films]
+    return frame_plan.compose(image, stylized)

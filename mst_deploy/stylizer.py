@@ -1,0 +1,312 @@
+"""The session object: a model on a backend, ready to stylize pictures and videos.
+
+    import mst_deploy as mst
+
+    with mst.Stylizer() as stylizer, mst.open_video("in.mp4") as clip:
+        frames = stylizer.frames(clip, "starry-night")
+        mst.write_video("out.mp4", frames, clip)
+
+What comes between is a plain iterator of :class:`Frame`: images (H, W, 3) uint8 RGB, upright, with their
+times. ``Stylizer.file`` renders a whole file in segments that survive a crash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections import OrderedDict, abc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from mst_deploy.backends import (
+    BackendBase,
+    Batch,
+    FilmBatch,
+    Images,
+    StyleEncoder,
+    StylizeBackend,
+    open_generator,
+    open_style_encoder,
+)
+from mst_deploy.errors import BackendError, InputError, InvalidArgument
+from mst_deploy.images import check_image
+from mst_deploy.model.bundle import Bundle, Manifest, open_bundle
+from mst_deploy.model.canvas import Canvas
+from mst_deploy.model.film import Style
+from mst_deploy.model.zoo import resolve_model, styles_for
+from mst_deploy.pipeline.events import OnEvent, ignore
+from mst_deploy.pipeline.render import check_batch, rendered_frames
+from mst_deploy.pipeline.stages import FramePreparer
+from mst_deploy.pipeline.still import stylize_picture
+from mst_deploy.pipeline.threads import ThreadedPipeline, queue_depth
+from mst_deploy.size import Size
+from mst_deploy.styles.masks import open_mask
+from mst_deploy.styles.plan import StylePlan, load_plan, plan_of
+from mst_deploy.styles.resolve import encode_film, fitting, make_style, resolve_style
+from mst_deploy.styles.timeline import StyleKey, Timeline
+
+if TYPE_CHECKING:  # stills need no PyAV
+    from mst_deploy.jobs.render_file import RenderOptions, RenderResult
+    from mst_deploy.video.info import Frame
+    from mst_deploy.video.reader import VideoReader
+    from mst_deploy.video.sources import FrameSource
+
+Name = str | os.PathLike[str]
+StyleLike = Name | Images | Style | Timeline | StylePlan
+"""What can be given as a style; see ``Stylizer.plan``."""
+STYLES_KEPT = 64
+"""Styles that a session remembers; the one that was not used for longest is forgotten first."""
+
+
+class Stylizer:
+    """A model on a backend, with its style encoder and the styles read so far.
+
+    Open it once and use it for many pictures and videos, from several threads if need be; it is a context
+    manager. The style encoder is opened when the first picture is given as a style, and once.
+    """
+
+    def __init__(self, model: Name | None = None, *, backend: str = "onnxrt", device: str = "auto") -> None:
+        """Open ``base`` (the default), ``lite`` or the folder of a bundle.
+
+        A shipped name goes before a folder of that name, see :func:`mst_deploy.model.zoo.resolve_model`.
+        ``device`` is cpu, cuda or auto. Raises BundleError, BackendError, MissingDependency, InvalidArgument.
+        """
+        self.bundle: Bundle = open_bundle(resolve_model(model))
+        self.backend_name = backend
+        self.backend: StylizeBackend = SharedBackend(open_generator(self.bundle, backend, device))
+        self._device = device
+        self._lock = threading.RLock()
+        self._encoder: StyleEncoder | None = None
+        self._styles: OrderedDict[tuple[object, ...], Style] = OrderedDict()
+
+    @property
+    def manifest(self) -> Manifest:
+        """Describes the model: identity, network, smallest sizes."""
+        return self.backend.manifest
+
+    @property
+    def device(self) -> str:
+        """Where the model runs: cpu or cuda."""
+        return self.backend.device
+
+    def styles(self) -> list[Style]:
+        """Return the ready-made styles of the model; none for a model that is not shipped."""
+        return list(styles_for(self.manifest.model_id).values())
+
+    def style(self, style: Name | Images) -> Style:
+        """Read one style: a ready-made one by name, a style file, a picture file, or a picture (H, W, 3)
+        uint8.
+
+        Pictures that were read before and have not changed come out of the session's memory. Raises
+        InputError, and BundleError for a style of another model.
+        """
+        if isinstance(style, np.ndarray):
+            check_image(style, "a style")
+            sha256 = hashlib.sha256(repr(style.shape).encode() + style.tobytes()).hexdigest()
+            return self._remembered((sha256,), lambda: self._style_of(style, sha256))
+        found = resolve_style(os.fspath(style), self.manifest)
+        if isinstance(found, Style):
+            return found
+        file = found.stat()
+        key = (str(found.resolve()), file.st_mtime_ns, file.st_size)
+        return self._remembered(key, lambda: make_style(self.encoder(), found))
+
+    def _style_of(self, image: Images, sha256: str) -> Style:
+        film = encode_film(self.encoder(), image)
+        return Style("array", film, self.manifest.model_id, sha256)
+
+    def _remembered(self, key: tuple[object, ...], make: Callable[[], Style]) -> Style:
+        with self._lock:
+            if key not in self._styles:
+                self._styles[key] = make()
+                if len(self._styles) > STYLES_KEPT:
+                    self._styles.popitem(last=False)
+            self._styles.move_to_end(key)
+            return self._styles[key]
+
+    def encoder(self) -> StyleEncoder:
+        """Return the style encoder, opened now if need be."""
+        with self._lock:
+            if self._encoder is None:
+                self._encoder = open_style_encoder(self.bundle, self.backend_name, self._device)
+            return self._encoder
+
+    def plan(self, style: StyleLike) -> StylePlan:
+        """Read every style of a timeline, or take one style at full strength.
+
+        ``style`` is a name or file as for :meth:`style`, a picture (H, W, 3) uint8, a Style, a Timeline of
+        several, or a plan, which is returned as it is. Raises InputError, BundleError, InvalidArgument,
+        before any frame is touched.
+        """
+        if isinstance(style, StylePlan):
+            return style
+        if isinstance(style, np.ndarray):
+            style = self.style(style)
+        if isinstance(style, Style):
+            return plan_of(fitting(style, self.manifest), self.manifest)
+        if not isinstance(style, (str, os.PathLike, Timeline)):
+            raise InvalidArgument(
+                f"cannot use a {type(style).__name__} as a style; give a name, a file, a picture (H, W, 3) "
+                "uint8, a Style or a Timeline"
+            )
+        timeline = style if isinstance(style, Timeline) else Timeline((StyleKey(os.fspath(style)),))
+        return load_plan(timeline, self.manifest, self.encoder, read_style=self.style)
+
+    def image(self, image: Images, style: StyleLike) -> Images:
+        """Stylize one picture (H, W, 3) uint8 RGB -> the same shape and type. Raises as :meth:`plan` does."""
+        check_image(image, "the picture")
+        return stylize_picture(image, self.backend, self.plan(style))
+
+    def frames(
+        self,
+        source: FrameSource,
+        style: StyleLike,
+        *,
+        size: str | Size | None = None,
+        batch: int = 1,
+        deflicker: bool = False,
+    ) -> abc.Generator[Frame, None, None]:
+        """Stylize the frames of a source, in order, with the times of the source.
+
+        Decoding runs ahead in threads of its own, which end with the iterator. ``size`` is a Size,
+        ``WIDTHxHEIGHT`` or a short side; ``batch`` pictures go into each call of the model; ``deflicker``
+        averages stylized frames along the motion. Raises InputError, BundleError, BackendError,
+        InvalidArgument.
+        """
+        plan = self.plan(style)  # a wrong name fails now
+        check_batch(batch)
+        wanted = Size.parse(size) if isinstance(size, str) else size or Size()
+        applied = wanted.applied(source.info.width, source.info.height)
+        return self._frames(source, plan, applied, batch, deflicker)
+
+    def _frames(
+        self, source: FrameSource, plan: StylePlan, size: tuple[int, int], batch: int, deflicker: bool
+    ) -> abc.Generator[Frame, None, None]:
+        with open_mask(plan.timeline.mask) as mask:
+            preparer = FramePreparer(plan, *size, source.info.time_base, mask)
+            rendered = rendered_frames(source, self.backend, preparer, batch=batch, deflicker=deflicker)
+            with closing(rendered):
+                yield from rendered
+
+    def file(
+        self,
+        source: Name,
+        output: Name,
+        style: StyleLike,
+        options: RenderOptions | None = None,
+        on_event: OnEvent = ignore,
+    ) -> RenderResult:
+        """Render a whole video from file to file; see :func:`mst_deploy.jobs.render_file.render_file`."""
+        from mst_deploy.jobs.render_file import render_file
+
+        return render_file(Path(source), Path(output), self.backend, self.plan(style), options, on_event)
+
+    def close(self) -> None:
+        """Free what the model holds; the session cannot be used afterwards."""
+        self.backend.close()
+
+    def __enter__(self) -> Self:
+        self.backend.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.backend.__exit__(*error)
+
+
+class SharedBackend:
+    """A backend that several threads may use: one call at a time.
+
+    A backend whose ``stream`` overlaps two batches (TensorRT) is taken for a whole stream; other threads
+    wait.
+    """
+
+    def __init__(self, backend: StylizeBackend) -> None:
+        self.backend, self.manifest, self.device = backend, backend.manifest, backend.device
+        self._lock = threading.RLock()
+        self._streaming = False
+
+    def __call__(self, frames: Images, films: FilmBatch, canvas: Canvas | None = None) -> Images:
+        with self._lock:
+            if self._streaming:  # by this very thread, or the lock would not be free
+                raise BackendError(
+                    "the model is in the middle of a video; close its iterator of frames before using the "
+                    "session for something else in the same thread, or open a second Stylizer"
+                )
+            return self.backend(frames, films, canvas)
+
+    def stream(self, batches: Iterable[Batch]) -> Iterator[Images]:
+        """Yield the stylized batches in order."""
+        if getattr(type(self.backend), "stream", None) is BackendBase.stream:
+            for batch in batches:
+                yield self(*batch)
+            return
+        with self._lock:
+            self._streaming = True
+            try:
+                yield from self.backend.stream(batches)
+            finally:
+                self._streaming = False
+
+    def close(self) -> None:
+        with self._lock:
+            self.backend.close()
+
+    def __enter__(self) -> Self:
+        self.backend.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self.backend.__exit__(*error)
+
+
+def open_video(path: Name) -> VideoReader:
+    """Open a video as an iterable of frames, to be read once; ``.info`` describes it. Raises InputError."""
+    from mst_deploy.video.reader import VideoReader
+
+    return VideoReader(Path(path))
+
+
+def write_video(
+    path: Name,
+    frames: Iterable[Frame],
+    source: FrameSource,
+    *,
+    codec: str | None = None,
+    crf: int | None = None,
+    bitrate: int | None = None,
+) -> int:
+    """Write frames, with the sound and everything else of ``source``; return their number.
+
+    Without a codec the suffix decides, and H.264 or, for more than 8 bits, HEVC where it leaves a choice;
+    ``bitrate`` is in bits a second and takes the place of ``crf``. The file takes its name when all frames
+    are in it. Encoding runs in a thread of its own. All frames must be of one size. Raises OutputError,
+    InvalidArgument, and what the iterator raises.
+    """
+    from mst_deploy.video.codecs import EncodeOptions
+    from mst_deploy.video.info import resized
+    from mst_deploy.video.writer import open_writer
+
+    pictures = iter(frames)
+    first = next(pictures, None)
+    if first is None:
+        raise InputError(f"there are no frames to write into {os.fspath(path)}")
+    height, width = first.image.shape[:2]
+    target = resized(source.info, width, height)
+    count = 0
+    with (
+        open_writer(Path(path), target, EncodeOptions(codec, crf, bitrate)) as writer,
+        ThreadedPipeline(queue_depth(width, height)) as threads,
+    ):
+        write = threads.in_background("encode", writer.write)
+        for frame in chain([first], pictures):
+            write(frame)
+            count += 1
+        threads.finish()
+    return count

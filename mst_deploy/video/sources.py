@@ -1,0 +1,70 @@
+"""Where frames come from: the protocol of a source, and the kinds there are.
+
+A new kind is one module with a class that has the members of ``FrameSource``, and one row of ``SOURCES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, Self, cast
+
+from mst_deploy.errors import InputError
+from mst_deploy.video.demuxing import is_pipe, is_sequence
+from mst_deploy.video.info import Frame, ReadOptions, VideoInfo
+
+
+class FrameSource(Protocol):
+    """Frames in display order, to be read once. A context manager.
+
+    Frames are upright, (H, W, 3) uint8 RGB; their times are in units of ``info.time_base``. Iterating raises
+    InputError where the source cannot be read any further.
+    """
+
+    @property
+    def info(self) -> VideoInfo:
+        """Size, rate, colors and times, known before the first frame."""
+        ...
+
+    def problems(self) -> tuple[str, ...]:
+        """Describe what was wrong with the source so far, for people."""
+        ...
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """One kind of source."""
+
+    name: str
+    accepts: Callable[[Path], bool]
+    """Whether a name given by the user means this kind."""
+    module: str
+    """Imported when the kind is used."""
+    opener: str
+    """Name in the module: (path, ReadOptions) -> FrameSource."""
+
+
+SOURCES = [
+    SourceSpec("pipe", is_pipe, "mst_deploy.video.reader", "VideoReader"),
+    SourceSpec("numbered pictures", is_sequence, "mst_deploy.video.reader", "VideoReader"),
+    SourceSpec("file", lambda path: True, "mst_deploy.video.reader", "VideoReader"),
+]
+"""Asked in order; the first that accepts a name opens it."""
+
+
+def open_source(path: Path, options: ReadOptions | None = None) -> FrameSource:
+    """Open what a name stands for. Raises InputError, and MissingDependency for a kind that needs a
+    package."""
+    for spec in SOURCES:
+        if spec.accepts(path):
+            opener = getattr(import_module(spec.module), spec.opener)
+            return cast(FrameSource, opener(path, options or ReadOptions()))
+    raise InputError(f"nothing here can read {path}; known are: {', '.join(spec.name for spec in SOURCES)}")
