@@ -56,7 +56,7 @@ def clip(clip_folder: Path) -> Path:
 def tried(order: str, backend: str, clip: Path, *, deflicker: bool = False) -> str:
     """What a process prints that closes in one order; it must end well."""
     code = BEGIN.replace("DEFLICKER", str(deflicker)) + ORDERS[order]
-    command = [sys.executable, "-c", code, clip, backend]
+    command = [sys.executable, "-c", code, str(clip), backend]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
     assert "Traceback" not in done.stderr

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 FLAT, FULL = 2.0, 10.0
 """Gray levels of contrast: up to the first a frame is shown as it is, from the second on as painted."""
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of BT.601
 THUMBNAIL = (32, 32)  # pixels: averages out grain, which is no contrast
 
 
@@ -20,7 +21,7 @@ def contrast(image: NDArray[np.uint8]) -> float:
     height, width = image.shape[:2]
     size = (min(THUMBNAIL[0], width), min(THUMBNAIL[1], height))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return float(np.std(small.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])))
+    return float(np.std(small.astype(np.float32) @ LUMA))
 
 
 def painted_share(image: NDArray[np.uint8]) -> float:

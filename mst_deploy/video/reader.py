@@ -261,13 +261,14 @@ class VideoReader:
 
     def _upright(self, picture: av.VideoFrame) -> Image:
         rgb = self._sized(self.tone(picture) if self.tone else self._as_rgb(picture))
-        return upright(rgb.to_ndarray(), self.info.quarter_turns, self.info.mirrored)
+        image: Any = rgb.to_ndarray()
+        return upright(image, self.info.quarter_turns, self.info.mirrored)
 
     def _alpha(self, picture: av.VideoFrame) -> Plane | None:
         if not self.info.alpha or not has_alpha(picture):
             return None
         width, height = self.coded_size
-        values = picture.reformat(width=width, height=height, format="rgba").to_ndarray()[:, :, 3]
+        values: Any = picture.reformat(width=width, height=height, format="rgba").to_ndarray()[:, :, 3]
         return upright(values, self.info.quarter_turns, self.info.mirrored)
 
     def _as_rgb(self, picture: av.VideoFrame) -> av.VideoFrame:

@@ -69,4 +69,4 @@ def is_dolby_vision_5(metadata: bytes | None) -> bool:
     (header,) = struct.unpack_from("=Q", metadata)
     if header + 11 > len(metadata):
         return False
-    return metadata[header + 4] == 0 and metadata[header + 10] == 1
+    return bool(metadata[header + 4] == 0 and metadata[header + 10] == 1)

@@ -61,8 +61,18 @@ def test_what_a_killed_job_left_goes_with_the_next(
     process.kill()
     process.communicate(timeout=60)
     assert [path for path in tmp_path.iterdir() if path.name.startswith(".")]
-    command = [sys.executable, "-m", "mst_deploy", "video", small_clip, "-s", "zodiac", "--backend", "fake"]
-    subprocess.run([*command, "-o", tmp_path / name], check=True, capture_output=True)
+    command = [
+        sys.executable,
+        "-m",
+        "mst_deploy",
+        "video",
+        str(small_clip),
+        "-s",
+        "zodiac",
+        "--backend",
+        "fake",
+    ]
+    subprocess.run([*command, "-o", str(tmp_path / name)], check=True, capture_output=True)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 

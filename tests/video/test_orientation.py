@@ -67,7 +67,8 @@ def test_frames_are_upright_and_stay_so(degrees: int, mirrored: bool, tmp_path: 
     for name in ("out.gif", "out.y4m"):  # no matrix, so the pixels are turned
         found = probe(tmp_path / name)
         assert (found.size, found.rotation) == (frames[0].image.shape[1::-1], 0)
-    images = [cv2.imread(str(tmp_path / "out1.png"))[:, :, ::-1]]
+    still: Any = cv2.imread(str(tmp_path / "out1.png"))
+    images = [still[:, :, ::-1]]
     for name in ("out.mp4", "out.mkv", "out.gif", "out.y4m"):
         with VideoReader(tmp_path / name) as reader:
             assert (reader.info.width, reader.info.height) == (info.width, info.height)

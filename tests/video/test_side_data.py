@@ -66,7 +66,8 @@ def write_spherical(path: Path) -> Path:
 def test_captions_that_are_lost_are_said(tmp_path: Path, identity: Any, film: Any) -> None:
     source = write_captioned(tmp_path / "in.ts")
     with av.open(source) as container:
-        kinds = [SideData.A53_CC in [each.type for each in f.side_data] for f in container.decode(video=0)]
+        frames: Any = container.decode(video=0)
+        kinds = [SideData.A53_CC in [each.type for each in frame.side_data] for frame in frames]
     assert kinds == [False, True, True, True, True]  # the clip is what it says
     result = render_file(source, tmp_path / "out.mp4", identity, constant_plan(film))
     assert any("closed captions" in loss for loss in result.not_kept)

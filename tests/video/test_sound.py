@@ -51,7 +51,7 @@ def write_tone(path: Path, codec: str, *, bits: str = "", seconds: int = 2, paus
 def loud(path: Path) -> tuple[float, float]:
     """When the tone begins and ends, in seconds after the picture."""
     with av.open(path) as container:
-        first = next(container.decode(video=0)).time
+        first = next(container.decode(video=0)).time or 0.0
     with av.open(path) as container:
         times, levels = [], []
         for frame in container.decode(audio=0):
