@@ -59,7 +59,7 @@ def loud(path: Path) -> tuple[float, float]:
             samples = samples.reshape(-1, 2).T if not frame.format.is_planar else samples
             scale = {"s16": 2**15, "s32": 2**31}.get(frame.format.name.rstrip("p"), 1)
             level = np.abs(samples[0] / scale)
-            times.append(frame.time - first + np.arange(len(level)) / frame.sample_rate)
+            times.append((frame.time or 0.0) - first + np.arange(len(level)) / frame.sample_rate)
             levels.append(level)
     heard = np.concatenate(times)[np.concatenate(levels) > 0.25]
     return float(heard[0]), float(heard[-1])
