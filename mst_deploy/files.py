@@ -7,10 +7,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock
+
 from mst_deploy.errors import OutputError
+
+LOCK = ".lock"
+RANDOM = 8  # letters that tempfile puts behind a prefix
 
 
 @contextmanager
@@ -23,25 +28,40 @@ def replacing(path: Path) -> Iterator[Path]:
     path = followed(Path(path))
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist")
+    with hidden_folder(path.parent, path.stem) as folder:
+        try:
+            temporary = folder / path.name
+            yield temporary
+            if temporary.is_file():  # some writers make private files; use what open() would have given
+                temporary.chmod(0o666 & ~_umask())
+            if path.is_dir() and temporary.is_dir():
+                path.replace(folder / "previous")
+            temporary.replace(path)
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def hidden_folder(parent: Path, stem: str) -> Iterator[Path]:
+    """A folder ``.STEM-...`` in ``parent``, for files that are not finished; gone when the block ends.
+
+    Those of the same stem that a killed process left are deleted first: nobody holds the lock in them.
+    Raises OutputError when ``parent`` cannot be written to.
+    """
+    _clear_abandoned(parent, stem)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
+        folder = Path(tempfile.mkdtemp(prefix=f".{stem}-", dir=parent))
     except OSError as error:
         raise OutputError(
-            f"cannot write into the folder {path.parent}: {error.strerror}; choose another with "
-            "[option:output]"
+            f"cannot write into the folder {parent}: {error.strerror}; choose another with [option:output]"
         ) from error
+    lock = FileLock(folder / LOCK)
     try:
-        temporary = folder / path.name
-        yield temporary
-        # some writers create private files; set the permissions that open() would have set
-        if temporary.is_file():
-            temporary.chmod(0o666 & ~_umask())
-        if path.is_dir() and temporary.is_dir():
-            path.replace(folder / "previous")
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        with suppress(OSError, NotImplementedError):  # of file systems without locks nothing is cleared
+            lock.acquire(timeout=0)
+        yield folder
     finally:
+        lock.release()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -56,6 +76,22 @@ def refuse_to_overwrite(path: Path, read: Iterable[Path]) -> None:
 def followed(path: Path) -> Path:
     """The file that a symbolic link leads to, there or not; other paths as they are."""
     return path.resolve() if path.is_symlink() else path
+
+
+def _clear_abandoned(parent: Path, stem: str) -> None:
+    """Delete hidden folders of this stem whose process is dead."""
+    try:
+        found = [path for path in parent.iterdir() if path.name.startswith(f".{stem}-")]
+    except OSError:
+        return
+    for folder in found:
+        if len(folder.name) != len(f".{stem}-") + RANDOM or not (folder / LOCK).is_file():
+            continue
+        lock = FileLock(folder / LOCK)
+        with suppress(OSError, NotImplementedError):  # Timeout, where it is in use, is an OSError
+            lock.acquire(timeout=0)
+            lock.release()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def user_cache(name: str) -> Path:

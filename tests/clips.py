@@ -44,6 +44,8 @@ class Clip:
     options: dict[str, str] = field(default_factory=lambda: {"crf": "12"})
     below_zero: bool = False
     """Leave negative times as they are: mp4 hides those frames with an edit list, ts shows them."""
+    offset: int = 0
+    """Seconds that are added to the times of all streams."""
     timecode: str = ""
     """Of the first frame; with a ``;`` it counts as drop-frame does."""
 
@@ -51,6 +53,8 @@ class Clip:
 def write_clip(path: Path, clip: Clip) -> Path:
     """Encode the recipe."""
     settings = {"avoid_negative_ts": "disabled"} if clip.below_zero else {}
+    if clip.offset:
+        settings["output_ts_offset"] = str(clip.offset)
     with av.open(path, "w", options=settings) as container:
         stream: Any = container.add_stream(clip.codec, rate=NTSC)
         stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, clip.pix_fmt

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Any, NoReturn, Protocol, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +109,19 @@ class BackendBase:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+class ClosedModel:
+    """Stands where the network of a closed model was: every use is a BackendError."""
+
+    def __call__(self, *arguments: object) -> NoReturn:
+        raise BackendError("the model was closed while it was still in use; close it after the last frame")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        self()
+
+
+CLOSED: Any = ClosedModel()
 
 
 class TimedBackend(BackendBase):

@@ -12,6 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from mst_deploy.backends import FilmBatch, Images, Statistics, TimedBackend, enough_memory, model_inputs
+from mst_deploy.backends.base import CLOSED
 from mst_deploy.errors import BackendError, BundleError
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.canvas import Canvas
@@ -51,7 +52,7 @@ class OnnxGenerator(TimedBackend):
         return np.asarray(computed, np.uint8)
 
     def close(self) -> None:
-        del self.session
+        self.session = CLOSED
 
 
 class OnnxTiles:

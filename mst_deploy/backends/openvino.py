@@ -15,6 +15,7 @@ import openvino
 from numpy.typing import NDArray
 
 from mst_deploy.backends import FilmBatch, Images, TimedBackend, model_inputs
+from mst_deploy.backends.base import CLOSED
 from mst_deploy.errors import BackendError, BundleError
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.canvas import Canvas
@@ -81,7 +82,7 @@ class OpenVinoGenerator(TimedBackend):
         return np.array(computed, np.uint8)
 
     def close(self) -> None:
-        del self.compiled
+        self.compiled = CLOSED
 
 
 class OpenVinoStyleEncoder:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mst_deploy.backends import FilmBatch, Images, TimedBackend, model_inputs
+from mst_deploy.backends.base import CLOSED
 from mst_deploy.errors import BackendError
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.canvas import Canvas
@@ -43,7 +44,7 @@ class TorchGenerator(TimedBackend):
         return np.asarray(computed.cpu().numpy(), np.uint8)
 
     def close(self) -> None:
-        del self.graph
+        self.graph = CLOSED
 
 
 class TorchStyleEncoder:

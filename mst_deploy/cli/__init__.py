@@ -1,7 +1,8 @@
 """The command line: ``mst``. Commands parse, call the library, print; nothing heavy is imported here.
 
 Exit codes: 0 done; 1 an error, told in one line on stderr; 2 a wrong option or argument;
-130 interrupted.
+130 interrupted,
+143 terminated.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from mst_deploy.errors import MissingDependency, MstError
 app = typer.Typer(
     name="mst",
     help="Render videos and pictures in the style of any painting.",
-    epilog="Exit codes: 0 done, 1 an error (one line on stderr), 2 wrong usage, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 an error (one line on stderr), 2 wrong usage, 130 interrupted, "
+    "143 terminated.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mst_deploy.cli.errors import one_line
-from mst_deploy.errors import InvalidArgument, MstError
+from mst_deploy.errors import InvalidArgument, MstError, OutputError
 from mst_deploy.files import require_writable
 
 if TYPE_CHECKING:
@@ -89,20 +89,24 @@ def find_tasks(
 
 
 def _task(path: Path, label: str, output: Path | None, options: RenderOptions) -> Task:
-    from mst_deploy.video.demuxing import PIPE, is_pattern
+    from mst_deploy.video.containers import is_standard_output
+    from mst_deploy.video.demuxing import PIPE, is_descriptor, is_pattern, is_pipe
     from mst_deploy.video.reader import VideoReader
     from mst_deploy.video.writer import default_suffix
 
-    if path == PIPE:
+    if output is not None and is_standard_output(output):
+        output = PIPE
+    if is_pipe(path) or is_descriptor(path):
         if output is None or output.is_dir():
-            raise InvalidArgument("the standard input has no name; name the result with -o")
+            name = "the standard input" if path == PIPE else f"a pipe ({path})"
+            raise InvalidArgument(f"{name} has no name for a result; name it with -o")
         return Task(path, output, None)
     with VideoReader(path, options.read) as reader:
         info = reader.info
     stem = path.stem
     if is_pattern(path) and not path.exists():
         stem = stem.partition("%")[0] or "pictures"
-    name = f"{stem}-{label}{default_suffix(info)}"
+    name = f"{stem}-{label}{default_suffix(info, options.encode)}"
     if output is None:
         return Task(path, path.with_name(name), info)
     return Task(path, output / name if output.is_dir() else output, info)
@@ -113,19 +117,29 @@ def _is_wanted(task: Task, options: RenderOptions, quiet: bool, read: Sequence[P
     from mst_deploy.cli.console import echo
     from mst_deploy.files import refuse_to_overwrite
     from mst_deploy.jobs.journal import unfinished
-    from mst_deploy.video.containers import is_sequence
-    from mst_deploy.video.demuxing import PIPE, is_pattern
+    from mst_deploy.video.containers import goes_into_pipe
+    from mst_deploy.video.demuxing import is_pattern, is_sequence, sequence_numbers
 
-    if task.target == PIPE:
+    if goes_into_pipe(task.target):
+        return True
+    sources = _pictures(task.source) if is_pattern(task.source) else [task.source]
+    for target in _pictures(task.target) if is_sequence(task.target) else [task.target]:
+        refuse_to_overwrite(target, [*sources, *read])
+    if is_sequence(task.target):
+        if task.target.absolute() == task.source.absolute():
+            raise OutputError(f"the output {task.target} is the input itself; choose another name with -o")
+        if (numbers := sequence_numbers(task.target)) and not options.force:
+            raise OutputError(
+                f"{task.target.parent / (task.target.name % numbers[0])} already exists, and "
+                f"{len(numbers) - 1} more pictures of that name; use --force to replace them, or -o for "
+                "another name"
+            )
         return True
     going_on = options.resume and unfinished(task.target)
     if options.resume and not going_on and not options.force and task.target.exists():
         echo(f"note: {task.target} is there already; --force makes it again", quiet=quiet)
         return False
-    sources = _pictures(task.source) if is_pattern(task.source) else [task.source]
-    for target in _pictures(task.target) if is_sequence(task.target) else [task.target]:
-        refuse_to_overwrite(target, sources)
-        require_writable(target, None, force=options.force or going_on, read=read)
+    require_writable(task.target, None, force=options.force or going_on, read=read)
     return True
 
 
@@ -141,7 +155,7 @@ def _pictures(pattern: Path) -> list[Path]:
 def report_losses(task: Task, options: RenderOptions, quiet: bool) -> None:
     from mst_deploy.cli.console import echo
     from mst_deploy.video.codecs import codec_of
-    from mst_deploy.video.containers import is_sequence
+    from mst_deploy.video.demuxing import is_sequence
 
     if task.info is None:
         return

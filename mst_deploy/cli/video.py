@@ -104,6 +104,14 @@ def video(
     bitrate: Annotated[
         str | None, typer.Option(help="Bits a second in place of a quality: 800k, 4M.")
     ] = None,
+    audio: Annotated[
+        str | None,
+        typer.Option(
+            help="Sound: copy, none, or encoded as aac, opus or flac. Default: copy; what no container takes "
+            "is encoded."
+        ),
+    ] = None,
+    subtitles: Annotated[str, typer.Option(help="Subtitles: copy or none.")] = "copy",
     hwaccel: Annotated[
         str, typer.Option(help="NVIDIA's decoder and encoder: off, on, or auto (where they can).")
     ] = "off",
@@ -139,7 +147,9 @@ def video(
     options = RenderOptions(
         read=ReadOptions(TimeRange.parse(start, end, sample_every), sdr, hwaccel, parse_rate(rate)),
         size=Size.parse(size) if size else Size(),
-        encode=EncodeOptions(codec, crf, None if bitrate is None else parse_bitrate(bitrate), hwaccel),
+        encode=EncodeOptions(
+            codec, crf, None if bitrate is None else parse_bitrate(bitrate), hwaccel, audio, subtitles
+        ),
         batch=batch,
         deflicker=deflicker,
         resume=resume,

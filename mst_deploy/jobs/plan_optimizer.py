@@ -20,7 +20,7 @@ from mst_deploy.styles.plan import StylePlan
 from mst_deploy.styles.resolve import as_style, resolve_style
 from mst_deploy.styles.timeline import Timeline
 from mst_deploy.styles.tuning_data import sample_frames
-from mst_deploy.video.demuxing import PIPE
+from mst_deploy.video.demuxing import is_pipe
 from mst_deploy.video.info import ReadOptions
 
 
@@ -54,7 +54,7 @@ class PlanOptimizer:
         ``read`` says which part of a video will be painted; ``tell`` gets what is being done. Raises
         InputError and InvalidArgument where there is nothing to look at.
         """
-        if source == PIPE:
+        if is_pipe(source):
             raise InvalidArgument(
                 field="optimize_style",
                 problem=(

@@ -22,7 +22,7 @@ from mst_deploy.pipeline.threads import StageTimer
 from mst_deploy.size import Size
 from mst_deploy.styles.masks import open_mask
 from mst_deploy.styles.plan import StylePlan
-from mst_deploy.video.demuxing import PIPE
+from mst_deploy.video.containers import goes_into_pipe
 from mst_deploy.video.info import ReadOptions, VideoInfo, resized
 from mst_deploy.video.sinks import spec_of
 from mst_deploy.video.sources import open_source
@@ -103,7 +103,8 @@ def render_file(
         encodes = spec_of(output).encodes
         encoder = encoder_of(output, target, options.encode) if encodes else ""
         if in_parts(output, source):  # else the whole file is opened at once
-            probe_output(output, target, options.encode)
+            for note in probe_output(output, target, options.encode).notes:
+                on_event(Note(Message(note)))
         _note_disk_space(output, target, options, on_event)
         if encodes:
             _note_software_codecs(info.decoder, encoder, options, on_event)
@@ -129,7 +130,7 @@ def render_file(
                 )
             with timer.timing("join"):
                 sink.finish()
-        damage = frames.problems()
+        damage, not_kept = frames.problems(), getattr(frames, "not_kept", info.not_kept)
     seconds = time.perf_counter() - started
     return RenderResult(
         output=output,
@@ -140,7 +141,7 @@ def render_file(
         resumed=resumed,
         stages={stage: spent / seconds for stage, spent in timer.seconds.items()},
         limit=timer.limit(),
-        not_kept=(*info.not_kept, *sink.report.not_kept),
+        not_kept=(*not_kept, *sink.report.not_kept),
         damage=(*damage, *sink.report.damage),
         decoder=info.decoder,
         encoder=encoder,
@@ -148,7 +149,7 @@ def render_file(
 
 
 def _note_disk_space(output: Path, target: VideoInfo, options: RenderOptions, on_event: OnEvent) -> None:
-    if output == PIPE:
+    if goes_into_pipe(output):
         return
     codec = options.encode.codec or "h264"
     note = check_before(output, expected_bytes(codec, target.width, target.height, target.frames))

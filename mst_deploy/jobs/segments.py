@@ -16,12 +16,13 @@ from mst_deploy.errors import InvalidArgument, Message
 from mst_deploy.jobs.disk import check_during
 from mst_deploy.jobs.journal import JOINED, PAINTED, PAINTING, Journal
 from mst_deploy.video.containers import AV_CONTAINERS
-from mst_deploy.video.demuxing import PIPE
+from mst_deploy.video.demuxing import is_pipe
 from mst_deploy.video.info import Frame, VideoInfo, WriteReport
 from mst_deploy.video.sinks import FrameSink, interrupted_name, open_sink, spec_of, write_or_close
 from mst_deploy.video.writer import (
     EncodeOptions,
     VideoWriter,
+    encoder_settings,
     join_segments,
     open_segment,
     segment_suffix,
@@ -55,6 +56,8 @@ class SegmentedSink:
         self.journal, self.source = journal, source
         # The parts have another suffix than the result, and must not choose another codec by it.
         self.options = options.resolved(journal.output.suffix.lower(), source.depth)
+        alpha = encoder_settings(journal.output, source, self.options).alpha
+        self.suffix = segment_suffix(self.options, alpha=alpha)
         self.frames_each = frames_each
         self.done = self.written = journal.entries.frames
         self.open = ExitStack()
@@ -121,7 +124,7 @@ class SegmentedSink:
     @property
     def name(self) -> str:
         """File of the part that is being written."""
-        return f"{len(self.journal.entries.parts):06d}{segment_suffix(self.options)}"
+        return f"{len(self.journal.entries.parts):06d}{self.suffix}"
 
     def flush(self) -> None:
         """Code what the encoder still holds, and enter the part."""
@@ -134,7 +137,7 @@ class SegmentedSink:
 
     def join(self, path: Path, names: list[str], until: Fraction | None = None) -> None:
         files = [self.journal.path(name) for name in names]
-        self.report = join_segments(path, self.source, self.options, files, until=until)
+        self.report = join_segments(path, self.source, self.options, files, until=until, end=self.end)
 
     def check_room(self) -> None:
         sizes = [part.bytes for part in self.journal.entries.parts]
@@ -144,7 +147,7 @@ class SegmentedSink:
 def in_parts(output: Path, source: Path) -> bool:
     """Whether a result is written in parts, so that it can be gone on with."""
     kinds = output.suffix.lower() in AV_CONTAINERS and spec_of(output).name == "file"
-    return kinds and PIPE not in (output, source)
+    return kinds and not is_pipe(source)
 
 
 @contextmanager

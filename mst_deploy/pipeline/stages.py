@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from mst_deploy.backends import FilmBatch, Images, StylizeBackend
-from mst_deploy.images import check_image, pad_to_minimum, resize
+from mst_deploy.images import check_image, mix, pad_to_minimum, resize
 from mst_deploy.model.canvas import Canvas
 from mst_deploy.model.film import FilmParams
+from mst_deploy.pipeline.contrast import painted_share
 from mst_deploy.pipeline.threads import StageTimer
 from mst_deploy.styles.masks import Mask
 from mst_deploy.styles.plan import FramePlan, StylePlan
@@ -53,9 +54,12 @@ class StylizedFrame:
 
     def compose(self) -> Frame:
         """Return the frame of the result: mixed with its source, masked, its colors kept, as the plan
-        says."""
+        says. What has no contrast is shown as it is."""
         frame = self.prepared.frame
-        return replace(frame, image=self.prepared.frame_plan.compose(frame.image, self.pictures))
+        image = self.prepared.frame_plan.compose(frame.image, self.pictures)
+        if self.pictures:
+            image = mix(frame.image, image, painted_share(frame.image))
+        return replace(frame, image=image)
 
 
 class FramePreparer:
@@ -95,7 +99,8 @@ class FramePreparer:
             self.style_plan = self.style_plan.started_with(image)
         time = (frame.pts - self.start) * self.base
         mask = self.mask.at(time, self.width, self.height) if self.mask else None
-        return PreparedFrame(replace(frame, image=image), self.style_plan.at(time, mask))
+        alpha = None if frame.alpha is None else resize(frame.alpha, self.width, self.height)
+        return PreparedFrame(replace(frame, image=image, alpha=alpha), self.style_plan.at(time, mask))
 
 
 def infer(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.video.hardware import check_mode, use_encoder
+from mst_deploy.video.sound import check_sound
 
 # SVT-AV1 talks to the terminal unless told otherwise, and only through its environment.
 os.environ.setdefault("SVT_LOG", "1")
@@ -37,6 +38,10 @@ class Codec:
     """Whether what it stores can be full range (0..255); else it is always read as limited."""
     tags: bool = True
     """Whether it can say which YUV it is in; else readers take the usual one."""
+    alpha: str | None = None
+    """Pixel format for transparent frames; None: it has none."""
+    alpha_muxers: tuple[str, ...] = ()
+    """FFmpeg's muxers that keep its alpha channel."""
 
 
 CODECS = {
@@ -54,7 +59,7 @@ CODECS = {
         hardware="av1_nvenc",
         smallest=8,
     ),
-    "vp9": Codec("libvpx-vp9", 24, 63),
+    "vp9": Codec("libvpx-vp9", 24, 63, alpha="yuva420p", alpha_muxers=("webm", "matroska")),
     "prores": Codec(
         "prores_ks",
         plain="yuv422p10le",
@@ -63,10 +68,22 @@ CODECS = {
         deep_odd="yuv444p10le",
         bitrate=False,
         full_range=False,
+        alpha="yuva444p10le",
+        alpha_muxers=("mov", "matroska"),
     ),
-    "ffv1": Codec("ffv1", plain="yuv444p", deep="yuv444p10le", deep_odd="yuv444p10le", bitrate=False),
-    "gif": Codec("gif", plain="pal8", odd="pal8", bitrate=False),
-    "webp": Codec("libwebp_anim", plain="bgra", odd="bgra", bitrate=False),
+    "ffv1": Codec(
+        "ffv1",
+        plain="yuv444p",
+        deep="yuv444p10le",
+        deep_odd="yuv444p10le",
+        bitrate=False,
+        alpha="yuva444p",
+        alpha_muxers=("matroska", "nut"),
+    ),
+    "gif": Codec("gif", plain="pal8", odd="pal8", bitrate=False, alpha="pal8", alpha_muxers=("gif",)),
+    "webp": Codec(
+        "libwebp_anim", plain="bgra", odd="bgra", bitrate=False, alpha="bgra", alpha_muxers=("webp",)
+    ),
     "png": Codec("png", plain="rgb24", odd="rgb24", bitrate=False),
     "raw": Codec(
         "wrapped_avframe",
@@ -96,9 +113,14 @@ class EncodeOptions:
     """Bits per second, instead of a constant quality."""
     hwaccel: str = "off"
     """NVIDIA's encoder: off, on, or auto (where it starts)."""
+    audio: str | None = None
+    """Sound: copy, none, or a codec it is encoded in. None copies it, and encodes what no container takes."""
+    subtitles: str = "copy"
+    """copy or none."""
 
     def __post_init__(self) -> None:
         check_mode(self.hwaccel)
+        check_sound(self.audio, self.subtitles)
         if self.crf is not None and self.bitrate is not None:
             raise InvalidArgument(
                 field="crf",
@@ -149,6 +171,8 @@ class EncoderSettings:
     hardware: bool
     crf: int | None
     bitrate: int | None
+    alpha: bool = False
+    """Whether transparency is written."""
 
     @property
     def options(self) -> dict[str, str]:
@@ -164,19 +188,24 @@ class EncoderSettings:
         return {"rc": "vbr", "cq": str(self.crf)} if self.hardware else {"crf": str(self.crf)}
 
 
-def settings_for(options: EncodeOptions, width: int, height: int, depth: int) -> EncoderSettings:
+def settings_for(
+    options: EncodeOptions, width: int, height: int, depth: int, *, alpha: bool = False
+) -> EncoderSettings:
     """Encoder and pixel format for frames of one size. Raises OutputError, BackendError."""
     assert options.codec is not None  # resolved before
     codec = CODECS[options.codec]
     if min(width, height) < codec.smallest:
         raise OutputError(
             f"{options.codec} cannot hold {width}x{height}, a side needs {codec.smallest} pixels; "
-            "use [option:codec] h264 or ffv1, or a larger [option:size]"
+            "use another [option:codec] (h264, in .webm vp9), or a larger [option:size]"
         )
     odd = bool(width % 2 or height % 2)
     pix_fmt = codec.odd if odd else codec.plain
     if depth > 8:
         pix_fmt = (codec.deep_odd if odd else codec.deep) or pix_fmt
+    alpha = alpha and codec.alpha is not None
+    if alpha and codec.alpha is not None:
+        pix_fmt = "yuva444p10le" if depth > 8 and codec.alpha == "yuva444p" else codec.alpha
     card = {"yuv420p10le": "p010le"}.get(pix_fmt, pix_fmt)
     hardware = use_encoder(options.hwaccel, codec.hardware, card)
     return EncoderSettings(
@@ -186,6 +215,7 @@ def settings_for(options: EncodeOptions, width: int, height: int, depth: int) ->
         hardware=hardware,
         crf=codec.default_crf if options.crf is None else options.crf,
         bitrate=options.bitrate,
+        alpha=alpha and not hardware,
     )
 
 
@@ -209,8 +239,18 @@ def parse_bitrate(text: str) -> int:
     return rate
 
 
-def segment_suffix(options: EncodeOptions) -> str:
-    """Container for parts of a job: it keeps exact times and holds the codec. Raises InvalidArgument."""
+def keeps_alpha(codec: str, muxer: str) -> bool:
+    """Whether transparency survives in such a file."""
+    return muxer in CODECS[codec].alpha_muxers
+
+
+def segment_suffix(options: EncodeOptions, *, alpha: bool = False) -> str:
+    """Container for parts of a job: it keeps exact times and holds the codec. Raises InvalidArgument.
+
+    Transparent VP9 needs Matroska, and is joined into such a file.
+    """
+    if alpha and options.codec == "vp9":
+        return ".mkv"
     if options.codec in ONLY_CODEC.values():
         raise InvalidArgument(
             field="codec",

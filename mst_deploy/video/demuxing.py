@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import stat
 import sys
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,23 @@ from av.codec.hwaccel import HWAccel
 from av.stream import Disposition
 
 from mst_deploy.errors import BackendError, InputError, InvalidArgument
+from mst_deploy.images import IMAGE_SUFFIXES
 from mst_deploy.video.time_ranges import parse_time
 
 PIPE = Path("-")
 """Standard input or output."""
 NUMBER = re.compile(r"%\d*d", re.ASCII)
+DESCRIPTORS = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
+"""Folders of names that stand for open files: a shell's ``<(...)`` and ``>(...)`` among them."""
+FORMATS = (
+    "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,vvc,evc,av1,obu,ivf,asf,flv,"
+    "live_flv,ogg,gif,apng,nut,mxf,gxf,lxf,yuv4mpegpipe,rm,wtv,dv,vc1,vc1test,dirac,h261,h263,"
+    "cavsvideo,mjpeg,mjpeg_2000,smjpeg,swf,nsv,nuv,roq,smk,bink,flic,amv,film_cpk,filmstrip,4xm,ea,"
+    "ea_cdata,mtv,mv,mvi,viv,vmd,wsvqa,r3d,pmp,psxstr,thp,tiertexseq,xmv,idcin,ipmovie,dxa,c93,"
+    "bethsoftvid,bfi,cdg,cine,dsicin,gdv,hnm,jv,lvf,mm,moflex,paf,rpl,sdx,ser,siff,tmv,txd,vivo,"
+    "wc3movie,yop,argo_brp,iv8,ifv,kux"
+)
+"""FFmpeg's demuxers of files that hold their video themselves; playlists (concat, hls, dash) name others."""
 TRANSPORT_PACKETS = ((0, 188), (0, 204), (4, 192))
 """Sync byte's place and length of MPEG transport packets: broadcast, with check bytes, Blu-ray."""
 SYNC = 0x47
@@ -47,6 +61,22 @@ def ffmpeg_name(path: Path) -> str:
     return str(path.absolute())
 
 
+def is_pipe(path: Path) -> bool:
+    """Whether a path can be read or written only once, from beginning to end."""
+    if path == PIPE:
+        return True
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
+
+
+def is_descriptor(path: Path) -> bool:
+    """Whether a path is the name of something open, which cannot be replaced by a file."""
+    return path.parent in DESCRIPTORS
+
+
 def open_input(path: Path, *, hwaccel: HWAccel | None = None, rate: Fraction | None = None) -> Any:
     """PyAV's container of a video file, of a numbered sequence (``%06d.png``) or of standard input.
 
@@ -58,6 +88,11 @@ def open_input(path: Path, *, hwaccel: HWAccel | None = None, rate: Fraction | N
         return _open_sequence(path, rate or Fraction(25))
     if not path.exists():
         raise InputError(f"{path} does not exist; check the name")
+    if is_pipe(path):
+        try:
+            return _opened(path.open("rb"), str(path), {})
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}; check its permissions") from error
     if path.is_dir():
         raise InputError(f"{path} is a folder; give a video file")
     if path.stat().st_size == 0:
@@ -75,8 +110,9 @@ def open_input(path: Path, *, hwaccel: HWAccel | None = None, rate: Fraction | N
 
 
 def _opened(file: Any, name: str, options: dict[str, Any]) -> Any:
+    settings = {"format_whitelist": ",".join((FORMATS, *harmless_formats())), "protocol_whitelist": "file"}
     try:
-        return av.open(file, metadata_errors="replace", **options)
+        return av.open(file, metadata_errors="replace", container_options=settings, **options)
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(
@@ -88,6 +124,18 @@ def _opened(file: Any, name: str, options: dict[str, Any]) -> Any:
             f"[option:hwaccel] on: the GPU cannot decode {name}; use [option:hwaccel] auto or "
             "[option:hwaccel] off"
         ) from error
+
+
+@cache
+def harmless_formats() -> tuple[str, ...]:
+    """Stills and text, which are refused with better words once they are open."""
+    stills = (name for name in av.formats_available if name.endswith("_pipe") or name.startswith("image2"))
+    return ("tty", *sorted(stills))
+
+
+def is_sequence(path: Path) -> bool:
+    """Whether a path names numbered pictures: ``out%06d.png``."""
+    return is_pattern(path) and path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def sequence_numbers(pattern: Path) -> list[int]:
@@ -141,13 +189,18 @@ def is_cover(stream: Any) -> bool:
 
 
 def picture_stream(container: Any, path: Path) -> Any:
-    """The first moving video stream. Raises InputError."""
-    moving = [video for video in container.streams.video if not is_cover(video)]
+    """The film: the moving video stream that is marked as the default one, else the first.
+
+    Raises InputError.
+    """
+    stills = Disposition.attached_pic | Disposition.timed_thumbnails
+    moving = [video for video in container.streams.video if not video.disposition & stills]
     if not moving:
         raise InputError(f"{path} has no video stream; give a video file")
-    if moving[0].codec_context is None:
+    chosen = next((video for video in moving if video.disposition & Disposition.default), moving[0])
+    if chosen.codec_context is None:
         raise InputError(f"{path} holds video of a kind that cannot be decoded; convert it first")
-    return moving[0]
+    return chosen
 
 
 def pictures_of(container: Any, stream: Any) -> int:
@@ -194,7 +247,7 @@ def end_of(container: Any, stream: Any) -> Fraction | None:
 
 def refuse_truncated(container: Any, stream: Any, path: Path) -> None:
     """Is the file as long as its own index or duration says? Raises InputError at once if not."""
-    if path == PIPE or not path.is_file():
+    if is_pipe(path) or not path.is_file():
         return
     size = path.stat().st_size
     streams = (stream, *container.streams.audio)

@@ -15,8 +15,10 @@ from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # knows
 from mst_deploy.errors import OutputError
 from mst_deploy.video.codecs import CODECS, EncoderSettings
 from mst_deploy.video.color import LIMITED, Mastering, usual_matrix
+from mst_deploy.video.containers import SAYS_ORIENTATION
 from mst_deploy.video.filters import Palettes
-from mst_deploy.video.info import Frame, VideoInfo
+from mst_deploy.video.info import Frame, VideoInfo, turned_in_pixels
+from mst_deploy.video.orientation import coded
 from mst_deploy.video.reader import SCALING
 
 FRAME_DURATION_FLAG = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: packets carry their frames' durations
@@ -25,15 +27,37 @@ FRAME_DURATION_FLAG = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: packets carry thei
 class PictureEncoder:
     """Turns upright frames into packets of one stream."""
 
-    def __init__(self, stream: Any, source: VideoInfo) -> None:
-        self.stream, self.source = stream, source
+    def __init__(self, stream: Any, source: VideoInfo, *, alpha: bool = False) -> None:
+        self.stream, self.source, self.alpha = stream, source, alpha
         self.reformatter = VideoReformatter()
+        self.count = 0
+        self.durations: dict[int, int] = {}
+        """Of frames in the encoder, by time: those of VP9 and AV1 forget them, and the last one needs its."""
+        self.first: tuple[int, int] | None = None
+        """Presentation and decoding time of the first packet."""
+        self.end = 0
+        """Where the last frame ends, as far as it is known."""
         self.palettes = Palettes() if stream.pix_fmt == "pal8" else None
 
     def encode(self, frame: Frame | None) -> list[Any]:
         """Packets that are ready after one more upright frame; None flushes the encoder."""
-        packets = [packet for coded in self._coded(frame) for packet in self.stream.encode(coded)]
-        return packets + (list(self.stream.encode(None)) if frame is None else [])
+        self.count += frame is not None
+        if frame is not None and frame.duration:
+            self.durations[frame.pts] = frame.duration
+        packets = [packet for made in self._coded(frame) for packet in self.stream.encode(made)]
+        packets += list(self.stream.encode(None)) if frame is None else []
+        for packet in packets:
+            if frame is None and self.count <= 2:
+                packet.dts = packet.pts  # of so few frames x265 gives no decoding time, but random numbers
+            duration = self.durations.pop(packet.pts, 0)
+            if duration and packet.time_base == self.source.time_base:
+                packet.duration = duration
+                self.end = max(self.end, packet.pts + duration)
+        if packets:
+            self.first = self.first or (packets[0].pts, packets[0].dts)
+        if frame is None and packets and self.first is not None and self.end:
+            end_last(packets[-1], *self.first, self.end)
+        return packets
 
     def _coded(self, frame: Frame | None) -> Iterator[av.VideoFrame]:
         picture = None if frame is None else self._picture(frame)
@@ -43,8 +67,12 @@ class PictureEncoder:
             yield self._converted(picture)
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
-        image = np.rot90(frame.image, -self.source.quarter_turns)
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        image, form = frame.image, "rgb24"
+        if self.alpha:
+            opaque = np.full(image.shape[:2], 255, np.uint8)
+            image, form = np.dstack([image, opaque if frame.alpha is None else frame.alpha]), "rgba"
+        image = coded(image, self.source.quarter_turns, self.source.mirrored)
+        picture = av.VideoFrame.from_ndarray(image, format=form)
         picture.pts, picture.time_base = frame.pts, self.source.time_base
         picture.duration = frame.duration
         return picture
@@ -52,9 +80,9 @@ class PictureEncoder:
     def _converted(self, picture: av.VideoFrame) -> av.VideoFrame:
         color = self.source.color
         if self.stream.codec_context.format.is_rgb:
-            coded: Any = self.reformatter.reformat(picture, format=self.stream.pix_fmt)
+            made: Any = self.reformatter.reformat(picture, format=self.stream.pix_fmt)
         else:
-            coded = self.reformatter.reformat(
+            made = self.reformatter.reformat(
                 picture,
                 format=self.stream.pix_fmt,
                 src_colorspace=color.scaler_matrix,
@@ -63,14 +91,27 @@ class PictureEncoder:
                 dst_color_range=color.range,
                 interpolation=SCALING,
             )
-            color.apply(coded)
-        coded.pts, coded.time_base = picture.pts, picture.time_base
-        coded.duration = picture.duration
-        return coded  # type: ignore[no-any-return]
+            color.apply(made)
+        made.pts, made.time_base = picture.pts, picture.time_base
+        made.duration = picture.duration
+        return made  # type: ignore[no-any-return]
 
 
-def storage_info(source: VideoInfo, coding: EncoderSettings) -> VideoInfo:
-    """The source in the range and matrix that the codec can hold; colors stay what they are."""
+def end_last(packet: Any, first_pts: int, first_dts: int, end: int) -> None:
+    """Give the last packet of a file the duration that ends the picture at ``end``.
+
+    Files count from decoding time to decoding time, and the packet that is decoded last need not be the one
+    that is shown last. All in units of the packet's time base.
+    """
+    duration = end - first_pts - (packet.dts - first_dts)
+    if duration > 0:
+        packet.duration = duration
+
+
+def storage_info(source: VideoInfo, coding: EncoderSettings, muxer: str) -> VideoInfo:
+    """The source as codec and container can hold it: range and matrix, and how it is turned."""
+    if muxer not in SAYS_ORIENTATION:
+        source = turned_in_pixels(source)
     codec, color = CODECS[coding.codec], source.color
     if not codec.full_range:
         color = replace(color, range=LIMITED)
@@ -86,7 +127,7 @@ def add_stream(container: Any, source: VideoInfo, coding: EncoderSettings) -> An
     except (av.FFmpegError, ValueError) as error:
         raise OutputError(
             f"cannot write {coding.codec} video into a {container.format.name} file ({error}); "
-            "use [option:codec] h264, or a .mkv file"
+            f"use [option:codec] {_other_codec(container)}, or a .mkv file"
         ) from error
     context = stream.codec_context
     stream.width, stream.height = coded_size(source)
@@ -116,6 +157,12 @@ def tag_stream(stream: Any, source: VideoInfo, codec: str, muxer: str) -> None:
         stream.set_display_matrix(source.display_matrix)
 
 
+def say_alpha(stream: Any, coding: EncoderSettings) -> None:
+    """Matroska says of VP9 that it has a second stream with the alpha channel."""
+    if coding.alpha and coding.codec == "vp9":
+        stream.metadata["alpha_mode"] = "1"
+
+
 def start(container: Any, stream: Any, coding: EncoderSettings) -> None:
     """Open the encoder and write the header: what does not go together shows here. Raises OutputError."""
     context = stream.codec_context
@@ -124,15 +171,20 @@ def start(container: Any, stream: Any, coding: EncoderSettings) -> None:
     except av.FFmpegError as error:
         raise OutputError(
             f"the encoder {coding.encoder} refuses {context.width}x{context.height} frames in "
-            f"{coding.pix_fmt} ({error.strerror}); use [option:codec] h264, or another [option:size]"
+            f"{coding.pix_fmt} ({error.strerror}); use another [option:codec], or another [option:size]"
         ) from error
     try:
         container.start_encoding()
     except av.FFmpegError as error:
         raise OutputError(
             f"cannot write {coding.codec} video into a {container.format.name} file ({error.strerror}); "
-            "use [option:codec] h264, or a .mkv file"
+            f"use [option:codec] {_other_codec(container)}, or a .mkv file"
         ) from error
+
+
+def _other_codec(container: Any) -> str:
+    """A codec that the container does hold."""
+    return "vp9" if container.format.name == "webm" else "h264"
 
 
 def coded_size(source: VideoInfo) -> tuple[int, int]:

@@ -15,6 +15,8 @@ from mst_deploy.video.time_ranges import ClockSpan, TimeRange
 
 Image = NDArray[np.uint8]
 """(H, W, 3) RGB, upright."""
+Plane = NDArray[np.uint8]
+"""(H, W)."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Frame:
     """How long it is shown, same units; 0 if unknown."""
     captured: float | None = None
     """When a live source took it: seconds of ``time.monotonic``. None for a file."""
+    alpha: Plane | None = field(default=None, repr=False)
+    """(H, W): 255 where the picture is opaque; None where all of it is."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the container says about the first video stream, and how it is read."""
+    """What the container says about the video stream that is read, and how it is read."""
 
     path: Path
     width: int
@@ -58,7 +62,7 @@ class VideoInfo:
     frames: int
     """Number of frames as far as the container knows, else an estimate; for progress only."""
     quarter_turns: int
-    """Turns of 90 degrees, counter-clockwise, from the coded to the upright picture."""
+    """Turns of 90 degrees, counter-clockwise, from the coded (and mirrored) to the upright picture."""
     display_matrix: tuple[int, ...] | None
     sample_aspect_ratio: Fraction
     """Width by height of one pixel of the coded picture."""
@@ -72,6 +76,12 @@ class VideoInfo:
     """Least common denominator of the time bases of video and audio."""
     stream_index: int = 0
     """Number of the video stream in its file."""
+    mirrored: bool = False
+    """Whether the coded picture is mirrored, left to right, before it is turned."""
+    alpha: bool = False
+    """Whether frames are transparent."""
+    stereo_mode: str | None = None
+    """How two views are packed into the picture, as Matroska names it."""
     depth: int = 8
     """Bits of a color value that an output needs."""
     mastering: Mastering | None = None
@@ -93,6 +103,8 @@ class WriteReport:
     """What of the source it has no room for, in words."""
     damage: tuple[str, ...] = ()
     """What of the other streams could not be copied because it was damaged, in words."""
+    notes: tuple[str, ...] = ()
+    """What may surprise in the file, although nothing is lost, in words."""
 
 
 def resized(info: VideoInfo, width: int, height: int) -> VideoInfo:
@@ -103,3 +115,9 @@ def resized(info: VideoInfo, width: int, height: int) -> VideoInfo:
     same_shape = abs(width * info.height - height * info.width) < 2 * max(info.width, info.height)
     ratio = info.sample_aspect_ratio if same_shape else Fraction(1)
     return replace(info, width=width, height=height, sample_aspect_ratio=ratio)
+
+
+def turned_in_pixels(info: VideoInfo) -> VideoInfo:
+    """The same stream for a file that cannot say how it is turned: it is coded upright."""
+    ratio = 1 / info.sample_aspect_ratio if info.quarter_turns % 2 else info.sample_aspect_ratio
+    return replace(info, quarter_turns=0, mirrored=False, display_matrix=None, sample_aspect_ratio=ratio)

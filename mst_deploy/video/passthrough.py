@@ -19,11 +19,23 @@ from av.stream import Discard
 from mst_deploy.errors import InputError, OutputError
 from mst_deploy.video.demuxing import is_cover, open_input, packets_of
 from mst_deploy.video.info import VideoInfo
+from mst_deploy.video.side_data import holds_stereo
+from mst_deploy.video.sound import USUAL_SOUND, SoundEncoder
 from mst_deploy.video.subtitles import FORM, TEXT, SubtitleRewriter
 
 OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
 """Words that a muxer writes about the file itself; those of the source would be wrong."""
-OF_THE_CODING = ("bps", "number_of_", "_statistics_", "duration", "encoder", "vendor_id", "variant_bitrate")
+OF_THE_CODING = (
+    "bps",
+    "number_of_",
+    "_statistics_",
+    "duration",
+    "encoder",
+    "vendor_id",
+    "variant_bitrate",
+    "alpha_mode",
+    "stereo_mode",
+)
 """Words (as beginnings) about how the source's picture was coded."""
 PICTURES_ONLY = {"gif", "webp", "image2", "yuv4mpegpipe"}
 """Muxers that hold one stream of pictures and nothing else."""
@@ -40,7 +52,8 @@ class StreamRoute:
     """Where the packets of one stream go."""
 
     stream: Any
-    rewrite: Callable[[Any], Any] | None = None
+    rewrite: Callable[[Any], list[Any]] | None = None
+    """Makes packets of another form; of sound it is flushed with None at the end."""
     last: int | None = None
     """Decoding time of the packet before, in units of ``stream.time_base``."""
     text: bool = False
@@ -56,12 +69,18 @@ class PassthroughStreams:
     words what the container has no room for, ``damaged`` counts packets whose times made no sense.
     """
 
-    def __init__(self, source: VideoInfo, output: Any, muxer: str) -> None:
+    def __init__(
+        self, source: VideoInfo, output: Any, muxer: str, *, audio: str | None = None, subtitles: str = "copy"
+    ) -> None:
         self.source, self.output, self.muxer = source, output, muxer
+        self.audio, self.subtitles = audio, subtitles
         self.not_kept: list[str] = []
+        self.notes: list[str] = []
         self.damaged = 0
         self.routes: dict[int, StreamRoute] = {}
         self.held: Any = None
+        if source.pipe is not None and not source.pipe.container.input_was_opened:
+            raise InputError(f"{source.path} was closed, and can be read only once; write before that")
         self.input = source.pipe.container if source.pipe else open_input(source.path, rate=source.rate)
         try:
             self._describe()
@@ -77,8 +96,13 @@ class PassthroughStreams:
         """Give the output's video stream the language, title and flags of the source's."""
         original = self.input.streams[self.source.stream_index]
         words = {k: v for k, v in original.metadata.items() if not k.lower().startswith(OF_THE_CODING)}
-        if self.source.cut is not None and self.source.cut.start > 0 and words.pop("timecode", None):
+        if self.source.cut is not None and self.source.cut.skips and words.pop("timecode", None):
             self.not_kept.append("the time code (it counts from a start that was cut off)")
+        mode = self.source.stereo_mode
+        if mode is not None and holds_stereo(self.muxer, mode):
+            words["stereo_mode"] = mode
+        elif mode is not None:
+            self.not_kept.append(f"the mark of a stereo picture ({mode}; only .mkv and .webm are given it)")
         stream.metadata.update(words)
         stream.disposition = original.disposition
 
@@ -97,6 +121,13 @@ class PassthroughStreams:
                 return
             self.held = None
             self._mux(packet)
+
+    def finish(self, until: Fraction | None = None) -> None:
+        """Mux what is left before ``until``, and what encoders of sound still hold."""
+        self.copy_until(until)
+        for route in self.routes.values():
+            if isinstance(route.rewrite, SoundEncoder):
+                self._mux_all(route.rewrite(None), route)
 
     def close(self) -> None:
         """Close the second demuxer."""
@@ -125,6 +156,10 @@ class PassthroughStreams:
             self._attach(stream.name or "attachment", stream.mimetype, stream.data, stream)
         elif is_cover(stream) and self.muxer == "matroska":
             self._attach_cover(stream)
+        elif stream.type == "audio":
+            self._add_sound(stream)
+        elif stream.type == "subtitle" and self.subtitles == "none":
+            self.not_kept.append(f"{describe(stream)} (left out)")
         elif can_hold(self.muxer, stream):
             made = _added(self.output, stream)
             self.routes[stream.index] = StreamRoute(
@@ -132,12 +167,50 @@ class PassthroughStreams:
             )
         elif stream.type == "subtitle" and form and _is_text(stream):
             self._rewrite(stream, form)
-        elif stream.type in ("audio", "subtitle"):
+        elif stream.type == "subtitle" and can_hold("matroska", stream):
             raise OutputError(
-                f"{self.muxer} files cannot hold {describe(stream)}; write to a .mkv file instead"
+                f"{self.muxer} files cannot hold {describe(stream)}; write to a .mkv file instead, or leave "
+                "subtitles out with [option:subtitles] none"
             )
         else:
             self.not_kept.append(f"{describe(stream)} ({self.muxer} cannot hold it)")
+
+    def _add_sound(self, stream: Any) -> None:
+        """Copied, encoded anew or left out; raises where the choice is the user's."""
+        wanted = self.audio
+        if wanted == "none":
+            self.not_kept.append(f"{describe(stream)} (left out)")
+            return
+        if wanted in (None, "copy", _codec_name(stream)) and can_hold(self.muxer, stream):
+            self.routes[stream.index] = StreamRoute(_added(self.output, stream))
+            if self.muxer == "mp4" and (_codec_name(stream) or "").startswith("pcm"):
+                self.notes.append(
+                    f"{describe(stream)} is written as ipcm, which few players take in an mp4; a .mov file, "
+                    "or [option:audio] aac, avoids it"
+                )
+            return
+        if not _decodes(stream):
+            self.not_kept.append(f"{describe(stream)} (it can be neither copied nor decoded)")
+            return
+        usual = USUAL_SOUND[self.muxer]
+        held = can_hold("matroska", stream)
+        if wanted == "copy" or (wanted is None and held):
+            instead = "write to a .mkv file instead, or encode" if held else "encode"
+            raise OutputError(
+                f"{self.muxer} files cannot hold {describe(stream)}; {instead} the sound with "
+                f"[option:audio] {usual}"
+            )
+        codec = wanted or usual
+        if not takes_encoded(self.muxer, stream, codec):
+            raise OutputError(
+                f"{self.muxer} files cannot hold {describe(stream)} encoded as {codec}; use "
+                f"[option:audio] {usual}"
+            )
+        encoder = SoundEncoder(stream, self.output, codec)
+        encoder.stream.metadata.update(stream.metadata)
+        encoder.stream.disposition = stream.disposition
+        self.routes[stream.index] = StreamRoute(encoder.stream, encoder)
+        self.not_kept.append(f"the codec of {describe(stream)} (encoded as {codec})")
 
     def _rewrite(self, stream: Any, form: str) -> None:
         made = self.output.add_mux_stream(form)
@@ -189,7 +262,7 @@ class PassthroughStreams:
             if stream.index not in self.routes:
                 stream.discard = Discard.all
         try:
-            if self.source.cut is not None and self.source.cut.start > LOOK_BACK:
+            if self.source.cut is not None and self.source.cut.start - self.source.cut.origin > LOOK_BACK:
                 self.input.seek(int((self.source.cut.start - LOOK_BACK) * av.time_base))
             yield from packets_of(self.input, *(self.input.streams[index] for index in self.routes))
         except av.FFmpegError as error:
@@ -211,8 +284,10 @@ class PassthroughStreams:
             packet.duration -= int(late / base)  # still shown when the cut begins
             packet.pts = packet.dts = 0
             return True
-        if not cut.holds(start):
-            return False
+        if not cut.holds(start) and (cut.skips or start >= cut.start):
+            return (
+                False  # what comes before the start of an uncut file is sound for the decoder to begin with
+            )
         shift = cut.shift(base)
         packet.pts = None if packet.pts is None else packet.pts - shift
         packet.dts = None if packet.dts is None else packet.dts - shift
@@ -220,16 +295,17 @@ class PassthroughStreams:
 
     def _mux(self, packet: Any) -> None:
         route = self.routes[packet.stream_index]
-        packet = route.rewrite(packet) if route.rewrite else packet
-        if packet is None:
-            return
+        self._mux_all(route.rewrite(packet) if route.rewrite else [packet], route)
+
+    def _mux_all(self, packets: list[Any], route: StreamRoute) -> None:
         self.output.start_encoding()  # the muxer's time bases are known only with its header
-        packet.rescale_ts(AVRational(route.stream.time_base))
-        if not self._in_order(packet, route):
-            self.damaged += 1
-            return
-        packet.stream = route.stream
-        self.output.mux(packet)
+        for packet in packets:
+            packet.rescale_ts(AVRational(route.stream.time_base))
+            if not self._in_order(packet, route):
+                self.damaged += 1
+                continue
+            packet.stream = route.stream
+            self.output.mux(packet)
 
     def _in_order(self, packet: Any, route: StreamRoute) -> bool:
         """Muxers want rising times: mends what rounding did, False for a packet out of order."""
@@ -257,9 +333,30 @@ def can_hold(muxer: str, stream: Any) -> bool:
     return True
 
 
+def takes_encoded(muxer: str, stream: Any, codec: str) -> bool:
+    """Whether FFmpeg's muxer takes the sound of a stream in another codec."""
+    try:
+        with av.open(io.BytesIO(), "w", format=muxer) as container:
+            SoundEncoder(stream, container, codec)
+            container.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def _codec_name(stream: Any) -> str | None:
+    return stream.codec_context.name if stream.codec_context else None
+
+
+def _decodes(stream: Any) -> bool:
+    """Whether sound can be decoded: the decoder is there, and the stream says what it needs."""
+    context = stream.codec_context
+    return context is not None and context.sample_rate > 0 and context.layout.nb_channels > 0
+
+
 def describe(stream: Any) -> str:
     """A stream in words: ``subtitle stream 3 (hdmv_pgs_subtitle, eng)``."""
-    codec = stream.codec_context.name if stream.codec_context else getattr(stream, "name", None)
+    codec = _codec_name(stream) or getattr(stream, "name", None)
     words = [word for word in (codec, stream.metadata.get("language")) if word]
     return f"{stream.type} stream {stream.index} ({', '.join(words) or 'of unknown kind'})"
 
@@ -304,11 +401,15 @@ def _cut_chapters(chapters: list[dict[str, Any]], source: VideoInfo) -> list[dic
     return kept
 
 
-def fits(source: VideoInfo, muxer: str) -> bool:
-    """Whether a container holds every stream that goes with the picture as it is."""
+def fits(source: VideoInfo, muxer: str, audio: str | None = None, subtitles: str = "copy") -> bool:
+    """Whether a container holds every stream that goes with the picture as it is, or as it is asked for."""
+    encoded = audio not in (None, "copy")
     with open_input(source.path, rate=source.rate) as container:
-        streams = [stream for stream in container.streams if stream.index != source.stream_index]
         return all(
-            stream.type == "data" or (stream.type != "attachment" and can_hold(muxer, stream))
-            for stream in streams
+            stream.type == "data"
+            or (stream.type == "audio" and encoded)
+            or (stream.type == "subtitle" and subtitles == "none")
+            or (stream.type != "attachment" and can_hold(muxer, stream))
+            for stream in container.streams
+            if stream.index != source.stream_index
         )

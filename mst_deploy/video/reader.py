@@ -10,16 +10,19 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 import av
-import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from mst_deploy.errors import InputError
+from mst_deploy.video.alpha import alpha_decoder, has_alpha, is_transparent
 from mst_deploy.video.color import SDR_TAGS, Mastering, read_tags
 from mst_deploy.video.damage import PICTURE_EACH, DecodeReport, PacketTracker, TimestampMonitor
 from mst_deploy.video.demuxing import (
@@ -28,6 +31,7 @@ from mst_deploy.video.demuxing import (
     Pipe,
     breaks_off,
     end_of,
+    is_pipe,
     open_input,
     packets_of,
     picture_stream,
@@ -37,8 +41,17 @@ from mst_deploy.video.demuxing import (
     tagged_end,
 )
 from mst_deploy.video.filters import Deinterlacer, ToneMapper
+from mst_deploy.video.frame_times import DecodeOrderTimes, rising
 from mst_deploy.video.hardware import decoding
-from mst_deploy.video.info import Frame, Image, ReadOptions, VideoInfo, resized
+from mst_deploy.video.info import Frame, Image, Plane, ReadOptions, VideoInfo, resized
+from mst_deploy.video.orientation import matrix_of, orientation, upright
+from mst_deploy.video.side_data import (
+    has_captions,
+    is_dolby_vision_5,
+    marks_not_kept,
+    side_data,
+    stereo_mode,
+)
 from mst_deploy.video.time_ranges import ClockSpan, TimeRange
 
 __all__ = ["DecodeReport", "Frame", "Image", "ReadOptions", "VideoInfo", "VideoReader", "resized"]
@@ -48,7 +61,7 @@ SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FUL
 
 
 class VideoReader:
-    """Frames of the first video stream in display order. A context manager; read it once.
+    """Frames of the video stream that is the film, in display order. A context manager; read it once.
 
     ``info`` is known at once; ``damage`` grows while frames are read. Raises InputError.
     """
@@ -56,6 +69,7 @@ class VideoReader:
     def __init__(self, path: Path, options: ReadOptions | None = None) -> None:
         self.path, self.options = path, options or ReadOptions()
         self.damage = DecodeReport()
+        self.lock, self.closed = Lock(), False
         self.reformatter = VideoReformatter()
         self.tone: ToneMapper | None = None
         hwaccel = decoding(self.options.hwaccel)
@@ -68,11 +82,20 @@ class VideoReader:
             step = 1 / (self._rate_of_source() * Fraction(self.stream.time_base))
             self.rhythm = TimestampMonitor(step, None if self.options.span.start else self.stream.start_time)
             self.sent = PacketTracker()
-            self.pipe = Pipe(self.container) if path == PIPE else None
-            self.cut = _cut(self.options.span, self.container, self.stream)
-            if self.cut is not None and self.cut.start > 0 and path != PIPE:
-                self._seek(self.cut.start)
-            self.decoded = self._whole_frames()
+            self.captions = False
+            self.alpha_decoder = alpha_decoder(self.stream)
+            reordered = self.container.format.name == "avi" and self.stream.codec_context.has_b_frames
+            self.ordered = DecodeOrderTimes() if reordered else None
+            self.pipe = Pipe(self.container) if is_pipe(path) else None
+            raw = self._decode()
+            begin = self.stream.start_time
+            if self.ordered is not None and (head := next(raw, None)) is not None:
+                begin, raw = head.pts, chain([head], raw)
+                self.rhythm.start = None
+            self.cut = _cut(self.options.span, self.container, self.stream, begin)
+            if self.cut is not None and self.cut.skips and self.pipe is None and self.ordered is None:
+                self._seek(self.cut)
+            self.decoded = self._whole_frames(raw)
             self.first = next(self.decoded, None)
             if self.first is None:
                 raise InputError(f"{path} has a video stream without a single readable frame{self._where()}")
@@ -85,16 +108,40 @@ class VideoReader:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.container.close()
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; whoever still reads frames gets an InputError. Waits for a frame under way.
+
+        Decoding from a file that is closed at the same time in another thread would end the process.
+        """
+        with self.lock:
+            self.closed = True
+            self.container.close()
 
     def __iter__(self) -> Iterator[Frame]:
+        frames = self._frames()
+        while True:
+            with self.lock:
+                if self.closed:
+                    raise InputError(
+                        f"{self.path} was closed while its frames were still being read; read them before "
+                        "it is closed"
+                    )
+                frame = next(frames, None)
+            if frame is None:
+                return
+            yield frame
+
+    def _frames(self) -> Iterator[Frame]:
         shift = self.cut.shift(self.info.time_base) if self.cut else 0
         end: int | None = None
         try:
             for picture in self._pictures():
-                assert picture.pts is not None  # set by _timed
+                assert picture.pts is not None  # set by rising
                 end = picture.pts + (picture.duration or 0)
-                yield Frame(self._upright(picture), picture.pts - shift, self._duration(picture))
+                duration = self._duration(picture)
+                yield Frame(self._upright(picture), picture.pts - shift, duration, alpha=self._alpha(picture))
         except av.FFmpegError as error:
             raise InputError(f"{self.path} cannot be decoded any further ({error.strerror})") from error
         self._note_early_end(end)
@@ -109,11 +156,11 @@ class VideoReader:
             yield first
         yield from self.decoded
 
-    def _whole_frames(self) -> Iterator[av.VideoFrame]:
+    def _whole_frames(self, raw: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         """Wanted frames with usable times, fields made into frames."""
         sample_every = self.options.span.sample_every
         kept: int | None = None
-        for picture in _timed(_deinterlaced(self._decode()), self.damage):
+        for picture in rising(_deinterlaced(raw), self.damage):
             assert picture.pts is not None
             self.rhythm.observe(picture.pts)
             assert picture.time_base is not None
@@ -133,18 +180,22 @@ class VideoReader:
         count = 0
         try:
             for packet in self._packets():
+                time = packet.pts if self.ordered is None else packet.dts
                 if packet.is_discard:
-                    self.sent.discarded(packet.pts)
+                    self.sent.discarded(time)
                 elif packet.size:
-                    self.sent.sent(packet.pts)
+                    self.sent.sent(time)
                 try:
-                    frames = packet.decode()
+                    frames = self._decoded(packet)
                 except av.FFmpegError:
                     self.damage.packets += 1
                     continue
                 for frame in frames:
                     count += 1
+                    if self.ordered is not None:
+                        frame.pts = self.ordered.time(frame)
                     self.damage.shown += frame.is_corrupt
+                    self.captions = self.captions or has_captions(frame)
                     self.sent.shown(frame.pts)
                     self.sent.known &= not frame.interlaced_frame  # its fields may have come one by one
                     yield frame
@@ -153,17 +204,26 @@ class VideoReader:
         if self.stream.codec_context.name in PICTURE_EACH and not self.interlaced:
             self.damage.packets = max(self.damage.packets, self.sent.missing())
 
+    def _decoded(self, packet: Any) -> list[av.VideoFrame]:
+        if self.alpha_decoder is None:
+            return packet.decode()  # type: ignore[no-any-return]
+        return self.alpha_decoder.decode(packet if packet.size else None)  # type: ignore[no-any-return]
+
     def _broken_off(self, count: int, error: av.FFmpegError) -> str:
         """Why there are no more than ``count`` frames, in words."""
-        if self.path == PIPE and count == 0:
+        if self.pipe is not None and count == 0:
             return (
-                f"standard input cannot be read as a stream ({error.strerror}): the index of an mp4 or mov "
+                f"{self._name} cannot be read as a stream ({error.strerror}): the index of an mp4 or mov "
                 "is often at its end; give the file itself, or pipe Matroska"
             )
         return (
             f"{self.path} is damaged after frame {count} ({error.strerror}); "
             "repair it, or cut it before that point with [option:end]"
         )
+
+    @property
+    def _name(self) -> str:
+        return "standard input" if self.path == PIPE else str(self.path)
 
     def _packets(self) -> Iterator[Any]:
         """Packets of the picture; of a pipe, all others are put aside for the writer."""
@@ -176,15 +236,40 @@ class VideoReader:
             elif packet.size:
                 self.pipe.packets.append(packet)
 
-    def _seek(self, start: Fraction) -> None:
-        try:
-            self.container.seek(int(start / self.stream.time_base), stream=self.stream)
-        except av.FFmpegError:
-            return  # read up to there instead
+    def _seek(self, cut: ClockSpan) -> None:
+        """Go to a key frame at or before the start; where none is found, read up to there instead.
+
+        Transport streams have no index: FFmpeg goes to any packet there.
+        """
+        back = Fraction(0)
+        while cut.start - back > cut.origin:
+            try:
+                target = int((cut.start - back) / self.stream.time_base)
+                self.container.seek(target, stream=self.stream)
+                key = next((p for p in packets_of(self.container, self.stream) if p.is_keyframe), None)
+                if key is not None and key.pts is not None and key.pts * key.time_base <= cut.start:
+                    self.container.seek(target, stream=self.stream)
+                    return
+            except av.FFmpegError:
+                pass
+            back = 2 * back or Fraction(1)
+        with suppress(av.FFmpegError):
+            self.container.seek(0, unsupported_byte_offset=True)
+            return
+        with suppress(av.FFmpegError):
+            self.container.seek(int(cut.origin / self.stream.time_base), stream=self.stream)
 
     def _upright(self, picture: av.VideoFrame) -> Image:
         rgb = self._sized(self.tone(picture) if self.tone else self._as_rgb(picture))
-        return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), self.info.quarter_turns))
+        image: Any = rgb.to_ndarray()
+        return upright(image, self.info.quarter_turns, self.info.mirrored)
+
+    def _alpha(self, picture: av.VideoFrame) -> Plane | None:
+        if not self.info.alpha or not has_alpha(picture):
+            return None
+        width, height = self.coded_size
+        values: Any = picture.reformat(width=width, height=height, format="rgba").to_ndarray()[:, :, 3]
+        return upright(values, self.info.quarter_turns, self.info.mirrored)
 
     def _as_rgb(self, picture: av.VideoFrame) -> av.VideoFrame:
         color = self.source_color
@@ -212,13 +297,19 @@ class VideoReader:
 
     def _describe(self, first: av.VideoFrame) -> VideoInfo:
         stream = self.stream
+        if is_dolby_vision_5(side_data(first, SideData.DOVI_METADATA)):
+            raise InputError(
+                f"{self.path} is Dolby Vision of profile 5, whose colors need Dolby's own mapping; convert "
+                "it to HDR10 or SDR first (ffmpeg with libplacebo does)"
+            )
         self.coded_size = first.width, first.height
         self.source_color = read_tags(first, self.path)
         mapped = self.options.sdr and self.source_color.hdr is not None
         if mapped:
             self.tone = ToneMapper(self.source_color.transfer, self.source_color.primaries)
         depth = _depth(first)
-        turns = round(first.rotation / 90) % 4
+        matrix = _display_matrix(first)
+        turns, mirrored = orientation(matrix) if matrix else (0, False)
         width, height = first.width, first.height
         assert first.time_base is not None
         bases = (first.time_base, *(audio.time_base for audio in self.container.streams.audio))
@@ -230,7 +321,8 @@ class VideoReader:
             rate=self._rate(),
             frames=self._count(),
             quarter_turns=turns,
-            display_matrix=_display_matrix(first),
+            mirrored=mirrored,
+            display_matrix=matrix,
             sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
             color=SDR_TAGS if mapped else self.source_color,
             audio=tuple(
@@ -240,11 +332,14 @@ class VideoReader:
             not_kept=self._not_kept(first, depth, mapped=mapped),
             clock=math.lcm(*(base.denominator for base in bases)),
             stream_index=stream.index,
+            alpha=is_transparent(first),
+            stereo_mode=stereo_mode(first),
             depth=8 if mapped else depth,
             mastering=None if mapped else _mastering(first),
             tone_mapped=mapped,
             cut=self.cut,
-            decoder=stream.codec_context.name + (" (cuda)" if stream.codec_context.is_hwaccel else ""),
+            decoder=(self.alpha_decoder or stream.codec_context).name
+            + (" (cuda)" if stream.codec_context.is_hwaccel else ""),
             pipe=self.pipe,
         )
 
@@ -275,9 +370,14 @@ class VideoReader:
             losses.append(f"{depth}-bit steps of color{f' in {hdr}' if hdr else ''} (styled in 8 bits)")
         if first.interlaced_frame or self.interlaced:
             losses.append("interlacing (fields are made into whole frames with bwdif)")
-        if any(component.is_alpha for component in first.format.components):
-            losses.append("transparency")
+        losses += marks_not_kept(first)
         return tuple(losses)
+
+    @property
+    def not_kept(self) -> tuple[str, ...]:
+        """What an output will not have, as far as it has been read."""
+        captions = ("closed captions in the picture's packets",) if self.captions else ()
+        return (*self.info.not_kept, *captions)
 
     @property
     def interlaced(self) -> bool:
@@ -296,7 +396,7 @@ class VideoReader:
         whole = self.options.span.end is None and self.options.span.start is None
         announced = pictures_of(self.container, self.stream) - self.sent.dropped if whole else 0
         self.damage.skipped = self.rhythm.missing(announced, self.damage.packets, hidden=self.sent.hidden > 0)
-        if self.options.span != TimeRange() or self.path == PIPE:
+        if self.options.span != TimeRange() or self.pipe is not None:
             return
         self.damage.cut_off = breaks_off(self.container, self.path)
         expected = end_of(self.container, self.stream)
@@ -329,34 +429,26 @@ def _deinterlaced(pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         yield from filter_.push(None)
 
 
-def _timed(pictures: Iterator[av.VideoFrame], damage: DecodeReport) -> Iterator[av.VideoFrame]:
-    """Times that rise: a frame with a broken stamp is kept, in order."""
-    last: int | None = None
-    for picture in pictures:
-        if picture.pts is None or (last is not None and picture.pts <= last):
-            damage.moved += 1
-            picture.pts = 0 if last is None else last + 1
-        last = picture.pts
-        yield picture
-
-
-def _cut(span: TimeRange, container: Any, stream: Any) -> ClockSpan | None:
+def _cut(span: TimeRange, container: Any, stream: Any, first: int | None) -> ClockSpan | None:
     """The wanted part on the clock of the file; None where all of it is wanted as it is.
 
-    Players of mp4 hide what comes before 0, so a picture that begins earlier makes 0 of the file's start.
+    The result begins at 0 where picture (at ``first``, in its time base) or sound begin: transport streams
+    count from any moment, and players of mp4 hide what comes before 0. Sound that begins before 0 is what
+    its decoder leaves out.
     """
-    begin = _begin(container, stream)
-    negative = begin < 0 and (stream.start_time or 0) < 0
-    if not span.cuts and not negative:
+    begin = _begin(container, stream, first)
+    if begin < 0 and (first or 0) >= 0:
+        begin = Fraction(0)
+    if not span.cuts and not begin:
         return None
-    origin = begin if negative else max(Fraction(0), begin)
-    return ClockSpan(origin + (span.start or 0), None if span.end is None else origin + span.end)
+    end = None if span.end is None else begin + span.end
+    return ClockSpan(begin + (span.start or 0), end, origin=begin)
 
 
-def _begin(container: Any, picture: Any) -> Fraction:
+def _begin(container: Any, picture: Any, first: int | None) -> Fraction:
     """Where picture or sound begin, in seconds; the container's own word for it is rounded."""
-    streams = (picture, *container.streams.audio)
-    starts = [each.start_time * each.time_base for each in streams if each.start_time is not None]
+    times = ((picture, first), *((audio, audio.start_time) for audio in container.streams.audio))
+    starts = [time * stream.time_base for stream, time in times if time is not None]
     return min(starts, default=Fraction(container.start_time or 0, av.time_base))
 
 
@@ -364,30 +456,15 @@ def _depth(picture: av.VideoFrame) -> int:
     return max(8, *(component.bits for component in picture.format.components))
 
 
-def _side_data(picture: av.VideoFrame, kind: Any) -> bytes | None:
-    try:
-        data: Any = picture.side_data.get(kind)
-    except ValueError:  # PyAV reads all or none, and does not know every kind: EXIF of photographs is one
-        return None
-    return None if data is None else bytes(data)
-
-
 def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
-    data = _side_data(picture, SideData.DISPLAYMATRIX)
+    data = side_data(picture, SideData.DISPLAYMATRIX)
     if data is not None:
         return struct.unpack("=9i", data)
-    return _turned(round(picture.rotation / 90) % 4) if picture.rotation else None
-
-
-def _turned(quarters: int) -> tuple[int, ...]:
-    """Display matrix of so many quarter turns counter-clockwise: 16.16, the last one 2.30."""
-    cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters]
-    one = 1 << 16
-    return (one * cosine, -one * sine, 0, one * sine, one * cosine, 0, 0, 0, 1 << 30)
+    return matrix_of(round(picture.rotation / 90) % 4) if picture.rotation else None
 
 
 def _mastering(picture: av.VideoFrame) -> Mastering | None:
     return Mastering.unpack(
-        _side_data(picture, SideData.MASTERING_DISPLAY_METADATA),
-        _side_data(picture, SideData.CONTENT_LIGHT_LEVEL),
+        side_data(picture, SideData.MASTERING_DISPLAY_METADATA),
+        side_data(picture, SideData.CONTENT_LIGHT_LEVEL),
     )

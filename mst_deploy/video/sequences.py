@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from mst_deploy.errors import InvalidArgument, OutputError
+from mst_deploy.files import hidden_folder
 from mst_deploy.images import IMAGE_SUFFIXES, save_image
 from mst_deploy.video.codecs import EncodeOptions
 from mst_deploy.video.demuxing import sequence_numbers
@@ -38,6 +38,7 @@ class SequenceWriter:
         if source.color.hdr:
             raise OutputError("numbered pictures hold no HDR; use [option:sdr]")
         self.pattern, self.source, self.written = pattern, source, 0
+        self.open = ExitStack()
 
     @property
     def told(self) -> WriteReport:
@@ -46,15 +47,18 @@ class SequenceWriter:
         losses = [f"times and everything beside the picture (numbered pictures; {rate} a second)"]
         if self.source.sample_aspect_ratio != 1:
             losses.append(f"pixels that are not square ({self.source.sample_aspect_ratio})")
+        if self.source.alpha:
+            losses.append("transparency (numbered pictures are written opaque)")
         return WriteReport(tuple(losses))
 
     def __enter__(self) -> Self:
         folder = self.pattern.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.folder = Path(tempfile.mkdtemp(prefix=".pictures-", dir=folder))
         except OSError as error:
             raise OutputError(f"cannot write into the folder {folder}: {error.strerror}") from error
+        self.folder = self.open.enter_context(hidden_folder(folder, "pictures")) / "finished"
+        self.folder.mkdir()
         return self
 
     def write(self, frame: Frame) -> None:
@@ -70,10 +74,13 @@ class SequenceWriter:
     ) -> None:
         try:
             if kind is None:
+                for number in sequence_numbers(self.pattern):
+                    if not 1 <= number <= self.written:  # of a longer sequence that this one replaces
+                        (self.pattern.parent / (self.pattern.name % number)).unlink()
                 for picture in sorted(self.folder.iterdir()):
                     picture.replace(self.pattern.parent / picture.name)
         finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.open.close()
 
 
 class EvenTimes:

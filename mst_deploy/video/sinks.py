@@ -15,8 +15,8 @@ from typing import Protocol, cast
 
 from mst_deploy.errors import OutputError
 from mst_deploy.video.codecs import EncodeOptions
-from mst_deploy.video.containers import is_sequence
-from mst_deploy.video.demuxing import PIPE
+from mst_deploy.video.containers import goes_into_pipe
+from mst_deploy.video.demuxing import is_sequence
 from mst_deploy.video.info import Frame, VideoInfo, WriteReport
 from mst_deploy.video.writer import open_writer
 
@@ -79,7 +79,7 @@ class SinkSpec:
 
 
 SINKS = [
-    SinkSpec("pipe", lambda path: path == PIPE, "mst_deploy.video.sinks", "FileSink"),
+    SinkSpec("pipe", goes_into_pipe, "mst_deploy.video.sinks", "FileSink"),
     SinkSpec("numbered pictures", is_sequence, "mst_deploy.video.sinks", "FileSink"),
     SinkSpec("file", lambda path: True, "mst_deploy.video.sinks", "FileSink"),
 ]
@@ -110,7 +110,7 @@ class FileSink:
     def __init__(self, path: Path, info: VideoInfo, options: EncodeOptions) -> None:
         self.path, self.written = path, 0
         # A file gets the name of an interrupted one first; finish() gives it its own.
-        self.named = not (is_sequence(path) or path == PIPE)
+        self.named = not (is_sequence(path) or goes_into_pipe(path))
         self.target = interrupted_name(path) if self.named else path
         self.open = ExitStack()
         self.writer = self.open.enter_context(open_writer(self.target, info, options))
@@ -134,7 +134,7 @@ class FileSink:
         if not self.written:
             return ""
         self.open.close()
-        return "" if self.path == PIPE else f"the first {self.written} frames are in {self.target}"
+        return "" if goes_into_pipe(self.path) else f"the first {self.written} frames are in {self.target}"
 
     def abandon(self, error: BaseException) -> None:
         self.open.__exit__(type(error), error, error.__traceback__)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, Self, cast
 
 from mst_deploy.errors import InputError
-from mst_deploy.video.demuxing import PIPE, is_pattern
+from mst_deploy.video.demuxing import is_pattern, is_pipe
 from mst_deploy.video.info import Frame, ReadOptions, VideoInfo
 
 
@@ -53,7 +53,7 @@ class SourceSpec:
 
 
 SOURCES = [
-    SourceSpec("pipe", lambda path: path == PIPE, "mst_deploy.video.reader", "VideoReader"),
+    SourceSpec("pipe", is_pipe, "mst_deploy.video.reader", "VideoReader"),
     SourceSpec("numbered pictures", is_pattern, "mst_deploy.video.reader", "VideoReader"),
     SourceSpec("file", lambda path: True, "mst_deploy.video.reader", "VideoReader"),
 ]

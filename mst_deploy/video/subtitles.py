@@ -24,12 +24,12 @@ class SubtitleRewriter:
         self.encoder.subtitle_header = self.decoder.subtitle_header
         self.encoder.open()
 
-    def __call__(self, packet: Any) -> Any:
-        """The packet anew, or None where it shows nothing (mp4 fills pauses with empty ones)."""
+    def __call__(self, packet: Any) -> list[Any]:
+        """The packet anew, or nothing where it shows nothing (mp4 fills pauses with empty ones)."""
         shown = self.decoder.decode2(packet)
         if shown is None or not len(shown):
-            return None
+            return []
         made = Packet(bytes(self.encoder.encode_subtitle(shown)))
         made.pts = made.dts = packet.pts
         made.duration, made.time_base = packet.duration, packet.time_base
-        return made
+        return [made]

@@ -82,6 +82,13 @@ class ClockSpan:
     start: Fraction
     """Seconds; becomes 0 in the output."""
     end: Fraction | None
+    origin: Fraction = Fraction(0)
+    """Where picture or sound of the file begin, in seconds of its clock."""
+
+    @property
+    def skips(self) -> bool:
+        """Whether anything is left out at the beginning."""
+        return self.start > self.origin
 
     def holds(self, time: Fraction) -> bool:
         """Whether something that begins at ``time`` is wanted."""

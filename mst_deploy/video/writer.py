@@ -25,6 +25,7 @@ from mst_deploy.video.codecs import (
     CODECS,
     EncodeOptions,
     EncoderSettings,
+    keeps_alpha,
     keeps_depth,
     segment_suffix,
     settings_for,
@@ -35,16 +36,19 @@ from mst_deploy.video.containers import (
     CONTAINERS,
     MUXERS,
     PLAIN_WORDS,
-    is_sequence,
+    goes_into_pipe,
     muxer_of,
     muxer_options,
+    pipe_suffix,
 )
-from mst_deploy.video.demuxing import PIPE, ffmpeg_name
+from mst_deploy.video.demuxing import PIPE, ffmpeg_name, is_sequence
 from mst_deploy.video.encoding import (
     PictureEncoder,
     add_stream,
     coded_size,
+    end_last,
     holds_mastering,
+    say_alpha,
     start,
     storage_info,
     tag_stream,
@@ -76,21 +80,29 @@ class VideoWriter:
     """Writes upright frames and everything else of the source. Use through :func:`open_writer`."""
 
     def __init__(
-        self, file: Any, muxer: str, source: VideoInfo, coding: EncoderSettings, *, others: bool = True
+        self,
+        file: Any,
+        muxer: str,
+        source: VideoInfo,
+        coding: EncoderSettings,
+        options: EncodeOptions,
+        *,
+        others: bool = True,
     ) -> None:
         self.even = EvenTimes(source) if muxer == "yuv4mpegpipe" else None
-        source = storage_info(self.even.target if self.even else source, coding)
+        source = storage_info(self.even.target if self.even else source, coding, muxer)
         self.source, self.coding = source, coding
         self.others: PassthroughStreams | None = None
-        options = muxer_options(muxer, source, index_in_front=others and isinstance(file, Path))
+        settings = muxer_options(muxer, source, index_in_front=others and isinstance(file, Path))
         target = ffmpeg_name(file) if isinstance(file, Path) else file
-        self.container = av.open(target, "w", format=muxer, container_options=options)
+        self.container = av.open(target, "w", format=muxer, container_options=settings)
         try:
             stream = add_stream(self.container, source, coding)
             tag_stream(stream, source, coding.codec, muxer)
-            self.encoder = PictureEncoder(stream, source)
+            say_alpha(stream, coding)
+            self.encoder = PictureEncoder(stream, source, alpha=coding.alpha)
             if others:
-                self.others = _with_others(self.container, muxer, source, stream)
+                self.others = _with_others(self.container, muxer, source, stream, options)
             start(self.container, stream, coding)
         except BaseException:
             self.container.close()
@@ -114,7 +126,7 @@ class VideoWriter:
         """Flush the encoder and copy the rest of the other streams."""
         self.container.mux(self.encoder.encode(None))
         if self.others:
-            self.others.copy_until(None)
+            self.others.finish()
 
     def close(self) -> None:
         """Close the files; what was written up to here can be played."""
@@ -138,26 +150,31 @@ def open_writer(
         return
     muxer = muxer_of(path, options.codec)
     coding = encoder_settings(path, source, options)
-    if path == PIPE:
-        with _opened(Unseekable(), "standard output", muxer, source, coding) as writer:
+    if goes_into_pipe(path):
+        name = "standard output" if path == PIPE else str(path)
+        with _opened(Unseekable(path), name, muxer, source, coding, options) as writer:
             yield writer
         return
-    with replacing(path) as temporary, _opened(temporary, str(path), muxer, source, coding) as writer:
+    with (
+        replacing(path) as temporary,
+        _opened(temporary, str(path), muxer, source, coding, options) as writer,
+    ):
         yield writer
 
 
-def probe_output(path: Path, source: VideoInfo, options: EncodeOptions) -> None:
+def probe_output(path: Path, source: VideoInfo, options: EncodeOptions) -> WriteReport:
     """Write all but the packets into memory: what cannot be written shows before hours of work.
 
-    Raises OutputError, BackendError.
+    Returns what can be said of the file beforehand. Raises OutputError, BackendError.
     """
     muxer, coding = muxer_of(path, options.codec), encoder_settings(path, source, options)
     try:
-        writer = VideoWriter(io.BytesIO(), muxer, source, coding)
+        writer = VideoWriter(io.BytesIO(), muxer, source, coding, options)
     except av.FFmpegError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     with suppress(av.FFmpegError):  # some muxers want frames before they end
         writer.close()
+    return writer.told
 
 
 @contextmanager
@@ -170,7 +187,7 @@ def open_segment(path: Path, source: VideoInfo, options: EncodeOptions) -> Itera
     muxer = MUXERS[path.suffix]
     with (
         replacing(path) as temporary,
-        _opened(temporary, str(path), muxer, source, coding, others=False) as writer,
+        _opened(temporary, str(path), muxer, source, coding, options, others=False) as writer,
     ):
         yield writer
 
@@ -182,11 +199,13 @@ def join_segments(
     segments: Sequence[Path],
     *,
     until: Fraction | None = None,
+    end: Fraction | None = None,
 ) -> WriteReport:
     """Mux the packets of closed segments, in order, with everything else of the source.
 
     The result has the streams, tags and other streams that :func:`open_writer` would have given it; no
-    frame is coded again. ``until`` (seconds) ends the other streams there, for a part of the source.
+    frame is coded again. ``until`` (seconds) ends the other streams there, for a part of the source; ``end``
+    is where the last frame ends, if that is known.
     Raises OutputError.
     """
     muxer = muxer_of(path, options.codec)
@@ -198,14 +217,15 @@ def join_segments(
             stack.enter_context(container)
             with av.open(ffmpeg_name(segments[0])) as first:
                 stream = container.add_stream_from_template(first.streams.video[0], opaque=True)
-            tag_stream(stream, storage_info(source, coding), coding.codec, muxer)
-            others = _with_others(container, muxer, source, stream)
+            tag_stream(stream, storage_info(source, coding, muxer), coding.codec, muxer)
+            say_alpha(stream, coding)
+            others = _with_others(container, muxer, source, stream, options)
             stack.callback(others.close)
-            for packet in joined_packets(segments):
+            for packet in _ended(joined_packets(segments), end):
                 others.copy_until(packet.pts * packet.time_base)
                 packet.stream = stream
                 container.mux(packet)
-            others.copy_until(until)
+            others.finish(until)
             stack.close()
         except av.FFmpegError as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
@@ -226,49 +246,94 @@ def joined_packets(segments: Sequence[Path]) -> Iterator[Any]:
                 yield packet
 
 
-def default_suffix(info: VideoInfo) -> str:
+def _ended(packets: Iterator[Any], end: Fraction | None) -> Iterator[Any]:
+    """The packets, the last one with the duration that ends the picture where it should."""
+    last: Any = None
+    first: tuple[int, int] | None = None
+    for packet in packets:
+        first = first or (packet.pts, packet.dts)
+        if last is not None:
+            yield last
+        last = packet
+    if last is not None and first is not None and end is not None:
+        end_last(last, *first, round(end / last.time_base))
+    if last is not None:
+        yield last
+
+
+def default_suffix(info: VideoInfo, options: EncodeOptions | None = None) -> str:
     """The container an output goes to when none is named: the input's, else one that holds all of it."""
     suffix = info.path.suffix.lower()
     if suffix in AV_CONTAINERS:
         return suffix
-    return ".mp4" if fits(info, "mp4") else ".mkv"
+    options = options or EncodeOptions()
+    return ".mp4" if fits(info, "mp4", options.audio, options.subtitles) else ".mkv"
 
 
 class Unseekable:
-    """Standard output as a muxer should see it: bytes go out and never come back."""
+    """Standard output, or a pipe, as a muxer should see it: bytes go out and never come back.
 
-    def __init__(self) -> None:
-        if sys.stdout.isatty():
+    Raises OutputError for a terminal, and for what cannot be opened.
+    """
+
+    def __init__(self, path: Path = PIPE) -> None:
+        self.path, self.file = path, sys.stdout.buffer
+        self.name = "the standard output" if path == PIPE else str(path)
+        if path != PIPE:
+            try:
+                self.file = path.open("wb")
+            except OSError as error:
+                raise OutputError(f"cannot write {path}: {error.strerror}; check the name") from error
+        if self.file.isatty():
+            if path != PIPE:
+                self.file.close()
             raise OutputError(
-                "the standard output is a terminal, which cannot show a video; send it to a file or a "
+                f"{self.name} is a terminal, which cannot show a video; send it to a file or a "
                 "program (> out.mkv, | ...), or name a file with [option:output]"
             )
 
     def write(self, data: bytes) -> int:
         """Raises OutputError when nobody reads any more."""
         try:
-            return sys.stdout.buffer.write(data)
+            return self.file.write(data)
         except BrokenPipeError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
-            raise OutputError("nobody reads the standard output any more") from error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())  # for what is still buffered
+            raise OutputError(f"nobody reads {self.name} any more") from error
 
     def close(self) -> None:
-        """What is buffered goes out; the stream itself stays open."""
-        sys.stdout.buffer.flush()
+        """What is buffered goes out; the standard output itself stays open."""
+        try:
+            self.file.flush()
+        except BrokenPipeError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+            raise OutputError(f"nobody reads {self.name} any more") from error
+        finally:
+            if self.path != PIPE:
+                self.file.close()
 
 
 @contextmanager
 def _opened(
-    file: Any, name: str, muxer: str, source: VideoInfo, coding: EncoderSettings, *, others: bool = True
+    file: Any,
+    name: str,
+    muxer: str,
+    source: VideoInfo,
+    coding: EncoderSettings,
+    options: EncodeOptions,
+    *,
+    others: bool = True,
 ) -> Iterator[VideoWriter]:
     try:
-        writer = VideoWriter(file, muxer, source, coding, others=others)
+        writer = VideoWriter(file, muxer, source, coding, options, others=others)
         try:
             yield writer
             writer.finish()
         except BaseException:
             with suppress(av.FFmpegError, MstError):  # the first error is the one to tell
                 writer.close()
+            if isinstance(file, Unseekable):
+                with suppress(MstError):
+                    file.close()
             raise
         writer.close()
         if isinstance(file, Unseekable):
@@ -280,20 +345,32 @@ def _opened(
 def encoder_settings(path: Path, source: VideoInfo, options: EncodeOptions) -> EncoderSettings:
     """Codec, encoder and pixel format for this output. Raises OutputError, BackendError."""
     suffix = path.suffix.lower()
-    if path == PIPE:
-        suffix = ".y4m" if options.codec == "raw" else ".mkv"
+    if goes_into_pipe(path):
+        suffix = pipe_suffix(path, options.codec)
     chosen = options.resolved(suffix, source.depth)
     if source.color.hdr and not keeps_depth(chosen):
         raise OutputError(
             f"{source.path} is HDR ({source.color.hdr}), and {chosen.codec} is written in 8 bits; "
-            "use [option:codec] hevc or av1, or [option:sdr]"
+            f"use {_deep_codecs(suffix)}[option:sdr]"
         )
     if source.color.hdr and not chosen.known.tags:
         raise OutputError(
             f"{source.path} is HDR ({source.color.hdr}), which y4m cannot say of itself; use "
             "[option:sdr], or a .mkv file"
         )
-    return settings_for(chosen, *coded_size(source), source.depth)
+    assert chosen.codec is not None  # resolved
+    muxer = "nut" if suffix == ".nut" else muxer_of(path, options.codec)
+    alpha = source.alpha and keeps_alpha(chosen.codec, muxer)
+    return settings_for(chosen, *coded_size(source), source.depth, alpha=alpha)
+
+
+def _deep_codecs(suffix: str) -> str:
+    """What keeps HDR in such a file, in words."""
+    if suffix == ".webm":
+        return "[option:codec] av1, or "
+    return (
+        "[option:codec] hevc, or " if suffix in AV_CONTAINERS else "a .mkv file without [option:codec], or "
+    )
 
 
 def encoder_of(path: Path, source: VideoInfo, options: EncodeOptions) -> str:
@@ -306,22 +383,30 @@ def encoder_of(path: Path, source: VideoInfo, options: EncodeOptions) -> str:
 
 def _told(coding: EncoderSettings, source: VideoInfo, others: PassthroughStreams | None) -> WriteReport:
     losses = tuple(_losses_of_coding(coding, source))
-    return WriteReport((*losses, *others.not_kept), others.damage) if others else WriteReport(losses)
+    if others is None:
+        return WriteReport(losses)
+    return WriteReport((*losses, *others.not_kept), others.damage, tuple(others.notes))
 
 
 def _losses_of_coding(coding: EncoderSettings, source: VideoInfo) -> Iterator[str]:
     if source.depth > 8 and CODECS[coding.codec].deep is None:
         yield f"{source.depth}-bit color ({coding.codec} is written in 8 bits; hevc and av1 keep 10)"
+    if source.alpha and not coding.alpha:
+        yield f"transparency ({coding.codec} in this file has none; vp9 in .webm and prores in .mov do)"
     if not CODECS[coding.codec].tags and source.color.primaries == BT2020_NC:
         yield "the primaries of BT.2020 (y4m cannot name them)"
     if source.mastering is not None and not holds_mastering(coding):
         yield f"data on the mastering display ({coding.encoder} is not told)"
+    if coding.codec in ("gif", "webp", "raw") and source.sample_aspect_ratio != 1:
+        yield f"pixels that are not square ({source.sample_aspect_ratio})"
     if coding.codec == "gif":
         yield "times (gif counts hundredths of a second) and all but 256 colors a frame"
 
 
-def _with_others(container: Any, muxer: str, source: VideoInfo, stream: Any) -> PassthroughStreams:
-    others = PassthroughStreams(source, container, muxer)
+def _with_others(
+    container: Any, muxer: str, source: VideoInfo, stream: Any, options: EncodeOptions
+) -> PassthroughStreams:
+    others = PassthroughStreams(source, container, muxer, audio=options.audio, subtitles=options.subtitles)
     others.describe_picture(stream)
     if muxer in ("mp4", "mov") and not {word.lower() for word in container.metadata} <= PLAIN_WORDS:
         container.container_options["movflags"] += "+use_metadata_tags"

@@ -23,8 +23,14 @@ from tests.events import frames_to
 FRAMES = 5
 
 
+def ramp(index: int) -> Any:
+    """Frame n: levels from 10 n on, rising by 12 from column to column. (Flat ones would not be painted.)"""
+    levels = np.arange(16, dtype=np.uint8) * 12 + 10 * index
+    return np.broadcast_to(levels[None, :, None], (12, 16, 3)).astype(np.uint8)
+
+
 class Counting:
-    """A source without a file: frame n is filled with 10 n."""
+    """A source without a file: frame n is ``ramp(n)``."""
 
     template: VideoInfo
 
@@ -36,7 +42,7 @@ class Counting:
 
     def __iter__(self) -> Iterator[mst.Frame]:
         for index in range(FRAMES):
-            yield mst.Frame(np.full((12, 16, 3), 10 * index, np.uint8), index, 1)
+            yield mst.Frame(ramp(index), index, 1)
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +107,7 @@ def test_frames_go_from_a_source_of_ones_own_into_a_sink_of_ones_own(
     assert (sink.state, sink.info.width, sink.info.height) == ("finished", 16, 12)
     assert [(frame.pts, frame.duration) for frame in sink.taken] == [(index, 1) for index in range(FRAMES)]
     for index, frame in enumerate(sink.taken):
-        np.testing.assert_array_equal(frame.image, np.full((12, 16, 3), 255 - 10 * index))
+        np.testing.assert_array_equal(frame.image, 255 - ramp(index))
     assert done == [1, 2, 3, 4, 5]
     assert (result.frames, result.encoder) == (FRAMES, "")
     assert result.damage == ("it is only a test",)

@@ -12,8 +12,7 @@ from mst_deploy.errors import OutputError
 from mst_deploy.images import load_image, save_image
 from mst_deploy.styles.tuning_data import sample_frames
 from mst_deploy.stylizer import open_video, write_video
-from mst_deploy.video.containers import is_sequence
-from mst_deploy.video.demuxing import is_pattern
+from mst_deploy.video.demuxing import is_pattern, is_sequence
 from tests.clips import probe
 from tests.command_line import mst
 from tests.pictures import picture

@@ -9,12 +9,14 @@ from typing import Any
 
 import av
 import pytest
+from av.stream import Disposition
 
 from mst_deploy.errors import OutputError
 from mst_deploy.video.reader import ReadOptions, VideoReader
 from mst_deploy.video.time_ranges import TimeRange
 from mst_deploy.video.writer import EncodeOptions, default_suffix, open_writer
 from tests.clips import FONT, SUBTITLES, WORDS, Clip, cover, probe, write_clip, write_film
+from tests.pictures import picture
 
 
 @dataclass(frozen=True)
@@ -207,3 +209,28 @@ def test_a_time_code_goes_with_the_start_that_it_counts_from(tmp_path: Path) -> 
     assert timecodes(tmp_path / "out.mov") == [None]
     assert copy(source, tmp_path / "head.mov", span=TimeRange(end=Fraction(1, 10))) == ()
     assert timecodes(tmp_path / "head.mov") == ["01:00:00;02"] * 2
+
+
+def test_the_stream_that_is_marked_default_is_the_film(tmp_path: Path) -> None:
+    """The first stream is a sign-language window, the second the film; both stay where they were."""
+    source = tmp_path / "in.mkv"
+    with av.open(source, "w") as container:
+        streams: list[Any] = []
+        for width, flag in ((32, Disposition.captions), (64, Disposition.default)):
+            stream: Any = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = width, 48, "yuv420p"
+            stream.disposition = flag
+            streams.append(stream)
+        for index in range(5):
+            for stream in streams:
+                frame = av.VideoFrame.from_ndarray(picture(stream.width, 48, index), format="rgb24")
+                container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    with VideoReader(source) as reader:
+        assert (reader.info.width, reader.info.stream_index) == (64, 1)
+    copy(source, tmp_path / "out.mkv")
+    with av.open(tmp_path / "out.mkv") as container:
+        found = {stream.width: stream.disposition for stream in container.streams.video}
+    assert found[64] == Disposition.default
+    assert not found[32] & Disposition.default

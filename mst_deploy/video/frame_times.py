@@ -1,0 +1,48 @@
+"""Presentation times of frames: where a file stores those of decoding alone, and where times go back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import av
+
+from mst_deploy.video.damage import DecodeReport
+
+
+class DecodeOrderTimes:
+    """Presentation times for AVI, which stores only when each packet is decoded.
+
+    A decoder that holds frames back for B-frames gives them in the order of presentation, one for each
+    packet, and a frame is presented when the packet is decoded that makes the decoder give it. The times
+    that FFmpeg guesses for the packets themselves go back and forth.
+    """
+
+    def __init__(self) -> None:
+        self.last: int | None = None
+        self.step = 1
+        """Distance of the last two frames, in units of the time base."""
+
+    def time(self, frame: Any) -> int | None:
+        """When a decoded frame is presented; None if unknown.
+
+        No packet makes the decoder give the last frames; they follow at the distance of those before.
+        """
+        time: int | None = frame.dts
+        if time is None and self.last is not None:
+            time = self.last + self.step
+        if time is not None and self.last is not None and time > self.last:
+            self.step = time - self.last
+        self.last = time if time is not None else self.last
+        return time
+
+
+def rising(pictures: Iterator[av.VideoFrame], damage: DecodeReport) -> Iterator[av.VideoFrame]:
+    """Times that rise: a frame with a broken stamp is kept, in order."""
+    last: int | None = None
+    for picture in pictures:
+        if picture.pts is None or (last is not None and picture.pts <= last):
+            damage.moved += 1
+            picture.pts = 0 if last is None else last + 1
+        last = picture.pts
+        yield picture
