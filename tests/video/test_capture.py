@@ -242,6 +242,7 @@ def test_devices_of_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     found = devices(tmp_path)
     assert [each.address for each in found] == ["/dev/video0", "/dev/video2", "/dev/video10", ":7"]
     monkeypatch.setattr(capture, "devices", lambda: found)
+    monkeypatch.setattr(av, "ContainerFormat", lambda name, mode: name)
     for name, address in (
         ("camera", "/dev/video0"),
         ("camera:1", "/dev/video2"),
