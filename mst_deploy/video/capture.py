@@ -370,7 +370,7 @@ class Device:
 
 
 DRIVERS = {
-    "linux": ("video4linux2", "x11grab"),
+    "linux": ("v4l2", "x11grab"),
     "darwin": ("avfoundation", "avfoundation"),
     "win32": ("dshow", "gdigrab"),
 }
@@ -423,8 +423,10 @@ def device_address(name: str) -> tuple[str, dict[str, Any]]:
             raise InputError(f"cannot open {name}: no {kind} was found on this machine")
         there = ", ".join(f"{number} {device.name!r}" for number, device in enumerate(known))
         raise InputError(f"no {kind} called {wanted or 0!r}; there are: {there}")
-    if driver not in av.formats_available:
-        raise InputError(f"cannot open {name}: this build of PyAV has no {driver}")
+    try:
+        av.ContainerFormat(driver, "r")
+    except ValueError as error:
+        raise InputError(f"cannot open {name}: this build of PyAV has no {driver}") from error
     address = f"video={chosen.name}" if driver == "dshow" else chosen.address
     return address, {"format": driver, "options": {"framerate": "30"} if kind == "screen" else {}}
 

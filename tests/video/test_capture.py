@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -134,7 +135,7 @@ def sender(address: str, start: int = 0, rate: int = 25) -> Iterator[None]:
 
 
 def test_udp_with_a_sender_that_goes_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture, "SILENCE", 0.5)
+    monkeypatch.setattr(capture, "SILENCE", 1.0)
     address = f"udp://127.0.0.1:{free_port()}"
     notes: list[str] = []
     seen: list[int] = []
@@ -150,7 +151,7 @@ def test_udp_with_a_sender_that_goes_and_comes_back(monkeypatch: pytest.MonkeyPa
         pictures = source.pictures()
         next(pictures)
     again = sender(address, start=5000)
-    starter = threading.Timer(0.8, again.__enter__)
+    starter = threading.Timer(1.5, again.__enter__)
     starter.start()
     for each in pictures:  # first what was sent before, then nothing for a while
         number = read_counter(each.rgb())
@@ -241,7 +242,7 @@ def test_devices_of_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     found = devices(tmp_path)
     assert [each.address for each in found] == ["/dev/video0", "/dev/video2", "/dev/video10", ":7"]
     monkeypatch.setattr(capture, "devices", lambda: found)
-    monkeypatch.setattr(av, "formats_available", {"video4linux2", "x11grab"})
+    monkeypatch.setattr(av, "ContainerFormat", lambda name, mode: name)
     for name, address in (
         ("camera", "/dev/video0"),
         ("camera:1", "/dev/video2"),
@@ -269,7 +270,7 @@ def test_a_camera_by_its_double(small_clip: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(capture, "SYSTEM", "win32")
     monkeypatch.setattr(capture, "devices", lambda: [Device("camera", "Cam", "Cam")])
-    monkeypatch.setattr(av, "formats_available", {"dshow"})
+    monkeypatch.setattr(av, "ContainerFormat", lambda name, mode: name)
     monkeypatch.setattr(av, "open", opened)
     with open_live_source("camera", CaptureOptions(retry=0)) as source:
         assert (source.info.width, source.info.height) == (64, 48)
@@ -278,6 +279,19 @@ def test_a_camera_by_its_double(small_clip: Path, monkeypatch: pytest.MonkeyPatc
     assert pictures[0].rgb().shape == (48, 64, 3)
     with pytest.raises(InputError, match="in use by another program"):
         open_live_source("camera")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="devices of Linux")
+def test_the_real_driver_is_asked_for_a_camera_and_a_screen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FFmpeg itself, as installed; only the device nodes are missing."""
+    found = [Device("camera", str(tmp_path / "video0"), "Cam"), Device("screen", ":987", "display :987")]
+    monkeypatch.setattr(capture, "devices", lambda: found)
+    with pytest.raises(InputError, match=r"cannot open camera \(No such file"):
+        open_live_source("camera")
+    with pytest.raises(InputError, match=r"cannot open screen \("):
+        open_live_source("screen")
 
 
 def test_passwords_are_hidden() -> None:
