@@ -29,6 +29,7 @@ from mst_deploy.cli.options import (
     QuietOption,
     command_module,
 )
+from mst_deploy.cli.panels import PanelCommand
 from mst_deploy.cli.renamed import renamed
 from mst_deploy.cli.streams import escape_unprintable, flush_output
 from mst_deploy.cli.style import style_app
@@ -49,9 +50,9 @@ app.add_typer(style_app, name="style")
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
 app.add_typer(engines_app, name="engines")
-app.command("image")(image)
-app.command("video")(video)
-app.command("live")(live)
+app.command("image", cls=PanelCommand)(image)
+app.command("video", cls=PanelCommand)(video)
+app.command("live", cls=PanelCommand)(live)
 app.add_typer(bench_app, name="bench")
 app.command("build")(build)
 
