@@ -74,8 +74,10 @@ def refuse_to_overwrite(path: Path, read: Iterable[Path]) -> None:
 
 
 def followed(path: Path) -> Path:
-    """The file that a symbolic link leads to, there or not; other paths as they are."""
-    return path.resolve() if path.is_symlink() else path
+    """Return the file that a symbolic link leads to, there or not; other paths, and links to pipes, as they
+    are."""
+    leads_to_file = path.is_symlink() and (path.is_file() or not path.exists())
+    return path.resolve() if leads_to_file else path
 
 
 def _clear_abandoned(parent: Path, stem: str) -> None:

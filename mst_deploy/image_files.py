@@ -291,7 +291,7 @@ def _decoded(file: IO[bytes], name: str | os.PathLike[str]) -> Picture:
             deep, profile = _is_deep(header), header.info.get("icc_profile")
             header.load()
             color, alpha = _color_and_alpha(_upright(header))
-            image = np.asarray(_in_srgb(color, profile), np.uint8)
+            image = np.array(_in_srgb(color, profile), np.uint8)
         except MemoryError as error:
             width, height = header.size
             raise InputError(
