@@ -27,7 +27,7 @@ from mst_deploy.cli.options import (
     ForceOption,
     JsonOption,
     QuietOption,
-    command_module,
+    requires,
 )
 from mst_deploy.cli.panels import PanelCommand
 from mst_deploy.cli.renamed import renamed
@@ -107,7 +107,9 @@ def export(
     """Write a model as two ONNX graphs with a manifest, verified against PyTorch."""
     from mst_deploy.cli.console import Terminal, print_result
 
-    bundle = command_module("export").export(
+    with requires("export", "mst export"):
+        from mst_deploy.export import command
+    bundle = command.export(
         source, precision, output, opset=opset, force=force, reporter=Terminal(quiet=quiet or as_json)
     )
     target, checks = bundle.path, bundle.manifest.checks

@@ -15,7 +15,7 @@ from mst_deploy.cli.options import (
     JsonOption,
     ModelOption,
     QuietOption,
-    command_module,
+    requires,
     terminal,
 )
 from mst_deploy.errors import InvalidArgument
@@ -80,7 +80,8 @@ def latency(
     as_json: JsonOption = False,
 ) -> None:
     """Latency by backend, size and batch; refused when the machine is too noisy to tell."""
-    command = command_module("benchmarks")
+    with requires("plots", "mst bench"):
+        from mst_deploy.benchmarks import command
     for path in filter(None, (output, markdown)):
         require_writable(path, None, force=force)
     if plots is not None and plots.suffix not in (".png", ".svg"):
@@ -131,7 +132,8 @@ def video(
     as_json: JsonOption = False,
 ) -> None:
     """A clip from file to file, stage by stage, beside the generator alone; results are thrown away."""
-    command = command_module("benchmarks")
+    with requires("plots", "mst bench"):
+        from mst_deploy.benchmarks import command
     for path in filter(None, (output, markdown)):
         require_writable(path, clip, force=force)
     from mst_deploy.benchmarks.harness import Plan
@@ -168,7 +170,9 @@ def compare(
 
     from mst_deploy.cli.console import echo, print_result
 
-    found, notes = command_module("benchmarks").compared(first, second, relative_to)
+    with requires("plots", "mst bench"):
+        from mst_deploy.benchmarks import command
+    found, notes = command.compared(first, second, relative_to)
     if notes and relative_to is None:
         echo(f"note: not the same machine: {'; '.join(notes)}", quiet=as_json)
     values = [{**asdict(one), "real": one.real} for one in found]
@@ -190,7 +194,8 @@ def work(
     from mst_deploy.cli.console import print_result
     from mst_deploy.model.zoo import resolve_model
 
-    command = command_module("benchmarks")
+    with requires("plots", "mst bench"):
+        from mst_deploy.benchmarks import command, reports
     found = command.work_of(resolve_model(model), size, batch)
     pixels = batch * _pixels(size)
     lines = [
@@ -203,7 +208,7 @@ def work(
         f"{found.bytes / 1e9:.2f} GB if every operator goes through memory, "
         f"{found.least_bytes / 1e9:.2f} GB if only the convolutions do"
     )
-    table: str = command.reports.text_table(("operator", "GMAC", "MB"), lines)
+    table: str = reports.text_table(("operator", "GMAC", "MB"), lines)
     values: dict[str, Any] = {
         "multiply_adds": found.multiply_adds,
         "bytes": found.bytes,
@@ -231,9 +236,10 @@ def _deliver(
     """Write the report as asked, then tell it, with the files there are now."""
     from mst_deploy.cli.console import print_result
 
-    command = command_module("benchmarks")
+    with requires("plots", "mst bench"):
+        from mst_deploy.benchmarks import command, reports
     if output is not None:
-        command.reports.write_report(output, report)
+        reports.write_report(output, report)
     if markdown is not None:
         _write(markdown, command.as_markdown(report))
     files = [str(path) for path in (output, markdown, *written) if path is not None]

@@ -12,7 +12,7 @@ from mst_deploy.cli.options import (
     ModelArgument,
     ModelOption,
     QuietOption,
-    command_module,
+    requires,
     terminal,
 )
 
@@ -65,7 +65,9 @@ def build(
     from mst_deploy.cli.console import print_result
     from mst_deploy.model.zoo import resolve_model
 
-    command = command_module("engines")
+    with requires("rtx", "mst build"):
+        from mst_deploy.engines import command
+        from mst_deploy.engines.build import BuildOptions
     request = command.Request(
         resolve_model(model),
         size,
@@ -73,9 +75,7 @@ def build(
         typical,
         largest,
         batch,
-        command.BuildOptions(
-            workspace, optimization_level, version_compatible, hardware_compatible, strip_weights
-        ),
+        BuildOptions(workspace, optimization_level, version_compatible, hardware_compatible, strip_weights),
         rewrite,
         timing_cache,
         force,
@@ -99,7 +99,9 @@ def build(
 @engines_app.command("list")
 def engines_list(as_json: JsonOption = False) -> None:
     """All engines: what they run on, where they were verified, and which this machine cannot use."""
-    _show(command_module("engines").list_engines(), as_json)
+    with requires("rtx", "mst build"):
+        from mst_deploy.engines import command
+    _show(command.list_engines(), as_json)
 
 
 @engines_app.command("explain")
@@ -111,7 +113,9 @@ def engines_explain(
     """Everything known of one engine: what it is bound to, how it was verified, what is inside."""
     from mst_deploy.model.zoo import resolve_model
 
-    _show([command_module("engines").explain(name, resolve_model(model))], as_json)
+    with requires("rtx", "mst build"):
+        from mst_deploy.engines import command
+    _show([command.explain(name, resolve_model(model))], as_json)
 
 
 @engines_app.command("verify")
@@ -125,7 +129,9 @@ def engines_verify(
     """Read engines against their checksums; run those that fit this machine and model."""
     from mst_deploy.model.zoo import resolve_model
 
-    found = command_module("engines").verify_engines(names or [], resolve_model(model))
+    with requires("rtx", "mst build"):
+        from mst_deploy.engines import command
+    found = command.verify_engines(names or [], resolve_model(model))
     _show(found, as_json)
     if any("error" in record for record in found):
         raise typer.Exit(1)
@@ -138,7 +144,9 @@ def engines_prune(
     as_json: JsonOption = False,
 ) -> None:
     """Remove engines that this machine cannot use, and damaged ones."""
-    removed = command_module("engines").prune(everything=everything, dry_run=dry_run)
+    with requires("rtx", "mst build"):
+        from mst_deploy.engines import command
+    removed = command.prune(everything=everything, dry_run=dry_run)
     _show([{"name": name, "removed": not dry_run} for name in removed], as_json)
 
 

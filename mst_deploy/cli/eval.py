@@ -16,7 +16,7 @@ from mst_deploy.cli.options import (
     QuietOption,
     StrengthOption,
     VggOption,
-    command_module,
+    requires,
     terminal,
 )
 from mst_deploy.errors import InvalidArgument
@@ -86,7 +86,8 @@ def eval_images(
     as_json: JsonOption = False,
 ) -> None:
     """Measure results that exist, of whatever made them."""
-    command = command_module("benchmarks.quality")
+    with requires("eval", "mst eval"):
+        from mst_deploy.benchmarks.quality import command
     how = command.measuring(
         metrics,
         vgg,
@@ -148,7 +149,8 @@ def eval_model(
             "--optimize-once says how to tune; give --optimize-style and a folder for the rows too"
         )
 
-    command = command_module("benchmarks.quality")
+    with requires("eval", "mst eval"):
+        from mst_deploy.benchmarks.quality import command
     how = command.measuring(
         metrics,
         vgg,
@@ -193,7 +195,8 @@ def eval_identity(
     as_json: JsonOption = False,
 ) -> None:
     """The floor: measure the photographs themselves as if they were results."""
-    command = command_module("benchmarks.quality")
+    with requires("eval", "mst eval"):
+        from mst_deploy.benchmarks.quality import command
     how = command.measuring(
         None, vgg, vgg_scales, inception, device=device, reporter=terminal(quiet=quiet or as_json)
     )
@@ -220,7 +223,8 @@ def eval_optimum(
     as_json: JsonOption = False,
 ) -> None:
     """The ceiling: optimize every picture on the measured distances themselves (slow), then measure."""
-    command = command_module("benchmarks.quality")
+    with requires("eval", "mst eval"):
+        from mst_deploy.benchmarks.quality import command
     how = command.measuring(
         None, vgg, vgg_scales, inception, device=device, reporter=terminal(quiet=quiet or as_json)
     )
@@ -253,7 +257,8 @@ def eval_video(
         wanted = [int(gap) for gap in gaps.split(",")]
     except ValueError:
         raise InvalidArgument(f"cannot use {gaps!r} as gaps: give whole numbers, such as 1,5") from None
-    command = command_module("benchmarks.quality")
+    with requires("eval", "mst eval"):
+        from mst_deploy.benchmarks.quality import command
     found = command.evaluate_video(source, result, wanted, flow, output, terminal(quiet=quiet or as_json))
     lines = [
         f"gap {gap}: result {figures['result']:.4g}, source {figures['source']:.4g}, "
@@ -271,7 +276,9 @@ def eval_compare(
     ] = None,
 ) -> None:
     """One table of several reports, if they can be compared."""
-    print(command_module("benchmarks.quality").compare(reports, group))
+    with requires("eval", "mst eval"):
+        from mst_deploy.benchmarks.quality import command
+    print(command.compare(reports, group))
 
 
 @eval_app.command("sheet")
@@ -309,7 +316,8 @@ def eval_sheet(
     """Blind comparison by people: sheets without names and a form; with --answers and --key the votes."""
     from mst_deploy.cli.console import print_result
 
-    command = command_module("benchmarks.quality")
+    with requires("eval", "mst eval"):
+        from mst_deploy.benchmarks.quality import command
     if answers:
         if key is None:
             raise InvalidArgument("votes need the key that was written with the sheets; give it with --key")

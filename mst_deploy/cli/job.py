@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from mst_deploy.cli.errors import one_line
-from mst_deploy.cli.options import import_optional
+from mst_deploy.cli.options import requires
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.styles.timeline import StrengthKey, StrokeSizeKey, StrokesKey, StyleKey, Timeline
 
@@ -177,7 +177,8 @@ class Job:
         self.style_optimizer: PlanOptimizer | None = None
         self.stylizer = Stylizer(model, backend=backend, device=device)
         if optimize_style:
-            optimized = import_optional("jobs.plan_optimizer", "export", "--optimize-style")
+            with requires("export", "--optimize-style"):
+                from mst_deploy.jobs import plan_optimizer as optimized
             bundle = self.stylizer.bundle
             artworks = optimized.artworks_of(timeline, bundle.manifest)
             self.style_optimizer = optimized.PlanOptimizer(bundle, artworks, vgg, device)

@@ -1,12 +1,12 @@
-"""What several commands share: options, so that they read the same everywhere, and the way to a room."""
+"""Options that several commands share, and the check for packages that a command needs."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from importlib import import_module
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -65,23 +65,14 @@ def terminal(*, quiet: bool) -> Reporter:
     return Terminal(quiet=quiet)
 
 
-def command_module(name: str) -> Any:
-    """The command module of a room; its missing packages become a message with the line that helps."""
-    extra = {
-        "export": "export",
-        "training": "train",
-        "benchmarks.quality": "eval",
-        "engines": "rtx",
-        "benchmarks": "plots",
-    }[name]
-    purpose = {"training": "train", "benchmarks.quality": "eval", "engines": "build", "benchmarks": "bench"}
-    return import_optional(f"{name}.command", extra, f"mst {purpose.get(name, name)}")
+@contextmanager
+def requires(extra: str, purpose: str) -> Iterator[None]:
+    """Turn a missing package, found by an import in the block, into the line that installs it.
 
-
-def import_optional(module: str, extra: str, purpose: str) -> Any:
-    """A module of this package, by its name in it. Raises MissingDependency, naming the extra that helps."""
+    Raises MissingDependency that names the extra, unless the package comes with the program itself.
+    """
     try:
-        return import_module(f"mst_deploy.{module}")
+        yield
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in ("", "mst_deploy"):

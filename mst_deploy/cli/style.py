@@ -17,7 +17,7 @@ from mst_deploy.cli.options import (
     ModelOption,
     QuietOption,
     VggOption,
-    import_optional,
+    requires,
 )
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import require_writable
@@ -160,7 +160,8 @@ def style_optimize(
     name = f"{image.stem}-{files[0].stem if files else 'optimized'}"
     _check_suffix(output, STYLE_SUFFIX)
     target = require_writable(output or image.with_name(name + STYLE_SUFFIX), image, force=force)
-    tuning = import_optional("styles.optimize", "export", "mst style optimize")
+    with requires("export", "mst style optimize"):
+        from mst_deploy.styles import optimize as tuning
     bundle = open_bundle(resolve_model(model))
     with limited_pixels(max_pixels or MAX_PIXELS):
         style = make_style(open_style_encoder(bundle), image, name=target.stem)

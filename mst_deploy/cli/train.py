@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mst_deploy.cli.options import DeviceOption, QuietOption, command_module, terminal
+from mst_deploy.cli.options import DeviceOption, QuietOption, requires, terminal
 
 train_app = typer.Typer(help="Train models on your own pictures.", no_args_is_help=True)
 
@@ -90,7 +90,9 @@ def train_classify(
     quiet: QuietOption = False,
 ) -> None:
     """First phase: Inception learns art movements, the folders below --style, from paintings."""
-    command_module("training").classify(
+    with requires("train", "mst train"):
+        from mst_deploy.training import command
+    command.classify(
         style,
         output,
         statistics=statistics,
@@ -164,7 +166,9 @@ def train_joint(
 
     On several GPUs: torchrun --nproc-per-node 4 -m mst_deploy train joint ...
     """
-    command_module("training").train(
+    with requires("train", "mst train"):
+        from mst_deploy.training import command
+    command.train(
         phase="joint",
         content=content,
         style=style,
@@ -226,7 +230,9 @@ def add_later_phase(phase: str, text: str) -> None:
         compiled: CompileOption = False,
         quiet: QuietOption = False,
     ) -> None:
-        command_module("training").train(
+        with requires("train", "mst train"):
+            from mst_deploy.training import command
+        command.train(
             phase=phase,
             content=content,
             style=style,
