@@ -152,12 +152,23 @@ def trace(
     # It also writes the output size as an expression of H and W that is always equal to them.
     for value, shape in zip(program.model.graph.outputs, outputs.values(), strict=True):
         value.shape = onnx_ir.Shape(shape)
+    forget_sources(program.model)
     program.save(path)
     if opset < OPSET:
         model = onnx.load(path)
         to_opset17(model)
         onnx.save(model, path)
     onnx.checker.check_model(path, full_check=True)
+
+
+def forget_sources(model: onnx_ir.Model) -> None:
+    """Delete what the exporter notes of the code it traced: stack traces with file names of this machine."""
+    for graph in (model.graph, *model.graph.subgraphs()):
+        graph.metadata_props.clear()
+        for node in graph:
+            node.metadata_props.clear()
+            for value in node.outputs:
+                value.metadata_props.clear()
 
 
 def describe(networks: Networks, folder: Path, precision: str, name: str, opset: int) -> Manifest:

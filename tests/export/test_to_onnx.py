@@ -14,9 +14,10 @@ from mst_deploy.backends import open_generator, open_style_encoder, parity
 from mst_deploy.errors import BackendError, InvalidArgument, VerificationError
 from mst_deploy.export import check, to_onnx
 from mst_deploy.export.to_onnx import export_bundle
-from mst_deploy.model.bundle import Bundle, open_bundle
+from mst_deploy.model.bundle import GENERATOR, STYLE_ENCODER, Bundle, open_bundle
 from mst_deploy.model.checkpoints import Networks, load_bundle, load_checkpoint, model_id, save_checkpoint
 from mst_deploy.model.networks import Generator, NetworkConfig, StyleEncoder
+from mst_deploy.model.zoo import MODELS, bundle_path
 from tests.command_line import mst
 
 
@@ -249,3 +250,16 @@ def test_opsets_that_cannot_be_had(networks: Networks, tmp_path: Path) -> None:
         export_bundle(networks, tmp_path / "x", opset=13)
     with pytest.raises(InvalidArgument, match="bf16 needs opset 22"):
         export_bundle(networks, tmp_path / "x", "bf16", opset=17)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_shipped_graphs_name_no_file_of_the_machine_they_were_made_on(model: str) -> None:
+    bundle = open_bundle(bundle_path(model))
+    for path in (bundle.generator, bundle.style_encoder):
+        assert b".py" not in path.read_bytes()
+
+
+def test_exported_graphs_name_no_source_file(networks: Networks, tmp_path: Path) -> None:
+    to_onnx.write_graphs(networks, tmp_path, "fp32", to_onnx.OPSET)
+    for name in (GENERATOR, STYLE_ENCODER):
+        assert b".py" not in (tmp_path / name).read_bytes()
