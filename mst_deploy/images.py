@@ -1,4 +1,5 @@
-"""Still pictures as (H, W, 3) uint8 RGB arrays: sizes and mixtures. ``image_files`` reads and writes them."""
+"""Still pictures as (H, W, 3) uint8 RGB arrays: resizing and mixing. ``image_files`` reads and writes
+them."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def check_image(image: object, name: str) -> None:
 
 
 def resize(image: Image, width: int, height: int) -> Image:
-    """Resample to exactly width x height pixels; area averaging when shrinking, cubic when enlarging.
+    """Resize to exactly width x height pixels; area averaging when shrinking, cubic when enlarging.
 
     Raises InvalidArgument for a size below 1 pixel.
     """
@@ -61,7 +62,7 @@ def resize(image: Image, width: int, height: int) -> Image:
 
 
 def letterboxed(image: Image, width: int, height: int) -> Image:
-    """Resample to width x height; where the shapes differ by more than rounding, with black bars."""
+    """Resize to width x height; where aspect ratios differ by more than rounding, add black bars."""
     high, wide = image.shape[:2]
     scale = min(width / wide, height / high)
     inner_wide, inner_high = (max(1, round(side * scale)) for side in (wide, high))
@@ -74,7 +75,7 @@ def letterboxed(image: Image, width: int, height: int) -> Image:
 
 
 def resize_short_side(image: Image, size: int) -> Image:
-    """Resample so that the shorter side has ``size`` pixels; the aspect ratio is kept."""
+    """Resize so that the shorter side has ``size`` pixels; the aspect ratio is kept."""
     height, width = image.shape[:2]
     scale = size / min(height, width)
     return resize(image, max(size, round(width * scale)), max(size, round(height * scale)))

@@ -1,4 +1,5 @@
-"""What a rendering reports while it runs. The command line turns events into a progress bar and notes."""
+"""Events that a rendering reports while it runs. The command line turns them into a progress bar and
+notes."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""The way of every frame, from a source to a sink:
+"""The pipeline of a video, from a source to a sink:
 
     source ─ decode ─> prepare ─> infer ─> [deflicker] ─> compose ─> encode ─ sink
 
 Each name is a stage (``stages``) with a thread of its own; inference stays in the caller's thread, which owns
-the GPU's context and hears Ctrl-C. Bounded queues join the threads, so memory does not grow with the length.
+the GPU's context and receives Ctrl-C. Bounded queues join the threads, so memory does not grow with the
+length.
 """
 
 from __future__ import annotations

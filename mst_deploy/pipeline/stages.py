@@ -27,12 +27,12 @@ if TYPE_CHECKING:  # pictures and sizes need no PyAV
 
 T = TypeVar("T")
 Request = tuple[Images, FilmParams, Canvas | None]
-"""A picture (H, W, 3), the FiLM vector (P,) it is painted with, and its canvas (H, W, 1)."""
+"""A picture (H, W, 3) uint8, its FiLM vector (P,) float32, and its canvas (H, W, 1) uint8."""
 
 
 @dataclass(frozen=True)
 class PreparedFrame:
-    """A frame of the result's size, and what shall become of it."""
+    """A frame of the result's size, with its plan."""
 
     frame: Frame
     frame_plan: FramePlan = field(repr=False)
@@ -42,11 +42,11 @@ class PreparedFrame:
 
 @dataclass(frozen=True)
 class StylizedFrame:
-    """A frame with what the generator made of it."""
+    """A frame with its stylized pictures."""
 
     prepared: PreparedFrame
     pictures: tuple[Images, ...] = field(repr=False)
-    """One (H, W, 3) for each FiLM vector of the look."""
+    """One (H, W, 3) uint8 for each FiLM vector of the plan."""
 
     def deflickered(self, deflicker_filter: Deflicker) -> StylizedFrame:
         """Return the same, averaged with the frames that ``deflicker_filter`` was given before."""
@@ -91,7 +91,7 @@ class FramePreparer:
                 yield prepared
 
     def __call__(self, frame: Frame) -> PreparedFrame:
-        """Raises InvalidArgument for an image of another form than (H, W, 3) uint8."""
+        """Prepare one frame. Raises InvalidArgument for an image of another form than (H, W, 3) uint8."""
         check_image(frame.image, "a frame")
         image = np.ascontiguousarray(resize(frame.image, self.width, self.height))
         if self.start is None:
@@ -108,8 +108,8 @@ def infer(
 ) -> Iterator[StylizedFrame]:
     """Send frames through the generator, in order; a backend may overlap two.
 
-    ``batch`` pictures go into each call; the last one is filled up, so that engines of one size do.
-    Frames of which only the source is shown pass by.
+    ``batch`` pictures go into each call; the last batch is padded, so that engines of a fixed batch size can
+    be used. Frames that show only their source skip the generator.
     """
     for needed, group in groupby(prepared, lambda plan: bool(plan.frame_plan.films)):
         if needed:
@@ -146,13 +146,13 @@ def _through(
 
 
 def batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    """Lists of ``size`` items; the last is filled up with its last item."""
+    """Yield lists of ``size`` items; the last one is padded with its last item."""
     while chunk := list(islice(items, size)):
         yield chunk + [chunk[-1]] * (size - len(chunk))
 
 
 def _stacked(requests: Sequence[Request]) -> tuple[Images, FilmBatch, Canvas | None]:
-    """One batch: (N, H, W, 3), (N, P) and, with a canvas, (N, H, W, 1)."""
+    """Return one batch: (N, H, W, 3), (N, P) and, with a canvas, (N, H, W, 1)."""
     images, films, canvases = zip(*requests, strict=True)
     canvas = None if canvases[0] is None else np.stack(canvases)
     if len(images) == 1:
