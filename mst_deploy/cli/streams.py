@@ -1,4 +1,4 @@
-"""Standard output and error as terminals, pipes and files of every kind leave them."""
+"""Standard output and error set up for terminals, pipes and files of every encoding."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def escape_unprintable() -> None:
 
 
 def escaped(error: UnicodeError) -> tuple[str | bytes, int]:
-    r"""An error handler for encoding: bytes of a file's name as they are, the rest as ``\uXXXX``.
+    r"""Handle encoding errors: write bytes of a file's name as they are, the rest as ``\uXXXX``.
 
     Where Python takes the file system for ASCII, names are the bytes that the terminal may well show. What is
     no UTF-8 is escaped like a character, so that JSON stays JSON.
