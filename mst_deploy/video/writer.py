@@ -1,8 +1,8 @@
-"""Writing videos through PyAV: stylized frames at the times of their source, all else untouched.
+"""Writing of videos through PyAV: stylized frames at the times of their source, all else unchanged.
 
-The writer turns upright frames back to how the source was coded and stores its display matrix, so
-coded size and rotation survive. The YUV planes get the source's matrix and range, tagged in stream and
-container. Everything beside the picture is copied (:mod:`mst_deploy.video.passthrough`).
+The writer rotates upright frames back to the source's orientation and stores its display matrix, so coded
+size and rotation are kept. The YUV planes get the source's matrix and range, tagged in stream and container.
+Everything besides the picture is copied (:mod:`mst_deploy.video.passthrough`).
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class VideoWriter:
 
     @property
     def told(self) -> WriteReport:
-        """What is known of the file up to here."""
+        """Return the report on the file so far."""
         told = _told(self.coding, self.source, self.others)
         return replace(told, not_kept=(*told.not_kept, *(self.even.losses if self.even else ())))
 
@@ -139,10 +139,10 @@ class VideoWriter:
 def open_writer(
     path: Path, source: VideoInfo, options: EncodeOptions
 ) -> Iterator[VideoWriter | SequenceWriter]:
-    """A writer whose file takes the name ``path`` only if the block ends without an error.
+    """Open a writer whose file gets the name ``path`` only if the block ends without an error.
 
     ``-`` is standard output, as Matroska, or y4m with the codec ``raw``; ``out%06d.png`` are numbered
-    pictures. Raises OutputError for what cannot be written: suffix, codec, folder, disk.
+    pictures. Raises OutputError for outputs that cannot be written: suffix, codec, folder, disk.
     """
     if is_sequence(path):
         with SequenceWriter(path, source, options) as pictures:
@@ -179,9 +179,9 @@ def probe_output(path: Path, source: VideoInfo, options: EncodeOptions) -> Write
 
 @contextmanager
 def open_segment(path: Path, source: VideoInfo, options: EncodeOptions) -> Iterator[VideoWriter]:
-    """A writer of the picture alone, for a part of a long job; :func:`join_segments` puts them together.
+    """Open a writer of only the picture, for a part of a long job; :func:`join_segments` joins the parts.
 
-    The suffix must be :func:`segment_suffix`'s. The file takes its name when the block ends.
+    The suffix must be :func:`segment_suffix`'s. The file gets its name when the block ends.
     """
     coding = encoder_settings(path, source, options)
     muxer = MUXERS[path.suffix]
@@ -203,10 +203,9 @@ def join_segments(
 ) -> WriteReport:
     """Mux the packets of closed segments, in order, with everything else of the source.
 
-    The result has the streams, tags and other streams that :func:`open_writer` would have given it; no
-    frame is coded again. ``until`` (seconds) ends the other streams there, for a part of the source; ``end``
-    is where the last frame ends, if that is known.
-    Raises OutputError.
+    The result has the streams, tags and other streams that :func:`open_writer` would have given it; no frame
+    is encoded again. ``until`` (seconds) ends the other streams there, for a part of the source; ``end`` is
+    the time at which the last frame ends, if known. Raises OutputError.
     """
     muxer = muxer_of(path, options.codec)
     coding = encoder_settings(path, source, options)
@@ -233,7 +232,8 @@ def join_segments(
 
 
 def joined_packets(segments: Sequence[Path]) -> Iterator[Any]:
-    """Video packets of all segments; decoding times that go back at a seam are moved on by one unit."""
+    """Yield the video packets of all segments; decoding times that go back at a boundary are increased by one
+    unit."""
     last: int | None = None
     for segment in segments:
         with av.open(ffmpeg_name(segment)) as container:
@@ -247,7 +247,7 @@ def joined_packets(segments: Sequence[Path]) -> Iterator[Any]:
 
 
 def _ended(packets: Iterator[Any], end: Fraction | None) -> Iterator[Any]:
-    """The packets, the last one with the duration that ends the picture where it should."""
+    """Yield the packets; the duration of the last one ends the picture at the given time."""
     last: Any = None
     first: tuple[int, int] | None = None
     for packet in packets:
@@ -262,7 +262,8 @@ def _ended(packets: Iterator[Any], end: Fraction | None) -> Iterator[Any]:
 
 
 def default_suffix(info: VideoInfo, options: EncodeOptions | None = None) -> str:
-    """The container an output goes to when none is named: the input's, else one that holds all of it."""
+    """Return the suffix of an output if none is named: the input's, else that of a container that holds all
+    of it."""
     suffix = info.path.suffix.lower()
     if suffix in AV_CONTAINERS:
         return suffix
@@ -271,9 +272,9 @@ def default_suffix(info: VideoInfo, options: EncodeOptions | None = None) -> str
 
 
 class Unseekable:
-    """Standard output, or a pipe, as a muxer should see it: bytes go out and never come back.
+    """Standard output, or a pipe, as a file for a muxer: it can be written but not sought.
 
-    Raises OutputError for a terminal, and for what cannot be opened.
+    Raises OutputError for a terminal, and for outputs that cannot be opened.
     """
 
     def __init__(self, path: Path = PIPE) -> None:
@@ -293,7 +294,7 @@ class Unseekable:
             )
 
     def write(self, data: bytes) -> int:
-        """Raises OutputError when nobody reads any more."""
+        """Write bytes. Raises OutputError when the reader has closed the pipe."""
         try:
             return self.file.write(data)
         except BrokenPipeError as error:
@@ -301,7 +302,7 @@ class Unseekable:
             raise OutputError(f"nobody reads {self.name} any more") from error
 
     def close(self) -> None:
-        """What is buffered goes out; the standard output itself stays open."""
+        """Flush the buffer; the standard output itself stays open."""
         try:
             self.file.flush()
         except BrokenPipeError as error:
@@ -343,7 +344,7 @@ def _opened(
 
 
 def encoder_settings(path: Path, source: VideoInfo, options: EncodeOptions) -> EncoderSettings:
-    """Codec, encoder and pixel format for this output. Raises OutputError, BackendError."""
+    """Return codec, encoder and pixel format for this output. Raises OutputError, BackendError."""
     suffix = path.suffix.lower()
     if goes_into_pipe(path):
         suffix = pipe_suffix(path, options.codec)
@@ -365,7 +366,7 @@ def encoder_settings(path: Path, source: VideoInfo, options: EncodeOptions) -> E
 
 
 def _deep_codecs(suffix: str) -> str:
-    """What keeps HDR in such a file, in words."""
+    """Return a description of the codecs that keep HDR in such a file."""
     if suffix == ".webm":
         return "[option:codec] av1, or "
     return (
@@ -374,7 +375,7 @@ def _deep_codecs(suffix: str) -> str:
 
 
 def encoder_of(path: Path, source: VideoInfo, options: EncodeOptions) -> str:
-    """Name of what codes this output. Raises OutputError, BackendError."""
+    """Return the name of the encoder of this output. Raises OutputError, BackendError."""
     if is_sequence(path):
         return path.suffix[1:].lower()
     muxer_of(path, options.codec)  # refuses a suffix that nothing is written to
