@@ -99,13 +99,13 @@ def to_gray(image: Image) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def mix(source: Image, stylized: Image, share: float) -> Image:
-    """Return (1 - share) source + share stylized, rounded to the nearest level; exact at 0 and 1."""
-    if share <= 0.0:
+def mix(source: Image, stylized: Image, opacity: float) -> Image:
+    """Return (1 - opacity) source + opacity stylized, rounded to the nearest level; exact at 0 and 1."""
+    if opacity <= 0.0:
         return source
-    if share >= 1.0:
+    if opacity >= 1.0:
         return stylized
-    return np.asarray(cv2.addWeighted(source, 1.0 - share, stylized, share, 0.0), np.uint8)
+    return np.asarray(cv2.addWeighted(source, 1.0 - opacity, stylized, opacity, 0.0), np.uint8)
 
 
 def with_colors_of(stylized: Image, source: Image) -> Image:

@@ -39,14 +39,14 @@ def make_styles(model: str, vgg: Path | None, *, optimize_style: bool) -> None:
             name = credit.pop("name")
             path = PAINTINGS / f"{name}.jpg"
             style = make_style(encoder, path, name)
-            told = "read"
+            note = "read"
             if optimizer is not None:
                 optimized = optimizer(
                     style.film, builtin_photos(), as_style(load_image(path), bundle.manifest)
                 )
-                style, told = replace(style, film=optimized.film), optimized.words()
+                style, note = replace(style, film=optimized.film), optimized.describe()
             made.append(replace(style, credit=credit))
-            print(f"{model} {name}: {told}", flush=True)
+            print(f"{model} {name}: {note}", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(f"*{STYLE_SUFFIX}"):
         old.unlink()

@@ -153,6 +153,6 @@ def main() -> None:
 def _fail(message: str, code: int) -> NoReturn:
     with suppress(OSError):
         print(f"mst: {message}", file=sys.stderr)
-    with suppress(MstError):  # the first error is the one to tell
+    with suppress(MstError):  # the first error is reported
         flush_output()
     raise SystemExit(code) from None

@@ -184,7 +184,7 @@ def style_optimize(
         optimized = style_optimizer(style.film, moments, painting, on_progress)
     save_style(target, replace(style, film=optimized.film))
     print_result(
-        f"{target}: {optimized.words()}",
+        f"{target}: {optimized.describe()}",
         {"output": str(target), "before": asdict(optimized.before), "after": asdict(optimized.after)},
         as_json=as_json,
         quiet=quiet,

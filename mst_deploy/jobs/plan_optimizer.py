@@ -68,9 +68,9 @@ class PlanOptimizer:
         found: dict[str, OptimizedStyle] = {}
         for name, painting in self.paintings.items():
             note = partial(_note, on_progress, Path(name).stem)
-            found[name] = self.style_optimizer(style_plan.rows[name], moments, painting, note)
-        rows = {name: optimized.film for name, optimized in found.items()}
-        return replace(style_plan, rows={**style_plan.rows, **rows}), found
+            found[name] = self.style_optimizer(style_plan.film_params[name], moments, painting, note)
+        optimized = {name: style.film for name, style in found.items()}
+        return replace(style_plan, film_params={**style_plan.film_params, **optimized}), found
 
 
 def _note(on_progress: Callable[[str], None], style: str, done: int) -> None:

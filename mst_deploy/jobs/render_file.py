@@ -170,16 +170,16 @@ def settings(
     source: VideoInfo, generator: StylizeBackend, style_plan: StylePlan, options: RenderOptions
 ) -> dict[str, str]:
     """Return everything a result depends on, as text: a job is resumed only with the same."""
-    films = hashlib.sha256()
-    for name, row in style_plan.rows.items():
-        films.update(name.encode() + row.tobytes())
+    digest = hashlib.sha256()
+    for name, film in style_plan.film_params.items():
+        digest.update(name.encode() + film.tobytes())
     manifest = generator.manifest
     return {
         "input": _file_text(source.path),
         "reading": repr(options.read),
         "model": f"{manifest.model_id} {manifest.precision}",
         "runtime": f"{type(generator).__name__} on {generator.device}",
-        "styles": f"{style_plan.timeline.label} {films.hexdigest()[:16]}",
+        "styles": f"{style_plan.timeline.label} {digest.hexdigest()[:16]}",
         "timeline": repr(style_plan.timeline),
         "mask": _file_text(style_plan.timeline.mask),
         "size": f"{source.width}x{source.height}",

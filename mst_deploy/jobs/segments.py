@@ -118,7 +118,7 @@ class SegmentedSink:
         self.open.__exit__(type(error), error, error.__traceback__)
         if not self.journal.entries.parts:
             self.journal.remove()
-        elif not getattr(error, "__notes__", ()):  # keep() has not told it already
+        elif not getattr(error, "__notes__", ()):  # keep() has not reported it already
             frames = self.journal.entries.frames
             kept = f"the first {frames} frames are kept"
             error.add_note(Message(f"{kept}: the same command with [option:resume] goes on"))

@@ -26,7 +26,7 @@ def contrast(image: NDArray[np.uint8]) -> float:
     return float(np.std(small.astype(np.float32) @ LUMA))
 
 
-def painted_share(image: NDArray[np.uint8]) -> float:
+def stylized_opacity(image: NDArray[np.uint8]) -> float:
     """Return the opacity of the stylized picture, 0 to 1, from the contrast of its source (H, W, 3)."""
     x = min(1.0, max(0.0, (contrast(image) - FLAT) / (FULL - FLAT)))
     return x * x * (3 - 2 * x)  # without a corner at either end

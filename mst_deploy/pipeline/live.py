@@ -175,9 +175,10 @@ class Look:
     def with_style(self, name: str, now: float, fade: float = 0.0, strength: float | None = None) -> Look:
         """Return a look that fades to a style and a strength in ``fade`` seconds; None keeps the present
         strength."""
-        if name not in self.plan.rows:
+        if name not in self.plan.film_params:
             raise InvalidArgument(
-                f"the style {name!r} was not read before the start; known are: {', '.join(self.plan.rows)}"
+                f"the style {name!r} was not read before the start; known are: "
+                f"{', '.join(self.plan.film_params)}"
             )
         keys = [StyleKey(name)]
         if fade > 0:
@@ -442,7 +443,7 @@ class LivePipeline:
     def _measured(self) -> SizeControl:
         """Choose the first size by stylizing gray pictures at two sizes."""
         assert self.policy is not None
-        plan = FramePlan(Blend(next(iter(self.look.plan.rows.values()))))
+        plan = FramePlan(Blend(next(iter(self.look.plan.film_params.values()))))
 
         def seconds(size: tuple[int, int]) -> float:
             width, height = size

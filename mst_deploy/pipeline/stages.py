@@ -15,7 +15,7 @@ from mst_deploy.backends import FilmBatch, Images, StylizeBackend
 from mst_deploy.images import check_image, mix, pad_to_minimum, resize
 from mst_deploy.model.canvas import Canvas
 from mst_deploy.model.film import FilmParams
-from mst_deploy.pipeline.contrast import painted_share
+from mst_deploy.pipeline.contrast import stylized_opacity
 from mst_deploy.pipeline.threads import StageTimer
 from mst_deploy.styles.masks import Mask
 from mst_deploy.styles.plan import FramePlan, StylePlan
@@ -58,7 +58,7 @@ class StylizedFrame:
         frame = self.prepared.frame
         image = self.prepared.frame_plan.compose(frame.image, self.pictures)
         if self.pictures:
-            image = mix(frame.image, image, painted_share(frame.image))
+            image = mix(frame.image, image, stylized_opacity(frame.image))
         return replace(frame, image=image)
 
 
@@ -111,7 +111,7 @@ def infer(
     ``batch`` pictures go into each call; the last batch is padded, so that engines of a fixed batch size can
     be used. Frames that show only their source skip the generator.
     """
-    for needed, group in groupby(prepared, lambda plan: bool(plan.frame_plan.films)):
+    for needed, group in groupby(prepared, lambda plan: bool(plan.frame_plan.film_params)):
         if needed:
             yield from _through(group, generator, batch, timer)
         else:
@@ -130,7 +130,7 @@ def _through(
             under_way.append((plan, []))
             image = pad_to_minimum(plan.frame.image, least)
             canvas = None if plan.canvas is None else pad_to_minimum(plan.canvas, least)
-            yield from ((image, film, canvas) for film in plan.frame_plan.films)
+            yield from ((image, film, canvas) for film in plan.frame_plan.film_params)
 
     results = generator.stream(map(_stacked, batches(requests(), batch)))
     for stylized in timer.each("infer", results):
@@ -140,7 +140,7 @@ def _through(
             plan, pictures = under_way[0]
             height, width = plan.frame.image.shape[:2]
             pictures.append(picture[:height, :width])
-            if len(pictures) == len(plan.frame_plan.films):
+            if len(pictures) == len(plan.frame_plan.film_params):
                 under_way.popleft()
                 yield StylizedFrame(plan, tuple(pictures))
 

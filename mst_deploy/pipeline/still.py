@@ -54,10 +54,11 @@ def stylize_as_planned(
     if height * width > WHOLE_PIXELS and (tiling := generator.tiling()) is not None:
         with tiling:
             stylized = [
-                stylize_in_tiles(padded, film, noise, tiling, generator.manifest) for film in frame_plan.films
+                stylize_in_tiles(padded, film, noise, tiling, generator.manifest)
+                for film in frame_plan.film_params
             ]
     else:
         batch = None if noise is None else noise[None]
-        stylized = [generator(padded[None], film[None], batch)[0] for film in frame_plan.films]
+        stylized = [generator(padded[None], film[None], batch)[0] for film in frame_plan.film_params]
     stylized = [picture[:height, :width] for picture in stylized]
     return frame_plan.compose(image, stylized)

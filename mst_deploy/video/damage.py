@@ -36,7 +36,7 @@ class DecodeReport:
     cut_off: bool = False
     """Whether the file ends within a packet of its container."""
 
-    def words(self) -> tuple[str, ...]:
+    def describe(self) -> tuple[str, ...]:
         """Return descriptions for people; empty if nothing was lost."""
         return tuple(
             text

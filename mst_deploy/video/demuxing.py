@@ -294,7 +294,7 @@ def _refuse_short(path: Path, index: int) -> None:
                     end = (packet.pts + (packet.duration or 0)) * packet.time_base
                     found = max(found or end, end)
         except av.FFmpegError:
-            return  # reading will tell
+            return  # reading will report it
     if found is not None and found < expected - PATIENCE:
         raise InputError(
             f"{path} is truncated: it ends at {float(found):.2f} s of {float(expected):.2f} s; "

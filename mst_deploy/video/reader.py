@@ -80,7 +80,9 @@ class VideoReader:
             if self.options.span.end is None:
                 refuse_truncated(self.container, self.stream, path)
             step = 1 / (self._rate_of_source() * Fraction(self.stream.time_base))
-            self.rhythm = TimestampMonitor(step, None if self.options.span.start else self.stream.start_time)
+            self.timestamps = TimestampMonitor(
+                step, None if self.options.span.start else self.stream.start_time
+            )
             self.sent = PacketTracker()
             self.captions = False
             self.alpha_decoder = alpha_decoder(self.stream)
@@ -91,7 +93,7 @@ class VideoReader:
             begin = self.stream.start_time
             if self.ordered is not None and (head := next(raw, None)) is not None:
                 begin, raw = head.pts, chain([head], raw)
-                self.rhythm.start = None
+                self.timestamps.start = None
             self.cut = _cut(self.options.span, self.container, self.stream, begin)
             if self.cut is not None and self.cut.skips and self.pipe is None and self.ordered is None:
                 self._seek(self.cut)
@@ -148,7 +150,7 @@ class VideoReader:
 
     def problems(self) -> tuple[str, ...]:
         """Describe the damage found so far, for people."""
-        return self.damage.words()
+        return self.damage.describe()
 
     def _pictures(self) -> Iterator[av.VideoFrame]:
         if self.first is not None:
@@ -162,7 +164,7 @@ class VideoReader:
         kept: int | None = None
         for picture in rising(_deinterlaced(raw), self.damage):
             assert picture.pts is not None
-            self.rhythm.observe(picture.pts)
+            self.timestamps.observe(picture.pts)
             assert picture.time_base is not None
             time = picture.pts * picture.time_base
             if self.cut is not None and not self.cut.holds(time):
@@ -395,7 +397,9 @@ class VideoReader:
         """Record missing frames: compare number and end of the frames with the announced ones."""
         whole = self.options.span.end is None and self.options.span.start is None
         announced = pictures_of(self.container, self.stream) - self.sent.dropped if whole else 0
-        self.damage.skipped = self.rhythm.missing(announced, self.damage.packets, hidden=self.sent.hidden > 0)
+        self.damage.skipped = self.timestamps.missing(
+            announced, self.damage.packets, hidden=self.sent.hidden > 0
+        )
         if self.options.span != TimeRange() or self.pipe is not None:
             return
         self.damage.cut_off = breaks_off(self.container, self.path)
@@ -408,7 +412,7 @@ class VideoReader:
         patience = PATIENCE
         alone = len(self.container.streams) == 1 and "matroska" in self.container.format.name
         if alone or tagged_end(self.stream) is not None:  # exact, where all frames are of one length
-            patience = Fraction(3 if self.rhythm.gaps else 1, 2) / self._rate_of_source()
+            patience = Fraction(3 if self.timestamps.gaps else 1, 2) / self._rate_of_source()
         if missing > patience:
             self.damage.missing = missing
 

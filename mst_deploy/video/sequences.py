@@ -42,7 +42,7 @@ class SequenceWriter:
         self.open = ExitStack()
 
     @property
-    def told(self) -> WriteReport:
+    def report(self) -> WriteReport:
         """Return descriptions of what numbered pictures cannot keep of the source."""
         rate = f"{float(self.source.rate):.5g}"
         losses = [f"times and everything beside the picture (numbered pictures; {rate} a second)"]

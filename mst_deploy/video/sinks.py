@@ -119,7 +119,7 @@ class FileSink:
 
     @property
     def report(self) -> WriteReport:
-        return self.writer.told
+        return self.writer.report
 
     def write(self, frame: Frame) -> None:
         write_or_close(self, frame)

@@ -87,13 +87,13 @@ class VideoWriter:
         coding: EncoderSettings,
         options: EncodeOptions,
         *,
-        others: bool = True,
+        passthrough: bool = True,
     ) -> None:
         self.even = EvenTimes(source) if muxer == "yuv4mpegpipe" else None
         source = storage_info(self.even.target if self.even else source, coding, muxer)
         self.source, self.coding = source, coding
-        self.others: PassthroughStreams | None = None
-        settings = muxer_options(muxer, source, index_in_front=others and isinstance(file, Path))
+        self.passthrough: PassthroughStreams | None = None
+        settings = muxer_options(muxer, source, index_in_front=passthrough and isinstance(file, Path))
         target = ffmpeg_name(file) if isinstance(file, Path) else file
         self.container = av.open(target, "w", format=muxer, container_options=settings)
         try:
@@ -101,37 +101,37 @@ class VideoWriter:
             tag_stream(stream, source, coding.codec, muxer)
             say_alpha(stream, coding)
             self.encoder = PictureEncoder(stream, source, alpha=coding.alpha)
-            if others:
-                self.others = _with_others(self.container, muxer, source, stream, options)
+            if passthrough:
+                self.passthrough = _add_passthrough(self.container, muxer, source, stream, options)
             start(self.container, stream, coding)
         except BaseException:
             self.container.close()
             raise
 
     @property
-    def told(self) -> WriteReport:
+    def report(self) -> WriteReport:
         """Return the report on the file so far."""
-        told = _told(self.coding, self.source, self.others)
-        return replace(told, not_kept=(*told.not_kept, *(self.even.losses if self.even else ())))
+        report = _report(self.coding, self.source, self.passthrough)
+        return replace(report, not_kept=(*report.not_kept, *(self.even.losses if self.even else ())))
 
     def write(self, frame: Frame) -> None:
         """Encode one upright frame of the size that the source information says."""
         if self.even:
             frame = self.even.numbered(frame)
-        if self.others:
-            self.others.copy_until(frame.pts * self.source.time_base)
+        if self.passthrough:
+            self.passthrough.copy_until(frame.pts * self.source.time_base)
         self.container.mux(self.encoder.encode(frame))
 
     def finish(self) -> None:
         """Flush the encoder and copy the rest of the other streams."""
         self.container.mux(self.encoder.encode(None))
-        if self.others:
-            self.others.finish()
+        if self.passthrough:
+            self.passthrough.finish()
 
     def close(self) -> None:
         """Close the files; what was written up to here can be played."""
-        if self.others:
-            self.others.close()
+        if self.passthrough:
+            self.passthrough.close()
         self.container.close()
 
 
@@ -174,7 +174,7 @@ def probe_output(path: Path, source: VideoInfo, options: EncodeOptions) -> Write
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     with suppress(av.FFmpegError):  # some muxers want frames before they end
         writer.close()
-    return writer.told
+    return writer.report
 
 
 @contextmanager
@@ -187,7 +187,7 @@ def open_segment(path: Path, source: VideoInfo, options: EncodeOptions) -> Itera
     muxer = MUXERS[path.suffix]
     with (
         replacing(path) as temporary,
-        _opened(temporary, str(path), muxer, source, coding, options, others=False) as writer,
+        _opened(temporary, str(path), muxer, source, coding, options, passthrough=False) as writer,
     ):
         yield writer
 
@@ -218,17 +218,17 @@ def join_segments(
                 stream = container.add_stream_from_template(first.streams.video[0], opaque=True)
             tag_stream(stream, storage_info(source, coding, muxer), coding.codec, muxer)
             say_alpha(stream, coding)
-            others = _with_others(container, muxer, source, stream, options)
-            stack.callback(others.close)
+            passthrough = _add_passthrough(container, muxer, source, stream, options)
+            stack.callback(passthrough.close)
             for packet in _ended(joined_packets(segments), end):
-                others.copy_until(packet.pts * packet.time_base)
+                passthrough.copy_until(packet.pts * packet.time_base)
                 packet.stream = stream
                 container.mux(packet)
-            others.finish(until)
+            passthrough.finish(until)
             stack.close()
         except av.FFmpegError as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    return _told(coding, source, others)
+    return _report(coding, source, passthrough)
 
 
 def joined_packets(segments: Sequence[Path]) -> Iterator[Any]:
@@ -322,15 +322,15 @@ def _opened(
     coding: EncoderSettings,
     options: EncodeOptions,
     *,
-    others: bool = True,
+    passthrough: bool = True,
 ) -> Iterator[VideoWriter]:
     try:
-        writer = VideoWriter(file, muxer, source, coding, options, others=others)
+        writer = VideoWriter(file, muxer, source, coding, options, passthrough=passthrough)
         try:
             yield writer
             writer.finish()
         except BaseException:
-            with suppress(av.FFmpegError, MstError):  # the first error is the one to tell
+            with suppress(av.FFmpegError, MstError):  # the first error is reported
                 writer.close()
             if isinstance(file, Unseekable):
                 with suppress(MstError):
@@ -382,11 +382,13 @@ def encoder_of(path: Path, source: VideoInfo, options: EncodeOptions) -> str:
     return encoder_settings(path, source, options).encoder
 
 
-def _told(coding: EncoderSettings, source: VideoInfo, others: PassthroughStreams | None) -> WriteReport:
+def _report(
+    coding: EncoderSettings, source: VideoInfo, passthrough: PassthroughStreams | None
+) -> WriteReport:
     losses = tuple(_losses_of_coding(coding, source))
-    if others is None:
+    if passthrough is None:
         return WriteReport(losses)
-    return WriteReport((*losses, *others.not_kept), others.damage, tuple(others.notes))
+    return WriteReport((*losses, *passthrough.not_kept), passthrough.damage, tuple(passthrough.notes))
 
 
 def _losses_of_coding(coding: EncoderSettings, source: VideoInfo) -> Iterator[str]:
@@ -404,11 +406,13 @@ def _losses_of_coding(coding: EncoderSettings, source: VideoInfo) -> Iterator[st
         yield "times (gif counts hundredths of a second) and all but 256 colors a frame"
 
 
-def _with_others(
+def _add_passthrough(
     container: Any, muxer: str, source: VideoInfo, stream: Any, options: EncodeOptions
 ) -> PassthroughStreams:
-    others = PassthroughStreams(source, container, muxer, audio=options.audio, subtitles=options.subtitles)
-    others.describe_picture(stream)
+    passthrough = PassthroughStreams(
+        source, container, muxer, audio=options.audio, subtitles=options.subtitles
+    )
+    passthrough.describe_picture(stream)
     if muxer in ("mp4", "mov") and not {word.lower() for word in container.metadata} <= PLAIN_WORDS:
         container.container_options["movflags"] += "+use_metadata_tags"
-    return others
+    return passthrough

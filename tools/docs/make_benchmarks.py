@@ -57,8 +57,8 @@ def blocks(results: Path) -> dict[str, str]:
         "peers": (PEERS, peers),
         "lite": (LITE, peers),
         "steps": (STEPS, steps),
-        "latency": (LATENCY, told),
-        "video": (VIDEO, told),
+        "latency": (LATENCY, latency_table),
+        "video": (VIDEO, latency_table),
         "summary": ((*PEERS, *LITE), summary),
     }
     found = {}
@@ -88,7 +88,7 @@ def steps(there: list[dict[str, Any]]) -> str:
     return "\n\n".join(f"{table(report)}\n\n{where(report)}" for report in there)
 
 
-def told(there: list[dict[str, Any]]) -> str:
+def latency_table(there: list[dict[str, Any]]) -> str:
     """Return the table of mst bench latency or video."""
     return "\n\n".join(command.as_markdown(report).rstrip() for report in there)
 

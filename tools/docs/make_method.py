@@ -106,12 +106,12 @@ def averaging(
     generator, encoder = open_generator(resolve_model()), open_style_encoder(resolve_model())
     films = [encode_film(encoder, image) for image in unseen]
     results: list[list[Images]] = []
-    with progress("shipped model", len(photos) * len(films), unit="pictures/s") as tell:
+    with progress("shipped model", len(photos) * len(films), unit="pictures/s") as on_progress:
         for photo in photos:
             results.append([])
             for film in films:
                 results[-1].append(stylize_image(photo, generator, film))
-                tell(sum(map(len, results)))
+                on_progress(sum(map(len, results)))
     figures: dict[str, Any] = {
         "shipped model, unseen artworks": {**spread_table(results, artworks), "styles": len(artworks)}
     }
@@ -222,11 +222,11 @@ def embeddings(style: StyleOption) -> None:
     images = load_images(style)
     encoder = open_style_encoder(resolve_model())
     points = []
-    with progress("encoding", len(images), unit="pictures/s") as tell:
+    with progress("encoding", len(images), unit="pictures/s") as on_progress:
         for done, image in enumerate(images, start=1):
             picture = resize_short_side(image.decode(), encoder.manifest.style_size)
             points.append(encoder(picture[None])[0][0])
-            tell(done)
+            on_progress(done)
     z = np.stack(points)
     groups = np.array([image.group for image in images])
     neighbors = NearestNeighbors(n_neighbors=6).fit(z).kneighbors(z, return_distance=False)[:, 1:]

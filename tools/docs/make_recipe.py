@@ -134,14 +134,14 @@ def covariances(features: Tensor) -> Tensor:
 def look(found: list[tuple[Any, int]], encoder: StyleEncoder, vgg: Any) -> Looked:
     rows: list[dict[str, Tensor]] = []
     entries = []
-    with progress("looking", len(found), unit="pictures/s") as tell:
+    with progress("looking", len(found), unit="pictures/s") as on_progress:
         for number, (picture, _) in enumerate(found, 1):
             image = as_tensor(picture)
             with torch.autocast("cpu", torch.bfloat16):
                 rows.append(dict(summaries_of(encoder, image)))
                 target = gram_target(vgg(image))
             entries.append(gram_entries({name: target[name][0] for name in GRAM_LAYERS}))
-            tell(number)
+            on_progress(number)
     together = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
     return Looked(together, torch.stack(entries), torch.tensor([view for _, view in found]))
 

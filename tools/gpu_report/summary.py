@@ -27,16 +27,16 @@ PLAIN = (
 NAMES = ("model", "size", "flavor", "target", "picture", "what", "frames", "file")
 
 
-def told(report: dict[str, Any]) -> str:
+def describe(report: dict[str, Any]) -> str:
     """Return one line for each step and each row: medians of times and other key figures."""
     lines = []
     for step, entry in report["steps"].items():
         lines.append(f"{step}: {entry['state']} in {entry.get('seconds', 0)} s {entry.get('reason', '')}")
-        lines += [f"  {told_row(row)}" for row in entry.get("rows", ())]
+        lines += [f"  {describe_row(row)}" for row in entry.get("rows", ())]
     return "\n".join(lines)
 
 
-def told_row(row: dict[str, Any]) -> str:
+def describe_row(row: dict[str, Any]) -> str:
     """Format a row: ``base 1920x1080 fp16: device_ms 4.1, psnr_db 60.2``."""
     names = [_named(row[name]) for name in NAMES if name in row]
     times = [
