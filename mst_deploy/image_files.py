@@ -168,7 +168,7 @@ def result_suffix(path: Path, info: PictureInfo) -> str:
 
 
 def save_image(path: Path, image: Image, alpha: Alpha | None = None) -> None:
-    """Write (H, W, 3) uint8 RGB in the format of the suffix, with ``alpha`` where it has room for it.
+    """Write (H, W, 3) uint8 RGB in the format of the suffix, with ``alpha`` where the format can hold it.
 
     Raises InvalidArgument, OutputError.
     """

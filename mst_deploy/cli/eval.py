@@ -85,7 +85,7 @@ def eval_images(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure results that exist, of whatever made them."""
+    """Measure existing results of any system."""
     with requires("eval", "mst eval"):
         from mst_deploy.benchmarks.quality import command
     how = command.measuring(
@@ -144,7 +144,7 @@ def eval_model(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Stylize photographs with a model, then measure the results. A stopped run goes on."""
+    """Stylize photographs with a model, then measure the results. A stopped run is resumed."""
     from mst_deploy.model.zoo import resolve_model
 
     if tune_once and optimize_style is None:

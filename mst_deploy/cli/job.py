@@ -62,7 +62,7 @@ StrokesOption = Annotated[
         "--strokes",
         metavar="NUMBER[@TIME]",
         parser=parsed_by(StrokesKey.parse),
-        help="How strongly flat areas (skies, walls, roads) are painted: 0 is the calmest, 1 the default, "
+        help="Strength of the strokes in flat areas (skies, walls, roads): 0 is the calmest, 1 the default, "
         "2 the most. Repeat it with times to change it.",
         show_default=False,
     ),
@@ -88,7 +88,7 @@ PreserveOption = Annotated[
 MaskOption = Annotated[
     Path | None,
     typer.Option(
-        help="Picture or video: white is painted, black stays as it is (or see --background-style)."
+        help="Picture or video: white is stylized, black stays as it is (or see --background-style)."
     ),
 ]
 BackgroundStyleOption = Annotated[str | None, typer.Option(help="Style of the black part of the mask.")]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mst_deploy.video.latency import LatencyReport
 
 T = TypeVar("T")
-TICK = 0.1  # seconds between looks at whether Ctrl-C was pressed
+TICK = 0.1  # seconds between checks whether Ctrl-C was pressed
 STEP = 0.1  # of strength, for the keys + and -
 KEYS = "keys: 1-9 choose a style, 0 shows the source, + - change the strength, q ends"
 
@@ -86,13 +86,13 @@ def live(
     fps: Annotated[
         float | None,
         typer.Option(
-            help="Frames a second to hold: the painted picture gets smaller where the machine is too slow, "
-            "and larger again, at most once in 5 s."
+            help="Frames per second to keep: the stylized picture gets smaller where the machine is too "
+            "slow, and larger again, at most once in 5 s."
         ),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(help="Size to paint at: WIDTHxHEIGHT, or the short side. Default: as the source."),
+        typer.Option(help="Size to stylize at: WIDTHxHEIGHT, or the short side. Default: as the source."),
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=0, help="End after so many seconds.")] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Begin a file again at its end.")] = False,

@@ -94,7 +94,7 @@ def style_optimize(
         typer.Option(
             "--for",
             metavar="FILE",
-            help="Video or picture to be painted; may be repeated. Default: everyday photographs, for a "
+            help="Video or picture to be stylized; may be repeated. Default: everyday photographs, for a "
             "style that serves every picture.",
             show_default=False,
         ),
@@ -107,8 +107,8 @@ def style_optimize(
             help="Style file. Default: IMAGE-FILE.safetensors, or IMAGE-tuned.safetensors, beside IMAGE.",
         ),
     ] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Moments of each video that are looked at.")] = 3,
-    size: Annotated[int, typer.Option(min=64, help="Short side at which they are looked at, at most.")] = 320,
+    frames: Annotated[int, typer.Option(min=1, help="Frames sampled from each video.")] = 3,
+    size: Annotated[int, typer.Option(min=64, help="Maximum short side of these frames in pixels.")] = 320,
     steps: Annotated[int, typer.Option(min=1, help="Steps of gradient descent.")] = 16,
     style_weight: Annotated[
         float | None,

@@ -178,9 +178,9 @@ def report_late_losses(task: Task, result: RenderResult, quiet: bool) -> None:
     """Report losses that are known only after the job; the others were reported before."""
     from mst_deploy.cli.console import echo
 
-    said = task.info.not_kept if task.info else ()
+    reported = task.info.not_kept if task.info else ()
     for loss in result.not_kept:
-        if loss not in said:
+        if loss not in reported:
             echo(f"note: not kept: {loss}", quiet=quiet)
     for harm in result.damage:
         echo(f"note: {task.source.name} is damaged: {harm}", quiet=quiet)

@@ -9,7 +9,7 @@ from pathlib import Path
 from mst_deploy.errors import OutputError
 
 RESERVE = 32 * 2**20  # bytes left free for everybody else
-LIKELY_BITS = 0.4  # per pixel: what painted video takes at the default qualities, see docs/video.md
+LIKELY_BITS = 0.4  # per pixel: what stylized video takes at the default qualities, see docs/video.md
 LOSSLESS_BITS = {"ffv1": 12.0, "prores": 4.0}
 
 
@@ -20,9 +20,9 @@ def expected_bytes(codec: str, width: int, height: int, frames: int) -> int:
 
 
 def free_bytes(path: Path) -> int:
-    """Free space of the disk that a file to be written lies on; endless where nobody knows.
+    """Return the free bytes on the disk of a file to be written; a huge number if unknown.
 
-    Folders that are missing or cannot be written to are told when the file is opened.
+    Missing or read-only folders are reported when the file is opened.
     """
     try:
         usage = shutil.disk_usage(path.parent)
@@ -49,7 +49,7 @@ def check_before(output: Path, expected: int) -> str | None:
 
 
 def check_during(output: Path, written: int, largest: int) -> None:
-    """Refuse to go on when the result, as long as what is written, would not fit beside its parts.
+    """Raise OutputError if the result, as large as the parts so far, would not fit beside its parts.
 
     ``largest`` is the size of the largest part so far, in bytes. Raises OutputError.
     """

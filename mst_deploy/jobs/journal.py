@@ -45,7 +45,7 @@ class Entries:
     """Everything the pixels depend on, as text: input, model, styles, coding."""
     parts: tuple[Part, ...] = ()
     state: str = PAINTING
-    """painting, painted (all parts are there) or joined (the result is whole, inside the folder)."""
+    """State: painting, painted (all parts exist) or joined (the result is complete, inside the folder)."""
     schema: int = SCHEMA
 
     @property
@@ -69,10 +69,10 @@ class Journal:
         self.lock.release()
 
     def begin(self, settings: dict[str, str], *, resume: bool, force: bool = False) -> None:
-        """Take the folder: go on with what is there, or start anew.
+        """Lock the folder; resume its job or start anew.
 
         Raises OutputError when it is somebody else's, when another process has it, when there is an
-        unfinished job that nobody asked to go on with, and when that job had other settings.
+        unfinished job that was not to be resumed, and when that job had other settings.
         """
         strangers = _strangers(self.folder, self.output)
         if strangers:

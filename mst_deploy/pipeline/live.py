@@ -38,7 +38,7 @@ from mst_deploy.video.info import Frame
 T = TypeVar("T")
 Clock = Callable[[], float]
 """Seconds of a clock that only goes forward."""
-TICK = 0.1  # seconds between looks at whether to stop; a frame that comes is taken at once
+TICK = 0.1  # seconds between checks whether to stop; a frame that comes is taken at once
 CLOSING = 5.0
 """Seconds that stages get to end; a sink that blocks for longer is abandoned and reported."""
 RESOLUTION = 2000  # classes of age per second
@@ -84,7 +84,7 @@ class Slot(Generic[T]):
             return item
 
     def finish(self, puts: Iterable[tuple[Slot[Any], Any]] = ()) -> None:
-        """Count the item taken as done and, in the same moment, put what became of it into other slots."""
+        """Count the item taken as done and, in the same step, put its result into other slots."""
         with self.shared:
             self.busy = False
             self.done += 1

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Literal, Self, TypeVar
 
 T = TypeVar("T")
-TICK = 0.1  # seconds between looks at whether to stop; an item that comes is taken at once
+TICK = 0.1  # seconds between checks whether to stop; an item that comes is taken at once
 END = object()
 WAITING_BYTES = 64 * 2**20
 """Bytes of frames that may wait between two stages."""
@@ -41,7 +41,7 @@ class StageTimer:
 
     @contextmanager
     def timing(self, stage: str, sign: int = 1) -> Iterator[None]:
-        """Count the block as work of a stage; with ``sign`` -1 take it out again."""
+        """Count the block as work of a stage; with ``sign`` -1 subtract it."""
         started = time.perf_counter()
         try:
             yield

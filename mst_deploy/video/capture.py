@@ -137,7 +137,7 @@ class _Base:
         self.stopped.set()
 
     def close(self) -> None:
-        """Free what the source holds."""
+        """Free the resources of the source."""
 
     def __iter__(self) -> Iterator[Frame]:
         first: float | None = None

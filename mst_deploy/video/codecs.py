@@ -10,7 +10,7 @@ from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.video.hardware import check_mode, use_encoder
 from mst_deploy.video.sound import check_sound
 
-# SVT-AV1 talks to the terminal unless told otherwise, and only through its environment.
+# SVT-AV1 writes to the terminal unless its environment variable forbids it.
 os.environ.setdefault("SVT_LOG", "1")
 
 

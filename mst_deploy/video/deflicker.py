@@ -30,14 +30,14 @@ from mst_deploy.video.motion import Flow, estimate_flow, targets
 REACH = 4  # earlier frames that count
 SOURCE_SCALE = 0.05  # RGB distance, colors in 0..1, at which a part of the source counts exp(-1)
 PAINT_SCALE = 0.2  # the same for the painting, which may change more
-WINDOW = 5  # pixels over which squared distances are averaged, at the size that is looked at
-LOOKED_AT = 288  # short side at which motion is estimated and pictures are compared
+WINDOW = 5  # pixels over which squared distances are averaged, at the size of the analysis
+ANALYSIS_SIDE = 288  # short side at which motion is estimated and pictures are compared
 CONTRAST_WINDOW = 9  # pixels of the painting over which its contrast is kept
 CONTRAST_FLOOR = 50.0  # levels squared, three channels together: less is canvas and noise, not strokes
 SMALLEST = 16  # short side below which DIS has nothing to go by (it refuses less than 12 pixels)
 
 Map = NDArray[np.float32]
-"""Map (h, w) float32."""
+"""Array (h, w) float32."""
 Pixels = NDArray[np.float32]
 """Picture (H, W, 3) float32."""
 
@@ -47,7 +47,7 @@ class Seen:
     """A frame of the recent past, or the present one."""
 
     source: Image = field(repr=False)
-    """Source (h, w, 3) uint8, with a short side of at most ``LOOKED_AT`` pixels."""
+    """Source (h, w, 3) uint8, with a short side of at most ``ANALYSIS_SIDE`` pixels."""
     pictures: tuple[Image, ...] = field(repr=False)
     """Its stylized pictures, (H, W, 3) uint8 each."""
     flow: Flow | None = field(default=None, repr=False)
@@ -82,7 +82,7 @@ class Deflicker:
         if not pictures:
             self.past = ()
             return ()
-        present = Seen(looked_at(source), tuple(pictures))
+        present = Seen(at_analysis_size(source), tuple(pictures))
         if self.past and self.past[0].shapes != present.shapes:
             self.past = ()
         if self.past:
@@ -93,9 +93,9 @@ class Deflicker:
         return deflickered
 
 
-def looked_at(source: Image) -> Image:
+def at_analysis_size(source: Image) -> Image:
     """Return the source at the size at which motion and similarity are measured."""
-    return resize_short_side(source, LOOKED_AT) if min(source.shape[:2]) > LOOKED_AT else source
+    return resize_short_side(source, ANALYSIS_SIDE) if min(source.shape[:2]) > ANALYSIS_SIDE else source
 
 
 def motion_between(now: Image, before: Image) -> Flow:

@@ -200,7 +200,7 @@ def holds_mastering(coding: EncoderSettings) -> bool:
 
 
 def _repeatable(coding: EncoderSettings) -> dict[str, str]:
-    """Keep x264 from its AVX-512 code, which gives other pixels in every run.
+    """Keep x264 from its AVX-512 code, which gives different pixels in every run.
 
     Seen with x264 165 at sizes whose width is no multiple of 128, only with macroblock-tree rate control.
     Resumed jobs rely on the same frames giving the same packets; AVX2 does.

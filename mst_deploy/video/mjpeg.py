@@ -79,7 +79,7 @@ class MjpegSink:
         self.written += 1
 
     def newer_than(self, number: int) -> tuple[int, bytes] | None:
-        """Wait for a picture after ``number``; None when there will be none."""
+        """Wait for a picture after ``number``; None when the server stops."""
         with self.changed:
             self.changed.wait_for(lambda: self.closed or self.number > number)
             return None if self.closed else (self.number, self.jpeg)

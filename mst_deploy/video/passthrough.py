@@ -146,7 +146,7 @@ class PassthroughStreams:
         self.output.set_chapters(_cut_chapters(chapters, self.source))
 
     def _add(self, stream: Any) -> None:
-        """Make room for one stream; raise or note what the container cannot hold."""
+        """Add the route of one stream; raise OutputError or record what the container cannot hold."""
         form = FORM.get(self.muxer)
         if self.muxer in PICTURES_ONLY:
             self.not_kept.append(f"{describe(stream)} ({self.muxer} holds pictures only)")

@@ -163,9 +163,9 @@ def open_writer(
 
 
 def probe_output(path: Path, source: VideoInfo, options: EncodeOptions) -> WriteReport:
-    """Write all but the packets into memory: what cannot be written shows before hours of work.
+    """Write all but the packets into memory, so that unsupported outputs fail before hours of work.
 
-    Returns what can be said of the file beforehand. Raises OutputError, BackendError.
+    Returns the report on the file that is known beforehand. Raises OutputError, BackendError.
     """
     muxer, coding = muxer_of(path, options.codec), encoder_settings(path, source, options)
     try:

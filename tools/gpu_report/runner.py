@@ -24,7 +24,7 @@ from tools.gpu_report.record import Record, write_json
 ROOT = Path(__file__).resolve().parents[2]
 RESERVE = 2.0  # seconds of the whole time that no step gets: killing and writing take some
 GRACE = 1.0  # seconds before its limit at which a step stops by itself
-TICK, CLOCKS = 0.1, 5.0  # seconds between looks at a step, and at the GPU's clocks
+TICK, CLOCKS = 0.1, 5.0  # seconds between checks of a step, and of the GPU's clocks
 IMPORTING = 0.4  # share of the whole time that importing PyTorch may take
 FORK = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 

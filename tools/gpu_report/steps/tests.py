@@ -67,6 +67,6 @@ def outcomes(report: Path) -> dict[str, str]:
     found = {}
     for case in tree.parse(report).iter("testcase"):
         ended = next((part for part in case if part.tag in ("failure", "error", "skipped")), None)
-        told = "" if ended is None else (ended.get("message") or "").partition("\n")[0][:300]
-        found[case.get("name", "")] = "passed" if ended is None else f"{ended.tag}: {told}"
+        reason = "" if ended is None else (ended.get("message") or "").partition("\n")[0][:300]
+        found[case.get("name", "")] = "passed" if ended is None else f"{ended.tag}: {reason}"
     return found
