@@ -1,4 +1,4 @@
-"""``python -m mst_deploy`` is ``mst``. Signals are heard from the first moment on, so imports come later."""
+"""``python -m mst_deploy`` is ``mst``. Signals are handled from the start, so imports come later."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class InvalidArgument(MstError, ValueError):
 
 
 class InputError(MstError):
-    """A file that cannot be read as what it should be."""
+    """A file that cannot be read: missing, of the wrong kind, damaged or unsupported."""
 
 
 class BundleError(InputError):
@@ -89,7 +89,7 @@ class OutputError(MstError):
 
 
 class BackendError(MstError):
-    """A runtime or device that is not what was asked for."""
+    """A runtime or device that cannot do what was requested."""
 
 
 class MissingDependency(BackendError):

@@ -209,9 +209,9 @@ def fill_transparent(image: Image, alpha: Alpha) -> Image:
     """Return the image (H, W, 3) with the colors behind fully transparent pixels (H, W) replaced by those
     around them.
 
-    Means of the visible pixels over windows that double in size until they hold one; what was stored there
-    does not count. Gray where nothing is visible. (Pull and push: Gortler et al., "The Lumigraph", 1996,
-    section 3.4.2.)
+    Means of the visible pixels over windows that double in size until they hold one; the colors stored there
+    are ignored. Gray where nothing is visible. (Pull and push: Gortler et al., "The Lumigraph", 1996, section
+    3.4.2.)
     """
     hidden = alpha == 0
     if not hidden.any():

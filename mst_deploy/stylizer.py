@@ -294,9 +294,9 @@ def write_video(
     """Write frames, with the sound and everything else of ``source``; return their number.
 
     Without a codec the suffix decides, and H.264 or, for more than 8 bits, HEVC where it leaves a choice;
-    ``bitrate`` is in bits a second and takes the place of ``crf``. The file takes its name when all frames
-    are in it. Encoding runs in a thread of its own. All frames must be of one size. Raises OutputError,
-    InvalidArgument, and what the iterator raises.
+    ``bitrate`` is in bits a second and takes the place of ``crf``. The file gets its name when all frames are
+    written. Encoding runs in a thread of its own. All frames must be of one size. Raises OutputError,
+    InvalidArgument, and the errors of the iterator.
     """
     from mst_deploy.video.codecs import EncodeOptions
     from mst_deploy.video.info import resized

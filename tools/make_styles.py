@@ -1,9 +1,9 @@
 """Make the shipped styles from ``examples/paintings``: ``python -m tools.make_styles [MODEL...]``.
 
-Run it after a shipped model has changed; a style fits only the model that made it. Without names all
-models get theirs. Each style is read off its painting, as ``--style PAINTING`` does it. With
-``--optimize-style`` it is optimized as well, as ``mst style optimize PAINTING`` does it: one to two minutes
-each on two cores. VGG-19 is then torchvision's unless ``--vgg`` gives another.
+Run it after a shipped model has changed; a style fits only the model that made it. Without names all models
+get theirs. Each style is encoded from its painting, as by ``--style PAINTING``. With ``--optimize-style`` it
+is optimized as well, as ``mst style optimize PAINTING`` does it: one to two minutes each on two cores. VGG-19
+is then torchvision's unless ``--vgg`` gives another.
 """
 
 from __future__ import annotations

@@ -47,9 +47,9 @@ def progress(
 ) -> Iterator[Callable[..., None]]:
     """Show a bar with rate and remaining time once the work has taken two seconds.
 
-    Yields a function to call with the number of finished units and, if wanted, a note to show beside
-    the label. ``total`` None means one long step of unknown length, ``unit`` "" shares of a whole, which
-    have no rate. Nothing is shown when quiet or when stderr is not a terminal.
+    Yields a function to call with the number of finished units and, if wanted, a note to show beside the
+    label. ``total`` None means one long step of unknown length; ``unit`` "" means fractions of a whole,
+    without a rate. Nothing is shown when quiet or when stderr is not a terminal.
     """
     console = Console(stderr=True)
     label = worded(label)

@@ -193,7 +193,7 @@ class Job:
         on_progress: Callable[[str], None] = lambda note: None,
         quiet: bool = False,
     ) -> tuple[StylePlan, dict[str, Any]]:
-        """Return the plan for one input and, where styles were optimized for it, what that gained (also
+        """Return the plan for one input and, where styles were optimized for it, the results (also
         printed)."""
         from mst_deploy.cli.console import echo
 

@@ -129,7 +129,7 @@ def live(
 ) -> None:
     """Stylize live video: the newest frame is stylized, older ones are dropped, so the delay never grows.
 
-    Ends with q, Ctrl-C, --seconds or the source, and tells what became of the frames and how old they were.
+    Ends with q, Ctrl-C, --seconds or the source, and reports the numbers and delays of the frames.
     """
     from mst_deploy.cli.console import echo, print_result
     from mst_deploy.video.capture import CaptureOptions

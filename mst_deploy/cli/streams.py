@@ -10,7 +10,7 @@ from contextlib import suppress
 
 
 def escape_unprintable() -> None:
-    """Write what a terminal or pipe cannot encode as an escape, so that no message fails by it."""
+    """Write characters that a terminal or pipe cannot encode as escapes, so that no message fails."""
     codecs.register_error("mst.escape", escaped)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -36,9 +36,9 @@ def escaped(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def flush_output() -> None:
-    """Write what is buffered for the standard output.
+    """Flush the standard output.
 
-    Raises OutputError when that fails; what was not written is dropped, or Python would try again at its end.
+    Raises OutputError when that fails; unwritten data is dropped, or Python would try again at exit.
     """
     if sys.stdout is None:  # closed by whoever started the program
         return

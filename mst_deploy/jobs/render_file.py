@@ -89,8 +89,8 @@ def render_file(
     """Stylize a whole file; ``output`` exists only when every frame went through.
 
     Memory does not grow with the length. On Ctrl-C the frames up to there become a file that plays
-    (``out.interrupted.mp4``), and KeyboardInterrupt carries a note that says so; finished parts are kept
-    for ``resume`` then and after an error. Raises InputError, OutputError, BackendError.
+    (``out.interrupted.mp4``), and KeyboardInterrupt has a note with its path; finished parts are kept for
+    ``resume`` then and after an error. Raises InputError, OutputError, BackendError.
     """
     options, output = options or RenderOptions(), followed(output)
     refuse_to_overwrite(output, [source, *files_read(style_plan.timeline)])

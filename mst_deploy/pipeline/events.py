@@ -31,7 +31,7 @@ class FramesDone:
 
 @dataclass(frozen=True)
 class Note:
-    """Something the user should know that is no error."""
+    """A note to the user that is not an error."""
 
     text: str
 

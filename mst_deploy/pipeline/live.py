@@ -49,8 +49,7 @@ class Slot(Generic[T]):
     dropped.
 
     Slots of one pipeline share a condition variable, so that an item passes from one to the next atomically
-    and :attr:`counts` of all of them are consistent. At every moment ``put == done + dropped + waiting +
-    busy``.
+    and :attr:`counts` of all of them are consistent. At all times ``put == done + dropped + waiting + busy``.
     """
 
     def __init__(self, shared: threading.Condition | None = None) -> None:
@@ -320,7 +319,7 @@ class LivePipeline:
     def run(self, seconds: float | None = None) -> LiveReport:
         """Stylize until the source ends, ``seconds`` have passed since the first frame, or :meth:`stop`.
 
-        Returns when every sink is finished. Raises what the source or the model raised; OutputError when a
+        Returns when every sink is finished. Raises the error of the source or the model; OutputError when a
         sink has failed, at once if it was the last one, else at the end.
         """
         control = self._measured() if self.policy else None

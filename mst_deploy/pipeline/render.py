@@ -40,8 +40,8 @@ def render(
     """Stylize the frames of a source into a sink; the sink is flushed, but not finished.
 
     Frames that the sink has already are read and left out; with ``deflicker`` the last ones of them are
-    stylized again, because the next frames are averaged with them. On Ctrl-C the sink keeps what there is,
-    and KeyboardInterrupt carries a note that says where. Raises what a stage raised, once.
+    stylized again, because the next frames are averaged with them. On Ctrl-C the sink keeps the frames so
+    far, and KeyboardInterrupt has a note with their path. Raises the error of a failed stage, once.
     """
     timer = timer or StageTimer()
     again = min(sink.done, REACH) if deflicker else 0

@@ -53,8 +53,8 @@ class StylizedFrame:
         return replace(self, pictures=deflicker_filter(self.prepared.frame.image, self.pictures))
 
     def compose(self) -> Frame:
-        """Return the frame of the result: mixed with its source, masked, its colors kept, as the plan
-        says. What has no contrast is shown as it is."""
+        """Return the frame of the result: mixed with its source, masked, its colors kept, according to the
+        plan. Frames without contrast are shown as they are."""
         frame = self.prepared.frame
         image = self.prepared.frame_plan.compose(frame.image, self.pictures)
         if self.pictures:
@@ -63,7 +63,7 @@ class StylizedFrame:
 
 
 class FramePreparer:
-    """Gives every frame its size, its plan and its canvas. Frames come in order, from the first of the
+    """Prepares every frame: its size, its plan and its canvas. Frames come in order, from the first of the
     video."""
 
     def __init__(

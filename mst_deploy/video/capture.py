@@ -338,8 +338,8 @@ def open_network(name: str, options: CaptureOptions) -> LiveSource:
 def open_stream(name: str, *, whole_frames: bool = False) -> LiveSource:
     """Open a stream at an address once. Raises InputError.
 
-    ``whole_frames`` says that every transport packet is known to hold one whole frame, as those of our own
-    sinks do: then a frame is decoded when it is there, not when the next one begins.
+    ``whole_frames`` says that every transport packet is known to hold one whole frame, as in streams of this
+    project's sinks: then a frame is decoded when it is there, not when the next one begins.
     """
     how = dict(LOW_DELAY)
     if whole_frames:
@@ -453,7 +453,7 @@ would lose slashes."""
 
 
 def open_live_source(name: str, options: CaptureOptions | None = None) -> LiveSource:
-    """Open what a name stands for. Raises InputError, InvalidArgument."""
+    """Open the source of a name. Raises InputError, InvalidArgument."""
     for spec in LIVE_SOURCES:
         if spec.accepts(name):
             return spec.opener(name, options or CaptureOptions())

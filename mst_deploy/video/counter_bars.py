@@ -26,7 +26,7 @@ Image = NDArray[np.uint8]
 
 
 def draw_counter(image: Image, number: int) -> None:
-    """Paint the counter into the upper half of a picture (H, W, 3), in place. Raises InvalidArgument."""
+    """Draw the counter into the upper half of a picture (H, W, 3), in place. Raises InvalidArgument."""
     height, width = image.shape[:2]
     if width < LEAST_WIDTH or height < LEAST_HEIGHT:
         raise InvalidArgument(

@@ -165,7 +165,7 @@ def say_alpha(stream: Any, coding: EncoderSettings) -> None:
 
 
 def start(container: Any, stream: Any, coding: EncoderSettings) -> None:
-    """Open the encoder and write the header: what does not go together shows here. Raises OutputError."""
+    """Open the encoder and write the header: incompatible settings fail here. Raises OutputError."""
     context = stream.codec_context
     try:
         context.open()

@@ -1,4 +1,4 @@
-"""True delay of a sink: the frame counter of the test picture is read back from what the sink emits.
+"""True delay of a sink: the frame counter of the test picture is read back from the sink's output.
 
 It includes everything except the latencies of camera and screen.
 """
@@ -49,7 +49,7 @@ def can_be_read(sink: str) -> bool:
 
 
 class LatencyReader:
-    """Reads what a sink emits, in a thread of its own, as another program would."""
+    """Reads the output of a sink, in a thread of its own, as another program would."""
 
     def __init__(self, name: str, sink: Any, shown: Mapping[int, float]) -> None:
         """Prepare reading. ``shown`` maps each counter to its capture time; see ``TestPattern``."""

@@ -196,7 +196,7 @@ class EncodedSink(_Base):
             raise OutputError(f"{self.name} takes nothing more ({_reason(error)})") from error
 
     def finish(self) -> None:
-        """Write what the encoder holds and close; a file gets its name, one without a frame is removed."""
+        """Flush the encoder and close; a file gets its name, one without a frame is removed."""
         if self.container is None:
             return
         container, self.container = self.container, None
@@ -380,7 +380,7 @@ def live_sink_spec(name: str) -> LiveSinkSpec:
 
 
 def open_live_sink(name: str, settings: SinkSettings) -> FrameSink:
-    """Open what a name stands for. Raises OutputError, InvalidArgument, MissingDependency."""
+    """Open the sink of a name. Raises OutputError, InvalidArgument, MissingDependency."""
     spec = live_sink_spec(name)
     return cast(FrameSink, getattr(import_module(spec.module), spec.opener)(name, settings))
 

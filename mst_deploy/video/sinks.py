@@ -48,7 +48,7 @@ class FrameSink(Protocol):
         ...
 
     def flush(self) -> None:
-        """Write what an encoder still holds."""
+        """Flush the encoder."""
         ...
 
     def finish(self) -> None:
@@ -155,7 +155,7 @@ class _OpenFile(Protocol):
 
 
 def write_or_close(sink: _OpenFile, frame: Frame) -> None:
-    """Write a frame to the sink's open writer and count it; an error closes what ``sink.open`` holds."""
+    """Write a frame to the sink's open writer and count it; an error closes its open files."""
     assert sink.writer is not None
     with ExitStack() as unless_it_fails:
         unless_it_fails.push(sink.open.pop_all())

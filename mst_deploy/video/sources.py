@@ -29,7 +29,7 @@ class FrameSource(Protocol):
         ...
 
     def problems(self) -> tuple[str, ...]:
-        """Describe what was wrong with the source so far, for people."""
+        """Describe the damage of the source so far, for people."""
         ...
 
     def __iter__(self) -> Iterator[Frame]: ...
@@ -61,8 +61,7 @@ SOURCES = [
 
 
 def open_source(path: Path, options: ReadOptions | None = None) -> FrameSource:
-    """Open what a name stands for. Raises InputError, and MissingDependency for a kind that needs a
-    package."""
+    """Open the source of a name. Raises InputError, and MissingDependency for a kind that needs a package."""
     for spec in SOURCES:
         if spec.accepts(path):
             opener = getattr(import_module(spec.module), spec.opener)

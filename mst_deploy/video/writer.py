@@ -115,7 +115,7 @@ class VideoWriter:
         return replace(report, not_kept=(*report.not_kept, *(self.even.losses if self.even else ())))
 
     def write(self, frame: Frame) -> None:
-        """Encode one upright frame of the size that the source information says."""
+        """Encode one upright frame of the size in the source information."""
         if self.even:
             frame = self.even.numbered(frame)
         if self.passthrough:
@@ -129,7 +129,7 @@ class VideoWriter:
             self.passthrough.finish()
 
     def close(self) -> None:
-        """Close the files; what was written up to here can be played."""
+        """Close the files; the frames written so far can be played."""
         if self.passthrough:
             self.passthrough.close()
         self.container.close()

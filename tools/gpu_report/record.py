@@ -41,7 +41,7 @@ class Record:
     def row(
         self, what: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]], needs: float = 1.0
     ) -> dict[str, Any]:
-        """Measure and write down what was found beside ``what`` it is of, or why it was not measured.
+        """Measure and record the result beside its labels ``what``, or the reason why there is none.
 
         Not begun with less than ``needs`` seconds left.
         """
