@@ -26,7 +26,7 @@ class Difference:
         """Whether the difference is significant and at least SMALLEST."""
         return self.ratio.is_real(SMALLEST)
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """Describe the difference in one sentence."""
         part, backend, device, precision, _weights, size, batch, model = self.key
         name = f"{part}, {model}, {backend} ({device}, {precision}), {size}, batch {batch}"

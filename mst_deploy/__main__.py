@@ -1,4 +1,4 @@
-"""``python -m mst_deploy`` is ``mst``. Signals are heard from the first moment on, so imports come later."""
+"""``python -m mst_deploy`` is ``mst``. Signals are handled from the start, so imports come later."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 def _leave(number: int, frame: object) -> NoReturn:
-    """Before anything has begun there is nothing to clear up."""
+    """Exit at once: before the start there is nothing to clean up."""
     sys.stderr.write("mst: interrupted\n")
     sys.stderr.flush()
     os._exit(EXIT_CODES[signal.Signals(number)])
 
 
 def main() -> None:
-    """Entry point of the command ``mst``: Ctrl-C and SIGTERM clear up alike and exit with 130 or 143."""
+    """Run the command ``mst``: Ctrl-C and SIGTERM both clean up and exit with 130 or 143."""
     received = signal.SIGINT
     for each in EXIT_CODES:
         signal.signal(each, _leave)

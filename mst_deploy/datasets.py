@@ -33,7 +33,7 @@ class ImageFile:
 
     @property
     def data(self) -> bytes:
-        """The encoded bytes. Raises InputError if the file no longer exists."""
+        """Return the encoded bytes. Raises InputError if the file no longer exists."""
         if self.path is None:
             return self.content
         try:
@@ -45,12 +45,12 @@ class ImageFile:
 
     @property
     def group(self) -> str:
-        """Name of the image's folder inside the source; empty without one."""
+        """Return the name of the image's folder inside the source; "" without one."""
         return PurePosixPath(self.name).parent.name
 
     @cached_property
     def sha256(self) -> str:
-        """Hexadecimal SHA-256 of the encoded bytes."""
+        """Return the hexadecimal SHA-256 of the encoded bytes."""
         return hashlib.sha256(self.data).hexdigest()
 
     def decode(self) -> Image:

@@ -1,4 +1,4 @@
-"""What is installed here and which GPU there is, without importing any of it."""
+"""Installed packages and the GPU of this machine, found without importing any of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import metadata
 
 
 def version(distribution: str) -> str | None:
-    """Installed version of a distribution, or None."""
+    """Return the installed version of a distribution, or None."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -16,7 +16,7 @@ def version(distribution: str) -> str | None:
 
 
 def gpu_name() -> str | None:
-    """What nvidia-smi calls the first GPU and its driver, or None."""
+    """Return the names that nvidia-smi gives to the first GPU and its driver, or None."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None

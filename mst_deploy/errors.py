@@ -1,4 +1,4 @@
-"""Every error that is the user's to fix.
+"""Errors that the user can fix.
 
     MstError
     ├── InvalidArgument      a value that cannot be used
@@ -26,7 +26,7 @@ COMMAND = re.compile(r"\[(mst [a-z -]+): ([^\]]*)\]")
 
 
 class Message(str):
-    """Text for people that names options: a str as Python's users read it, and the template it came from."""
+    """Text for people that names options: a str in Python's spelling, with the template it came from."""
 
     template: str
 
@@ -39,12 +39,12 @@ class Message(str):
 
 
 def template_of(text: str) -> str:
-    """The template of a message; other text is its own."""
+    """Return the template of a message; other text is returned as it is."""
     return text.template if isinstance(text, Message) else text
 
 
 def with_options(text: str, spelled: Callable[[str], str]) -> str:
-    """A message or template with each option as ``spelled`` spells it, commands in full.
+    """Return a message or template with each option spelled by ``spelled`` and commands in full.
 
     >>> with_options("[mst build: size=640x360, force]", lambda name: f"/{name}")
     'mst build /size 640x360 /force'
@@ -58,7 +58,7 @@ def with_options(text: str, spelled: Callable[[str], str]) -> str:
 
 
 class MstError(Exception):
-    """Base of all errors with a message meant for people."""
+    """Base class of all errors with a message meant for people."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(Message(message))
@@ -77,7 +77,7 @@ class InvalidArgument(MstError, ValueError):
 
 
 class InputError(MstError):
-    """A file that cannot be read as what it should be."""
+    """A file that cannot be read: missing, of the wrong kind, damaged or unsupported."""
 
 
 class BundleError(InputError):
@@ -89,11 +89,11 @@ class OutputError(MstError):
 
 
 class BackendError(MstError):
-    """A runtime or device that is not what was asked for."""
+    """A runtime or device that cannot do what was requested."""
 
 
 class MissingDependency(BackendError):
-    """A package that is not installed; the message carries the line that installs it."""
+    """A package that is not installed; the message contains the command that installs it."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         self.package, self.extra = package, extra
@@ -113,7 +113,7 @@ class NoisyMachine(MstError):
 
 
 def error_line(error: BaseException, worded: Callable[[str], str] = str) -> str:
-    """Message and notes of an error in one line; ``worded`` turns each of them into plain text."""
+    """Return message and notes of an error in one line; ``worded`` turns each of them into plain text."""
     message = error.args[0] if isinstance(error, MstError) and error.args else str(error)
     parts = (message, *getattr(error, "__notes__", ()))
     return "; ".join(" ".join(worded(part).split()) for part in parts)

@@ -43,7 +43,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def hidden_folder(parent: Path, stem: str) -> Iterator[Path]:
-    """A folder ``.STEM-...`` in ``parent``, for files that are not finished; gone when the block ends.
+    """Create a folder ``.STEM-...`` in ``parent`` for unfinished files; deleted when the block ends.
 
     Those of the same stem that a killed process left are deleted first: nobody holds the lock in them.
     Raises OutputError when ``parent`` cannot be written to.
@@ -66,7 +66,7 @@ def hidden_folder(parent: Path, stem: str) -> Iterator[Path]:
 
 
 def refuse_to_overwrite(path: Path, read: Iterable[Path]) -> None:
-    """Raises OutputError if ``path`` is one of the files that are read for it, by whatever name or link."""
+    """Raise OutputError if ``path`` is one of the files that are read for it, by whatever name or link."""
     for other in read if path.exists() else ():
         if other.exists() and path.samefile(other):
             what = "the input itself" if path == other else f"{other}, which is read for it"

@@ -33,7 +33,7 @@ Alpha = NDArray[np.uint8]
 
 JPEG_QUALITY = 95
 MAX_PIXELS = 300_000_000
-"""More are refused before they are decoded unless ``limited_pixels`` says otherwise."""
+"""Largest number of pixels that is decoded, unless ``limited_pixels`` sets another."""
 GIF_COLORS = 256
 
 
@@ -42,11 +42,11 @@ class Kind:
     """A format of still pictures."""
 
     name: str
-    """Pillow's."""
+    """Pillow's name of the format."""
     alpha: str = "none"
-    """What it holds of transparency: none, binary or full."""
+    """Transparency that it can hold: none, binary or full."""
     quality: int | None = None
-    """OpenCV's number of the setting, for formats that lose some."""
+    """OpenCV's flag of the quality setting, for lossy formats."""
     lossless: bool = True
     animated: bool = False
     """Whether files of this kind may hold a moving picture."""
@@ -63,7 +63,7 @@ KINDS = {
     ".gif": Kind("GIF", "binary", animated=True),
     ".avif": Kind("AVIF", "full", animated=True),
 }
-"""What is read and written, by suffix."""
+"""Kinds of picture files that are read and written, by suffix."""
 IMAGE_SUFFIXES = tuple(KINDS)
 FORMATS = tuple(dict.fromkeys(kind.name for kind in KINDS.values()))
 
@@ -73,7 +73,7 @@ _pillow_settings = threading.Lock()
 
 @dataclass(frozen=True)
 class Picture:
-    """A still picture as it is painted."""
+    """A decoded still picture."""
 
     image: Image = field(repr=False)
     """(H, W, 3); behind transparent pixels are the colors of those around, not the stored ones."""
@@ -102,7 +102,7 @@ def load_picture(path: Path) -> Picture:
 
 
 def decode_picture(data: bytes, name: str | os.PathLike[str]) -> Picture:
-    """As :func:`load_picture`, of encoded file content that is called ``name`` in messages."""
+    """Decode encoded file content as :func:`load_picture` does; ``name`` stands for it in messages."""
     return _decoded(io.BytesIO(data), name)
 
 
@@ -112,7 +112,7 @@ def load_image(path: Path) -> Image:
 
 
 def decode_image(data: bytes, name: str | os.PathLike[str]) -> Image:
-    """Encoded file content -> (H, W, 3) uint8 RGB; gray becomes RGB, EXIF orientation is applied.
+    """Decode encoded file content to (H, W, 3) uint8 RGB; gray becomes RGB, EXIF orientation is applied.
 
     Raises InputError, naming ``name``, if the bytes are not a picture.
     """
@@ -121,18 +121,18 @@ def decode_image(data: bytes, name: str | os.PathLike[str]) -> Image:
 
 @dataclass(frozen=True)
 class PictureInfo:
-    """What the header of a picture file says."""
+    """Facts from the header of a picture file."""
 
     width: int
     height: int
     frames: int
-    """Pictures in the file."""
+    """Number of pictures in the file."""
     kind: str
     """Pillow's name of the format."""
 
 
 def probe_picture(path: Path) -> PictureInfo:
-    """What a picture file holds, by its header alone. Raises InputError for what is refused."""
+    """Read the header of a picture file without decoding it. Raises InputError for files that are refused."""
     with _opened_file(path) as file, _header(file, path) as header:
         try:
             return PictureInfo(*header.size, frames_of(header), header.format or "")
@@ -141,7 +141,8 @@ def probe_picture(path: Path) -> PictureInfo:
 
 
 def is_still(path: Path) -> bool:
-    """Whether a file is a picture by its suffix and, where that leaves it open, does not move."""
+    """Return whether a file is a still picture, by its suffix and, where that is not enough, its number of
+    frames."""
     kind = KINDS.get(path.suffix.lower())
     if kind is None or not kind.animated or not path.is_file():
         return kind is not None
@@ -152,12 +153,14 @@ def is_still(path: Path) -> bool:
 
 
 def frames_of(header: PilImage) -> int:
-    """Pictures in a file; the second one of a JPEG is no page but a gain map or another view."""
+    """Return the number of pictures in a file; further ones in a JPEG (gain maps, other views) do not
+    count."""
     return 1 if header.format in ("JPEG", "MPO") else int(getattr(header, "n_frames", 1))
 
 
 def result_suffix(path: Path, info: PictureInfo) -> str:
-    """The suffix of a result that is of the kind of its source: the source's own where it says the kind."""
+    """Return the suffix of a result that is of the kind of its source: the source's own where it is of that
+    kind."""
     suffix = path.suffix.lower()
     if suffix in KINDS:
         return suffix
@@ -165,7 +168,7 @@ def result_suffix(path: Path, info: PictureInfo) -> str:
 
 
 def save_image(path: Path, image: Image, alpha: Alpha | None = None) -> None:
-    """Write (H, W, 3) uint8 RGB in the format of the suffix, with ``alpha`` where it has room for it.
+    """Write (H, W, 3) uint8 RGB in the format of the suffix, with ``alpha`` where the format can hold it.
 
     Raises InvalidArgument, OutputError.
     """
@@ -178,7 +181,7 @@ def save_image(path: Path, image: Image, alpha: Alpha | None = None) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raises InvalidArgument for a suffix that no picture is written with."""
+    """Raise InvalidArgument for a suffix that no picture is written with."""
     suffix = path.suffix.lower()
     if suffix not in KINDS:
         raise InvalidArgument(
@@ -189,7 +192,7 @@ def check_writable(path: Path) -> None:
 
 
 def losses(picture: Picture, target: Path) -> list[str]:
-    """What of a picture a result of this name has no room for, in words."""
+    """Return descriptions of what a result of this name cannot keep of a picture."""
     kind, found = KINDS[target.suffix.lower()], []
     if picture.alpha is not None and kind.alpha == "none":
         found.append(f"transparency ({kind.name} has none; .png, .webp, .tiff and .avif keep it)")
@@ -203,11 +206,12 @@ def losses(picture: Picture, target: Path) -> list[str]:
 
 
 def fill_transparent(image: Image, alpha: Alpha) -> Image:
-    """(H, W, 3) with the colors behind fully transparent pixels (H, W) replaced by those around them.
+    """Return the image (H, W, 3) with the colors behind fully transparent pixels (H, W) replaced by those
+    around them.
 
-    Means of the visible pixels over windows that double in size until they hold one; what was stored there
-    does not count. Gray where nothing is visible. (Pull and push: Gortler et al., "The Lumigraph", 1996,
-    section 3.4.2.)
+    Means of the visible pixels over windows that double in size until they hold one; the colors stored there
+    are ignored. Gray where nothing is visible. (Pull and push: Gortler et al., "The Lumigraph", 1996, section
+    3.4.2.)
     """
     hidden = alpha == 0
     if not hidden.any():
@@ -218,14 +222,16 @@ def fill_transparent(image: Image, alpha: Alpha) -> Image:
 
 
 def _pulled(image: NDArray[Any], known: NDArray[np.bool_]) -> Any:
-    """(H, W, 3) float32: means over the known pixels of the least window around each place that has any."""
+    """Return (H, W, 3) float32: the mean of the known pixels in the smallest window around each pixel that
+    has any."""
     weight = known.astype(np.float32)
     color = image.astype(np.float32) * weight[..., None]
     return _filled(color, weight)
 
 
 def _filled(color: NDArray[Any], weight: NDArray[Any]) -> Any:
-    """All are float32. ``color`` (H, W, 3) is weighted by ``weight`` (H, W) already."""
+    """Return the filled colors (H, W, 3); all are float32. ``color`` is already weighted by ``weight`` (H,
+    W)."""
     height, width = weight.shape
     own = color / np.maximum(weight, 1e-6)[..., None]
     if weight.all():
@@ -257,7 +263,7 @@ def _opened_file(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _header(file: IO[bytes], name: str | os.PathLike[str]) -> Iterator[PilImage]:
-    """The picture, of which only size and settings have been read. Raises InputError."""
+    """Open a picture of which only size and settings have been read. Raises InputError."""
     from PIL import Image as pillow
 
     file.seek(0, os.SEEK_END)
@@ -318,7 +324,7 @@ def _advice() -> str:
 
 
 def _is_deep(header: PilImage) -> bool:
-    """Whether the file stores 16 bits a channel; Pillow's own modes hold 8 for colors."""
+    """Return whether the file stores 16 bits per channel; Pillow's own modes hold 8 for colors."""
     return header.mode.startswith("I") or any(";16" in str(tile[3]) for tile in getattr(header, "tile", ()))
 
 
@@ -333,9 +339,10 @@ def _upright(picture: PilImage) -> PilImage:
 
 
 def _color_and_alpha(picture: PilImage) -> tuple[PilImage, Alpha | None]:
-    """Color without alpha, in the mode that its profile is for (L, RGB, CMYK), and alpha if any is below 255.
+    """Return color without alpha, in the mode that its profile is for (L, RGB, CMYK), and alpha if any is
+    below 255.
 
-    Raises ValueError for what has no range of brightness that could be shown.
+    Raises ValueError for pictures without a range of brightness that could be shown.
     """
     from PIL import Image as pillow
 
@@ -366,7 +373,7 @@ def _is_graded(alpha: Alpha) -> bool:
 
 
 def _in_srgb(picture: PilImage, profile: bytes | None) -> PilImage:
-    """L, RGB or CMYK -> RGB, through the color profile unless it is sRGB itself or cannot be used."""
+    """Convert L, RGB or CMYK to sRGB through the color profile, unless that is sRGB or cannot be used."""
     if profile:
         from PIL import ImageCms
 
@@ -390,7 +397,7 @@ def _in_srgb(picture: PilImage, profile: bytes | None) -> PilImage:
 
 
 def _changes_colors(transform: Any, mode: str) -> bool:
-    """Whether a transform does more than rounding to a grid over all colors."""
+    """Return whether a transform does more than rounding to a grid of colors."""
     from PIL import Image as pillow
     from PIL import ImageCms
 

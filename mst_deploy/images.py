@@ -1,4 +1,5 @@
-"""Still pictures as (H, W, 3) uint8 RGB arrays: sizes and mixtures. ``image_files`` reads and writes them."""
+"""Still pictures as (H, W, 3) uint8 RGB arrays: resizing and mixing. ``image_files`` reads and writes
+them."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def check_image(image: object, name: str) -> None:
 
 
 def resize(image: Image, width: int, height: int) -> Image:
-    """Resample to exactly width x height pixels; area averaging when shrinking, cubic when enlarging.
+    """Resize to exactly width x height pixels; area averaging when shrinking, cubic when enlarging.
 
     Raises InvalidArgument for a size below 1 pixel.
     """
@@ -61,7 +62,7 @@ def resize(image: Image, width: int, height: int) -> Image:
 
 
 def letterboxed(image: Image, width: int, height: int) -> Image:
-    """Resample to width x height; where the shapes differ by more than rounding, with black bars."""
+    """Resize to width x height; where aspect ratios differ by more than rounding, add black bars."""
     high, wide = image.shape[:2]
     scale = min(width / wide, height / high)
     inner_wide, inner_high = (max(1, round(side * scale)) for side in (wide, high))
@@ -74,7 +75,7 @@ def letterboxed(image: Image, width: int, height: int) -> Image:
 
 
 def resize_short_side(image: Image, size: int) -> Image:
-    """Resample so that the shorter side has ``size`` pixels; the aspect ratio is kept."""
+    """Resize so that the shorter side has ``size`` pixels; the aspect ratio is kept."""
     height, width = image.shape[:2]
     scale = size / min(height, width)
     return resize(image, max(size, round(width * scale)), max(size, round(height * scale)))
@@ -98,13 +99,13 @@ def to_gray(image: Image) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def mix(source: Image, stylized: Image, share: float) -> Image:
-    """Return (1 - share) source + share stylized, rounded to the nearest level; exact at 0 and 1."""
-    if share <= 0.0:
+def mix(source: Image, stylized: Image, opacity: float) -> Image:
+    """Return (1 - opacity) source + opacity stylized, rounded to the nearest level; exact at 0 and 1."""
+    if opacity <= 0.0:
         return source
-    if share >= 1.0:
+    if opacity >= 1.0:
         return stylized
-    return np.asarray(cv2.addWeighted(source, 1.0 - share, stylized, share, 0.0), np.uint8)
+    return np.asarray(cv2.addWeighted(source, 1.0 - opacity, stylized, opacity, 0.0), np.uint8)
 
 
 def with_colors_of(stylized: Image, source: Image) -> Image:

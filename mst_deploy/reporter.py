@@ -1,4 +1,4 @@
-"""How long work tells whoever waits for it: notes and progress. The command line shows them on a terminal."""
+"""Interface through which long work reports notes and progress. The command line shows them on a terminal."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from contextlib import AbstractContextManager, nullcontext
 
 
 class Reporter:
-    """Hears what a long command does; this one stays silent."""
+    """Receiver of the notes and progress of a long command; this one discards them."""
 
     def note(self, text: str) -> None:
-        """A sentence for people."""
+        """Report a sentence for people."""
 
     def progress(
         self, label: str, total: int | None, *, unit: str = "fps"
     ) -> AbstractContextManager[Callable[..., None]]:
-        """Enter to get a function to call with the number of finished units and, if wanted, a note.
+        """Return a context manager that gives a function to call with the number of finished units and,
+        optionally, a note.
 
-        ``total`` None means one long step of unknown length, ``unit`` "" shares of a whole, which have no
-        rate.
+        ``total`` None means one long step of unknown length; ``unit`` "" means fractions of a whole, without
+        a rate.
         """
         return nullcontext(lambda done, note="": None)
 

@@ -1,4 +1,4 @@
-"""The wanted size of a result."""
+"""The size requested for a result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from mst_deploy.errors import InvalidArgument
 
 @dataclass(frozen=True)
 class Size:
-    """A wanted picture size: exactly width x height, or a short side that keeps the shape."""
+    """A requested picture size in pixels: exactly width x height, or a short side that keeps the aspect
+    ratio."""
 
     width: int | None = None
     height: int | None = None
@@ -17,7 +18,7 @@ class Size:
 
     @classmethod
     def parse(cls, text: str) -> Size:
-        """``640x360`` or ``360``. Raises InvalidArgument."""
+        """Parse ``640x360`` or ``360``, in pixels. Raises InvalidArgument."""
         parts = text.lower().split("x")
         if not all(part.isascii() and part.isdigit() and 1 <= int(part) <= 16384 for part in parts):
             parts = []
@@ -34,7 +35,8 @@ class Size:
         )
 
     def applied(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) for a picture of the given one; a kept shape is rounded to even numbers."""
+        """Return (width, height) for a picture of the given size; with a short side both are rounded to even
+        numbers."""
         if self.width is not None and self.height is not None:
             return self.width, self.height
         if self.short_side is None or self.short_side == min(width, height):

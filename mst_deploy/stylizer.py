@@ -6,8 +6,8 @@
         frames = stylizer.frames(clip, "starry-night")
         mst.write_video("out.mp4", frames, clip)
 
-What comes between is a plain iterator of :class:`Frame`: images (H, W, 3) uint8 RGB, upright, with their
-times. ``Stylizer.file`` renders a whole file in segments that survive a crash.
+Between reading and writing is a plain iterator of :class:`Frame`: images (H, W, 3) uint8 RGB, upright, with
+their times. ``Stylizer.file`` renders a whole file in segments that survive a crash.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ if TYPE_CHECKING:  # stills need no PyAV
 
 Name = str | os.PathLike[str]
 StyleLike = Name | Images | Style | Timeline | StylePlan
-"""What can be given as a style; see ``Stylizer.plan``."""
+"""Everything that can be given as a style; see ``Stylizer.plan``."""
 STYLES_KEPT = 64
 """Styles that a session remembers; the one that was not used for longest is forgotten first."""
 
@@ -76,8 +76,9 @@ class Stylizer:
     def __init__(self, model: Name | None = None, *, backend: str = "onnxrt", device: str = "auto") -> None:
         """Open ``base`` (the default), ``lite`` or the folder of a bundle.
 
-        A shipped name goes before a folder of that name, see :func:`mst_deploy.model.zoo.resolve_model`.
-        ``device`` is cpu, cuda or auto. Raises BundleError, BackendError, MissingDependency, InvalidArgument.
+        A shipped name takes precedence over a folder of that name, see
+        :func:`mst_deploy.model.zoo.resolve_model`. ``device`` is cpu, cuda or auto. Raises BundleError,
+        BackendError, MissingDependency, InvalidArgument.
         """
         self.bundle: Bundle = open_bundle(resolve_model(model))
         self.backend_name = backend
@@ -89,12 +90,12 @@ class Stylizer:
 
     @property
     def manifest(self) -> Manifest:
-        """Describes the model: identity, network, smallest sizes."""
+        """Return the description of the model: identity, network, smallest sizes."""
         return self.backend.manifest
 
     @property
     def device(self) -> str:
-        """Where the model runs: cpu or cuda."""
+        """Return the device that the model runs on: cpu or cuda."""
         return self.backend.device
 
     def styles(self) -> list[Style]:
@@ -105,7 +106,7 @@ class Stylizer:
         """Read one style: a ready-made one by name, a style file, a picture file, or a picture (H, W, 3)
         uint8.
 
-        Pictures that were read before and have not changed come out of the session's memory. Raises
+        Pictures that were read before and have not changed are taken from the session's cache. Raises
         InputError, and BundleError for a style of another model.
         """
         if isinstance(style, np.ndarray):
@@ -211,7 +212,7 @@ class Stylizer:
         return render_file(Path(source), Path(output), self.backend, self.plan(style), options, on_event)
 
     def close(self) -> None:
-        """Free what the model holds; the session cannot be used afterwards."""
+        """Free the resources of the model; the session cannot be used afterwards."""
         self.backend.close()
 
     def __enter__(self) -> Self:
@@ -244,7 +245,8 @@ class SharedBackend:
             return self.backend(frames, film_params, canvas)
 
     def tiling(self) -> TilingBackend | None:
-        """Return what stylizes large pictures in tiles, with sessions of its own."""
+        """Return the backend that stylizes large pictures in tiles, with sessions of its own; None if there
+        is none."""
         return self.backend.tiling()
 
     def stream(self, batches: Iterable[Batch]) -> Iterator[Images]:
@@ -292,9 +294,9 @@ def write_video(
     """Write frames, with the sound and everything else of ``source``; return their number.
 
     Without a codec the suffix decides, and H.264 or, for more than 8 bits, HEVC where it leaves a choice;
-    ``bitrate`` is in bits a second and takes the place of ``crf``. The file takes its name when all frames
-    are in it. Encoding runs in a thread of its own. All frames must be of one size. Raises OutputError,
-    InvalidArgument, and what the iterator raises.
+    ``bitrate`` is in bits a second and takes the place of ``crf``. The file gets its name when all frames are
+    written. Encoding runs in a thread of its own. All frames must be of one size. Raises OutputError,
+    InvalidArgument, and the errors of the iterator.
     """
     from mst_deploy.video.codecs import EncodeOptions
     from mst_deploy.video.info import resized

@@ -1,9 +1,9 @@
 """Make the shipped styles from ``examples/paintings``: ``python -m tools.make_styles [MODEL...]``.
 
-Run it after a shipped model has changed; a style fits only the model that made it. Without names all
-models get theirs. Each style is read off its painting, as ``--style PAINTING`` does it. With
-``--optimize-style`` it is optimized as well, as ``mst style optimize PAINTING`` does it: one to two minutes
-each on two cores. VGG-19 is then torchvision's unless ``--vgg`` gives another.
+Run it after a shipped model has changed; a style fits only the model that made it. Without names all models
+get theirs. Each style is encoded from its painting, as by ``--style PAINTING``. With ``--optimize-style`` it
+is optimized as well, as ``mst style optimize PAINTING`` does it: one to two minutes each on two cores. VGG-19
+is then torchvision's unless ``--vgg`` gives another.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def make_styles(model: str, vgg: Path | None, *, optimize_style: bool) -> None:
             name = credit.pop("name")
             path = PAINTINGS / f"{name}.jpg"
             style = make_style(encoder, path, name)
-            told = "read"
+            note = "read"
             if optimizer is not None:
                 optimized = optimizer(
                     style.film, builtin_photos(), as_style(load_image(path), bundle.manifest)
                 )
-                style, told = replace(style, film=optimized.film), optimized.words()
+                style, note = replace(style, film=optimized.film), optimized.describe()
             made.append(replace(style, credit=credit))
-            print(f"{model} {name}: {told}", flush=True)
+            print(f"{model} {name}: {note}", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(f"*{STYLE_SUFFIX}"):
         old.unlink()

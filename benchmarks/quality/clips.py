@@ -108,7 +108,7 @@ def model_frames(
         if deflicker:
             stylized = deflickered(frames, stylized)
         return [
-            mix(frame, picture, frame_plan.share) for frame, picture in zip(frames, stylized, strict=True)
+            mix(frame, picture, frame_plan.opacity) for frame, picture in zip(frames, stylized, strict=True)
         ]
 
     return run

@@ -1,7 +1,6 @@
 """The command line: ``mst``. Commands parse, call the library, print; nothing heavy is imported here.
 
-Exit codes: 0 done; 1 an error, told in one line on stderr; 2 a wrong option or argument;
-130 interrupted,
+Exit codes: 0 done; 1 an error, reported in one line on stderr; 2 a wrong option or argument; 130 interrupted,
 143 terminated.
 """
 
@@ -74,7 +73,7 @@ def root(
 
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
-    """Tell what this machine can run, and the exact line that installs what is missing."""
+    """Show what this machine can run, and the exact command that installs what is missing."""
     from mst_deploy.cli.console import print_result
     from mst_deploy.cli.doctor import examine, report
 
@@ -130,7 +129,7 @@ def export(
 
 
 def main() -> None:
-    """Entry point: errors meant for people become one line and exit code 1, or 2 for wrong usage."""
+    """Run the command line: errors meant for people become one line and exit code 1, or 2 for wrong usage."""
     escape_unprintable()
     if hint := renamed(sys.argv[1:]):
         _fail(hint, 2)
@@ -154,6 +153,6 @@ def main() -> None:
 def _fail(message: str, code: int) -> NoReturn:
     with suppress(OSError):
         print(f"mst: {message}", file=sys.stderr)
-    with suppress(MstError):  # the first error is the one to tell
+    with suppress(MstError):  # the first error is reported
         flush_output()
     raise SystemExit(code) from None

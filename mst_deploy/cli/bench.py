@@ -34,14 +34,17 @@ BackendsOption = Annotated[
         help=f"{BACKEND_HELP}; may be repeated. Default: onnxrt.",
     ),
 ]
-ConfidenceOption = Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")]
+ConfidenceOption = Annotated[
+    float, typer.Option(min=0.5, max=0.999, help="Confidence level of the intervals.")
+]
 CiWidthOption = Annotated[
-    float, typer.Option(min=0.001, max=0.5, help="Half width of the mean's interval, as a share of it.")
+    float,
+    typer.Option(min=0.001, max=0.5, help="Half width of the mean's interval, as a fraction of the mean."),
 ]
 MaxLoadOption = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of the machine that other programs may use.")
+    float, typer.Option(min=0, max=1, help="Fraction of the machine that other programs may use.")
 ]
-RooflineOption = Annotated[bool, typer.Option(help="Also measure what this machine can do at best.")]
+RooflineOption = Annotated[bool, typer.Option(help="Also measure the roofline of this machine.")]
 ReportOption = Annotated[Path | None, typer.Option("-o", "--output", help="Report to write (.json).")]
 MarkdownOption = Annotated[Path | None, typer.Option(help="Tables to write (.md).")]
 
@@ -61,7 +64,7 @@ def latency(
     ] = None,
     confidence: ConfidenceOption = 0.95,
     ci_width: CiWidthOption = 0.03,
-    seconds: Annotated[float, typer.Option(min=0, help="Time for the calls of each thing, at most.")] = 60.0,
+    seconds: Annotated[float, typer.Option(min=0, help="Maximum time for the calls of each case.")] = 60.0,
     min_runs: Annotated[
         int,
         typer.Option(min=2, max=320, help="Calls of each, whatever the time: p95 needs 20, p99 100."),
@@ -79,7 +82,8 @@ def latency(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Latency by backend, size and batch; refused when the machine is too noisy to tell."""
+    """Measure latency by backend, size and batch; an error if the machine is too noisy for reliable
+    figures."""
     with requires("plots", "mst bench"):
         from mst_deploy.benchmarks import command
     for path in filter(None, (output, markdown)):
@@ -117,10 +121,10 @@ def video(
     backends: BackendsOption = None,
     device: DeviceOption = "auto",
     batch: Annotated[int, typer.Option(min=1, help="Frames in one call of the model.")] = 1,
-    codec: Annotated[str | None, typer.Option(help="Of the result, as for mst video.")] = None,
+    codec: Annotated[str | None, typer.Option(help="Codec of the result, as for mst video.")] = None,
     start: Annotated[str | None, typer.Option(metavar="TIME", help="Begin at this moment.")] = None,
     end: Annotated[str | None, typer.Option(metavar="TIME", help="End before this moment.")] = None,
-    runs: Annotated[int, typer.Option(min=3, help="Whole jobs of each.")] = 3,
+    runs: Annotated[int, typer.Option(min=3, help="Complete jobs of each.")] = 3,
     confidence: ConfidenceOption = 0.95,
     ci_width: CiWidthOption = 0.05,
     max_load: MaxLoadOption = 0.10,
@@ -131,7 +135,7 @@ def video(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """A clip from file to file, stage by stage, beside the generator alone; results are thrown away."""
+    """Measure a clip from file to file, stage by stage, beside the generator alone; results are deleted."""
     with requires("plots", "mst bench"):
         from mst_deploy.benchmarks import command
     for path in filter(None, (output, markdown)):
@@ -161,11 +165,11 @@ def compare(
     ] = None,
     fail_above: Annotated[
         float | None,
-        typer.Option(min=0, help="Exit with 1 if anything got slower for certain, by this share."),
+        typer.Option(min=0, help="Exit with 1 if anything got significantly slower, by this fraction."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Whether B is faster or slower than A for certain, row by row."""
+    """Compare two reports row by row: whether B is significantly faster or slower than A."""
     from dataclasses import asdict
 
     from mst_deploy.cli.console import echo, print_result
@@ -177,7 +181,7 @@ def compare(
         echo(f"note: not the same machine: {'; '.join(notes)}", quiet=as_json)
     values = [{**asdict(one), "real": one.real} for one in found]
     print_result(
-        "\n".join(one.told() for one in found), {"differences": values, "notes": notes}, as_json=as_json
+        "\n".join(one.describe() for one in found), {"differences": values, "notes": notes}, as_json=as_json
     )
     if fail_above is not None and any(one.real and one.ratio.value > 1 + fail_above for one in found):
         raise typer.Exit(1)
@@ -190,7 +194,7 @@ def work(
     batch: Annotated[int, typer.Option(min=1, help="Frames at once.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Multiply-adds and bytes of a generator, operator by operator."""
+    """Count multiply-adds and bytes of a generator, operator by operator."""
     from mst_deploy.cli.console import print_result
     from mst_deploy.model.zoo import resolve_model
 
@@ -233,7 +237,7 @@ def _deliver(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Write the report as asked, then tell it, with the files there are now."""
+    """Write the requested files, then print the report with their names."""
     from mst_deploy.cli.console import print_result
 
     with requires("plots", "mst bench"):

@@ -1,4 +1,4 @@
-"""What a command shows while and after it works. Results go to stdout, everything else to stderr."""
+"""Output of a command while and after it works. Results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PATIENCE = 2.0  # seconds without a word; a progress bar for less only flickers
 
 
 class RateColumn(ProgressColumn):
-    """Finished units per second."""
+    """Progress column with the finished units per second."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
@@ -47,9 +47,9 @@ def progress(
 ) -> Iterator[Callable[..., None]]:
     """Show a bar with rate and remaining time once the work has taken two seconds.
 
-    Yields a function to call with the number of finished units and, if wanted, a note to show beside
-    the label. ``total`` None means one long step of unknown length, ``unit`` "" shares of a whole, which
-    have no rate. Nothing is shown when quiet or when stderr is not a terminal.
+    Yields a function to call with the number of finished units and, if wanted, a note to show beside the
+    label. ``total`` None means one long step of unknown length; ``unit`` "" means fractions of a whole,
+    without a rate. Nothing is shown when quiet or when stderr is not a terminal.
     """
     console = Console(stderr=True)
     label = worded(label)
@@ -74,16 +74,16 @@ def progress(
 
 
 def echo(text: str, *, quiet: bool = False) -> None:
-    """A line for people, on stderr. One that cannot be written is no reason to stop working."""
+    """Print a line for people on stderr. A line that cannot be written is ignored."""
     if not quiet:
         with suppress(OSError, ValueError):
             print(worded(text), file=sys.stderr)
 
 
 def print_result(text: str, values: dict[str, Any], *, as_json: bool = False, quiet: bool = False) -> None:
-    """The result: a sentence for people, or one JSON object for programs (even when quiet).
+    """Print the result: text for people, or one JSON object for programs (even when quiet).
 
-    Raises OutputError for a standard output that takes no more.
+    Raises OutputError if standard output cannot be written.
     """
     try:
         if as_json:
@@ -95,7 +95,7 @@ def print_result(text: str, values: dict[str, Any], *, as_json: bool = False, qu
 
 
 def output_failed(error: OSError | ValueError) -> OutputError:
-    """The error of a standard output that takes no more."""
+    """Return the error for a standard output that cannot be written."""
     reason = getattr(error, "strerror", None) or error
     return OutputError(f"cannot write to the standard output: {reason}; files that were made are kept")
 

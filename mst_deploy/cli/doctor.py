@@ -1,4 +1,4 @@
-"""What this machine can run: packages, providers, GPU; and the line that installs what is missing."""
+"""The report of ``mst doctor``: packages, providers, GPU; and the command that installs what is missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mst_deploy.cli.errors import one_line
 from mst_deploy.environment import gpu_name, version
 
 COMMANDS = {"export": "mst export", "train": "mst train", "eval": "mst eval", "rtx": "mst build"}
-"""What an extra is for, besides backends."""
+"""Commands that need an extra, by extra."""
 PACKAGES = {
     **dict.fromkeys(
         ("numpy", "opencv-python-headless", "opencv-python", "pillow", "av", "onnx", "filelock"), ""
@@ -29,11 +29,12 @@ PACKAGES = {
     "torchmetrics": "eval",
     "matplotlib": "eval",
 }
-"""Distribution and the extra that brings it; the two forms of OpenCV and ONNX Runtime exclude each other."""
+"""Distributions and the extra that installs them; the two forms of OpenCV and ONNX Runtime exclude each
+other."""
 
 
 def purposes() -> dict[str, str]:
-    """Each extra and what it is for: commands and backends."""
+    """Return the purposes of each extra: commands and backends."""
     found: dict[str, list[str]] = {extra: [command] for extra, command in COMMANDS.items()}
     found["tensorrt"] = ["mst build --flavor tensorrt, for H100, H200 and Jetson"]
     for spec in BACKENDS.values():
@@ -43,7 +44,7 @@ def purposes() -> dict[str, str]:
 
 
 def examine() -> dict[str, Any]:
-    """Facts for a program; :func:`report` is the same for people."""
+    """Return the facts for programs; :func:`report` formats them for people."""
     import onnxruntime
 
     from mst_deploy.backends.onnxrt import PROVIDERS, open_session
@@ -72,7 +73,7 @@ def examine() -> dict[str, Any]:
 
 
 def model_state(name: str) -> dict[str, Any]:
-    """Where a shipped model is, whether its files are whole, and the styles that go with it."""
+    """Return the path of a shipped model, whether its files are undamaged, and its styles."""
     from mst_deploy.errors import MstError
     from mst_deploy.model.bundle import open_bundle
     from mst_deploy.model.zoo import bundle_path, styles_for
@@ -86,7 +87,7 @@ def model_state(name: str) -> dict[str, Any]:
 
 
 def tensorrt_state() -> str:
-    """``works`` with versions and GPU, or what is in the way."""
+    """Return ``works`` with versions and GPU, or the reason why it does not work."""
     from mst_deploy.backends.trt import compat
     from mst_deploy.backends.trt.runner import machine, open_cuda
     from mst_deploy.errors import MstError
@@ -108,7 +109,7 @@ def tensorrt_state() -> str:
 
 
 def report(findings: dict[str, Any]) -> str:
-    """The findings as lines, ending with what to install for what."""
+    """Format the facts as lines, ending with the commands that install missing packages."""
     packages = findings["packages"]
     lines = [
         f"Python {findings['python']} on {findings['platform']}, {findings['cpus']} CPUs",

@@ -16,7 +16,7 @@ from mst_deploy.cli.options import (
     terminal,
 )
 
-engines_app = typer.Typer(help="Look after the TensorRT engines that were built.", no_args_is_help=True)
+engines_app = typer.Typer(help="Manage the TensorRT engines that were built.", no_args_is_help=True)
 
 
 def build(
@@ -98,7 +98,7 @@ def build(
 
 @engines_app.command("list")
 def engines_list(as_json: JsonOption = False) -> None:
-    """All engines: what they run on, where they were verified, and which this machine cannot use."""
+    """List all engines: what they run on, where they were verified, and which this machine cannot use."""
     with requires("rtx", "mst build"):
         from mst_deploy.engines import command
     _show(command.list_engines(), as_json)
@@ -110,7 +110,7 @@ def engines_explain(
     model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Everything known of one engine: what it is bound to, how it was verified, what is inside."""
+    """Show the details of one engine: what it requires, how it was verified, what it contains."""
     from mst_deploy.model.zoo import resolve_model
 
     with requires("rtx", "mst build"):
@@ -140,7 +140,7 @@ def engines_verify(
 @engines_app.command("prune")
 def engines_prune(
     everything: Annotated[bool, typer.Option("--all", help="Remove every engine and timing cache.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Remove engines that this machine cannot use, and damaged ones."""

@@ -1,4 +1,4 @@
-"""How the command line spells what messages name: the options of fields, and exit codes."""
+"""Messages in the spelling of the command line: options for fields, and exit codes."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ FLAGS = {
     "largest": "--max",
     "compiled": "--compile",
 }
-"""Options that are not called as their fields are."""
+"""Options whose names differ from their fields."""
 
 
 def flag(field: str) -> str:
-    """``sample_every`` -> ``--sample-every``."""
+    """Return the option of a field: ``sample_every`` -> ``--sample-every``."""
     return FLAGS.get(field, f"--{field.replace('_', '-')}")
 
 
 def worded(text: str) -> str:
-    """A message with its options as they are typed."""
+    """Return a message with its options as they are typed."""
     return with_options(text, flag)
 
 
 def one_line(error: BaseException) -> str:
-    """Message and notes of an error in one line, as :func:`worded`."""
+    """Return message and notes of an error in one line, each as by :func:`worded`."""
     return error_line(error, worded)
 
 

@@ -85,7 +85,7 @@ def eval_images(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure results that exist, of whatever made them."""
+    """Measure existing results of any system."""
     with requires("eval", "mst eval"):
         from mst_deploy.benchmarks.quality import command
     how = command.measuring(
@@ -101,7 +101,9 @@ def eval_images(
         device,
         terminal(quiet=quiet or as_json),
     )
-    _tell(command.evaluate_images(content, style, stylized, pairs, output, how, name), output, as_json, quiet)
+    _print_report(
+        command.evaluate_images(content, style, stylized, pairs, output, how, name), output, as_json, quiet
+    )
 
 
 @eval_app.command("model")
@@ -118,13 +120,14 @@ def eval_model(
     optimize_style: Annotated[
         Path | None,
         typer.Option(
-            help="Tune each style to each photograph (see mst style optimize); folder to keep the rows in."
+            help="Optimize each style for each photograph (see mst style optimize); folder to keep the FiLM "
+            "vectors in."
         ),
     ] = None,
     tune_once: Annotated[
         bool,
         typer.Option(
-            "--optimize-once", help="With --optimize-style: each style once, to the shipped photographs."
+            "--optimize-once", help="With --optimize-style: each style once, for the shipped photographs."
         ),
     ] = False,
     backend: BackendOption = "onnxrt",
@@ -141,7 +144,7 @@ def eval_model(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Stylize photographs with a model, then measure the results. A stopped run goes on."""
+    """Stylize photographs with a model, then measure the results. A stopped run is resumed."""
     from mst_deploy.model.zoo import resolve_model
 
     if tune_once and optimize_style is None:
@@ -175,7 +178,7 @@ def eval_model(
         optimize_style=optimize_style,
         once=tune_once,
     )
-    _tell(found, output, as_json, quiet)
+    _print_report(found, output, as_json, quiet)
 
 
 @eval_app.command("identity")
@@ -194,14 +197,14 @@ def eval_identity(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """The floor: measure the photographs themselves as if they were results."""
+    """Measure the photographs themselves as if they were results: the baseline without any style."""
     with requires("eval", "mst eval"):
         from mst_deploy.benchmarks.quality import command
     how = command.measuring(
         None, vgg, vgg_scales, inception, device=device, reporter=terminal(quiet=quiet or as_json)
     )
     wanted = command.Targets(content, style, held_out, pairs_per_style, size, max_pairs)
-    _tell(command.evaluate_identity(wanted, output, how), output, as_json, quiet)
+    _print_report(command.evaluate_identity(wanted, output, how), output, as_json, quiet)
 
 
 @eval_app.command("optimum")
@@ -222,7 +225,7 @@ def eval_optimum(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """The ceiling: optimize every picture on the measured distances themselves (slow), then measure."""
+    """Optimize every picture on the measured distances themselves (slow), then measure: the upper bound."""
     with requires("eval", "mst eval"):
         from mst_deploy.benchmarks.quality import command
     how = command.measuring(
@@ -230,7 +233,7 @@ def eval_optimum(
     )
     wanted = command.Targets(content, style, held_out, pairs_per_style, size, max_pairs)
     found = command.evaluate_optimum(wanted, output, how, style_weight=style_weight, steps=steps)
-    _tell(found, output, as_json, quiet)
+    _print_report(found, output, as_json, quiet)
 
 
 @eval_app.command("video")
@@ -275,7 +278,7 @@ def eval_compare(
         str | None, typer.Option("--by-group", help="Also show this figure by group (movement).")
     ] = None,
 ) -> None:
-    """One table of several reports, if they can be compared."""
+    """Make one table of several reports, if they can be compared."""
     with requires("eval", "mst eval"):
         from mst_deploy.benchmarks.quality import command
     print(command.compare(reports, group))
@@ -313,7 +316,8 @@ def eval_sheet(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Blind comparison by people: sheets without names and a form; with --answers and --key the votes."""
+    """Make a blind comparison for people: sheets without names and a form; with --answers and --key count the
+    votes."""
     from mst_deploy.cli.console import print_result
 
     with requires("eval", "mst eval"):
@@ -341,7 +345,7 @@ def eval_sheet(
     print_result(text, made, as_json=as_json, quiet=quiet)
 
 
-def _tell(found: dict[str, Any], output: Path, as_json: bool, quiet: bool) -> None:
+def _print_report(found: dict[str, Any], output: Path, as_json: bool, quiet: bool) -> None:
     from mst_deploy.cli.console import print_result
 
     summary = found["summary"]

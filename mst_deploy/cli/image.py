@@ -125,7 +125,8 @@ class PictureTask:
 def _find_tasks(
     files: list[Path], label: str, output: Path | None, failures: Failures, quiet: bool
 ) -> list[PictureTask]:
-    """What there is to make, known before the model is opened; results of other inputs are left out."""
+    """Return the tasks, known before the model is opened; inputs that are results of other inputs are left
+    out."""
     from mst_deploy.cli.console import echo
 
     tasks: list[PictureTask] = []
@@ -145,7 +146,8 @@ def _find_tasks(
 
 
 def _task(path: Path, label: str, output: Path | None, quiet: bool) -> PictureTask:
-    """Raises InputError for what is no picture, OutputError for a result of no known kind."""
+    """Return the task of an input. Raises InputError for files that are no pictures, OutputError for a result
+    of no known kind."""
     from mst_deploy.cli.console import echo
     from mst_deploy.image_files import IMAGE_SUFFIXES, check_writable, probe_picture, result_suffix
     from mst_deploy.jobs.inputs import VIDEO_SUFFIXES
@@ -168,7 +170,8 @@ def _task(path: Path, label: str, output: Path | None, quiet: bool) -> PictureTa
 def _is_wanted(
     task: PictureTask, read: list[Path], failures: Failures, force: bool, resume: bool, quiet: bool
 ) -> bool:
-    """Whether a picture is still to be made; a name that must not be taken is told."""
+    """Return whether a picture is still to be made; a target that must not be overwritten is reported as a
+    failure."""
     from mst_deploy.cli.console import echo
 
     if resume and not force and task.target.exists():
@@ -191,16 +194,18 @@ def _make(
     quiet: bool,
     shown: bool,
 ) -> list[Path]:
-    """All pictures, one after the other; what optimizing brought is entered in ``gained``."""
+    """Make all pictures, one after the other; results of style optimization are added to ``gained``."""
     from mst_deploy.cli.console import echo, progress
     from mst_deploy.image_files import load_picture, losses, save_image
     from mst_deploy.images import resize
 
     made = []
-    with progress("stylizing", len(tasks), unit="pictures/s", quiet=not shown) as tell:
+    with progress("stylizing", len(tasks), unit="pictures/s", quiet=not shown) as on_progress:
         for done, task in enumerate(tasks, start=1):
             with failures.of(task.source), enough_memory(task.source):
-                style_plan, gain = job.plan_for(task.source, tell=partial(tell, done - 1), quiet=not shown)
+                style_plan, gain = job.plan_for(
+                    task.source, on_progress=partial(on_progress, done - 1), quiet=not shown
+                )
                 picture = load_picture(task.source)
                 width, height = size.applied(picture.image.shape[1], picture.image.shape[0])
                 image = resize(picture.image, width, height)
@@ -210,13 +215,13 @@ def _make(
                 gained |= {str(task.target): gain["tuned"]} if gain else {}
                 for loss in losses(picture, task.target):
                     echo(f"note: not kept: {loss}", quiet=quiet)
-            tell(done)
+            on_progress(done)
     return made
 
 
 @contextmanager
 def enough_memory(path: Path) -> Iterator[None]:
-    """Memory that Python or OpenCV lacks for a picture as an error of this program."""
+    """Convert failed allocations of Python and OpenCV for a picture to BackendError."""
     try:
         yield
     except MemoryError as error:

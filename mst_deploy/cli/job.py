@@ -1,4 +1,4 @@
-"""What stylizing pictures and videos has in common on the command line: inputs, looks, the model."""
+"""Options and work that the commands for pictures and videos share: style options, the plan, the model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def parsed_by(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """A parser whose refusal is a wrong usage (exit code 2) with its own words."""
+    """Return a parser whose errors are usage errors (exit code 2) with its own message."""
 
     def checked(text: str) -> T:
         try:
@@ -62,7 +62,7 @@ StrokesOption = Annotated[
         "--strokes",
         metavar="NUMBER[@TIME]",
         parser=parsed_by(StrokesKey.parse),
-        help="How strongly flat areas (skies, walls, roads) are painted: 0 is the calmest, 1 the default, "
+        help="Strength of the strokes in flat areas (skies, walls, roads): 0 is the calmest, 1 the default, "
         "2 the most. Repeat it with times to change it.",
         show_default=False,
     ),
@@ -79,9 +79,7 @@ StrokeSizeOption = Annotated[
 ]
 SeedOption = Annotated[
     int | None,
-    typer.Option(
-        "--seed", min=0, help="Another number paints other strokes. Default: 0.", show_default=False
-    ),
+    typer.Option("--seed", min=0, help="Another number gives other strokes. Default: 0.", show_default=False),
 ]
 PreserveOption = Annotated[
     bool,
@@ -90,20 +88,20 @@ PreserveOption = Annotated[
 MaskOption = Annotated[
     Path | None,
     typer.Option(
-        help="Picture or video: white is painted, black stays as it is (or see --background-style)."
+        help="Picture or video: white is stylized, black stays as it is (or see --background-style)."
     ),
 ]
 BackgroundStyleOption = Annotated[str | None, typer.Option(help="Style of the black part of the mask.")]
 TimelineOption = Annotated[
     Path | None,
-    typer.Option("--timeline", help="YAML file that says all of this; see docs/video.md."),
+    typer.Option("--timeline", help="YAML file with all of these settings; see docs/video.md."),
 ]
 OptimizeStyleOption = Annotated[
     bool,
     typer.Option(
         "--optimize-style",
-        help="Fit the style to each input first: nearer to the painting, less flicker, one to three minutes "
-        "on a CPU. Needs pictures as styles, and VGG-19; see mst style optimize.",
+        help="Optimize the style for each input first: closer to the painting, less flicker, one to three "
+        "minutes on a CPU. Needs pictures as styles, and VGG-19; see mst style optimize.",
     ),
 ]
 OptimizeVggOption = Annotated[
@@ -125,7 +123,8 @@ def timeline_of(
     stroke_size: list[StrokeSizeKey] | None = None,
     seed: int | None = None,
 ) -> Timeline:
-    """The timeline that the options describe. Raises InvalidArgument, InputError for a YAML file."""
+    """Return the timeline that the options describe. Raises InvalidArgument, and InputError for a YAML
+    file."""
     if file is None:
         if not styles:
             raise typer.BadParameter("name a style, or a YAML file with --timeline", param_hint="--style")
@@ -191,18 +190,18 @@ class Job:
         source: Path,
         read: ReadOptions | None = None,
         *,
-        tell: Callable[[str], None] = lambda note: None,
+        on_progress: Callable[[str], None] = lambda note: None,
         quiet: bool = False,
     ) -> tuple[StylePlan, dict[str, Any]]:
-        """Return the plan for one input and, where styles were optimized for it, what that gained (also
+        """Return the plan for one input and, where styles were optimized for it, the results (also
         printed)."""
         from mst_deploy.cli.console import echo
 
         if self.style_optimizer is None:
             return self.style_plan, {}
-        style_plan, optimized = self.style_optimizer(self.style_plan, source, read, tell)
+        style_plan, optimized = self.style_optimizer(self.style_plan, source, read, on_progress)
         for name, gained in optimized.items():
-            echo(f"note: {Path(name).name} tuned to {source.name}: {gained.words()}", quiet=quiet)
+            echo(f"note: {Path(name).name} tuned to {source.name}: {gained.describe()}", quiet=quiet)
         return style_plan, {
             "tuned": {
                 name: {"before": asdict(gained.before), "after": asdict(gained.after)}
@@ -211,7 +210,7 @@ class Job:
         }
 
     def facts(self) -> dict[str, Any]:
-        """What a program wants to know about the job."""
+        """Return the facts of the job for JSON output."""
         strengths = [key.strength for key in self.timeline.strength]
         return {
             "style": self.timeline.label,

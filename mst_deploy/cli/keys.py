@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-TICK = 0.1  # seconds between looks at whether to stop
+TICK = 0.1  # seconds between checks whether to stop
 
 
 @contextmanager

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mst_deploy.video.latency import LatencyReport
 
 T = TypeVar("T")
-TICK = 0.1  # seconds between looks at whether Ctrl-C was pressed
+TICK = 0.1  # seconds between checks whether Ctrl-C was pressed
 STEP = 0.1  # of strength, for the keys + and -
 KEYS = "keys: 1-9 choose a style, 0 shows the source, + - change the strength, q ends"
 
@@ -86,13 +86,13 @@ def live(
     fps: Annotated[
         float | None,
         typer.Option(
-            help="Frames a second to hold: the painted picture gets smaller where the machine is too slow, "
-            "and larger again, at most once in 5 s."
+            help="Frames per second to keep: the stylized picture gets smaller where the machine is too "
+            "slow, and larger again, at most once in 5 s."
         ),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(help="Size to paint at: WIDTHxHEIGHT, or the short side. Default: as the source."),
+        typer.Option(help="Size to stylize at: WIDTHxHEIGHT, or the short side. Default: as the source."),
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=0, help="End after so many seconds.")] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Begin a file again at its end.")] = False,
@@ -105,16 +105,16 @@ def live(
             min=0,
             max=65535,
             metavar="PORT",
-            help="Change style and strength over HTTP while it runs: PATCH /v1/live on 127.0.0.1; GET tells "
-            "the counts.",
+            help="Change style and strength over HTTP while it runs: PATCH /v1/live on 127.0.0.1; GET "
+            "returns the counts.",
         ),
     ] = None,
     latency_test: Annotated[
         bool,
         typer.Option(
             "--latency-test",
-            help="With the source test: read the frame counter back from what each sink sends, and tell the "
-            "true delay.",
+            help="With the source test: read the frame counter back from what each sink sends, and report "
+            "the true delay.",
         ),
     ] = False,
     list_devices: Annotated[
@@ -127,9 +127,9 @@ def live(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Stylize live video: the newest frame is painted, older ones are dropped, so the delay never grows.
+    """Stylize live video: the newest frame is stylized, older ones are dropped, so the delay never grows.
 
-    Ends with q, Ctrl-C, --seconds or the source, and tells what became of the frames and how old they were.
+    Ends with q, Ctrl-C, --seconds or the source, and reports the numbers and delays of the frames.
     """
     from mst_deploy.cli.console import echo, print_result
     from mst_deploy.video.capture import CaptureOptions
@@ -144,9 +144,9 @@ def live(
         _check_latency_test(source, names)
     if fps is not None and size is not None:
         raise InvalidArgument("--fps chooses the size and --size fixes it; leave out one of them")
-    tell = _teller(quiet)
+    on_note = _note_printer(quiet)
     model_of = {"model": model, "backend": backend, "device": device}
-    capture = CaptureOptions(loop, retry, on_note=tell)
+    capture = CaptureOptions(loop, retry, on_note=on_note)
     with _Session(source, names, timeline, model_of, fps, size, capture, force=force) as run:
         if latency_test:
             run.read_back()
@@ -232,11 +232,11 @@ class _Session(ExitStack):
             self.push(unless_it_fails.pop_all())
 
     def hints(self) -> list[str]:
-        """What to do to see each result."""
+        """Return how to see the result of each sink."""
         return [sink.hint for sink in self.sinks.values() if sink.hint]
 
     def read_back(self) -> None:
-        """Begin to read what the sinks emit."""
+        """Start reading back the output of the sinks."""
         from mst_deploy.video.capture import TestPattern, hidden
         from mst_deploy.video.latency import LatencyReader
 
@@ -245,18 +245,18 @@ class _Session(ExitStack):
             self.readers[name] = LatencyReader(name, self.sinks[hidden(name)], self.source.shown)
 
     def latency(self) -> dict[str, LatencyReport]:
-        """What was read back from each sink."""
+        """Return the report of the reader of each sink, by name."""
         return {name: reader.finish() for name, reader in self.readers.items()}
 
 
 def _abandoned(sink: Any, error: BaseException | None) -> bool:
-    """Close a sink that the pipeline has not finished; nothing happens to one that it has."""
+    """Close a sink that the pipeline has not finished; do nothing for a finished one."""
     sink.abandon(error or OutputError("the run ended before"))
     return False
 
 
 def _look(stylizer: Stylizer, timeline: Timeline) -> Look:
-    """Read every style, and begin with those that have been asked for."""
+    """Read every style and start with the requested ones."""
     from mst_deploy.pipeline.live import Look
     from mst_deploy.styles.resolve import encode_film
 
@@ -274,7 +274,7 @@ def _look(stylizer: Stylizer, timeline: Timeline) -> Look:
 def _timeline(
     style: list[StyleKey] | None, styles: str | None, strength: float, preserve_color: bool
 ) -> Timeline:
-    """The styles of the beginning at time 0, those that can be chosen at time 1."""
+    """Return a timeline with the initial styles at time 0 and those that can be chosen at time 1."""
     if any(key.time for key in style or []):
         raise InvalidArgument("live video has no timeline; leave out @TIME, and see --styles")
     choices = [name.strip() for name in (styles or "").split(",") if name.strip()]
@@ -288,7 +288,7 @@ def _timeline(
 
 
 def _sink_names(names: list[str]) -> list[str]:
-    """The sinks named, or a window where there can be one. Raises InvalidArgument."""
+    """Return the given sinks, or a window where one can be opened. Raises InvalidArgument."""
     from mst_deploy.video.live_sinks import KINDS, find_player, live_sink_spec
 
     if not names:
@@ -313,14 +313,14 @@ def _check_latency_test(source: str, names: list[str]) -> None:
 
 
 class _Controls:
-    """What keys do."""
+    """Actions of keys."""
 
     def __init__(self, live: LivePipeline, choices: tuple[str, ...], fade: float) -> None:
         self.live, self.choices, self.fade = live, choices, fade
         self.before = 1.0
 
     def press(self, key: str) -> None:
-        """Replace the look, or end."""
+        """Replace the look, or stop."""
         now, look = time.monotonic(), self.live.look
         if key == "q":
             self.live.stop()
@@ -357,7 +357,7 @@ def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def interruptible(work: Callable[[], T]) -> T:
-    """Do what may block for seconds in FFmpeg, so that Ctrl-C is heard meanwhile."""
+    """Run work that may block for seconds in FFmpeg in a thread, so that Ctrl-C works meanwhile."""
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -376,7 +376,7 @@ def interruptible(work: Callable[[], T]) -> T:
     return results[0]
 
 
-def _teller(quiet: bool) -> Callable[[str], None]:
+def _note_printer(quiet: bool) -> Callable[[str], None]:
     from mst_deploy.cli.console import echo
 
     return lambda text: echo(f"note: {text}", quiet=quiet)
@@ -384,7 +384,7 @@ def _teller(quiet: bool) -> Callable[[str], None]:
 
 @contextmanager
 def _status_line(live: LivePipeline, *, shown: bool) -> Iterator[None]:
-    """One line on the terminal, renewed each second."""
+    """Show one line of status on the terminal, updated each second."""
     ended = threading.Event()
 
     def show() -> None:

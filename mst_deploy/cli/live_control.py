@@ -1,11 +1,11 @@
 """Control of live video over HTTP: ``GET`` and ``PATCH /v1/live`` on this machine only.
 
     curl http://127.0.0.1:8001/v1/live
-    curl -X PATCH -H 'Content-Type: application/json' -d '{"style": "zodiac", "fade": 1}' \
-        http://127.0.0.1:8001/v1/live
+    curl -X PATCH -H 'Content-Type: application/json' -d '{"style": "zodiac", "fade": 1}'         http://127.0.0.1:8001/v1/live
 
-Errors are problem details (RFC 9457). A page of another origin can neither read nor change anything: names
-that are not local are refused, and changes come as JSON, which browsers send across origins only if allowed.
+Errors are problem details (RFC 9457). A page of another origin can neither read nor change anything: host
+names that are not local are refused, and changes must be JSON, which browsers send across origins only if
+allowed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LONGEST = 4096
 
 
 def state(live: LivePipeline) -> dict[str, Any]:
-    """What is painted now, and the counts of this moment."""
+    """Return the present style, strength and counts."""
     now, look = time.monotonic(), live.look
     return {"styles": look.weights(now), "strength": look.strength(now), **asdict(live.report())}
 
@@ -92,7 +92,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__((HOST, port), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is none of ours."""
+        """Ignore errors of clients that closed the connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -149,4 +149,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the terminal is for what the user must know."""
+        """Write no log of requests to the terminal."""

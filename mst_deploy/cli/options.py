@@ -24,7 +24,8 @@ SizeOption = Annotated[
     typer.Option(help="Result size: WIDTHxHEIGHT, or one number for the short side. Default: as the input."),
 ]
 CORE = ("av",)
-"""Packages that come with the program itself, and that parts of it can do without: PyAV, for videos."""
+"""Packages that are installed with the program itself although parts of it work without them: PyAV, for
+videos."""
 MODEL_HELP = "Model: base, lite, or a folder made by mst export. Default: base."
 ModelOption = Annotated[str | None, typer.Option(metavar="MODEL", help=MODEL_HELP)]
 ModelArgument = Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
@@ -50,7 +51,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as on
 
 
 def run_alone(main: Callable[..., object]) -> None:
-    """A module's own command line, for ``python -m``: errors meant for people are one line, as in ``mst``."""
+    """Run a module's own command line, for ``python -m``: errors meant for people are one line, as in
+    ``mst``."""
     try:
         typer.run(main)
     except MstError as error:
@@ -59,7 +61,7 @@ def run_alone(main: Callable[..., object]) -> None:
 
 
 def terminal(*, quiet: bool) -> Reporter:
-    """What shows notes and progress of a command; Rich is imported only when one runs."""
+    """Return the reporter that shows notes and progress; Rich is imported only when it is used."""
     from mst_deploy.cli.console import Terminal
 
     return Terminal(quiet=quiet)
@@ -67,7 +69,7 @@ def terminal(*, quiet: bool) -> Reporter:
 
 @contextmanager
 def requires(extra: str, purpose: str) -> Iterator[None]:
-    """Turn a missing package, found by an import in the block, into the line that installs it.
+    """Turn a failed import of a package in the block into an error with the command that installs it.
 
     Raises MissingDependency that names the extra, unless the package comes with the program itself.
     """

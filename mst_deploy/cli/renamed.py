@@ -1,4 +1,4 @@
-"""Options and commands with another name now: an old command line is answered with the new one."""
+"""Renamed options and commands: an old command line is answered with the new name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ STILL_VALID = {("eval", "sheet"): {"--each"}}
 
 
 def renamed(arguments: Sequence[str]) -> str:
-    """What to use instead of the first old name among the arguments (without the program's); "" for none."""
+    """Return the message for the first old name among the arguments (without the program's name); "" for
+    none."""
     group, name, *_ = (*arguments, "", "")
     command = (group, name)
     if command in COMMANDS:

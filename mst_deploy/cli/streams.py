@@ -1,4 +1,4 @@
-"""Standard output and error as terminals, pipes and files of every kind leave them."""
+"""Standard output and error set up for terminals, pipes and files of every encoding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 
 
 def escape_unprintable() -> None:
-    """Write what a terminal or pipe cannot encode as an escape, so that no message fails by it."""
+    """Write characters that a terminal or pipe cannot encode as escapes, so that no message fails."""
     codecs.register_error("mst.escape", escaped)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -18,7 +18,7 @@ def escape_unprintable() -> None:
 
 
 def escaped(error: UnicodeError) -> tuple[str | bytes, int]:
-    r"""An error handler for encoding: bytes of a file's name as they are, the rest as ``\uXXXX``.
+    r"""Handle encoding errors: write bytes of a file's name as they are, the rest as ``\uXXXX``.
 
     Where Python takes the file system for ASCII, names are the bytes that the terminal may well show. What is
     no UTF-8 is escaped like a character, so that JSON stays JSON.
@@ -36,9 +36,9 @@ def escaped(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def flush_output() -> None:
-    """Write what is buffered for the standard output.
+    """Flush the standard output.
 
-    Raises OutputError when that fails; what was not written is dropped, or Python would try again at its end.
+    Raises OutputError when that fails; unwritten data is dropped, or Python would try again at exit.
     """
     if sys.stdout is None:  # closed by whoever started the program
         return

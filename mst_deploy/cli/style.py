@@ -63,7 +63,7 @@ def style_make(
     targets = [
         require_writable(output or path.with_suffix(STYLE_SUFFIX), path, force=force) for path in images
     ]
-    with progress("reading styles", len(images), unit="styles/s", quiet=quiet or as_json) as tell:
+    with progress("reading styles", len(images), unit="styles/s", quiet=quiet or as_json) as on_progress:
         encoder = open_style_encoder(open_bundle(resolve_model(model)), backend, device)
         chosen = strokes is not None or stroke_size is not None
         if chosen and not encoder.manifest.canvas_bands:
@@ -81,7 +81,7 @@ def style_make(
                     stroke_size=1.0 if stroke_size is None else stroke_size,
                 )
             save_style(target, style)
-            tell(done)
+            on_progress(done)
     names = [str(target) for target in targets]
     print_result("\n".join(names), {"outputs": names}, as_json=as_json, quiet=quiet)
 
@@ -94,7 +94,7 @@ def style_optimize(
         typer.Option(
             "--for",
             metavar="FILE",
-            help="Video or picture to be painted; may be repeated. Default: everyday photographs, for a "
+            help="Video or picture to be stylized; may be repeated. Default: everyday photographs, for a "
             "style that serves every picture.",
             show_default=False,
         ),
@@ -107,26 +107,29 @@ def style_optimize(
             help="Style file. Default: IMAGE-FILE.safetensors, or IMAGE-tuned.safetensors, beside IMAGE.",
         ),
     ] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Moments of each video that are looked at.")] = 3,
-    size: Annotated[int, typer.Option(min=64, help="Short side at which they are looked at, at most.")] = 320,
+    frames: Annotated[int, typer.Option(min=1, help="Frames sampled from each video.")] = 3,
+    size: Annotated[int, typer.Option(min=64, help="Maximum short side of these frames in pixels.")] = 320,
     steps: Annotated[int, typer.Option(min=1, help="Steps of gradient descent.")] = 16,
     style_weight: Annotated[
         float | None,
         typer.Option(
             min=0.0,
-            help="Style against content; more is nearer to the painting. Default: 4, or 8 for everyday "
-            "photographs.",
+            help="Weight of style against content; more matches the painting better. Default: 4, or 8 for "
+            "everyday photographs.",
         ),
     ] = None,
     temporal_weight: Annotated[
         float,
-        typer.Option(min=0.0, help="Against flicker in videos; more is calmer and less like the painting."),
+        typer.Option(
+            min=0.0, help="Weight of flicker in videos; more flickers less and matches the painting less."
+        ),
     ] = 0.6,
     temporal_limit: Annotated[
         float,
         typer.Option(
             min=0.0,
-            help="How hard flicker may pull beside the painting: below 1 it cannot win; inf is no limit.",
+            help="Limit of the flicker's gradient, as a multiple of the style's: below 1 the style "
+            "dominates; inf is no limit.",
         ),
     ] = 0.5,
     model: ModelOption = None,
@@ -140,9 +143,9 @@ def style_optimize(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit a style nearer to its painting. Painting with it costs what it did.
+    """Optimize a style to match its painting more closely. Stylizing with it takes as long as before.
 
-    The encoder reads a style off a painting in one look. Gradient descent brings it nearer, for the given
+    The encoder computes a style from a painting in one pass. Gradient descent improves it, for the given
     videos or pictures or for all, in one to three minutes on a CPU. Use the style file with --style.
     """
     from mst_deploy.backends import open_style_encoder
@@ -177,11 +180,11 @@ def style_optimize(
         temporal_limit=temporal_limit,
     )
     style_optimizer = tuning.StyleOptimizer(bundle, tuning.normalized_vgg(vgg, vgg_scales), device, how)
-    with progress("tuning", how.steps, unit="steps/s", quiet=quiet or as_json) as tell:
-        optimized = style_optimizer(style.film, moments, painting, tell)
+    with progress("tuning", how.steps, unit="steps/s", quiet=quiet or as_json) as on_progress:
+        optimized = style_optimizer(style.film, moments, painting, on_progress)
     save_style(target, replace(style, film=optimized.film))
     print_result(
-        f"{target}: {optimized.words()}",
+        f"{target}: {optimized.describe()}",
         {"output": str(target), "before": asdict(optimized.before), "after": asdict(optimized.after)},
         as_json=as_json,
         quiet=quiet,

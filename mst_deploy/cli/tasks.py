@@ -1,4 +1,4 @@
-"""What ``mst video`` is asked to make: one task for each input, its name, and what will be lost."""
+"""Tasks of ``mst video``: one for each input, with its result's name and what will be lost."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ class Task:
 
     @property
     def frames(self) -> int:
-        """As far as is known before."""
+        """Return the number of frames as far as it is known in advance; else 0."""
         return self.info.frames if self.info else 0
 
 
 @dataclass
 class Failures:
-    """Of several inputs one that fails is told and left out; of one it is the command's error."""
+    """Failed inputs: with several inputs a failure is reported and the rest goes on; with one it is
+    raised."""
 
     many: bool
     paths: list[Path] = field(default_factory=list)
@@ -61,9 +62,9 @@ def find_tasks(
     quiet: bool,
     read: Sequence[Path] = (),
 ) -> list[Task]:
-    """What there is to make, with notes on what a result will not have.
+    """Return the tasks, with notes on what a result will not keep.
 
-    ``read`` are files that no result may overwrite.
+    ``read`` lists files that no result may overwrite.
     """
     from mst_deploy.cli.console import echo
     from mst_deploy.video.sinks import interrupted_name
@@ -113,7 +114,7 @@ def _task(path: Path, label: str, output: Path | None, options: RenderOptions) -
 
 
 def _is_wanted(task: Task, options: RenderOptions, quiet: bool, read: Sequence[Path]) -> bool:
-    """Whether a result is still to be made. Raises OutputError when its name must not be taken."""
+    """Return whether a result is still to be made. Raises OutputError when it must not be overwritten."""
     from mst_deploy.cli.console import echo
     from mst_deploy.files import refuse_to_overwrite
     from mst_deploy.jobs.journal import unfinished
@@ -144,7 +145,7 @@ def _is_wanted(task: Task, options: RenderOptions, quiet: bool, read: Sequence[P
 
 
 def _pictures(pattern: Path) -> list[Path]:
-    """The files that a pattern such as ``out%06d.png`` names, or the one that has just that name."""
+    """Return the files that match a pattern such as ``out%06d.png``, or the one file of that name."""
     from mst_deploy.video.demuxing import sequence_numbers
 
     if pattern.exists():
@@ -174,12 +175,12 @@ def report_losses(task: Task, options: RenderOptions, quiet: bool) -> None:
 
 
 def report_late_losses(task: Task, result: RenderResult, quiet: bool) -> None:
-    """What only the finished job knows; the rest was said before."""
+    """Report losses that are known only after the job; the others were reported before."""
     from mst_deploy.cli.console import echo
 
-    said = task.info.not_kept if task.info else ()
+    reported = task.info.not_kept if task.info else ()
     for loss in result.not_kept:
-        if loss not in said:
+        if loss not in reported:
             echo(f"note: not kept: {loss}", quiet=quiet)
     for harm in result.damage:
         echo(f"note: {task.source.name} is damaged: {harm}", quiet=quiet)

@@ -36,8 +36,8 @@ InceptionOption = Annotated[
 StatisticsOption = Annotated[
     str,
     typer.Option(
-        help="What the encoder sums a picture up by: moments (of Inception to Mixed_5d) or mean (of "
-        "Mixed_6e, as published)."
+        help="Statistics that the encoder computes of a picture: moments (of Inception to Mixed_5d) or mean "
+        "(of Mixed_6e, as published)."
     ),
 ]
 HeldOutOption = Annotated[
@@ -89,7 +89,7 @@ def train_classify(
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
 ) -> None:
-    """First phase: Inception learns art movements, the folders below --style, from paintings."""
+    """Train Inception to classify paintings by art movement, the folders below --style: the first phase."""
     with requires("train", "mst train"):
         from mst_deploy.training import command
     command.classify(
@@ -124,7 +124,7 @@ def train_joint(
     ] = None,
     statistics: Annotated[
         str | None,
-        typer.Option(help="What the encoder sums a picture up by: moments or mean. Default: the recipe's."),
+        typer.Option(help="Statistics of the encoder: moments or mean. Default: the recipe's."),
     ] = None,
     start: Annotated[
         str | None, typer.Option(help="Checkpoint or bundle to start from. Default: from scratch.")
@@ -203,11 +203,12 @@ def train_joint(
 
 
 def add_later_phase(phase: str, text: str) -> None:
-    """A command that goes on from a finished model; its recipe and the folder of its runs have its name."""
+    """Add a command that continues from a finished model; its recipe and the folder of its runs have its
+    name."""
 
     @train_app.command(phase, help=text)
     def train_on(
-        start: Annotated[str, typer.Option(help="Checkpoint or bundle to go on from.")],
+        start: Annotated[str, typer.Option(help="Checkpoint or bundle to continue from.")],
         content: ContentOption,
         style: ArtOption,
         output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")] = Path("runs")
@@ -258,8 +259,8 @@ def add_later_phase(phase: str, text: str) -> None:
         )
 
 
-add_later_phase("encoder", "Second phase: the generator is frozen, the whole style encoder is fine-tuned.")
+add_later_phase("encoder", "Fine-tune the whole style encoder with the generator frozen: the second phase.")
 add_later_phase(
     "finetune-artifacts",
-    "Last phase: the generator unlearns light and colored lines along edges and keeps all else.",
+    "Remove light and colored lines along edges from what the generator makes: the last phase.",
 )

@@ -182,26 +182,26 @@ def video(
 def _make(
     tasks: list[Task], job: Job, options: RenderOptions, failures: Failures, *, quiet: bool
 ) -> list[dict[str, Any]]:
-    """All videos, one after the other, with one progress display over all their frames."""
+    """Make all videos, one after the other, with one progress display over all their frames."""
     from mst_deploy.cli.console import echo, progress
     from mst_deploy.pipeline.events import Event, FramesDone, Note
 
     total = sum(task.frames for task in tasks)
     label = tasks[0].source.name if len(tasks) == 1 else f"{len(tasks)} videos"
     made, before = [], 0
-    with progress(f"{label} ({job.stylizer.device})", total, quiet=quiet) as tell:
+    with progress(f"{label} ({job.stylizer.device})", total, quiet=quiet) as on_progress:
         for number, task in enumerate(tasks, start=1):
             note = f"{number}: {task.source.name}" if len(tasks) > 1 else ""
 
             def on_event(event: Event, before: int = before, note: str = note) -> None:
                 if isinstance(event, FramesDone):
-                    tell(before + event.done, note)
+                    on_progress(before + event.done, note)
                 elif isinstance(event, Note):
                     echo(f"note: {worded(event.text)}", quiet=quiet)
 
             with failures.of(task.source):
                 style_plan, gained = job.plan_for(
-                    task.source, options.read, tell=partial(tell, before), quiet=quiet
+                    task.source, options.read, on_progress=partial(on_progress, before), quiet=quiet
                 )
                 result = job.stylizer.file(task.source, task.target, style_plan, options, on_event)
                 made.append({**_facts(result, job), **gained})
@@ -230,7 +230,7 @@ def _facts(result: RenderResult, job: Job) -> dict[str, Any]:
 
 
 def parse_rate(text: str | None) -> Fraction | None:
-    """``25``, ``23.976`` or ``24000/1001``, exactly. Raises InvalidArgument."""
+    """Parse a frame rate exactly: ``25``, ``23.976`` or ``24000/1001``. Raises InvalidArgument."""
     if text is None:
         return None
     try:

@@ -1,1 +1,1 @@
-"""Long jobs: many inputs, closed parts on disk, a journal to go on from."""
+"""Long jobs: many inputs, finished segments on disk, a journal to resume from."""

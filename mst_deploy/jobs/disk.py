@@ -1,4 +1,4 @@
-"""Is there room on the disk: a rough estimate before a job, exact figures during it."""
+"""Check of the disk space: a rough estimate before a job, exact figures during it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from pathlib import Path
 from mst_deploy.errors import OutputError
 
 RESERVE = 32 * 2**20  # bytes left free for everybody else
-LIKELY_BITS = 0.4  # per pixel: what painted video takes at the default qualities, see docs/video.md
+LIKELY_BITS = 0.4  # per pixel: what stylized video takes at the default qualities, see docs/video.md
 LOSSLESS_BITS = {"ffv1": 12.0, "prores": 4.0}
 
 
 def expected_bytes(codec: str, width: int, height: int, frames: int) -> int:
-    """A guess at the size of a result; the content decides, by a factor of three both ways."""
+    """Return an estimate of the size of a result in bytes, accurate to a factor of three, since it depends on
+    the content."""
     return round(LOSSLESS_BITS.get(codec, LIKELY_BITS) * width * height * frames / 8)
 
 
 def free_bytes(path: Path) -> int:
-    """Free space of the disk that a file to be written lies on; endless where nobody knows.
+    """Return the free bytes on the disk of a file to be written; a huge number if unknown.
 
-    Folders that are missing or cannot be written to are told when the file is opened.
+    Missing or read-only folders are reported when the file is opened.
     """
     try:
         usage = shutil.disk_usage(path.parent)
@@ -31,10 +32,10 @@ def free_bytes(path: Path) -> int:
 
 
 def check_before(output: Path, expected: int) -> str | None:
-    """A note for the user if a job may run out of space, None if not.
+    """Return a note for the user if a job may run out of disk space, else None.
 
-    The parts and the result are on the disk together at the end. Raises OutputError where even a tenth
-    of the estimate has no room.
+    The parts and the result are on the disk together at the end. Raises OutputError where there is no room
+    for even a tenth of the estimate.
     """
     needed, free = 2 * expected + RESERVE, free_bytes(output)
     if free >= needed:
@@ -48,7 +49,7 @@ def check_before(output: Path, expected: int) -> str | None:
 
 
 def check_during(output: Path, written: int, largest: int) -> None:
-    """Refuse to go on when the result, as long as what is written, would not fit beside its parts.
+    """Raise OutputError if the result, as large as the parts so far, would not fit beside its parts.
 
     ``largest`` is the size of the largest part so far, in bytes. Raises OutputError.
     """
@@ -61,7 +62,7 @@ def check_during(output: Path, written: int, largest: int) -> None:
 
 
 def size_text(count: float) -> str:
-    """Bytes for people: ``3.1 GB``."""
+    """Format a number of bytes for people: ``3.1 GB``."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""Which files a command works on: files, folders and patterns, in the order given."""
+"""The input files of a command: files, folders and patterns, in the order given."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ VIDEO_SUFFIXES = (
 
 
 def expand(inputs: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
-    """Files for ``inputs``: those of a folder with one of the suffixes, those that a pattern matches.
+    """Return the files for ``inputs``: those of a folder with one of the suffixes, those that a pattern
+    matches.
 
-    Each file once, folders and patterns sorted by name, folders without their sub-folders. A name with
-    ``*`` in it that exists is a file. Raises InputError for what stands for no file.
+    Each file once, folders and patterns sorted by name, folders without their sub-folders. A name with ``*``
+    in it that exists is a file. Raises InputError for an input without any file.
     """
     found: dict[Path, None] = {}
     for path in inputs:
@@ -54,10 +55,11 @@ def expand(inputs: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-def files_read(timeline: Timeline, *others: Path | None) -> list[Path]:
-    """Every file that a job reads beside its inputs: styles, mask and ``others``; a folder is a model."""
+def files_read(timeline: Timeline, *more: Path | None) -> list[Path]:
+    """Return every file that a job reads besides its inputs: styles, mask and ``more``; a folder is a
+    model."""
     found = [path for path in (*map(Path, timeline.names), timeline.mask) if path is not None]
-    for path in others:
+    for path in more:
         if path is not None:
             found += path.iterdir() if path.is_dir() else [path]
     return [path for path in found if path.is_file()]

@@ -1,8 +1,8 @@
-"""The journal of a long job: which parts of a result are finished, and what made them.
+"""The journal of a long job: the finished segments of a result, and the settings they were made with.
 
-It lives in a folder beside the result, ``out.mp4.parts/``, with one closed file for each part. A part
-counts once the journal names it; both are forced onto the disk first, so that a crash or a power cut can
-only lose what was not finished. The journal is replaced as a whole, never edited.
+It is in a folder beside the result, ``out.mp4.parts/``, with one closed file for each part. A part counts
+once the journal names it; both are forced onto the disk first, so that a crash or a power failure loses only
+unfinished segments. The journal is replaced as a whole, never edited.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Entries:
     """Content of journal.json."""
 
     settings: dict[str, str]
-    """Everything the pixels depend on, in words: input, model, styles, coding."""
+    """Everything the pixels depend on, as text: input, model, styles, coding."""
     parts: tuple[Part, ...] = ()
     state: str = PAINTING
-    """painting, painted (all parts are there) or joined (the result is whole, inside the folder)."""
+    """State: painting, painted (all parts exist) or joined (the result is complete, inside the folder)."""
     schema: int = SCHEMA
 
     @property
@@ -69,10 +69,10 @@ class Journal:
         self.lock.release()
 
     def begin(self, settings: dict[str, str], *, resume: bool, force: bool = False) -> None:
-        """Take the folder: go on with what is there, or start anew.
+        """Lock the folder; resume its job or start anew.
 
         Raises OutputError when it is somebody else's, when another process has it, when there is an
-        unfinished job that nobody asked to go on with, and when that job had other settings.
+        unfinished job that was not to be resumed, and when that job had other settings.
         """
         strangers = _strangers(self.folder, self.output)
         if strangers:
@@ -101,7 +101,7 @@ class Journal:
         return self.folder / name
 
     def add(self, name: str, frames: int) -> None:
-        """Enter a closed file of the folder."""
+        """Record a closed file of the folder."""
         path = self.path(name)
         _to_disk(path)
         _to_disk(self.folder)
@@ -110,14 +110,14 @@ class Journal:
         self._save()
 
     def mark(self, state: str, path: Path | None = None) -> None:
-        """Enter how far the job is, once ``path`` is safe on the disk."""
+        """Record the state of the job, once ``path`` is flushed to the disk."""
         if path is not None:
             _to_disk(path)
         self.entries = replace(self.entries, state=state)
         self._save()
 
     def remove(self) -> None:
-        """Delete the folder, the journal last: a crash on the way leaves what ``resume`` can clear up."""
+        """Delete the folder, the journal last, so that ``resume`` can clean up after a crash in between."""
         self.lock.release()
         for path in self.folder.iterdir():
             if path.name != JOURNAL:
@@ -151,7 +151,7 @@ class Journal:
         _to_disk(self.folder)
 
     def _whole(self, parts: tuple[Part, ...]) -> list[Part]:
-        """The parts up to the first one that is not what it was."""
+        """Return the parts up to the first one that was changed or is missing."""
         whole = []
         for part in parts:
             path = self.path(part.name)
@@ -170,7 +170,7 @@ class Journal:
             )
 
     def _forget_strangers(self) -> None:
-        """Delete what a crash left unfinished."""
+        """Delete files that a crash left unfinished."""
         known = {part.name for part in self.entries.parts} | {JOURNAL, LOCK}
         if self.entries.state == JOINED:
             known.add(self.output.name)
@@ -185,12 +185,13 @@ class Journal:
 
 
 def parts_folder(output: Path) -> Path:
-    """Where the parts of a result are until it is finished."""
+    """Return the folder of the parts of a result until it is finished."""
     return output.with_name(f"{output.name}.parts")
 
 
 def unfinished(output: Path) -> bool:
-    """Whether there is a job to go on with. A folder without a journal is what a crash left; it goes."""
+    """Return whether there is a job to resume. A folder without a journal is left from a crash and is
+    deleted."""
     folder = parts_folder(output)
     if read_journal(folder) is not None:
         return True
@@ -200,7 +201,7 @@ def unfinished(output: Path) -> bool:
 
 
 def _strangers(folder: Path, output: Path) -> list[str]:
-    """Names in a folder that no job has put there: it is somebody else's."""
+    """Return the names in a folder that no job has put there."""
     if not folder.is_dir():
         return []
     own = (output.name, f".{output.stem}-")  # the joined result, finished and under way
@@ -209,7 +210,7 @@ def _strangers(folder: Path, output: Path) -> list[str]:
 
 
 def read_journal(folder: Path) -> Entries | None:
-    """The journal of a folder, None if it has none. Raises OutputError for one that cannot be used."""
+    """Read the journal of a folder; None if it has none. Raises OutputError for one that cannot be used."""
     try:
         values: dict[str, Any] = json.loads((folder / JOURNAL).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -231,7 +232,7 @@ def read_journal(folder: Path) -> Entries | None:
 
 
 def _to_disk(path: Path) -> None:
-    """Force a file or folder onto the disk; systems that cannot do it for folders leave those out."""
+    """Flush a file or folder to the disk; folders are skipped on systems that cannot do it for them."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except PermissionError:  # Windows does not open folders

@@ -1,7 +1,7 @@
-"""Looks tuned to the very video or picture that is about to be painted (``optimize_style``).
+"""Styles optimized for the video or picture that is about to be stylized (``optimize_style``).
 
-What was tuned is kept in the user's cache folder: a job that goes on after a crash paints with the same
-rows, and a second run does not wait again.
+Optimized FiLM vectors are kept in the user's cache folder: a job resumed after a crash uses the same ones,
+and a second run does not optimize again.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from mst_deploy.video.info import ReadOptions
 
 @dataclass(frozen=True)
 class PlanOptimizer:
-    """Fits every style of a timeline to a source, with the settings of ``tuning.OptimizeOptions``."""
+    """Optimizes every style of a timeline for a source, with the settings of
+    ``styles.optimize.OptimizeOptions``."""
 
     bundle: Bundle
     paintings: Mapping[str, Image]
-    """Of every style of the timeline, at the size the encoder looks at."""
+    """Pictures (H, W, 3) uint8 of all styles of the timeline by name, at the size of the encoder's input."""
     vgg: Path | None = None
     """VGG-19; None for torchvision's, which is downloaded once."""
     device: str = "auto"
 
     @cached_property
     def style_optimizer(self) -> StyleOptimizer:
-        """Made with the first source: normalizing VGG-19 takes seconds."""
+        """Return the optimizer, created with the first source: normalizing VGG-19 takes seconds."""
         return StyleOptimizer(
             self.bundle, normalized_vgg(self.vgg, None), self.device, OptimizeOptions(), user_cache("tuned")
         )
@@ -47,12 +48,12 @@ class PlanOptimizer:
         style_plan: StylePlan,
         source: Path,
         read: ReadOptions | None = None,
-        tell: Callable[[str], None] = lambda note: None,
+        on_progress: Callable[[str], None] = lambda note: None,
     ) -> tuple[StylePlan, dict[str, OptimizedStyle]]:
-        """The looks with tuned FiLM vectors, and what each style gained.
+        """Return the plan with optimized FiLM vectors, and the optimization result of each style by name.
 
-        ``read`` says which part of a video will be painted; ``tell`` gets what is being done. Raises
-        InputError and InvalidArgument where there is nothing to look at.
+        ``read`` selects the part of a video that will be stylized; ``on_progress`` gets a note on each step.
+        Raises InputError and InvalidArgument for a source without frames.
         """
         if is_pipe(source):
             raise InvalidArgument(
@@ -66,21 +67,20 @@ class PlanOptimizer:
         moments = sample_frames(source, read=read)
         found: dict[str, OptimizedStyle] = {}
         for name, painting in self.paintings.items():
-            note = partial(_note, tell, Path(name).stem)
-            found[name] = self.style_optimizer(style_plan.rows[name], moments, painting, note)
-        rows = {name: optimized.film for name, optimized in found.items()}
-        return replace(style_plan, rows={**style_plan.rows, **rows}), found
+            note = partial(_note, on_progress, Path(name).stem)
+            found[name] = self.style_optimizer(style_plan.film_params[name], moments, painting, note)
+        optimized = {name: style.film for name, style in found.items()}
+        return replace(style_plan, film_params={**style_plan.film_params, **optimized}), found
 
 
-def _note(tell: Callable[[str], None], style: str, done: int) -> None:
-    tell(f"tuning {style}, step {done} of {OptimizeOptions.steps}")
+def _note(on_progress: Callable[[str], None], style: str, done: int) -> None:
+    on_progress(f"tuning {style}, step {done} of {OptimizeOptions.steps}")
 
 
 def artworks_of(timeline: Timeline, manifest: Manifest) -> dict[str, Image]:
-    """The pictures that the styles of a timeline are read off.
+    """Return the pictures that the styles of a timeline are made from.
 
-    Raises InvalidArgument for a style that has none any more, InputError and BundleError as
-    ``resolve_style``.
+    Raises InvalidArgument for a style without its picture, InputError and BundleError as ``resolve_style``.
     """
     found = {}
     for name in timeline.names:

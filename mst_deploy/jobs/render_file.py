@@ -1,4 +1,4 @@
-"""One video from file to file: all stages side by side, in parts that survive a crash."""
+"""Rendering of one video from file to file: all stages run concurrently, in segments that survive a crash."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mst_deploy.video.writer import EncodeOptions, encoder_of, probe_output
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """How a video is made, apart from how it shall look."""
+    """Options of a rendering, apart from its style."""
 
     read: ReadOptions = field(default_factory=ReadOptions)
     size: Size = field(default_factory=Size)
@@ -39,18 +39,18 @@ class RenderOptions:
     batch: int = 1
     """Pictures in one call of the generator."""
     deflicker: bool = False
-    """Average what is painted along the motion, against flicker; see :mod:`video.deflicker`."""
+    """Average stylized frames along the motion, against flicker; see :mod:`video.deflicker`."""
     part_frames: int = 120
-    """Frames of one part of the result: what a crash can cost at most."""
+    """Frames of one segment of the result: a crash loses at most these."""
     resume: bool = False
-    """Go on with an unfinished job beside the output, if there is one."""
+    """Resume an unfinished job beside the output, if there is one."""
     force: bool = False
-    """Throw an unfinished job away instead of refusing to."""
+    """Discard an unfinished job instead of refusing to start."""
 
 
 @dataclass(frozen=True)
 class RenderResult:
-    """What a finished job made."""
+    """Result of a finished job."""
 
     output: Path
     width: int
@@ -59,19 +59,19 @@ class RenderResult:
     seconds: float
     """Wall time, from opening the input to the closed result."""
     resumed: int = 0
-    """Frames of an earlier run among them."""
+    """Number of these frames that an earlier run had rendered."""
     stages: dict[str, float] = field(default_factory=dict)
-    """Share of the wall time that each stage worked; they run side by side, so the sum may exceed 1."""
+    """Fraction of the wall time that each stage worked; stages run concurrently, so the sum may exceed 1."""
     limit: str = ""
     """The stage that worked longest."""
     not_kept: tuple[str, ...] = ()
-    """What of the source the result does not have, in words."""
+    """Descriptions of what the result does not keep of the source."""
     damage: tuple[str, ...] = ()
-    """What was wrong with the source, in words."""
+    """Descriptions of what was damaged in the source."""
     decoder: str = ""
-    """What read the picture: FFmpeg's name, and ``(cuda)`` where the GPU did it."""
+    """FFmpeg's name of the decoder, with ``(cuda)`` where the GPU decoded."""
     encoder: str = ""
-    """What coded it; NVIDIA's end in ``_nvenc``."""
+    """FFmpeg's name of the encoder; NVIDIA's end in ``_nvenc``."""
 
     @property
     def fps(self) -> float:
@@ -89,8 +89,8 @@ def render_file(
     """Stylize a whole file; ``output`` exists only when every frame went through.
 
     Memory does not grow with the length. On Ctrl-C the frames up to there become a file that plays
-    (``out.interrupted.mp4``), and KeyboardInterrupt carries a note that says so; finished parts are kept
-    for ``resume`` then and after an error. Raises InputError, OutputError, BackendError.
+    (``out.interrupted.mp4``), and KeyboardInterrupt has a note with its path; finished parts are kept for
+    ``resume`` then and after an error. Raises InputError, OutputError, BackendError.
     """
     options, output = options or RenderOptions(), followed(output)
     refuse_to_overwrite(output, [source, *files_read(style_plan.timeline)])
@@ -158,7 +158,8 @@ def _note_disk_space(output: Path, target: VideoInfo, options: RenderOptions, on
 
 
 def _note_software_codecs(decoder: str, encoder: str, options: RenderOptions, on_event: OnEvent) -> None:
-    """With ``hwaccel`` auto: report what is done in software because the GPU cannot do it."""
+    """Report, with ``hwaccel`` auto, decoding or encoding that is done in software because the GPU cannot do
+    it."""
     if options.read.hwaccel == "auto" and "(cuda)" not in decoder:
         on_event(Note(Message(f"[option:hwaccel] auto: decoding in software ({decoder})")))
     if options.encode.hwaccel == "auto" and not encoder.endswith("_nvenc"):
@@ -168,17 +169,17 @@ def _note_software_codecs(decoder: str, encoder: str, options: RenderOptions, on
 def settings(
     source: VideoInfo, generator: StylizeBackend, style_plan: StylePlan, options: RenderOptions
 ) -> dict[str, str]:
-    """Everything a result depends on, in words: a job goes on only with the same."""
-    films = hashlib.sha256()
-    for name, row in style_plan.rows.items():
-        films.update(name.encode() + row.tobytes())
+    """Return everything a result depends on, as text: a job is resumed only with the same."""
+    digest = hashlib.sha256()
+    for name, film in style_plan.film_params.items():
+        digest.update(name.encode() + film.tobytes())
     manifest = generator.manifest
     return {
         "input": _file_text(source.path),
         "reading": repr(options.read),
         "model": f"{manifest.model_id} {manifest.precision}",
         "runtime": f"{type(generator).__name__} on {generator.device}",
-        "styles": f"{style_plan.timeline.label} {films.hexdigest()[:16]}",
+        "styles": f"{style_plan.timeline.label} {digest.hexdigest()[:16]}",
         "timeline": repr(style_plan.timeline),
         "mask": _file_text(style_plan.timeline.mask),
         "size": f"{source.width}x{source.height}",
@@ -191,7 +192,8 @@ def settings(
 
 
 def _file_text(path: Path | None) -> str:
-    """What identifies a file without reading all of it; a pattern of numbered pictures is its name."""
+    """Return text that identifies a file without reading all of it; for a pattern of numbered pictures, its
+    name."""
     if path is None:
         return "none"
     if not path.exists():

@@ -1,7 +1,7 @@
-"""A result in parts: every so many frames the file is closed and entered in the journal.
+"""Results in segments: at regular frame numbers the file is closed and recorded in the journal.
 
-Parts begin at fixed frame numbers, never where a job happened to stop, so an interrupted job that went on
-codes the very same parts as one that ran through.
+Parts begin at fixed frame numbers, never where a job happened to stop, so a resumed job encodes the same
+parts as one that was not interrupted.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from mst_deploy.video.writer import (
 
 @dataclass(frozen=True)
 class SegmentOptions:
-    """How a job is written in parts."""
+    """Options of a result that is written in parts."""
 
     settings: dict[str, str]
-    """Everything the result depends on, in words; a job only goes on with the same."""
+    """Everything the result depends on, as text; a job is resumed only with the same."""
     frames_each: int = 120
-    """Frames of a part: what a crash can cost at most. Every part begins with a key frame."""
+    """Frames of a part: a crash loses at most these. Every part begins with a key frame."""
     resume: bool = False
-    """Go on with an unfinished job if there is one."""
+    """Resume an unfinished job if there is one."""
     force: bool = False
-    """Throw an unfinished job away."""
+    """Discard an unfinished job."""
 
     def __post_init__(self) -> None:
         if self.frames_each < 1:
@@ -50,7 +50,7 @@ class SegmentOptions:
 
 
 class SegmentedSink:
-    """A file that is written in parts, each entered in the journal, then joined. Use :func:`open_output`."""
+    """A file that is written in parts, each recorded in the journal, then joined. Use :func:`open_output`."""
 
     def __init__(self, journal: Journal, source: VideoInfo, options: EncodeOptions, frames_each: int) -> None:
         self.journal, self.source = journal, source
@@ -79,11 +79,12 @@ class SegmentedSink:
 
     @property
     def complete(self) -> bool:
-        """Whether every frame is there already, and only joining is left."""
+        """Return whether all frames are written and only joining is left."""
         return self.journal.entries.state != PAINTING
 
     def finish(self) -> None:
-        """Join the parts, give the result its name, clear up. Every step may be the last before a crash."""
+        """Join the parts, give the result its name, delete the parts. A crash at any step can be recovered
+        from."""
         self.flush()
         journal, output = self.journal, self.journal.output
         whole = journal.path(output.name)
@@ -97,7 +98,8 @@ class SegmentedSink:
         journal.remove()
 
     def keep(self) -> str:
-        """After an interruption: join what there is to a file that plays. Says where; "" for no frame."""
+        """Join the finished parts to a playable file after an interruption. Return where it is; "" without a
+        frame."""
         names = [part.name for part in self.journal.entries.parts]
         if self.writer is not None:
             self.writer = None
@@ -112,22 +114,22 @@ class SegmentedSink:
         return Message(kept + going_on)
 
     def abandon(self, error: BaseException) -> None:
-        """After an error: forget the open part, and the folder too if nothing else is in it."""
+        """Delete the open part after an error, and the folder too if nothing else is in it."""
         self.open.__exit__(type(error), error, error.__traceback__)
         if not self.journal.entries.parts:
             self.journal.remove()
-        elif not getattr(error, "__notes__", ()):  # keep() has not told it already
+        elif not getattr(error, "__notes__", ()):  # keep() has not reported it already
             frames = self.journal.entries.frames
             kept = f"the first {frames} frames are kept"
             error.add_note(Message(f"{kept}: the same command with [option:resume] goes on"))
 
     @property
     def name(self) -> str:
-        """File of the part that is being written."""
+        """Return the file of the part that is being written."""
         return f"{len(self.journal.entries.parts):06d}{self.suffix}"
 
     def flush(self) -> None:
-        """Code what the encoder still holds, and enter the part."""
+        """Flush the encoder and record the part."""
         if self.writer is None:
             return
         name, frames = self.name, self.written - self.journal.entries.frames
@@ -145,7 +147,7 @@ class SegmentedSink:
 
 
 def in_parts(output: Path, source: Path) -> bool:
-    """Whether a result is written in parts, so that it can be gone on with."""
+    """Return whether a result is written in parts, so that it can be resumed."""
     kinds = output.suffix.lower() in AV_CONTAINERS and spec_of(output).name == "file"
     return kinds and not is_pipe(source)
 
@@ -154,10 +156,10 @@ def in_parts(output: Path, source: Path) -> bool:
 def open_output(
     output: Path, source: VideoInfo, options: EncodeOptions, plan: SegmentOptions
 ) -> Iterator[FrameSink]:
-    """A place for the frames of a job; in parts where that is possible, those of an earlier run included.
+    """Open the sink of a job; in parts where that is possible, with those of an earlier run.
 
     On an error finished parts are kept for ``resume``; with none, nothing is left. Raises OutputError, and
-    InvalidArgument for what cannot be resumed.
+    InvalidArgument for an output that cannot be resumed.
     """
     if not in_parts(output, source.path):
         if plan.resume:

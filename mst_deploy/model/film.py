@@ -99,8 +99,8 @@ class Blend:
 
     film: FilmParams = field(repr=False)
     """(P,) float32."""
-    share: float = 1.0
-    """Share of the stylized picture in the result, 0..1; the rest is the source."""
+    opacity: float = 1.0
+    """Opacity of the stylized picture over the source, 0..1."""
 
 
 def at_strength(content: FilmParams | None, style: FilmParams, strength: float) -> Blend:
@@ -108,7 +108,7 @@ def at_strength(content: FilmParams | None, style: FilmParams, strength: float) 
 
     The FiLM vector is interpolated between the content's own and the style's; ``content`` is not needed at
     strength 1. The network does not reproduce a picture exactly even with the picture's own FiLM vector, so
-    below 0.5 the source is mixed in: share = min(1, 2 strength). Raises InvalidArgument.
+    below 0.5 the source is mixed in: opacity = min(1, 2 strength). Raises InvalidArgument.
     """
     if content is None and strength != 1.0:
         raise InvalidArgument(

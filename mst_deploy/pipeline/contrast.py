@@ -1,7 +1,7 @@
-"""How much there is to see in a frame: where there is nothing, nothing is painted.
+"""Contrast of a frame: flat frames are shown as they are.
 
-Instance normalization takes mean and scale out of every map, so a network paints black, white and gray
-frames alike: in the middle color of the style. Fades would end there instead of in black.
+Instance normalization takes mean and scale out of every map, so a network stylizes black, white and gray
+frames alike, in the middle color of the style. Fades would end there instead of in black.
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 FLAT, FULL = 2.0, 10.0
-"""Gray levels of contrast: up to the first a frame is shown as it is, from the second on as painted."""
+"""Contrast in gray levels: up to the first value a frame is shown as it is, from the second on as
+stylized."""
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of BT.601
 THUMBNAIL = (32, 32)  # pixels: averages out grain, which is no contrast
 
 
 def contrast(image: NDArray[np.uint8]) -> float:
-    """Standard deviation of the gray levels (0 to 255) of an image (H, W, 3) RGB, but for its grain."""
+    """Return the standard deviation of the gray levels (0 to 255) of an image (H, W, 3) uint8 RGB, without
+    its grain."""
     height, width = image.shape[:2]
     size = (min(THUMBNAIL[0], width), min(THUMBNAIL[1], height))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return float(np.std(small.astype(np.float32) @ LUMA))
 
 
-def painted_share(image: NDArray[np.uint8]) -> float:
-    """Share of the painted picture in what is shown, 0 to 1, by the contrast of its source (H, W, 3)."""
+def stylized_opacity(image: NDArray[np.uint8]) -> float:
+    """Return the opacity of the stylized picture, 0 to 1, from the contrast of its source (H, W, 3)."""
     x = min(1.0, max(0.0, (contrast(image) - FLAT) / (FULL - FLAT)))
     return x * x * (3 - 2 * x)  # without a corner at either end

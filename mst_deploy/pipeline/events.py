@@ -1,4 +1,5 @@
-"""What a rendering reports while it runs. The command line turns events into a progress bar and notes."""
+"""Events that a rendering reports while it runs. The command line turns them into a progress bar and
+notes."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ class FramesDone:
 
 @dataclass(frozen=True)
 class Note:
-    """Something the user should know that is no error."""
+    """A note to the user that is not an error."""
 
     text: str
 

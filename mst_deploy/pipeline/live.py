@@ -3,8 +3,8 @@
     source ─ capture ─> [slot] ─ prepare ─> [slot] ─ infer ─┬─> [slot] ─ sink
                                                             └─> [slot] ─ sink
 
-A slot has room for one frame; a newer one takes its place. Every stage has a thread of its own, inference the
-caller's. Each sink drops for itself alone. The time at which a frame was captured travels with it.
+A slot holds one frame; a newer one replaces it. Every stage has a thread of its own, inference the caller's.
+Each sink drops frames independently of the others. Each frame carries the time at which it was captured.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from mst_deploy.video.info import Frame
 T = TypeVar("T")
 Clock = Callable[[], float]
 """Seconds of a clock that only goes forward."""
-TICK = 0.1  # seconds between looks at whether to stop; a frame that comes is taken at once
+TICK = 0.1  # seconds between checks whether to stop; a frame that comes is taken at once
 CLOSING = 5.0
-"""Seconds that stages get to end; a sink that blocks for longer is left behind, and said."""
+"""Seconds that stages get to end; a sink that blocks for longer is abandoned and reported."""
 RESOLUTION = 2000  # classes of age per second
 
 
 class Slot(Generic[T]):
-    """Room for one item between two threads: putting replaces what waits there, and counts it as dropped.
+    """A one-item buffer between two threads: putting an item replaces the waiting one, which counts as
+    dropped.
 
-    Slots of one line share a condition, so that an item passes from one to the next in one step and
-    :attr:`counts` of all of them can be read at one moment. At every moment
-    ``put == done + dropped + waiting + busy``.
+    Slots of one pipeline share a condition variable, so that an item passes from one to the next atomically
+    and :attr:`counts` of all of them are consistent. At all times ``put == done + dropped + waiting + busy``.
     """
 
     def __init__(self, shared: threading.Condition | None = None) -> None:
@@ -83,7 +83,7 @@ class Slot(Generic[T]):
             return item
 
     def finish(self, puts: Iterable[tuple[Slot[Any], Any]] = ()) -> None:
-        """Count the item taken as done and, in the same moment, put what became of it into other slots."""
+        """Count the item taken as done and, in the same step, put its result into other slots."""
         with self.shared:
             self.busy = False
             self.done += 1
@@ -91,25 +91,25 @@ class Slot(Generic[T]):
                 slot.put(item)
 
     def close(self) -> None:
-        """Announce that nothing more comes; what waits can still be taken."""
+        """Announce that no more items come; a waiting one can still be taken."""
         with self.shared:
             self.closed = True
             self.shared.notify_all()
 
     def refuse(self) -> None:
-        """Drop what waits, what is busy and all that comes: the stage behind has failed."""
+        """Drop the waiting item, the busy one and all later ones: the next stage has failed."""
         with self.shared:
             self.dropped += (self.item is not None) + self.busy
             self.item, self.busy, self.refusing = None, False, True
 
     @property
     def in_flight(self) -> int:
-        """Items that wait or are being worked on: 0 to 2."""
+        """Return the number of items that wait or are being processed: 0 to 2."""
         return (self.item is not None) + self.busy
 
 
 class Ages:
-    """Percentiles of durations in constant memory: counts in classes of half a millisecond."""
+    """Percentiles of durations in constant memory: a histogram with bins of half a millisecond."""
 
     def __init__(self) -> None:
         self.counts: Counter[int] = Counter()
@@ -121,7 +121,8 @@ class Ages:
             self.counts[math.ceil(seconds * RESOLUTION)] += 1
 
     def percentiles(self) -> dict[str, float | None]:
-        """``{"p50": ..., "p95": ..., "p99": ...}`` in milliseconds, nearest rank, rounded up to a class."""
+        """Return ``{"p50": ..., "p95": ..., "p99": ...}`` in milliseconds, by nearest rank, rounded up to a
+        bin."""
         with self.lock:
             classes = sorted(self.counts.items())
         total = sum(count for _, count in classes)
@@ -139,15 +140,15 @@ class Ages:
 
 @dataclass(frozen=True)
 class Look:
-    """How frames are painted from now on. Immutable: a change is one assignment between two frames.
+    """Style and strength of the frames from now on. Immutable: a change is one assignment between two frames.
 
-    A fade is a timeline that began when the change was made, so it runs by the clock, not by frames.
+    A fade is a timeline that began when the change was made, so it depends on the clock, not on frames.
     """
 
     plan: StylePlan = field(repr=False)
-    """Its rows hold every style that can be chosen; its timeline counts from ``since``."""
+    """Its FiLM vectors are those of every style that can be chosen; its timeline counts from ``since``."""
     since: float
-    """Seconds of the monotonic clock."""
+    """Time of the change, in seconds of the monotonic clock."""
 
     @classmethod
     def of(cls, plan: StylePlan, now: float) -> Look:
@@ -157,24 +158,26 @@ class Look:
         return cls(plan, now)
 
     def at(self, now: float) -> FramePlan:
-        """What becomes of a frame that is painted now."""
+        """Return the plan of a frame that is stylized now."""
         return self.plan.at(self._elapsed(now))
 
     @property
     def needs_content(self) -> bool:
-        """Whether the FiLM vector of the content is needed and not known."""
+        """Return whether the FiLM vector of the content is needed and not known yet."""
         return self.plan.own is None and not self.plan.timeline.always_full
 
     def weights(self, now: float) -> dict[str, float]:
-        """Weight of every style that is seen at a moment; they sum to 1."""
+        """Return the weight of every style that is visible at a time; they sum to 1."""
         weights = self.plan.timeline.weights_at(self._elapsed(now))
         return {name: weight for name, weight in weights.items() if weight > 0}
 
     def with_style(self, name: str, now: float, fade: float = 0.0, strength: float | None = None) -> Look:
-        """Go over to a style in ``fade`` seconds, and to a strength; at that of this moment if None."""
-        if name not in self.plan.rows:
+        """Return a look that fades to a style and a strength in ``fade`` seconds; None keeps the present
+        strength."""
+        if name not in self.plan.film_params:
             raise InvalidArgument(
-                f"the style {name!r} was not read before the start; known are: {', '.join(self.plan.rows)}"
+                f"the style {name!r} was not read before the start; known are: "
+                f"{', '.join(self.plan.film_params)}"
             )
         keys = [StyleKey(name)]
         if fade > 0:
@@ -190,12 +193,12 @@ class Look:
         return self._changed(now, styles=tuple(keys), strength=tuple(strengths))
 
     def with_strength(self, strength: float, now: float) -> Look:
-        """Another strength from now on; a fade under way stays where it is."""
+        """Return a look with another strength from now on; a fade between styles stops where it is."""
         keys = tuple(StyleKey(each, weight=weight) for each, weight in self.weights(now).items())
         return self._changed(now, styles=keys, strength=(StrengthKey(strength),))
 
     def strength(self, now: float) -> float:
-        """Strength at a moment, 0..1."""
+        """Return the strength at a time, 0..1."""
         return self.plan.timeline.strength_at(self._elapsed(now))
 
     def _elapsed(self, now: float) -> Fraction:
@@ -217,36 +220,36 @@ class LiveSink(Protocol):
 
 @dataclass(frozen=True)
 class SinkReport:
-    """What became of the frames for one sink: ``stylized == written + dropped + in_flight``."""
+    """Counts of the frames for one sink: ``stylized == written + dropped + in_flight``."""
 
     written: int
     dropped: int
     in_flight: int
     age_ms: dict[str, float | None]
-    """Capture to the end of the sink's work on a frame."""
+    """Time from capture to the end of the sink's work on a frame, as percentiles."""
     error: str = ""
-    """Why it takes no more frames, if so."""
+    """Reason why it takes no more frames; "" if it still does."""
 
 
 @dataclass(frozen=True)
 class LiveReport:
-    """Counts of one moment: ``captured == stylized + sum(dropped) + in_flight``."""
+    """Counts at one time: ``captured == stylized + sum(dropped) + in_flight``."""
 
     captured: int
     stylized: int
     dropped: dict[str, int]
-    """By the stage for which a frame came too early: prepare, infer."""
+    """Dropped frames by the stage that was not ready for them: prepare, infer."""
     in_flight: int
     age_at_inference_ms: dict[str, float | None]
-    """Capture to the beginning of inference."""
+    """Time from capture to the beginning of inference, as percentiles."""
     inference_ms: dict[str, float | None]
     sinks: dict[str, SinkReport]
     seconds: float
-    """Since the first frame was captured."""
+    """Seconds since the first frame was captured."""
     fps: float
     """Stylized frames per second."""
     width: int
-    """Of the picture that is painted now."""
+    """Size in pixels at which frames are stylized now."""
     height: int
     size_changes: int
 
@@ -257,7 +260,7 @@ class _Prepared:
     canvas: Canvas | None
     captured: float
     seconds: float
-    """Work of the prepare stage."""
+    """Work of the prepare stage, in seconds."""
 
 
 class _Outlet:
@@ -276,9 +279,9 @@ class _Outlet:
 
 
 class LivePipeline:
-    """Stylizes what a source gives, until it ends or :meth:`stop` is called.
+    """Stylizes the frames of a live source until it ends or :meth:`stop` is called.
 
-    ``look`` may be replaced at any time, from any thread: the next frame is painted with it.
+    ``look`` may be replaced at any time, from any thread; it applies from the next frame on.
     """
 
     def __init__(
@@ -293,9 +296,9 @@ class LivePipeline:
         on_event: OnEvent = ignore,
         clock: Clock = time.monotonic,
     ) -> None:
-        """``pictures`` is called once, in the capture thread; ``size`` (width, height) is painted at,
-        unless ``policy`` chooses another. Sinks get frames of that size and scale them themselves.
-        """
+        """Prepare the threads, without starting them. ``pictures`` is called once, in the capture thread;
+        frames are stylized at ``size`` (width, height) unless ``policy`` chooses another. Sinks get frames of
+        that size and scale them themselves."""
         self.pictures, self.backend, self.look, self.size = pictures, backend, look, size
         self.policy, self.on_event, self.clock = policy, on_event, clock
         self.shared = threading.Condition(threading.RLock())
@@ -310,13 +313,13 @@ class LivePipeline:
         self.size_changes = 0
 
     def stop(self) -> None:
-        """Capture no more; what is under way is finished. May be called from a signal handler."""
+        """Stop capturing; frames in flight are finished. May be called from a signal handler."""
         self.stopping.set()
 
     def run(self, seconds: float | None = None) -> LiveReport:
         """Stylize until the source ends, ``seconds`` have passed since the first frame, or :meth:`stop`.
 
-        Returns when every sink is finished. Raises what the source or the model raised; OutputError when a
+        Returns when every sink is finished. Raises the error of the source or the model; OutputError when a
         sink has failed, at once if it was the last one, else at the end.
         """
         control = self._measured() if self.policy else None
@@ -344,7 +347,7 @@ class LivePipeline:
         return self.report()
 
     def report(self) -> LiveReport:
-        """Counts of this moment; may be called from any thread."""
+        """Return the present counts; may be called from any thread."""
         with self.shared:
             width, height = self.size
             passed = max(0.0, self.last - self.first) if self.first is not None else 0.0
@@ -437,9 +440,9 @@ class LivePipeline:
         return Frame(image, round((captured - self.first) * LIVE_CLOCK), 0, captured)
 
     def _measured(self) -> SizeControl:
-        """Choose the first size by painting gray pictures at two sizes."""
+        """Choose the first size by stylizing gray pictures at two sizes."""
         assert self.policy is not None
-        plan = FramePlan(Blend(next(iter(self.look.plan.rows.values()))))
+        plan = FramePlan(Blend(next(iter(self.look.plan.film_params.values()))))
 
         def seconds(size: tuple[int, int]) -> float:
             width, height = size

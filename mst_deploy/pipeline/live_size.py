@@ -1,6 +1,6 @@
-"""The size at which live video is painted, so that a frame rate is held. Pure functions of times.
+"""The size at which live video is stylized, so that a frame rate is kept. Pure functions of times.
 
-Strokes have a size in pixels, so another size is another look: changes are rare, and are told.
+Strokes have a size in pixels, so another size looks different: changes are rare, and are reported.
 """
 
 from __future__ import annotations
@@ -13,35 +13,37 @@ from mst_deploy.errors import InvalidArgument
 from mst_deploy.size import Size
 
 SHORT_SIDES = (180, 240, 288, 360, 432, 540, 720, 1080)
-"""Pixels of the short side."""
+"""Short sides in pixels."""
 BEGIN = 0.8  # of the interval between frames: the first size shall need less
 TOO_SLOW, WINDOW = 0.95, 2.0
-"""A size is left when the 90th percentile of so many seconds is above this part of the interval."""
+"""A size is given up when the 90th percentile over WINDOW seconds is above this fraction of the interval."""
 FAST, CALM = 0.6, 10.0
-"""A larger one is tried when that of so many seconds is below this part of the interval,"""
+"""A larger size is tried when the 90th percentile over CALM seconds is below this fraction of the
+interval,"""
 LARGER = 0.9
-"""and the time it will need, in proportion to its pixels, below this one: or it would soon be left again."""
+"""and the time it will need, in proportion to its pixels, is below this one: else it would soon be given up
+again."""
 REST = 5.0
-"""Seconds between two changes at least."""
+"""Minimum seconds between two changes."""
 LEAST = 5
-"""Frames from which a percentile is taken."""
+"""Minimum number of frames for a percentile."""
 
 
 @dataclass(frozen=True)
 class SizeControl:
-    """Where the control stands."""
+    """State of the control."""
 
     rung: int
     """Index into the sizes of the policy."""
     changed: float
-    """When the size was changed last: seconds of a monotonic clock."""
+    """Time of the last change, in seconds of a monotonic clock."""
     times: tuple[tuple[float, float], ...] = ()
-    """(when, seconds of work) of the frames at this size, those of the last ``CALM`` seconds."""
+    """(time, seconds of work) of the frames at this size in the last ``CALM`` seconds."""
 
 
 @dataclass(frozen=True)
 class SizePolicy:
-    """The sizes there are, smallest first, and the rate to hold."""
+    """The sizes to choose from, smallest first, and the frame rate to keep."""
 
     sizes: tuple[tuple[int, int], ...]
     """(width, height)."""
@@ -85,7 +87,8 @@ class SizePolicy:
 
 
 def sizes_for(width: int, height: int, least: int = SHORT_SIDES[0]) -> tuple[tuple[int, int], ...]:
-    """Sizes (width, height) at which a picture can be painted, from a short side of ``least`` to its own.
+    """Return the sizes (width, height) at which a picture can be stylized, from a short side of ``least`` to
+    its own.
 
     Even numbers, smallest first; at least the picture's own size.
     """
@@ -95,10 +98,10 @@ def sizes_for(width: int, height: int, least: int = SHORT_SIDES[0]) -> tuple[tup
 
 
 def even(width: int, height: int) -> tuple[int, int]:
-    """The size with even numbers, as video codecs want them; never 0."""
+    """Return the size rounded to even numbers, as video codecs require; never 0."""
     return max(2, width - width % 2), max(2, height - height % 2)
 
 
 def _p90(values: Sequence[float]) -> float:
-    """90th percentile, nearest rank."""
+    """Return the 90th percentile, by nearest rank."""
     return sorted(values)[math.ceil(0.9 * len(values)) - 1]

@@ -1,9 +1,10 @@
-"""The way of every frame, from a source to a sink:
+"""The pipeline of a video, from a source to a sink:
 
     source ─ decode ─> prepare ─> infer ─> [deflicker] ─> compose ─> encode ─ sink
 
 Each name is a stage (``stages``) with a thread of its own; inference stays in the caller's thread, which owns
-the GPU's context and hears Ctrl-C. Bounded queues join the threads, so memory does not grow with the length.
+the GPU's context and receives Ctrl-C. Bounded queues join the threads, so memory does not grow with the
+length.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def render(
     """Stylize the frames of a source into a sink; the sink is flushed, but not finished.
 
     Frames that the sink has already are read and left out; with ``deflicker`` the last ones of them are
-    stylized again, because the next frames are averaged with them. On Ctrl-C the sink keeps what there is,
-    and KeyboardInterrupt carries a note that says where. Raises what a stage raised, once.
+    stylized again, because the next frames are averaged with them. On Ctrl-C the sink keeps the frames so
+    far, and KeyboardInterrupt has a note with their path. Raises the error of a failed stage, once.
     """
     timer = timer or StageTimer()
     again = min(sink.done, REACH) if deflicker else 0

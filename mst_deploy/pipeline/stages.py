@@ -15,7 +15,7 @@ from mst_deploy.backends import FilmBatch, Images, StylizeBackend
 from mst_deploy.images import check_image, mix, pad_to_minimum, resize
 from mst_deploy.model.canvas import Canvas
 from mst_deploy.model.film import FilmParams
-from mst_deploy.pipeline.contrast import painted_share
+from mst_deploy.pipeline.contrast import stylized_opacity
 from mst_deploy.pipeline.threads import StageTimer
 from mst_deploy.styles.masks import Mask
 from mst_deploy.styles.plan import FramePlan, StylePlan
@@ -27,12 +27,12 @@ if TYPE_CHECKING:  # pictures and sizes need no PyAV
 
 T = TypeVar("T")
 Request = tuple[Images, FilmParams, Canvas | None]
-"""A picture (H, W, 3), the FiLM vector (P,) it is painted with, and its canvas (H, W, 1)."""
+"""A picture (H, W, 3) uint8, its FiLM vector (P,) float32, and its canvas (H, W, 1) uint8."""
 
 
 @dataclass(frozen=True)
 class PreparedFrame:
-    """A frame of the result's size, and what shall become of it."""
+    """A frame of the result's size, with its plan."""
 
     frame: Frame
     frame_plan: FramePlan = field(repr=False)
@@ -42,28 +42,28 @@ class PreparedFrame:
 
 @dataclass(frozen=True)
 class StylizedFrame:
-    """A frame with what the generator made of it."""
+    """A frame with its stylized pictures."""
 
     prepared: PreparedFrame
     pictures: tuple[Images, ...] = field(repr=False)
-    """One (H, W, 3) for each FiLM vector of the look."""
+    """One (H, W, 3) uint8 for each FiLM vector of the plan."""
 
     def deflickered(self, deflicker_filter: Deflicker) -> StylizedFrame:
         """Return the same, averaged with the frames that ``deflicker_filter`` was given before."""
         return replace(self, pictures=deflicker_filter(self.prepared.frame.image, self.pictures))
 
     def compose(self) -> Frame:
-        """Return the frame of the result: mixed with its source, masked, its colors kept, as the plan
-        says. What has no contrast is shown as it is."""
+        """Return the frame of the result: mixed with its source, masked, its colors kept, according to the
+        plan. Frames without contrast are shown as they are."""
         frame = self.prepared.frame
         image = self.prepared.frame_plan.compose(frame.image, self.pictures)
         if self.pictures:
-            image = mix(frame.image, image, painted_share(frame.image))
+            image = mix(frame.image, image, stylized_opacity(frame.image))
         return replace(frame, image=image)
 
 
 class FramePreparer:
-    """Gives every frame its size, its plan and its canvas. Frames come in order, from the first of the
+    """Prepares every frame: its size, its plan and its canvas. Frames come in order, from the first of the
     video."""
 
     def __init__(
@@ -91,7 +91,7 @@ class FramePreparer:
                 yield prepared
 
     def __call__(self, frame: Frame) -> PreparedFrame:
-        """Raises InvalidArgument for an image of another form than (H, W, 3) uint8."""
+        """Prepare one frame. Raises InvalidArgument for an image of another form than (H, W, 3) uint8."""
         check_image(frame.image, "a frame")
         image = np.ascontiguousarray(resize(frame.image, self.width, self.height))
         if self.start is None:
@@ -108,10 +108,10 @@ def infer(
 ) -> Iterator[StylizedFrame]:
     """Send frames through the generator, in order; a backend may overlap two.
 
-    ``batch`` pictures go into each call; the last one is filled up, so that engines of one size do.
-    Frames of which only the source is shown pass by.
+    ``batch`` pictures go into each call; the last batch is padded, so that engines of a fixed batch size can
+    be used. Frames that show only their source skip the generator.
     """
-    for needed, group in groupby(prepared, lambda plan: bool(plan.frame_plan.films)):
+    for needed, group in groupby(prepared, lambda plan: bool(plan.frame_plan.film_params)):
         if needed:
             yield from _through(group, generator, batch, timer)
         else:
@@ -130,7 +130,7 @@ def _through(
             under_way.append((plan, []))
             image = pad_to_minimum(plan.frame.image, least)
             canvas = None if plan.canvas is None else pad_to_minimum(plan.canvas, least)
-            yield from ((image, film, canvas) for film in plan.frame_plan.films)
+            yield from ((image, film, canvas) for film in plan.frame_plan.film_params)
 
     results = generator.stream(map(_stacked, batches(requests(), batch)))
     for stylized in timer.each("infer", results):
@@ -140,19 +140,19 @@ def _through(
             plan, pictures = under_way[0]
             height, width = plan.frame.image.shape[:2]
             pictures.append(picture[:height, :width])
-            if len(pictures) == len(plan.frame_plan.films):
+            if len(pictures) == len(plan.frame_plan.film_params):
                 under_way.popleft()
                 yield StylizedFrame(plan, tuple(pictures))
 
 
 def batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    """Lists of ``size`` items; the last is filled up with its last item."""
+    """Yield lists of ``size`` items; the last one is padded with its last item."""
     while chunk := list(islice(items, size)):
         yield chunk + [chunk[-1]] * (size - len(chunk))
 
 
 def _stacked(requests: Sequence[Request]) -> tuple[Images, FilmBatch, Canvas | None]:
-    """One batch: (N, H, W, 3), (N, P) and, with a canvas, (N, H, W, 1)."""
+    """Return one batch: (N, H, W, 3), (N, P) and, with a canvas, (N, H, W, 1)."""
     images, films, canvases = zip(*requests, strict=True)
     canvas = None if canvases[0] is None else np.stack(canvases)
     if len(images) == 1:

@@ -1,4 +1,4 @@
-"""One picture through a generator."""
+"""Stylize one picture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from mst_deploy.styles.plan import FramePlan, StylePlan
 
 
 def stylize_picture(image: Images, generator: StylizeBackend, style_plan: StylePlan) -> Images:
-    """Stylize one picture (H, W, 3) uint8 RGB as a plan says for its beginning -> the same shape and type.
+    """Stylize one picture (H, W, 3) uint8 RGB as a plan prescribes for its beginning -> the same shape and
+    type.
 
     Raises InputError for a mask that cannot be read.
     """
@@ -32,7 +33,7 @@ def stylize_image(
 ) -> Images:
     """Stylize one picture (H, W, 3) uint8 RGB with given FiLM parameters -> the same shape and type.
 
-    ``blend`` is a FiLM vector (P,), or one with its share of the result. ``canvas`` (H, W, 1) uint8 is that
+    ``blend`` is a FiLM vector (P,), or one with its opacity in the result. ``canvas`` (H, W, 1) uint8 is that
     of a still with seed 0 if left out. Pictures below the model's minimum are padded and cropped.
     """
     plain = blend if isinstance(blend, Blend) else Blend(blend)
@@ -44,7 +45,8 @@ def stylize_image(
 def stylize_as_planned(
     image: Images, frame_plan: FramePlan, generator: StylizeBackend, canvas: Canvas | None
 ) -> Images:
-    """Stylize one picture (H, W, 3) uint8 RGB with its canvas (H, W, 1) and compose it as a plan says."""
+    """Stylize one picture (H, W, 3) uint8 RGB with its canvas (H, W, 1) and compose the result according to a
+    plan."""
     height, width = image.shape[:2]
     least = generator.manifest.min_size
     padded = np.ascontiguousarray(pad_to_minimum(image, least))
@@ -52,10 +54,11 @@ def stylize_as_planned(
     if height * width > WHOLE_PIXELS and (tiling := generator.tiling()) is not None:
         with tiling:
             stylized = [
-                stylize_in_tiles(padded, film, noise, tiling, generator.manifest) for film in frame_plan.films
+                stylize_in_tiles(padded, film, noise, tiling, generator.manifest)
+                for film in frame_plan.film_params
             ]
     else:
         batch = None if noise is None else noise[None]
-        stylized = [generator(padded[None], film[None], batch)[0] for film in frame_plan.films]
+        stylized = [generator(padded[None], film[None], batch)[0] for film in frame_plan.film_params]
     stylized = [picture[:height, :width] for picture in stylized]
     return frame_plan.compose(image, stylized)

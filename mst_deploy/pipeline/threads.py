@@ -1,9 +1,9 @@
-"""Stages that work side by side, each in a thread of its own, joined by bounded queues.
+"""Stages that run concurrently, each in a thread of its own, joined by bounded queues.
 
     source ─ ahead ─ ahead ─> the caller's own loop ─> behind ─ behind
 
-A full queue makes the stage before it wait, so memory does not grow. An error in a stage stops all of
-a line's threads and is raised once, in the caller; none outlives the ``with`` block.
+A full queue makes the stage before it wait, so memory does not grow. An error in a stage stops all threads of
+the pipeline and is raised once, in the caller; no thread outlives the ``with`` block.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from contextlib import contextmanager, suppress
 from typing import Any, Literal, Self, TypeVar
 
 T = TypeVar("T")
-TICK = 0.1  # seconds between looks at whether to stop; an item that comes is taken at once
+TICK = 0.1  # seconds between checks whether to stop; an item that comes is taken at once
 END = object()
 WAITING_BYTES = 64 * 2**20
 """Bytes of frames that may wait between two stages."""
 
 
 Policy = Literal["block", "latest"]
-"""What happens when a queue is full: the stage before it waits, or the oldest item is dropped."""
+"""Behavior of a full queue: the stage before it waits, or the oldest item is dropped."""
 
 
 class Stopped(Exception):
-    """Raised inside the threads of a line that is being left; never seen outside."""
+    """Raised inside the threads of a pipeline that is being stopped; never seen outside."""
 
 
 class StageTimer:
-    """Seconds that each stage worked, without the time it waited for its neighbors.
+    """Seconds of work of each stage, without the time it waited for other stages.
 
     Every stage is timed by one thread only.
     """
@@ -41,7 +41,7 @@ class StageTimer:
 
     @contextmanager
     def timing(self, stage: str, sign: int = 1) -> Iterator[None]:
-        """Count the block as work of a stage; with ``sign`` -1 take it out again."""
+        """Count the block as work of a stage; with ``sign`` -1 subtract it."""
         started = time.perf_counter()
         try:
             yield
@@ -50,7 +50,8 @@ class StageTimer:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + sign * passed
 
     def each(self, stage: str, source: Iterable[T], sign: int = 1) -> Iterator[T]:
-        """The items of a source; making them is the work (or, with ``sign`` -1, not part of it)."""
+        """Yield the items of a source and count the time of making them (or, with ``sign`` -1, subtract
+        it)."""
         items = iter(source)
         while True:
             with self.timing(stage, sign):
@@ -60,12 +61,12 @@ class StageTimer:
             yield item  # type: ignore[misc]
 
     def limit(self) -> str:
-        """The stage that worked longest: no line is faster than it. "" before the first item."""
+        """Return the stage that worked longest, which limits the throughput; "" before the first item."""
         return max(self.seconds, key=lambda stage: self.seconds[stage], default="")
 
 
 class ThreadedPipeline:
-    """A row of threads. Use it as a context manager; leaving it stops them and waits for them."""
+    """A chain of threads. Use it as a context manager; leaving it stops the threads and waits for them."""
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
@@ -85,7 +86,7 @@ class ThreadedPipeline:
             thread.join()
 
     def prefetch(self, name: str, source: Iterable[T], policy: Policy = "block") -> Iterator[T]:
-        """Make the items of a source in a thread; its error surfaces here, after the items before it.
+        """Make the items of a source in a thread; its error is raised here, after the items before it.
 
         With the policy ``block`` the source waits while ``depth`` items wait to be taken; with ``latest``
         only the newest item waits, older ones are dropped and counted in ``dropped``, for sources that do not
@@ -110,7 +111,7 @@ class ThreadedPipeline:
         return self._taken(items)
 
     def in_background(self, name: str, work: Callable[[T], None]) -> Callable[[T], None]:
-        """A function that hands an item to ``work`` in a thread. The last stage is made first.
+        """Return a function that passes an item to ``work`` in a thread. Create the last stage first.
 
         Once a stage has failed, the function raises its error.
         """
@@ -133,7 +134,7 @@ class ThreadedPipeline:
         return lambda item: self._put(items, item)
 
     def finish(self) -> None:
-        """Wait until every stage behind has done all that it was given. Raises the error of one."""
+        """Wait until every background stage has processed all its items. Raises the error of a failed one."""
         if self.entrance is not None:
             self._put(self.entrance, END)
         for thread in self.threads:
@@ -185,7 +186,8 @@ class ThreadedPipeline:
         self.stopped.set()
 
     def _check(self) -> None:
-        """Raise the error of the line in the caller's thread, and what ends them in its own."""
+        """Once stopped, raise the error of the pipeline in the caller's thread, and Stopped in its own
+        threads."""
         if not self.stopped.is_set():
             return
         if self.failure is not None and threading.current_thread() not in self.threads:

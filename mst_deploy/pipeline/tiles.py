@@ -1,11 +1,11 @@
 """Pictures of any size in bounded memory: tile by tile, with statistics of a sample of the whole.
 
-Instance normalization ties every pixel to all others. What it needs of them, mean and variance of each map,
-is measured once on crops that are spread evenly over the picture, at the picture's own scale, and given to
-all tiles; so tiles meet without seams. (Chen et al., "Towards Ultra-Resolution Neural Style Transfer via
-Thumbnail Instance Normalization", 2022, arXiv 2103.11784, measure on a thumbnail instead, where strokes have
-another size.) Tiles overlap by what the network sees around a pixel, so that given exact statistics they are
-the whole picture's.
+Instance normalization ties every pixel to all others. Mean and variance of each map are measured once on
+crops that are spread evenly over the picture, at the picture's own scale, and given to all tiles; so tiles
+meet without seams. (Chen et al., "Towards Ultra-Resolution Neural Style Transfer via Thumbnail Instance
+Normalization", 2022, arXiv 2103.11784, measure on a thumbnail instead, where strokes have another size.)
+Tiles overlap by the radius of the receptive field, so that with exact statistics they equal the whole
+picture's result.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WHOLE_PIXELS = 2**25
 """Larger pictures are stylized in tiles, whose sampled statistics change the result a little. Pictures of 24
 megapixels are not; they take 9 GB with the model ``base``."""
 TILE = 512
-"""Side of what is kept of a tile, in pixels; a multiple of the network's coarsest step."""
+"""Side of the part of a tile that is kept, in pixels; a multiple of the network's coarsest step."""
 CROPS, CROP_SIZE = 3, 424
 """Rows and columns of crops that statistics are measured on, and their side in pixels."""
 STEP = 4
@@ -33,14 +33,15 @@ STEP = 4
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of the result and the larger one that it is made from, both in pixels of the picture."""
+    """A rectangle of the result and the larger one that it is computed from, both in pixels of the
+    picture."""
 
     kept: tuple[slice, slice]
     seen: tuple[slice, slice]
 
     @property
     def inside(self) -> tuple[slice, slice]:
-        """Where ``kept`` lies in what is made of ``seen``."""
+        """Return the place of ``kept`` within the result of ``seen``."""
         rows, columns = (
             slice(kept.start - seen.start, kept.stop - seen.start)
             for kept, seen in zip(self.kept, self.seen, strict=True)
@@ -68,7 +69,8 @@ def stylize_in_tiles(
 
 
 def sample(image: Images) -> Images:
-    """Crops spread evenly over a picture (H, W, C), side by side as one; a small one is its own sample."""
+    """Return crops spread evenly over a picture (H, W, C), side by side in one; small pictures are returned
+    whole."""
     height, width = image.shape[:2]
     side = CROPS * CROP_SIZE
     if height * width <= side * side:
@@ -78,14 +80,15 @@ def sample(image: Images) -> Images:
 
 
 def _spread(length: int) -> list[slice]:
-    """Parts of a side that begin at multiples of the step, each once even where the side is short."""
+    """Return parts of a side that begin at multiples of the step, without repetition even where the side is
+    short."""
     size = min(CROP_SIZE, length // CROPS // STEP * STEP or length)
     starts = np.linspace(0, length - size, CROPS if size < length else 1)
     return [slice(start, start + size) for start in (int(at) // STEP * STEP for at in starts)]
 
 
 def tiles(height: int, width: int, overlap: int) -> Iterator[Tile]:
-    """Tiles that cover a picture once, each with ``overlap`` pixels around it where there are any."""
+    """Yield tiles that cover a picture once, each with ``overlap`` pixels around it, fewer at the border."""
     for top in range(0, height, TILE):
         for left in range(0, width, TILE):
             bottom, right = min(top + TILE, height), min(left + TILE, width)
@@ -99,10 +102,11 @@ def tiles(height: int, width: int, overlap: int) -> Iterator[Tile]:
 
 
 def overlap_of(manifest: Manifest) -> int:
-    """How far the network sees around a pixel, rounded up to the step.
+    """Return the radius of the network's receptive field in pixels, rounded up to the step.
 
-    Radii of its convolutions times the step of the map that they are on: 9x9 at both ends, 3x3 between, and
-    beside the first two the canvas, smoothed band by band (``model.canvas_bands``) at half resolution.
+    The sum over its convolutions of radius times the step of the map that they are on: 9x9 at both ends, 3x3
+    between, and beside the first two the canvas, smoothed band by band (``model.canvas_bands``) at half
+    resolution.
     """
     blocks, bands = int(manifest.network["residual_blocks"]), manifest.canvas_bands
     first = 4 + 1

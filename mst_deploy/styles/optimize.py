@@ -134,7 +134,7 @@ class OptimizedStyle:
     """Means with the given vector."""
     after: Means
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """Describe the gain in one line."""
         before, after = self.before, self.after
         text = f"style distance {before.style:.3f} -> {after.style:.3f}, content distance "

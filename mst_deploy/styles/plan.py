@@ -32,14 +32,14 @@ class FramePlan:
     """(H, W): 255 where ``inside`` is shown."""
 
     @property
-    def films(self) -> tuple[FilmParams, ...]:
+    def film_params(self) -> tuple[FilmParams, ...]:
         """FiLM vectors with which the frame must be stylized; empty if only the source is shown."""
         blends = [self.inside] if self.background_style is None else [self.inside, self.background_style]
-        return tuple(blend.film for blend in blends) if self.inside.share > 0 else ()
+        return tuple(blend.film for blend in blends) if self.inside.opacity > 0 else ()
 
     def compose(self, source: Images, stylized: Sequence[Images]) -> Images:
         """Return the composed picture from the source (H, W, 3) and one stylized picture for each of
-        ``films``."""
+        ``film_params``."""
         if not stylized:
             return source
         if self.preserve_color:
@@ -47,7 +47,7 @@ class FramePlan:
         composed = stylized[0]
         if self.mask is not None:
             composed = masked(composed, stylized[1] if len(stylized) > 1 else source, self.mask)
-        return mix(source, composed, self.inside.share)
+        return mix(source, composed, self.inside.opacity)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class StylePlan:
     """A timeline with the FiLM vectors of its styles."""
 
     timeline: Timeline
-    rows: Mapping[str, FilmParams] = field(repr=False)
+    film_params: Mapping[str, FilmParams] = field(repr=False)
     """FiLM vector of every style of the timeline, by name."""
     read: Callable[[Images], FilmParams] | None = field(default=None, repr=False)
     """Encodes the FiLM vector of a picture; needed for strengths below 1."""
@@ -78,17 +78,17 @@ class StylePlan:
         own = self.read(first)
         return replace(self, own=own if self.layout is None else self.layout.without_canvas(own))
 
-    def row(self, name: str, time: Fraction) -> FilmParams:
+    def film_params_at(self, name: str, time: Fraction) -> FilmParams:
         """Return the FiLM vector of a style at a time in seconds, with the gains of the requested strokes."""
         if self.layout is None:
-            return self.rows[name]
+            return self.film_params[name]
         strokes, size = self.defaults.get(name, (1.0, 1.0))
         gains = canvas_gains(
             self.layout.canvas_bands,
             strokes * self.timeline.strokes_at(time),
             size * self.timeline.stroke_size_at(time),
         )
-        return self.layout.with_gains(self.rows[name], gains)
+        return self.layout.with_gains(self.film_params[name], gains)
 
     def at(self, time: Fraction, mask: NDArray[np.uint8] | None = None) -> FramePlan:
         """Return the frame plan at a time in seconds from the first frame. Raises InvalidArgument before
@@ -96,12 +96,14 @@ class StylePlan:
         timeline = self.timeline
         strength = timeline.strength_at(time)
         weights = timeline.weights_at(time)
-        row = blend([self.row(name, time) for name in weights], list(weights.values()))
+        film = blend([self.film_params_at(name, time) for name in weights], list(weights.values()))
         background_style = None
         if timeline.background_style is not None:
-            background_style = at_strength(self.own, self.row(timeline.background_style, time), strength)
+            background_style = at_strength(
+                self.own, self.film_params_at(timeline.background_style, time), strength
+            )
         return FramePlan(
-            at_strength(self.own, row, strength), background_style, timeline.preserve_color, mask
+            at_strength(self.own, film, strength), background_style, timeline.preserve_color, mask
         )
 
 

@@ -1,4 +1,4 @@
-"""Transparency: which frames have it, and decoders that give it."""
+"""Transparency: detection, and decoders that keep it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 import av
 
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""Decoders of a second stream in the same packets, which FFmpeg's own pass over."""
+"""Decoders that read the alpha stream in the same packets, which FFmpeg's own decoders ignore."""
 
 
 def alpha_decoder(stream: Any) -> Any:
-    """A decoder for a stream that says of itself that it has an alpha channel beside its pictures.
+    """Return a decoder for a stream that is tagged as having an alpha channel in separate data.
 
-    None where the stream's own decoder does, or where this build of FFmpeg has none.
+    None where the stream's own decoder keeps alpha, or where this build of FFmpeg has no such decoder.
     """
     name = WITH_ALPHA.get(stream.codec_context.name)
     words = {key.lower(): value for key, value in stream.metadata.items()}
@@ -26,12 +26,13 @@ def alpha_decoder(stream: Any) -> Any:
 
 
 def has_alpha(picture: av.VideoFrame) -> bool:
-    """Whether the pixel format has an alpha channel."""
+    """Return whether the pixel format has an alpha channel."""
     return any(component.is_alpha for component in picture.format.components) or picture.format.name == "pal8"
 
 
 def is_transparent(first: av.VideoFrame) -> bool:
-    """Whether frames like the first are transparent. GIF's always could be, so there the pixels decide."""
+    """Return whether frames like the first are transparent; for GIF, which always has an alpha channel, by
+    its pixels."""
     if not has_alpha(first):
         return False
     if first.format.name not in ("bgra", "rgba", "pal8"):

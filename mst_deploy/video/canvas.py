@@ -1,9 +1,9 @@
-"""A canvas of white noise that is carried along the motion of a video.
+"""A canvas of white noise that is advected along the motion of a video.
 
 Every pixel remembers from which place of a fixed tile of noise (``model.canvas``) its noise comes. These
-places are carried along the optical flow, so strokes stick to what they are painted on, and since noise is
-only looked up, never filtered, it stays white. Chang et al. 2024 (arXiv 2504.03072) and Deng et al. 2024
-(arXiv 2411.01212) carry noise for diffusion models; here a lookup is enough, because the generator needs no
+places are advected along the optical flow, so strokes follow the objects in the picture, and since noise is
+only sampled, never filtered, it stays white. Chang et al. 2024 (arXiv 2504.03072) and Deng et al. 2024 (arXiv
+2411.01212) advect noise for diffusion models; here nearest sampling is enough, because the generator needs no
 exact independence of its pixels.
 """
 
@@ -21,7 +21,7 @@ Plane = NDArray[np.float32]
 Gray = NDArray[np.uint8]
 SHIFT = TILE.bit_length() - 1
 STRIP = 8
-"""Coarse rows that are looked up together, so that all of a strip stays in the cache."""
+"""Coarse rows that are sampled together, so that all of a strip stays in the cache."""
 ACROSS = np.array([[0, 0, 0], [-1, 0, 1], [0, 0, 0]], np.float32)
 ALONG = np.ascontiguousarray(ACROSS.T)
 LEAST = 24
@@ -29,8 +29,8 @@ LEAST = 24
 COARSE = 320
 """Longer side, in pixels, at which motion is estimated at most."""
 CUT = 25.0
-"""Gray levels: frames that differ by more after motion are of different shots. Motion is taken out first, or
-fast pans would count; a histogram would not see a cut within one scene."""
+"""Gray levels: frames that differ by more after motion are of different shots. Motion is compensated first,
+or fast pans would count; a histogram would not detect a cut within one scene."""
 CELL = 8  # coarse pixels: noise that has to be new is so in cells
 DISAGREE = 1.0  # coarse pixels: where forward and backward flow differ by more, something was hidden
 UNSEEN = 8  # gray levels: what was hidden before differs by more from what flow brings there
@@ -43,8 +43,8 @@ FIRM = 40.0  # squared gradient in gray levels: with less detail, flow is that o
 WIDE, NEAR = 21, 9  # coarse pixels: how far surroundings reach, and how far detail is averaged
 EVERY = 4  # coarse pixels between those that the camera's motion is fitted to
 SMOOTH = (9, 9)
-"""Coarse pixels of the Gaussian before the refinement: what is left of frequencies above those of the coarse
-frame lies just below its highest, and pulls motion towards whole pixels."""
+"""Coarse pixels of the Gaussian before the refinement: aliased frequencies lie just below the highest of the
+coarse frame, and bias motion towards whole pixels."""
 REFINED = 3  # Gauss-Newton steps of the camera's motion
 OUTLIER = 0.5  # coarse pixels: flow that differs by so much from the camera's counts a quarter
 MISFIT = 8.0  # gray levels: pixels that differ by so much along the camera's motion count a quarter
@@ -59,7 +59,7 @@ APART = (911, 577)  # pixels: from the noise of a place to that of its second ha
 
 
 class MovingCanvas:
-    """Gives each frame of a video its canvas; frames come in order, and all of one size.
+    """Makes the canvas of each frame of a video; frames come in order, and all of one size.
 
     A pure function of the frames and the seed, whatever the number of threads.
     """
@@ -70,7 +70,7 @@ class MovingCanvas:
         high, wide = (max(LEAST, round(side / shrink)) for side in (height, width))
         self.shape = (high, wide)
         self.step = (np.float32(width / wide), np.float32(height / high))
-        """Pixels of a coarse pixel, x and y."""
+        """Size of a coarse pixel in pixels, x and y."""
         self.columns: Plane = np.arange(wide, dtype=np.float32)[None].repeat(high, axis=0)
         self.rows: Plane = np.arange(high, dtype=np.float32)[:, None].repeat(wide, axis=1)
         self.offset: tuple[Plane, Plane] = (
@@ -88,7 +88,7 @@ class MovingCanvas:
         self.canvas = still_canvas(height, width, seed)
 
     def __call__(self, image: Gray) -> Canvas:
-        """The canvas (H, W, 1) of the next frame (H, W, 3) RGB."""
+        """Return the canvas (H, W, 1) uint8 of the next frame (H, W, 3) uint8 RGB."""
         cv2.cvtColor(image, cv2.COLOR_RGB2GRAY, dst=self.full)
         gray = np.asarray(cv2.resize(self.full, self.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
         before, self.gray = self.gray, gray
@@ -121,12 +121,13 @@ class MovingCanvas:
         self.offset = np.where(new, fresh_x, carried_x), np.where(new, fresh_y, carried_y)
 
     def _estimated(self, one: Gray, other: Gray) -> tuple[Plane, Plane]:
-        """Optical flow from one coarse frame to the other, x and y."""
+        """Return the optical flow from one coarse frame to the other, x and y."""
         flow = self.flow.calc(one, other, None)
         return np.ascontiguousarray(flow[..., 0]), np.ascontiguousarray(flow[..., 1])
 
     def _settled(self, flow: tuple[Plane, Plane], before: Gray, gray: Gray) -> tuple[Plane, Plane]:
-        """The flow where there is detail, else that of what is near, and far from any that of the camera.
+        """Return the flow where there is detail, else that of its neighborhood, and far from any detail that
+        of the camera.
 
         Also the camera's where it explains the picture as well: errors of the flow, small as they are, add up
         from frame to frame, those of the camera's motion are averages over the frame. None where nothing
@@ -155,7 +156,7 @@ class MovingCanvas:
     def _camera(
         self, flow: tuple[Plane, Plane], firm: Plane, before: Gray, gray: Gray
     ) -> tuple[tuple[Plane, Plane], bool]:
-        """The affine motion of most of what has detail, x and y, and whether it is none.
+        """Return the affine motion of most pixels with detail, x and y, and whether it is zero.
 
         Fitted to the flow by iteratively reweighted least squares, then to the gray levels by Gauss-Newton
         steps (Baker and Matthews 2004, doi:10.1023/B:VISI.0000011205.11775.fd), as flow is biased to zero.
@@ -206,7 +207,8 @@ class MovingCanvas:
         return self._affine(best), False
 
     def _affine(self, fit: NDArray[np.float32]) -> tuple[Plane, Plane]:
-        """The motion, x and y, of (2, 3) parameters: of the center, per half width, per half height."""
+        """Return the motion, x and y, of (2, 3) parameters: at the center, per half width, per half
+        height."""
         high, wide = self.shape
         right = self.columns[:1] * np.float32(2 / wide) - 1
         down = self.rows[:, :1] * np.float32(2 / high) - 1
@@ -214,7 +216,7 @@ class MovingCanvas:
         return np.asarray(x, np.float32), np.asarray(y, np.float32)
 
     def _carried(self, x: Plane, y: Plane) -> tuple[Plane, Plane]:
-        """Offsets at other places: smooth where they are smooth, and sharp between cells."""
+        """Sample offsets at other places: interpolated where they are smooth, nearest between cells."""
         both = cv2.merge(self.offset)
         smooth, sharp = _at(both, x, y), _at(both, x, y, cv2.INTER_NEAREST)
         torn_x, torn_y = cv2.split(cv2.absdiff(smooth, sharp))
@@ -223,7 +225,7 @@ class MovingCanvas:
         return np.ascontiguousarray(smooth[..., 0]), np.ascontiguousarray(smooth[..., 1])
 
     def _stretched(self, x: Plane, y: Plane) -> NDArray[np.bool_]:
-        """Where noise has been stretched or squeezed too far, in whole cells."""
+        """Return the cells whose noise has been stretched or squeezed too far."""
         high, wide = self.shape
         kernels = ACROSS * (0.5 / self.step[0]), ALONG * (0.5 / self.step[1])
         x_right, x_down, y_right, y_down = (
@@ -246,7 +248,8 @@ class MovingCanvas:
         return _spread(means > limits, self.shape)
 
     def _fresh(self, cells: tuple[int, int]) -> tuple[Plane, Plane]:
-        """Random places in the tile for cells that begin with this frame: whole numbers of pixels."""
+        """Return random offsets into the tile for cells that begin with this frame: whole numbers of
+        pixels."""
         rng = np.random.default_rng((self.seed, self.index))
         x, y = rng.integers(0, TILE, (2, *cells)).astype(np.float32)
         if cells == (1, 1):
@@ -254,7 +257,8 @@ class MovingCanvas:
         return _spread(x, self.shape), _spread(y, self.shape)
 
     def _looked_up(self) -> Canvas:
-        """Noise at the nearest place of the tile; where noise is stretched, two pixels may share one.
+        """Return the noise at the nearest place of the tile; where noise is stretched, two pixels may share
+        one.
 
         The second of them takes noise of a place half a pixel apart instead, or the canvas would lose its
         finest octaves.
@@ -300,7 +304,8 @@ class MovingCanvas:
         return canvas
 
     def _torn(self) -> NDArray[np.bool_]:
-        """Coarse pixels (h, w) at a border between cells, where offsets must not be interpolated."""
+        """Return the coarse pixels (h, w) at a border between cells, where offsets must not be
+        interpolated."""
         torn = np.zeros(self.shape, np.bool_)
         for part in self.offset:
             right = np.abs(part[:, 1:] - part[:, :-1]) > TORN
@@ -313,16 +318,16 @@ class MovingCanvas:
 
 
 def _combined(parameters: NDArray[np.float32], basis: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sum of the rows of a basis (3, n), each times a parameter -> (n,)."""
+    """Return the linear combination of the rows of a basis (3, n) -> (n,)."""
     combined = parameters[0] * basis[0] + parameters[1] * basis[1] + parameters[2] * basis[2]
     return np.asarray(combined, np.float32)
 
 
 def _least_squares(rows: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Factors (k, m) of the rows (k, n) whose sums come closest to what is wanted (m, n).
+    """Return the least-squares factors (k, m) of the rows (k, n) for the targets (m, n).
 
-    Sums by OpenCV and not by BLAS, whose order of adding depends on its threads. A little is added to the
-    diagonal: where all detail is on a line, nothing is known across it.
+    Products by OpenCV and not by BLAS, whose order of summation depends on its threads. A small value is
+    added to the diagonal: where all detail is on a line, the system is singular.
     """
     sums = cv2.mulTransposed(np.concatenate([rows, wanted]), False, dtype=cv2.CV_64F)
     count = len(rows)
@@ -331,10 +336,10 @@ def _least_squares(rows: NDArray[np.float32], wanted: NDArray[np.float32]) -> ND
 
 
 def _at(values: NDArray[Any], x: Plane, y: Plane, how: int = cv2.INTER_LINEAR) -> NDArray[Any]:
-    """Values (h, w) at places, the nearest ones outside."""
+    """Sample values (h, w) at places; outside, the border is repeated."""
     return np.asarray(cv2.remap(values, x, y, how, borderMode=cv2.BORDER_REPLICATE))
 
 
 def _spread(cells: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
-    """Each cell's value for all of its pixels: (ch, cw) -> (h, w)."""
+    """Repeat each cell's value for all of its pixels: (ch, cw) -> (h, w)."""
     return np.repeat(np.repeat(cells, CELL, axis=0), CELL, axis=1)[: shape[0], : shape[1]]

@@ -1,9 +1,9 @@
 """Live sources: a test picture, a file at its own pace, network streams, cameras, screens.
 
-A live source does not wait: it gives pictures when they come, with the time at which they came. A picture is
+A live source does not wait: it yields pictures when they arrive, with the time of their arrival. A picture is
 decoded (H.264 must see every packet) but not converted to RGB, so that dropping it costs no more.
 
-A new kind is one class with the members of ``LiveSource`` and one row of ``LIVE_SOURCES``.
+A new kind is one class with the members of ``LiveSource`` and one entry of ``LIVE_SOURCES``.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from mst_deploy.video.info import Frame, Image, ReadOptions, VideoInfo
 from mst_deploy.video.reader import VideoReader
 
 LIVE_CLOCK = 90000
-"""Units of a second in which the times of live frames are given."""
+"""Time base of live frames: units per second."""
 ANSWER = 10.0
-"""Seconds that a network source gets to send its first picture."""
+"""Timeout in seconds for the first picture of a network source."""
 SILENCE = 4.0
 """Seconds without a packet after which a network source or a camera counts as gone."""
 PAUSE = 0.2  # seconds between two tries to open a source that is gone
@@ -54,10 +54,10 @@ SYSTEM: str = sys.platform
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as a live source gives it."""
+    """A picture of a live source."""
 
     captured: float
-    """Seconds of ``time.monotonic``."""
+    """Time of capture, in seconds of ``time.monotonic``."""
     content: Any = field(repr=False)
     """(H, W, 3) uint8 RGB, or PyAV's frame, not yet converted."""
 
@@ -79,37 +79,37 @@ class Picture:
 
 
 class SinkClosed(Exception):
-    """Raised by a sink that its user has closed: no error, it just takes no more frames."""
+    """Raised by a sink that its user has closed: not an error; it takes no more frames."""
 
 
 @dataclass(frozen=True)
 class CaptureOptions:
-    """How live sources are opened."""
+    """Options of live sources."""
 
     loop: bool = False
-    """A file begins again at its end."""
+    """Whether a file begins again at its end."""
     retry: float = 30.0
-    """Seconds to wait for a source that is gone, or a network source that does not answer yet."""
+    """Seconds to wait for a source that has disappeared, or a network source that does not answer yet."""
     on_note: Note = lambda text: None
-    """Called from the capture thread with what the user should know."""
+    """Callback for notes to the user, called from the capture thread."""
 
 
 class LiveSource(Protocol):
-    """Pictures of the present moment, to be read once, in one thread. A ``FrameSource`` as well."""
+    """A source of live pictures, to be read once, in one thread. Also a ``FrameSource``."""
 
     @property
     def info(self) -> VideoInfo:
-        """Size and rate, as far as they are known before the first picture."""
+        """Return size and rate, as far as they are known before the first picture."""
         ...
 
     def problems(self) -> tuple[str, ...]: ...
 
     def pictures(self) -> Generator[Picture, None, None]:
-        """Pictures as they come, until the source ends or is stopped. Raises InputError."""
+        """Yield pictures as they arrive, until the source ends or is stopped. Raises InputError."""
         ...
 
     def stop(self) -> None:
-        """End :meth:`pictures` soon; may be called from another thread."""
+        """Stop :meth:`pictures` soon; may be called from another thread."""
         ...
 
     def __iter__(self) -> Iterator[Frame]: ...
@@ -120,7 +120,7 @@ class LiveSource(Protocol):
 
 
 class _Base:
-    """What live sources have in common: the form of a ``FrameSource``."""
+    """Base class of live sources: the interface of a ``FrameSource``."""
 
     info: VideoInfo
 
@@ -137,7 +137,7 @@ class _Base:
         self.stopped.set()
 
     def close(self) -> None:
-        """Free what the source holds."""
+        """Free the resources of the source."""
 
     def __iter__(self) -> Iterator[Frame]:
         first: float | None = None
@@ -157,13 +157,14 @@ class _Base:
 class TestPattern(_Base):
     """A moving gradient below a frame counter (``counter_bars``), at an exact rate.
 
-    A frame that could not be given in time is skipped, as a camera's would be: numbers follow the clock.
+    A frame that could not be delivered in time is skipped, as a camera's would be: numbers follow the clock.
     """
 
     __test__ = False  # not a test, whatever pytest thinks of the name
 
     def __init__(self, name: str = "test", options: CaptureOptions | None = None) -> None:
-        """``test``, ``test:WxH`` or ``test:WxH@FPS``; 640x360 at 25 if not said. Raises InvalidArgument."""
+        """Parse ``test``, ``test:WxH`` or ``test:WxH@FPS``; the default is 640x360 at 25. Raises
+        InvalidArgument."""
         super().__init__()
         del options
         found = TEST.fullmatch(name)
@@ -175,11 +176,11 @@ class TestPattern(_Base):
             raise InvalidArgument(f"cannot use {name!r}: a size of 1 to 16384 and a rate up to 1000, please")
         self.info = live_info(name, width, height, rate)
         self.shown: dict[int, float] = {}
-        """When each counter was captured, the latest 4096."""
+        """Capture times of the latest 4096 counters, in seconds of ``time.monotonic``."""
         draw_counter(np.empty((height, width, 3), np.uint8), 0)  # too small a picture fails now
 
     def pictures(self) -> Generator[Picture, None, None]:
-        """Pictures whose capture time is the moment at which they were due."""
+        """Yield pictures; their capture time is the time at which they were due."""
         started, number = time.monotonic(), 0
         interval = float(1 / self.info.rate)
         while not self.stopped.is_set():
@@ -195,7 +196,7 @@ class TestPattern(_Base):
             number += 1
 
     def image(self, number: int) -> Image:
-        """The picture (H, W, 3) of a number."""
+        """Return the picture (H, W, 3) uint8 of a number."""
         height, width = self.info.height, self.info.width
         row = np.add.outer(np.arange(width) * 255 // width + 4 * number, np.array([0, 85, 170])) % 256
         image = np.broadcast_to(row.astype(np.uint8), (height, width, 3)).copy()
@@ -204,7 +205,8 @@ class TestPattern(_Base):
 
 
 class FilePlayer(_Base):
-    """A file at its own pace. Frames that come late are given at once; their time is when they were due."""
+    """A file played at its own rate. Late frames are yielded at once; their capture time is when they were
+    due."""
 
     def __init__(self, name: str, options: CaptureOptions | None = None) -> None:
         super().__init__()
@@ -238,7 +240,7 @@ class FilePlayer(_Base):
 
 
 class _Demuxed(_Base):
-    """What FFmpeg opens without an end: a network stream or a device."""
+    """A source without an end that FFmpeg reads: a network stream or a device."""
 
     def __init__(self, name: str, address: str, how: dict[str, Any]) -> None:
         super().__init__()
@@ -260,7 +262,7 @@ class _Demuxed(_Base):
             raise
 
     def pictures(self) -> Generator[Picture, None, None]:
-        """Pictures with the time of their arrival. Raises InputError when the stream breaks off."""
+        """Yield pictures with the time of their arrival. Raises InputError when the stream breaks off."""
         try:
             for packet in self.container.demux(self.stream):
                 arrived = time.monotonic()
@@ -278,7 +280,7 @@ class _Demuxed(_Base):
 
 
 class Returning(_Base):
-    """A source that is opened again when it breaks off, for ``retry`` seconds at most."""
+    """A source that is reopened when it breaks off, for ``retry`` seconds at most."""
 
     def __init__(self, name: str, opened: Callable[[], LiveSource], options: CaptureOptions) -> None:
         super().__init__()
@@ -336,8 +338,8 @@ def open_network(name: str, options: CaptureOptions) -> LiveSource:
 def open_stream(name: str, *, whole_frames: bool = False) -> LiveSource:
     """Open a stream at an address once. Raises InputError.
 
-    ``whole_frames`` says that every transport packet is known to hold one whole frame, as those of our own
-    sinks do: then a frame is decoded when it is there, not when the next one begins.
+    ``whole_frames`` says that every transport packet is known to hold one whole frame, as in streams of this
+    project's sinks: then a frame is decoded when it is there, not when the next one begins.
     """
     how = dict(LOW_DELAY)
     if whole_frames:
@@ -363,9 +365,9 @@ class Device:
     """A camera or a screen of this machine."""
 
     kind: str
-    """camera or screen."""
+    """``camera`` or ``screen``."""
     address: str
-    """As FFmpeg wants it."""
+    """Address in FFmpeg's syntax."""
     name: str
 
 
@@ -374,7 +376,7 @@ DRIVERS = {
     "darwin": ("avfoundation", "avfoundation"),
     "win32": ("dshow", "gdigrab"),
 }
-"""FFmpeg's names of what reads cameras and screens, by system."""
+"""FFmpeg's names of the input devices for cameras and screens, by system."""
 
 
 def devices(root: Path = Path("/sys/class/video4linux")) -> list[Device]:
@@ -403,7 +405,7 @@ def devices(root: Path = Path("/sys/class/video4linux")) -> list[Device]:
 
 
 def device_address(name: str) -> tuple[str, dict[str, Any]]:
-    """FFmpeg's address and settings for ``camera[:N|:NAME]`` or ``screen[:N]``. Raises InputError."""
+    """Return FFmpeg's address and options for ``camera[:N|:NAME]`` or ``screen[:N]``. Raises InputError."""
     kind, _, wanted = name.partition(":")
     known = [device for device in devices() if device.kind == kind]
     if SYSTEM not in DRIVERS:
@@ -446,11 +448,12 @@ LIVE_SOURCES = [
     LiveSourceSpec("network", lambda name: scheme_of(name) in NETWORK, open_network),
     LiveSourceSpec("file", lambda name: not scheme_of(name), FilePlayer),
 ]
-"""Asked in order; the first that accepts a name opens it. Names are text: a path would lose slashes."""
+"""Kinds in the order in which they are tried; the first that accepts a name opens it. Names are text: a path
+would lose slashes."""
 
 
 def open_live_source(name: str, options: CaptureOptions | None = None) -> LiveSource:
-    """Open what a name stands for. Raises InputError, InvalidArgument."""
+    """Open the source of a name. Raises InputError, InvalidArgument."""
     for spec in LIVE_SOURCES:
         if spec.accepts(name):
             return spec.opener(name, options or CaptureOptions())
@@ -462,13 +465,14 @@ def open_live_source(name: str, options: CaptureOptions | None = None) -> LiveSo
 
 
 def scheme_of(name: str) -> str:
-    """``udp`` for ``udp://...``, "" for a name that is no address."""
+    """Return the scheme of an address, such as ``udp`` for ``udp://...``; "" for a name that is no
+    address."""
     scheme, sign, _ = name.partition("://")
     return scheme.lower() if sign else ""
 
 
 def hidden(name: str) -> str:
-    """An address without the password that may be in it."""
+    """Return an address without the password that may be in it."""
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", name)
 
 

@@ -1,4 +1,4 @@
-"""Codecs that results are written in: encoders, their pixel formats and their scales of quality."""
+"""Codecs of results: encoders, their pixel formats and their scales of quality."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.video.hardware import check_mode, use_encoder
 from mst_deploy.video.sound import check_sound
 
-# SVT-AV1 talks to the terminal unless told otherwise, and only through its environment.
+# SVT-AV1 writes to the terminal unless its environment variable forbids it.
 os.environ.setdefault("SVT_LOG", "1")
 
 
@@ -20,26 +20,26 @@ class Codec:
 
     encoder: str
     default_crf: int | None = None
-    """None: there is no such quality to choose."""
+    """Default constant quality; None: the encoder has no such setting."""
     largest_crf: int = 0
     plain: str = "yuv420p"
     odd: str = "yuv444p"
-    """For odd sizes, where the encoder's 4:2:0 cannot hold them."""
+    """Pixel format for odd sizes, which 4:2:0 cannot hold."""
     deep: str | None = None
-    """For sources of more than 8 bits; None: 8 bits are written."""
+    """Pixel format for sources of more than 8 bits; None: 8 bits are written."""
     deep_odd: str | None = None
     hardware: str | None = None
-    """NVIDIA's encoder."""
+    """Name of NVIDIA's encoder."""
     smallest: int = 1
     """Shortest side in pixels."""
     bitrate: bool = True
-    """Whether a bit rate can be asked for."""
+    """Whether a bit rate can be set."""
     full_range: bool = True
-    """Whether what it stores can be full range (0..255); else it is always read as limited."""
+    """Whether it can store full range (0..255); else its output is always read as limited range."""
     tags: bool = True
-    """Whether it can say which YUV it is in; else readers take the usual one."""
+    """Whether it can store color tags; else readers assume the usual ones."""
     alpha: str | None = None
-    """Pixel format for transparent frames; None: it has none."""
+    """Pixel format for transparent frames; None: not supported."""
     alpha_muxers: tuple[str, ...] = ()
     """FFmpeg's muxers that keep its alpha channel."""
 
@@ -94,19 +94,19 @@ CODECS = {
         tags=False,
     ),
 }
-"""By the name that a user gives. The default qualities show no loss."""
+"""Codecs by the name that a user gives. The default qualities are visually lossless."""
 
 ONLY_CODEC = {".gif": "gif", ".webp": "webp", ".png": "png", ".y4m": "raw"}
-"""Files that hold one codec alone."""
+"""Suffixes of files that hold only one codec."""
 USUAL_CODEC = {**ONLY_CODEC, ".webm": "vp9"}
 
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """How the output is coded."""
+    """Options of the output's encoding."""
 
     codec: str | None = None
-    """None: what the output's suffix stands for, else H.264, or HEVC for more than 8 bits."""
+    """Codec; None: the one of the output's suffix, else H.264, or HEVC for more than 8 bits."""
     crf: int | None = None
     """Constant rate factor: lower is better and larger. None means the codec's default."""
     bitrate: int | None = None
@@ -114,9 +114,10 @@ class EncodeOptions:
     hwaccel: str = "off"
     """NVIDIA's encoder: off, on, or auto (where it starts)."""
     audio: str | None = None
-    """Sound: copy, none, or a codec it is encoded in. None copies it, and encodes what no container takes."""
+    """Sound: copy, none, or a codec to encode it in. None copies it, and encodes sound that no container
+    takes."""
     subtitles: str = "copy"
-    """copy or none."""
+    """Subtitles: copy or none."""
 
     def __post_init__(self) -> None:
         check_mode(self.hwaccel)
@@ -131,7 +132,7 @@ class EncodeOptions:
             _check_quality(self.codec, self.crf, self.bitrate)
 
     def resolved(self, suffix: str, depth: int) -> EncodeOptions:
-        """The same with a codec, for a file of this suffix and sources of this many bits.
+        """Return the same options with a codec, for a file of this suffix and sources of this many bits.
 
         Raises InvalidArgument.
         """
@@ -152,18 +153,18 @@ class EncodeOptions:
 
     @property
     def known(self) -> Codec:
-        """The codec's entry; H.264's where none was chosen."""
+        """Return the codec's entry; H.264's where none was chosen."""
         return CODECS[self.codec or "h264"]
 
     @property
     def encoder(self) -> str:
-        """FFmpeg's name of the encoder in software."""
+        """Return FFmpeg's name of the software encoder."""
         return self.known.encoder
 
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """What is set on an encoder for one stream."""
+    """Settings of an encoder for one stream."""
 
     codec: str
     encoder: str
@@ -176,7 +177,7 @@ class EncoderSettings:
 
     @property
     def options(self) -> dict[str, str]:
-        """Options of the encoder, of quality alone."""
+        """Return the encoder's options for quality."""
         if self.bitrate is not None:
             return {}
         if self.codec == "webp":
@@ -191,7 +192,7 @@ class EncoderSettings:
 def settings_for(
     options: EncodeOptions, width: int, height: int, depth: int, *, alpha: bool = False
 ) -> EncoderSettings:
-    """Encoder and pixel format for frames of one size. Raises OutputError, BackendError."""
+    """Return encoder and pixel format for frames of one size. Raises OutputError, BackendError."""
     assert options.codec is not None  # resolved before
     codec = CODECS[options.codec]
     if min(width, height) < codec.smallest:
@@ -220,12 +221,12 @@ def settings_for(
 
 
 def keeps_depth(options: EncodeOptions) -> bool:
-    """Whether the codec stores more than 8 bits."""
+    """Return whether the codec stores more than 8 bits."""
     return options.known.deep is not None
 
 
 def parse_bitrate(text: str) -> int:
-    """``800k``, ``4M`` or plain bits per second -> bits per second. Raises InvalidArgument."""
+    """Parse ``800k``, ``4M`` or plain bits per second to bits per second. Raises InvalidArgument."""
     number, unit = (text[:-1], text[-1:].lower()) if text[-1:].isalpha() else (text, "")
     try:
         rate = int(float(number) * {"": 1, "k": 1000, "m": 1000_000, "g": 1000_000_000}[unit])
@@ -240,12 +241,13 @@ def parse_bitrate(text: str) -> int:
 
 
 def keeps_alpha(codec: str, muxer: str) -> bool:
-    """Whether transparency survives in such a file."""
+    """Return whether transparency is kept in such a file."""
     return muxer in CODECS[codec].alpha_muxers
 
 
 def segment_suffix(options: EncodeOptions, *, alpha: bool = False) -> str:
-    """Container for parts of a job: it keeps exact times and holds the codec. Raises InvalidArgument.
+    """Return the suffix for parts of a job: a container that keeps exact times and holds the codec. Raises
+    InvalidArgument.
 
     Transparent VP9 needs Matroska, and is joined into such a file.
     """
@@ -260,7 +262,7 @@ def segment_suffix(options: EncodeOptions, *, alpha: bool = False) -> str:
 
 
 def codec_of(path: Path, options: EncodeOptions) -> str | None:
-    """The codec that was asked for, or the only one that this kind of file holds."""
+    """Return the codec that was requested, or the only one that this kind of file holds."""
     return options.codec or ONLY_CODEC.get(path.suffix.lower())
 
 

@@ -1,6 +1,6 @@
-"""Which YUV a video is in: matrix, range, primaries and transfer, as in ITU-T H.273.
+"""Color tags of a video: matrix, range, primaries and transfer, as in ITU-T H.273.
 
-A stream that does not say is taken as BT.709 from 720 lines up and as BT.601 below: what players do.
+An untagged stream is taken as BT.709 from 720 lines up and as BT.601 below, as by players.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class ColorTags:
 
     matrix: int
     range: int
-    """1 limited (16..235), 2 full (0..255)."""
+    """Range: 1 limited (16..235), 2 full (0..255)."""
     primaries: int
     transfer: int
 
     @property
     def scaler_matrix(self) -> int:
-        """swscale's number for the matrix."""
+        """Return swscale's number for the matrix."""
         return SCALER_MATRIX[self.matrix]
 
     def apply(self, target: Any) -> None:
@@ -45,17 +45,18 @@ class ColorTags:
 
     @property
     def hdr(self) -> str | None:
-        """Name of the high dynamic range that the transfer stands for, None for ordinary video."""
+        """Return the name of the high dynamic range format of the transfer, None for standard dynamic
+        range."""
         return HDR_TRANSFERS.get(self.transfer)
 
 
 SDR_TAGS = ColorTags(matrix=BT709, range=LIMITED, primaries=BT709, transfer=BT709)
-"""What tone mapping makes."""
+"""Color tags of tone-mapped video."""
 
 
 @dataclass(frozen=True)
 class Mastering:
-    """Display that HDR was graded on (SMPTE ST 2086) and light levels (CTA-861.3), as players want them."""
+    """Mastering display of HDR (SMPTE ST 2086) and its light levels (CTA-861.3)."""
 
     primaries: tuple[Fraction, ...] = ()
     """x and y of red, green, blue and white; empty if unknown."""
@@ -66,7 +67,7 @@ class Mastering:
 
     @classmethod
     def unpack(cls, display: bytes | None, light: bytes | None) -> Mastering | None:
-        """From FFmpeg's AVMasteringDisplayMetadata and AVContentLightMetadata; None if there is nothing."""
+        """Unpack FFmpeg's AVMasteringDisplayMetadata and AVContentLightMetadata; None if there is neither."""
         primaries: tuple[Fraction, ...] = ()
         luminance: tuple[Fraction, ...] = ()
         levels: tuple[int, ...] = ()
@@ -82,7 +83,8 @@ class Mastering:
 
 
 def read_tags(frame: Any, path: Path) -> ColorTags:
-    """Tags of a decoded frame, gaps filled in. Raises InputError for what would come out wrong."""
+    """Return the tags of a decoded frame, missing ones filled in. Raises InputError for colors that cannot be
+    converted."""
     transfer = int(frame.color_trc)
     usual = usual_matrix(frame.height)
     matrix = int(frame.colorspace)
@@ -104,7 +106,7 @@ def read_tags(frame: Any, path: Path) -> ColorTags:
 
 
 def usual_matrix(height: int) -> int:
-    """What players take a picture of so many lines to be in when nothing is said."""
+    """Return the matrix that players assume for an untagged picture of so many lines."""
     return BT709 if height >= 720 else SMPTE170M
 
 

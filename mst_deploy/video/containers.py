@@ -1,4 +1,4 @@
-"""Files that results are written into: FFmpeg's muxers, their suffixes and their options."""
+"""Containers of results: FFmpeg's muxers, their suffixes and their options."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AV_CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 """Containers that also hold sound."""
 
 SAYS_ORIENTATION = ("mp4", "mov", "matroska", "webm", "nut")
-"""Muxers of files that say how the picture is turned and mirrored; nut is for parts of those."""
+"""Muxers of files that store the rotation and mirroring of the picture; nut is for parts of those."""
 
 PLAIN_WORDS = {
     "title",
@@ -62,13 +62,13 @@ PLAIN_WORDS = {
     "location-eng",
     "timecode",
 }
-"""Metadata that mp4 has an own place for; other words need the newer form, which fewer players show."""
+"""Metadata keys with a field of their own in mp4; others need the newer form, which fewer players show."""
 
 
 def pipe_suffix(path: Path, codec: str | None) -> str:
-    """The kind of file that goes into a pipe: what its name says, else Matroska, or y4m for ``raw``.
+    """Return the suffix for output to a pipe: that of its name, else Matroska, or y4m for ``raw``.
 
-    Raises OutputError for files that must be written back and forth.
+    Raises OutputError for containers that need seeking.
     """
     suffix = path.suffix.lower()
     if suffix in (".mp4", ".m4v", ".mov", ".webp"):
@@ -82,7 +82,7 @@ def pipe_suffix(path: Path, codec: str | None) -> str:
 
 
 def is_standard_output(path: Path) -> bool:
-    """Whether a name such as /dev/stdout stands for the standard output of this process."""
+    """Return whether a name such as /dev/stdout stands for the standard output of this process."""
     if path == PIPE:
         return True
     try:
@@ -92,12 +92,13 @@ def is_standard_output(path: Path) -> bool:
 
 
 def goes_into_pipe(path: Path) -> bool:
-    """Whether an output is not a file that gets its name once it is whole: a pipe, a device, a descriptor."""
+    """Return whether an output is a pipe, a device or a descriptor rather than a file that can be renamed
+    once complete."""
     return is_pipe(path) or is_descriptor(path)
 
 
 def muxer_of(path: Path, codec: str | None) -> str:
-    """FFmpeg's muxer for an output. Raises InvalidArgument, OutputError."""
+    """Return FFmpeg's muxer for an output. Raises InvalidArgument, OutputError."""
     if goes_into_pipe(path):
         return MUXERS[pipe_suffix(path, codec)]
     if path.suffix.lower() not in MUXERS:
@@ -111,7 +112,7 @@ def muxer_of(path: Path, codec: str | None) -> str:
 
 
 def muxer_options(muxer: str, source: VideoInfo, *, index_in_front: bool) -> dict[str, str]:
-    """mp4 family: index in front, color box, and start times exact instead of in milliseconds."""
+    """Return the muxer's options; for the mp4 family index in front, color box, and exact start times."""
     if muxer == "gif":
         return {"loop": "0"}
     if muxer == "webp":

@@ -2,8 +2,8 @@
 
 Two rows of cells, each a quarter of the height, fill the upper half of a picture. Each column is one bit:
 white above black is 1, black above white is 0, so a bit is the sign of a difference and needs no threshold.
-The first column is always 1, which tells when a style has turned light and dark around; a checksum refuses
-what was read wrong.
+The first column is always 1, which shows whether a style has swapped light and dark; a checksum rejects wrong
+readings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mst_deploy.errors import InvalidArgument
 BITS, CHECK = 16, 4
 COLUMNS = 1 + BITS + CHECK
 COUNT = 1 << BITS
-"""Counters start again after so many frames."""
+"""Period of the counter in frames."""
 LEAST_WIDTH, LEAST_HEIGHT = 4 * COLUMNS, 32
 """Pixels below which bars cannot be read."""
 
@@ -26,7 +26,7 @@ Image = NDArray[np.uint8]
 
 
 def draw_counter(image: Image, number: int) -> None:
-    """Paint the counter into the upper half of a picture (H, W, 3), in place. Raises InvalidArgument."""
+    """Draw the counter into the upper half of a picture (H, W, 3), in place. Raises InvalidArgument."""
     height, width = image.shape[:2]
     if width < LEAST_WIDTH or height < LEAST_HEIGHT:
         raise InvalidArgument(
@@ -41,7 +41,7 @@ def draw_counter(image: Image, number: int) -> None:
 
 
 def read_counter(image: Image) -> int | None:
-    """The counter in a picture (H, W, 3) of any size, 0..65535; None where there is none to be read."""
+    """Read the counter in a picture (H, W, 3) uint8 of any size, 0..65535; None where none can be read."""
     height, width = image.shape[:2]
     if width < COLUMNS or height < 8:
         return None
@@ -66,7 +66,7 @@ def read_counter(image: Image) -> int | None:
 
 
 def _bits(number: int) -> list[int]:
-    """The first bit, 16 bits of the number, 4 bits of its checksum."""
+    """Return the first bit, 16 bits of the number and 4 bits of its checksum."""
     check = 0b1010  # 0 is not all black
     for shift in range(0, BITS, 4):
         check ^= (number >> shift) & 0b1111

@@ -1,4 +1,4 @@
-"""What was lost while a file was read, counted and in words."""
+"""Damage found while a file is read: counts and descriptions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from fractions import Fraction
 from heapq import heappop, heappush
 
 RARE = 10
-"""One gap in so many frames is damage; more of them are a variable frame rate."""
+"""One gap in so many frames is damage; more frequent gaps are a variable frame rate."""
 EVEN = Fraction(1, 4)
-"""How far, in parts of the usual distance, two frames may be from it and still be evenly spaced."""
+"""Largest deviation of evenly spaced frames, as a fraction of the usual distance."""
 SPARE = 2
 """Frames that an index may announce without any damage."""
 PICTURE_EACH = ("av1", "h264", "hevc", "mpeg1video", "mpeg2video", "vp9", "vvc")
@@ -18,26 +18,26 @@ PICTURE_EACH = ("av1", "h264", "hevc", "mpeg1video", "mpeg2video", "vp9", "vvc")
 
 @dataclass
 class DecodeReport:
-    """What went wrong while a file was read."""
+    """Counts of errors while a file is read."""
 
     packets: int = 0
     """Packets without a picture because they, or what they build on, could not be decoded."""
     shown: int = 0
     """Frames that are shown although parts of them were guessed."""
     moved: int = 0
-    """Frames whose time was missing or went back; they follow their predecessor at once."""
+    """Frames whose time was missing or went back; they directly follow their predecessor."""
     resized: int = 0
-    """Frames of another size than the first, scaled to it."""
+    """Frames of another size than the first, scaled to the size of the first."""
     skipped: int = 0
     """Frames that would fit into gaps of otherwise even times, or that the index announced; those of
     ``packets`` are not counted again."""
     missing: Fraction = Fraction(0)
-    """Seconds that the file should have gone on for."""
+    """Seconds missing at the end of the file."""
     cut_off: bool = False
     """Whether the file ends within a packet of its container."""
 
-    def words(self) -> tuple[str, ...]:
-        """For people; empty if nothing was lost."""
+    def describe(self) -> tuple[str, ...]:
+        """Return descriptions for people; empty if nothing was lost."""
         return tuple(
             text
             for count, text in (
@@ -54,7 +54,7 @@ class DecodeReport:
 
 
 class PacketTracker:
-    """Watches which packets become pictures: decoders pass over what they cannot make out in silence."""
+    """Tracks which packets become pictures: decoders silently skip packets that they cannot decode."""
 
     def __init__(self) -> None:
         self.waiting: list[int] = []  # a heap; no longer than the decoder holds pictures back
@@ -63,20 +63,21 @@ class PacketTracker:
         self.dropped = self.hidden = 0
         """Packets that an edit list takes out; those of them that come after the first picture."""
         self.known = True
-        """Whether packets and pictures can be told to belong together."""
+        """Whether packets and pictures can be matched."""
 
     def sent(self, time: int | None) -> None:
-        """A packet with a picture for ``time`` was given to the decoder."""
+        """Record that a packet with a picture for ``time`` was sent to the decoder."""
         if time is not None:
             heappush(self.waiting, time)
 
     def discarded(self, time: int | None) -> None:
-        """The packet of ``time`` is not to be shown; before the first picture that is usual."""
+        """Record that the packet of ``time`` is not to be shown, which is usual before the first picture."""
         self.dropped += 1
         self.hidden += time is not None and self.first is not None and time > self.first
 
     def shown(self, time: int | None) -> None:
-        """The decoder gave the picture of ``time``; all before it will not come any more."""
+        """Record that the decoder returned the picture of ``time``; earlier pictures cannot follow any
+        more."""
         while self.waiting and time is not None and self.waiting[0] < time:
             heappop(self.waiting)
             self.absent += self.first is not None  # before the first, there was nothing to build on
@@ -87,23 +88,24 @@ class PacketTracker:
         self.first = time if self.first is None else self.first
 
     def missing(self) -> int:
-        """Packets that gave no picture, when the decoder has given all it had; 0 if that cannot be told."""
+        """Return the number of packets that gave no picture, after the decoder is flushed; 0 if that is
+        unknown."""
         return self.absent + len(self.waiting) if self.known else 0
 
 
 class TimestampMonitor:
-    """Watches the times of a stream: where nearly all frames are evenly spaced, a gap is a loss."""
+    """Monitors the times of a stream: where nearly all frames are evenly spaced, a gap is a loss."""
 
     def __init__(self, step: Fraction, start: int | None = None) -> None:
         self.step = step
         """Usual distance of two frames, in units of their times."""
         self.start = start
-        """When the first frame was announced, None if unknown or not asked for."""
+        """Announced time of the first frame, None if unknown or not requested."""
         self.even = self.uneven = self.gaps = self.absent = self.late = 0
         self.last: int | None = None
 
     def observe(self, time: int) -> None:
-        """The next frame is shown at ``time``."""
+        """Record the time of the next frame."""
         if self.last is None and self.start is not None:
             self.late = max(0, round((time - self.start) / self.step))
         if self.last is not None:
@@ -119,10 +121,10 @@ class TimestampMonitor:
         self.last = time
 
     def missing(self, announced: int, known: int = 0, *, hidden: bool = False) -> int:
-        """Frames that seem to be lost beside ``known`` ones.
+        """Return the number of frames that seem to be lost besides ``known`` ones.
 
-        ``announced`` is what the index says, 0 if it does not; where all of them came, gaps are meant, unless
-        some were ``hidden`` among the others: an edit list that does so leaves no gap.
+        ``announced`` is the number in the index, 0 if unknown. If all of them were read, gaps are intended,
+        unless some frames were ``hidden`` in between: an edit list that does so leaves no gap.
         """
         frames = self.even + self.uneven + self.gaps + (self.last is not None)
         if announced and frames >= announced and not hidden:

@@ -1,17 +1,18 @@
-"""Painted frames made steady: each is averaged with those before it, carried along the motion of the source.
+"""Flicker reduction: each stylized frame is averaged with those before it, warped along the motion of the
+source.
 
-What a network makes of noise, and of a picture that moves by a pixel, changes from frame to frame; the
-scene does not. So earlier painted frames are moved to where their parts are now, and count where source and
-painting both look as they did. Paintings are averaged, never averages: nothing is smeared on from frame to
-frame, and a frame depends on ``REACH`` frames before it and on no others.
+The output of a network changes with noise and with motion of a pixel although the scene does not. So earlier
+stylized frames are warped to the present frame, and weighted by the similarity of both source and stylized
+frames. Stylized frames are averaged, never averages: blur does not accumulate from frame to frame, and a
+frame depends only on the ``REACH`` frames before it.
 
-Strokes that do not follow the picture lose contrast in an average. They are given it back: deviations from
-the local mean are enlarged until their variance is that of the painting. Textures are blended like that
-(Heitz and Neyret 2018, doi:10.1145/3233304); here the variance of the average is measured, not known.
+Strokes that do not follow the picture lose contrast in an average. It is restored: deviations from the local
+mean are scaled until their variance is that of the stylized frame. Textures are blended like that (Heitz and
+Neyret 2018, doi:10.1145/3233304); here the variance of the average is measured, not known.
 
 Averaging along the motion is how video is denoised (Dubois and Sabri 1984, doi:10.1109/TCOM.1984.1096143);
-carrying paint along optical flow, and leaving out what was covered, is from Ruder et al. 2016
-(arXiv 1604.08610).
+warping stylized frames along optical flow, and leaving out disocclusions, is from Ruder et al. 2016 (arXiv
+1604.08610).
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ from mst_deploy.video.motion import Flow, estimate_flow, targets
 REACH = 4  # earlier frames that count
 SOURCE_SCALE = 0.05  # RGB distance, colors in 0..1, at which a part of the source counts exp(-1)
 PAINT_SCALE = 0.2  # the same for the painting, which may change more
-WINDOW = 5  # pixels over which squared distances are averaged, at the size that is looked at
-LOOKED_AT = 288  # short side at which motion is estimated and pictures are compared
+WINDOW = 5  # pixels over which squared distances are averaged, at the size of the analysis
+ANALYSIS_SIDE = 288  # short side at which motion is estimated and pictures are compared
 CONTRAST_WINDOW = 9  # pixels of the painting over which its contrast is kept
 CONTRAST_FLOOR = 50.0  # levels squared, three channels together: less is canvas and noise, not strokes
 SMALLEST = 16  # short side below which DIS has nothing to go by (it refuses less than 12 pixels)
 
 Map = NDArray[np.float32]
-"""(h, w)."""
+"""Array (h, w) float32."""
 Pixels = NDArray[np.float32]
-"""(H, W, 3)."""
+"""Picture (H, W, 3) float32."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ class Seen:
     """A frame of the recent past, or the present one."""
 
     source: Image = field(repr=False)
-    """(h, w, 3), short side ``LOOKED_AT`` at most."""
+    """Source (h, w, 3) uint8, with a short side of at most ``ANALYSIS_SIDE`` pixels."""
     pictures: tuple[Image, ...] = field(repr=False)
-    """What was painted of it, (H, W, 3) each."""
+    """Its stylized pictures, (H, W, 3) uint8 each."""
     flow: Flow | None = field(default=None, repr=False)
     """(h, w, 2), from the present frame to this one; None for the present one."""
 
@@ -57,7 +58,8 @@ class Seen:
         return [picture.shape for picture in self.pictures]
 
     def one_frame_later(self, step: Flow) -> Seen:
-        """``step`` leads from the new present frame to the one before it."""
+        """Return this frame for the next present frame; ``step`` is the flow from the new present frame to
+        the one before."""
         if self.flow is None:
             return replace(self, flow=step)
         beyond = cv2.remap(self.flow, *targets(step), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -65,21 +67,22 @@ class Seen:
 
 
 class Deflicker:
-    """Takes the frames of one clip in order. Holds ``REACH`` painted frames in memory."""
+    """Averages the stylized frames of one clip, in order. Holds ``REACH`` stylized frames in memory."""
 
     def __init__(self) -> None:
         self.past: tuple[Seen, ...] = ()
-        """The latest first."""
+        """Past frames, the latest first."""
 
     def __call__(self, source: Image, pictures: Sequence[Image]) -> tuple[Image, ...]:
-        """What was painted of a frame, steadied: (H, W, 3) uint8 each, the source of the same size.
+        """Return the stylized pictures of a frame with less flicker: (H, W, 3) uint8 each, the source of the
+        same size.
 
         Where the number or the size of the pictures changes, the past is forgotten.
         """
         if not pictures:
             self.past = ()
             return ()
-        present = Seen(looked_at(source), tuple(pictures))
+        present = Seen(at_analysis_size(source), tuple(pictures))
         if self.past and self.past[0].shapes != present.shapes:
             self.past = ()
         if self.past:
@@ -90,20 +93,20 @@ class Deflicker:
         return deflickered
 
 
-def looked_at(source: Image) -> Image:
-    """The source at the size at which it is looked at."""
-    return resize_short_side(source, LOOKED_AT) if min(source.shape[:2]) > LOOKED_AT else source
+def at_analysis_size(source: Image) -> Image:
+    """Return the source at the size at which motion and similarity are measured."""
+    return resize_short_side(source, ANALYSIS_SIDE) if min(source.shape[:2]) > ANALYSIS_SIDE else source
 
 
 def motion_between(now: Image, before: Image) -> Flow:
-    """(h, w, 2) from a frame to the one before it; none in very small ones."""
+    """Return the flow (h, w, 2) from a frame to the one before it; zero in very small ones."""
     if min(now.shape[:2]) < SMALLEST:
         return np.zeros((*now.shape[:2], 2), np.float32)
     return estimate_flow(now, before, "dis")
 
 
 def averages(present: Seen, past: Sequence[Seen]) -> tuple[Image, ...]:
-    """Each picture of the present frame with those of the past, by how much they are alike.
+    """Return the average of each picture of the present frame with those of the past, weighted by similarity.
 
     The present weighs 1, the past exp(-d(sources)² / ``SOURCE_SCALE``² - d(pictures)² / ``PAINT_SCALE``²).
     """
@@ -126,7 +129,8 @@ def averages(present: Seen, past: Sequence[Seen]) -> tuple[Image, ...]:
 
 
 def with_contrast_of(painted: Image, averaged: Pixels) -> Image:
-    """The average of a painting and others, (H, W, 3) in 0..255, with the local contrast of the painting."""
+    """Return an average, (H, W, 3) float32 in 0..255, as uint8 with the local contrast of the present
+    stylized picture."""
     mean, contrast = local(averaged)
     _, wanted = local(painted)
     gain = np.sqrt((wanted + CONTRAST_FLOOR) / (contrast + CONTRAST_FLOOR)).clip(1.0, (REACH + 1) ** 0.5)
@@ -135,7 +139,7 @@ def with_contrast_of(painted: Image, averaged: Pixels) -> Image:
 
 
 def local(pixels: Image | Pixels) -> tuple[Pixels, Map]:
-    """Means (H, W, 3) over a window, and the variance there of the three channels together (H, W)."""
+    """Return means (H, W, 3) over a window, and the variance (H, W) there of the three channels together."""
     window = (CONTRAST_WINDOW, CONTRAST_WINDOW)
     mean = cv2.boxFilter(pixels, cv2.CV_32F, window)
     squares = cv2.sqrBoxFilter(pixels, cv2.CV_32F, window)
@@ -144,13 +148,13 @@ def local(pixels: Image | Pixels) -> tuple[Pixels, Map]:
 
 
 def moved(picture: Image, flow: Flow) -> Image:
-    """(H, W, 3) uint8 sampled where each pixel went, bicubic: strokes stay sharper than bilinear."""
+    """Warp (H, W, 3) uint8 along the flow, bicubic, which keeps strokes sharper than bilinear."""
     found = cv2.remap(picture, *targets(flow), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(found, np.uint8)
 
 
 def enlarged(flow: Flow, picture: Image) -> Flow:
-    """The flow (h, w, 2) at the size of a picture (H, W, 3), in pixels of that."""
+    """Resize the flow (h, w, 2) to the size of a picture (H, W, 3), in pixels of that picture."""
     (height, width), (high, wide) = picture.shape[:2], flow.shape[:2]
     if (height, width) == (high, wide):
         return flow
@@ -160,7 +164,8 @@ def enlarged(flow: Flow, picture: Image) -> Flow:
 
 
 def squared_distance(one: Image, other: Image, like: Image) -> Map:
-    """Squared RGB distance, colors in 0..1, averaged over a window, at the size of ``like``: 0..3."""
+    """Return the squared RGB distance (colors in 0..1) averaged over a window, at the size of ``like``:
+    0..3."""
     difference = cv2.absdiff(one, other)
     squares = cv2.multiply(difference, difference, dtype=cv2.CV_32F)
     summed = cv2.transform(squares, np.full((1, 3), 1 / 255**2))

@@ -1,4 +1,4 @@
-"""Opening video files: what is no video, and what is cut short, is refused before any work is done."""
+"""Opening of video files: files that are no videos or are truncated are refused before any work is done."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PIPE = Path("-")
 """Standard input or output."""
 NUMBER = re.compile(r"%\d*d", re.ASCII)
 DESCRIPTORS = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
-"""Folders of names that stand for open files: a shell's ``<(...)`` and ``>(...)`` among them."""
+"""Folders of names of open file descriptors, such as a shell's ``<(...)`` and ``>(...)``."""
 FORMATS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,vvc,evc,av1,obu,ivf,asf,flv,"
     "live_flv,ogg,gif,apng,nut,mxf,gxf,lxf,yuv4mpegpipe,rm,wtv,dv,vc1,vc1test,dirac,h261,h263,"
@@ -35,9 +35,10 @@ FORMATS = (
     "bethsoftvid,bfi,cdg,cine,dsicin,gdv,hnm,jv,lvf,mm,moflex,paf,rpl,sdx,ser,siff,tmv,txd,vivo,"
     "wc3movie,yop,argo_brp,iv8,ifv,kux"
 )
-"""FFmpeg's demuxers of files that hold their video themselves; playlists (concat, hls, dash) name others."""
+"""FFmpeg's demuxers of files that contain their video; playlists (concat, hls, dash), which name other files,
+are excluded."""
 TRANSPORT_PACKETS = ((0, 188), (0, 204), (4, 192))
-"""Sync byte's place and length of MPEG transport packets: broadcast, with check bytes, Blu-ray."""
+"""Position of the sync byte and length of MPEG transport packets: broadcast, with check bytes, Blu-ray."""
 SYNC = 0x47
 PATIENCE = Fraction(1, 2)
 """Seconds that may be missing at the end: sound is often a little longer than the picture."""
@@ -45,24 +46,26 @@ PATIENCE = Fraction(1, 2)
 
 @dataclass(frozen=True)
 class Pipe:
-    """An input that can be read once: the reader keeps packets of other streams here for the writer."""
+    """An input that can be read only once: the reader keeps packets of other streams here for the writer."""
 
     container: Any
     packets: deque[Any] = field(default_factory=deque)
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether a name can stand for numbered pictures: ``out%06d.png``. A file of that name goes before."""
+    """Return whether a name can stand for numbered pictures: ``out%06d.png``. A file of that name takes
+    precedence."""
     return path.name.count("%") == 1 and NUMBER.search(path.name) is not None
 
 
 def ffmpeg_name(path: Path) -> str:
-    """A file's name as FFmpeg takes it for that and nothing else: one that begins with ``word:`` is a URL."""
+    """Return a file's name so that FFmpeg takes it for a file: a name that begins with ``word:`` would be a
+    URL."""
     return str(path.absolute())
 
 
 def is_pipe(path: Path) -> bool:
-    """Whether a path can be read or written only once, from beginning to end."""
+    """Return whether a path can be read or written only once, from beginning to end."""
     if path == PIPE:
         return True
     try:
@@ -73,14 +76,14 @@ def is_pipe(path: Path) -> bool:
 
 
 def is_descriptor(path: Path) -> bool:
-    """Whether a path is the name of something open, which cannot be replaced by a file."""
+    """Return whether a path is the name of an open file descriptor, which cannot be replaced by a file."""
     return path.parent in DESCRIPTORS
 
 
 def open_input(path: Path, *, hwaccel: HWAccel | None = None, rate: Fraction | None = None) -> Any:
-    """PyAV's container of a video file, of a numbered sequence (``%06d.png``) or of standard input.
+    """Open PyAV's container of a video file, of a numbered sequence (``%06d.png``) or of standard input.
 
-    ``rate`` is that of a sequence. Raises InputError.
+    ``rate`` is the frame rate of a sequence. Raises InputError.
     """
     if path == PIPE:
         return _opened(sys.stdin.buffer, "standard input", {})
@@ -128,18 +131,19 @@ def _opened(file: Any, name: str, options: dict[str, Any]) -> Any:
 
 @cache
 def harmless_formats() -> tuple[str, ...]:
-    """Stills and text, which are refused with better words once they are open."""
+    """Return the formats of stills and text, which are refused with a better message after opening."""
     stills = (name for name in av.formats_available if name.endswith("_pipe") or name.startswith("image2"))
     return ("tty", *sorted(stills))
 
 
 def is_sequence(path: Path) -> bool:
-    """Whether a path names numbered pictures: ``out%06d.png``."""
+    """Return whether a path names numbered pictures: ``out%06d.png``."""
     return is_pattern(path) and path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def sequence_numbers(pattern: Path) -> list[int]:
-    """Numbers of the files that a pattern such as ``out%06d.png`` names, in order. Raises InputError."""
+    """Return the numbers of the files that match a pattern such as ``out%06d.png``, in order. Raises
+    InputError."""
     before, _, rest = pattern.name.partition("%")
     width, found, after = rest.partition("d")
     if not found or (width and not width.isdigit()) or "%" in after:
@@ -172,10 +176,10 @@ def _open_sequence(path: Path, rate: Fraction) -> Any:
 
 
 def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
-    """Packets of the streams (all, if none is named), with an empty one for each at the end.
+    """Yield packets of the streams (all, if none is named), with an empty one for each at the end.
 
-    Streams that a damaged or joined file only begins to hold on its way are left out: PyAV does not know
-    them, and stumbles over them after the last empty packet.
+    Streams that begin in the middle of a damaged or joined file are left out: PyAV does not know them, and
+    fails on them after the last empty packet.
     """
     try:
         yield from container.demux(*streams)
@@ -184,12 +188,12 @@ def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
 
 
 def is_cover(stream: Any) -> bool:
-    """Whether a stream is a still cover picture, as music files have."""
+    """Return whether a stream is a still cover picture, as music files have."""
     return bool(stream.disposition & Disposition.attached_pic)
 
 
 def picture_stream(container: Any, path: Path) -> Any:
-    """The film: the moving video stream that is marked as the default one, else the first.
+    """Return the main video stream: the moving one that is marked as default, else the first.
 
     Raises InputError.
     """
@@ -204,9 +208,9 @@ def picture_stream(container: Any, path: Path) -> Any:
 
 
 def pictures_of(container: Any, stream: Any) -> int:
-    """How many pictures the index announces, 0 if it does not.
+    """Return the number of pictures in the index, 0 if unknown.
 
-    AVI announces the places for them, of which those that stand for a wait are empty.
+    AVI counts index entries, of which those for repeated frames are empty.
     """
     places = int(stream.frames)
     if container.format.name != "avi" or not places:
@@ -219,7 +223,7 @@ def pictures_of(container: Any, stream: Any) -> int:
 
 
 def seconds_of(container: Any, stream: Any) -> Fraction | None:
-    """Duration, of the stream if it knows, else of the container."""
+    """Return the duration in seconds, of the stream if known, else of the container."""
     if stream.duration is not None:
         return Fraction(stream.duration * stream.time_base)
     if (tagged := tagged_end(stream)) is not None:
@@ -230,7 +234,7 @@ def seconds_of(container: Any, stream: Any) -> Fraction | None:
 
 
 def tagged_end(stream: Any) -> Fraction | None:
-    """Matroska's tag of one track (``00:00:01.602000000``) in seconds, counted from 0."""
+    """Return the end in Matroska's tag of one track (``00:00:01.602000000``), in seconds from 0."""
     try:
         return parse_time(stream.metadata["DURATION"])
     except (KeyError, InvalidArgument):
@@ -238,7 +242,7 @@ def tagged_end(stream: Any) -> Fraction | None:
 
 
 def end_of(container: Any, stream: Any) -> Fraction | None:
-    """When the picture ends by what the container says, in seconds of its clock."""
+    """Return the time at which the picture ends according to the container, in seconds of its clock."""
     seconds = seconds_of(container, stream)
     if seconds is None or "matroska" in container.format.name:
         return seconds  # Matroska's duration counts from 0, wherever the first frame is
@@ -246,7 +250,7 @@ def end_of(container: Any, stream: Any) -> Fraction | None:
 
 
 def refuse_truncated(container: Any, stream: Any, path: Path) -> None:
-    """Is the file as long as its own index or duration says? Raises InputError at once if not."""
+    """Raise InputError if the file is shorter than its own index or duration says."""
     if is_pipe(path) or not path.is_file():
         return
     size = path.stat().st_size
@@ -262,7 +266,8 @@ def refuse_truncated(container: Any, stream: Any, path: Path) -> None:
 
 
 def breaks_off(container: Any, path: Path) -> bool:
-    """Whether a transport stream ends within a packet. It has no index, so nothing else tells of a cut."""
+    """Return whether a transport stream ends within a packet: without an index, the only sign of
+    truncation."""
     if container.format.name != "mpegts" or not path.is_file():
         return False
     with path.open("rb") as file:
@@ -274,7 +279,8 @@ def breaks_off(container: Any, path: Path) -> bool:
 
 
 def _refuse_short(path: Path, index: int) -> None:
-    """Matroska says how long it is, but has no index that could tell: read its last packets."""
+    """Raise InputError for truncated Matroska: its index does not show the end of the file, so read its last
+    packets."""
     with open_input(path) as container:
         stream = container.streams[index]
         expected = end_of(container, stream)
@@ -288,7 +294,7 @@ def _refuse_short(path: Path, index: int) -> None:
                     end = (packet.pts + (packet.duration or 0)) * packet.time_base
                     found = max(found or end, end)
         except av.FFmpegError:
-            return  # reading will tell
+            return  # reading will report it
     if found is not None and found < expected - PATIENCE:
         raise InputError(
             f"{path} is truncated: it ends at {float(found):.2f} s of {float(expected):.2f} s; "

@@ -1,4 +1,4 @@
-"""Upright RGB frames into packets: turned back to how the source was coded, converted, encoded."""
+"""Encoding of upright RGB frames: rotated back to the source's orientation, converted, encoded to packets."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ FRAME_DURATION_FLAG = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: packets carry thei
 
 
 class PictureEncoder:
-    """Turns upright frames into packets of one stream."""
+    """Encodes upright frames to packets of one stream."""
 
     def __init__(self, stream: Any, source: VideoInfo, *, alpha: bool = False) -> None:
         self.stream, self.source, self.alpha = stream, source, alpha
         self.reformatter = VideoReformatter()
         self.count = 0
         self.durations: dict[int, int] = {}
-        """Of frames in the encoder, by time: those of VP9 and AV1 forget them, and the last one needs its."""
+        """Durations of frames in the encoder, by time: VP9 and AV1 encoders lose them, and the last frame
+        needs its own."""
         self.first: tuple[int, int] | None = None
-        """Presentation and decoding time of the first packet."""
+        """Presentation and decoding time of the first packet, in units of its time base."""
         self.end = 0
-        """Where the last frame ends, as far as it is known."""
+        """End of the last frame, as far as it is known."""
         self.palettes = Palettes() if stream.pix_fmt == "pal8" else None
 
     def encode(self, frame: Frame | None) -> list[Any]:
-        """Packets that are ready after one more upright frame; None flushes the encoder."""
+        """Return the packets that are ready after one more upright frame; None flushes the encoder."""
         self.count += frame is not None
         if frame is not None and frame.duration:
             self.durations[frame.pts] = frame.duration
@@ -109,7 +110,7 @@ def end_last(packet: Any, first_pts: int, first_dts: int, end: int) -> None:
 
 
 def storage_info(source: VideoInfo, coding: EncoderSettings, muxer: str) -> VideoInfo:
-    """The source as codec and container can hold it: range and matrix, and how it is turned."""
+    """Return the source's info as codec and container can hold it: range, matrix and orientation."""
     if muxer not in SAYS_ORIENTATION:
         source = turned_in_pixels(source)
     codec, color = CODECS[coding.codec], source.color
@@ -121,7 +122,7 @@ def storage_info(source: VideoInfo, coding: EncoderSettings, muxer: str) -> Vide
 
 
 def add_stream(container: Any, source: VideoInfo, coding: EncoderSettings) -> Any:
-    """The video stream with its encoder, not yet open. Raises OutputError."""
+    """Add the video stream with its encoder, not yet open. Raises OutputError."""
     try:
         stream: Any = container.add_stream(coding.encoder, rate=source.rate)
     except (av.FFmpegError, ValueError) as error:
@@ -144,7 +145,7 @@ def add_stream(container: Any, source: VideoInfo, coding: EncoderSettings) -> An
 
 
 def tag_stream(stream: Any, source: VideoInfo, codec: str, muxer: str) -> None:
-    """What stream and container say of the picture, whether it is encoded here or was before."""
+    """Set the tags of stream and container, whether the picture is encoded here or was before."""
     context = stream.codec_context
     stream.time_base = source.time_base
     context.framerate = source.rate
@@ -158,13 +159,13 @@ def tag_stream(stream: Any, source: VideoInfo, codec: str, muxer: str) -> None:
 
 
 def say_alpha(stream: Any, coding: EncoderSettings) -> None:
-    """Matroska says of VP9 that it has a second stream with the alpha channel."""
+    """Tag VP9 in Matroska as having a second stream with the alpha channel."""
     if coding.alpha and coding.codec == "vp9":
         stream.metadata["alpha_mode"] = "1"
 
 
 def start(container: Any, stream: Any, coding: EncoderSettings) -> None:
-    """Open the encoder and write the header: what does not go together shows here. Raises OutputError."""
+    """Open the encoder and write the header: incompatible settings fail here. Raises OutputError."""
     context = stream.codec_context
     try:
         context.open()
@@ -183,38 +184,38 @@ def start(container: Any, stream: Any, coding: EncoderSettings) -> None:
 
 
 def _other_codec(container: Any) -> str:
-    """A codec that the container does hold."""
+    """Return a codec that the container can hold."""
     return "vp9" if container.format.name == "webm" else "h264"
 
 
 def coded_size(source: VideoInfo) -> tuple[int, int]:
-    """(width, height) of the picture as it is stored, before players turn it."""
+    """Return (width, height) of the picture as it is stored, before players rotate it."""
     turned = source.quarter_turns % 2
     return (source.height, source.width) if turned else (source.width, source.height)
 
 
 def holds_mastering(coding: EncoderSettings) -> bool:
-    """Whether PyAV can hand the encoder what is known of the mastering display."""
+    """Return whether PyAV can pass the metadata of the mastering display to the encoder."""
     return coding.encoder in ("libx265", "libsvtav1")
 
 
 def _repeatable(coding: EncoderSettings) -> dict[str, str]:
-    """Keep x264 from its AVX-512 code, which gives other pixels in every run.
+    """Keep x264 from its AVX-512 code, which gives different pixels in every run.
 
     Seen with x264 165 at sizes whose width is no multiple of 128, only with macroblock-tree rate control.
-    Jobs that are gone on with rely on the same frames giving the same packets; AVX2 does.
+    Resumed jobs rely on the same frames giving the same packets; AVX2 does.
     """
     wide = coding.encoder == "libx264" and getattr(_multiarray_umath, "__cpu_features__", {}).get("AVX512F")
     return {"x264-params": "asm=AVX2"} if wide else {}
 
 
 def _quiet(coding: EncoderSettings) -> dict[str, str]:
-    """x265 prints statistics otherwise."""
+    """Return options that keep x265 from printing statistics."""
     return {"x265-params": "log-level=error"} if coding.encoder == "libx265" else {}
 
 
 def _hdr_options(coding: EncoderSettings, mastering: Mastering | None) -> dict[str, str]:
-    """Mastering display and light levels in the words of x265 and SVT-AV1."""
+    """Return mastering display and light levels as options of x265 and SVT-AV1."""
     if mastering is None:
         return {}
     if coding.encoder == "libx265":
@@ -226,7 +227,7 @@ def _hdr_options(coding: EncoderSettings, mastering: Mastering | None) -> dict[s
 
 
 def _x265(mastering: Mastering) -> Iterator[str]:
-    """Chromaticities in units of 0.00002, luminance in 0.0001 cd/m2 (H.265 D.3.28)."""
+    """Format chromaticities in units of 0.00002 and luminance in 0.0001 cd/m2 (H.265 D.3.28)."""
     if mastering.primaries and mastering.luminance:
         red, green, blue, white = _points(mastering, Fraction(50000))
         least, most = (round(value * 10000) for value in mastering.luminance)

@@ -1,4 +1,4 @@
-"""What FFmpeg's filters do to decoded pictures before they become RGB: deinterlacing and tone mapping."""
+"""FFmpeg's filters for decoded pictures before conversion to RGB: deinterlacing and tone mapping."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PRIMARIES_NAMES = {1: "bt709", 9: "bt2020", 11: "smpte431", 12: "smpte432"}
 
 
 class Deinterlacer:
-    """Whole frames out of fields, by bwdif. Times and number of the frames stay."""
+    """Deinterlacer by bwdif. Times and number of the frames stay."""
 
     def __init__(self) -> None:
         self.graph: Any = None
@@ -24,7 +24,7 @@ class Deinterlacer:
         self.base = Fraction(1)
 
     def push(self, frame: av.VideoFrame | None) -> Iterator[av.VideoFrame]:
-        """One frame in (None at the end), what is ready out: a frame late."""
+        """Filter one frame (None at the end); yield the frames that are ready, one frame late."""
         if frame is not None and self.kind != _kind(frame):
             yield from self._drain()
             self._build(frame)
@@ -52,7 +52,7 @@ class Deinterlacer:
         self.graph = _chain(frame, ("bwdif", DEINTERLACE))
 
     def _restored(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """The filter counts in halves of the time base."""
+        """Return the frame with its time restored: the filter counts in halves of the time base."""
         assert frame.time_base is not None
         scale = frame.time_base / self.base
         if frame.pts is not None:
@@ -63,7 +63,8 @@ class Deinterlacer:
 
 
 class ToneMapper:
-    """PQ or HLG to BT.709 RGB in 8 bits, by FFmpeg's perceptual mapping; knows the mastering display."""
+    """Tone mapper from PQ or HLG to BT.709 RGB in 8 bits, by FFmpeg's perceptual mapping; uses the mastering
+    display."""
 
     def __init__(self, transfer: int, primaries: int) -> None:
         self.args = (
@@ -74,7 +75,7 @@ class ToneMapper:
         self.kind: tuple[int, int, str] | None = None
 
     def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """One frame in, the same as rgb24 out."""
+        """Return the frame, tone-mapped, as rgb24."""
         if self.kind != _kind(frame):
             self.graph = _chain(frame, ("scale", self.args), ("format", "pix_fmts=rgb24"))
             self.kind = _kind(frame)
@@ -84,12 +85,12 @@ class ToneMapper:
 
 
 def _kind(frame: av.VideoFrame) -> tuple[int, int, str]:
-    """What a graph is built for; damaged and spliced files change it on the way."""
+    """Return the properties that a graph depends on; damaged and spliced files change them in between."""
     return frame.width, frame.height, frame.format.name
 
 
 def _chain(frame: av.VideoFrame, *filters: tuple[str, str]) -> Any:
-    """A graph from frames like this one through the filters to a sink."""
+    """Build a graph from frames like this one through the filters to a sink."""
     graph = av.filter.Graph()
     links = [_buffer(graph, frame), *(graph.add(name, args) for name, args in filters)]
     graph.link_nodes(*links, graph.add("buffersink")).configure()
@@ -109,13 +110,13 @@ def _buffer(graph: Any, frame: av.VideoFrame) -> Any:
 
 
 class Palettes:
-    """RGB frames to 256 colors of their own, for GIF."""
+    """Converter of RGB frames to 256 colors of their own, for GIF."""
 
     def __init__(self) -> None:
         self.graph: Any = None
 
     def push(self, frame: av.VideoFrame | None) -> Iterator[av.VideoFrame]:
-        """One frame in (None at the end), what is ready out."""
+        """Filter one frame (None at the end); yield the frames that are ready."""
         if self.graph is None:
             if frame is None:
                 return

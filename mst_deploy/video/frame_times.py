@@ -1,4 +1,4 @@
-"""Presentation times of frames: where a file stores those of decoding alone, and where times go back."""
+"""Presentation times of frames, for files that store only decoding times and for times that go back."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mst_deploy.video.damage import DecodeReport
 class DecodeOrderTimes:
     """Presentation times for AVI, which stores only when each packet is decoded.
 
-    A decoder that holds frames back for B-frames gives them in the order of presentation, one for each
-    packet, and a frame is presented when the packet is decoded that makes the decoder give it. The times
-    that FFmpeg guesses for the packets themselves go back and forth.
+    A decoder that delays frames for B-frames returns them in the order of presentation, one for each packet,
+    and a frame's presentation time is the decoding time of the packet after which it is returned. The times
+    that FFmpeg guesses for the packets themselves are not monotonic.
     """
 
     def __init__(self) -> None:
@@ -24,9 +24,9 @@ class DecodeOrderTimes:
         """Distance of the last two frames, in units of the time base."""
 
     def time(self, frame: Any) -> int | None:
-        """When a decoded frame is presented; None if unknown.
+        """Return the presentation time of a decoded frame; None if unknown.
 
-        No packet makes the decoder give the last frames; they follow at the distance of those before.
+        The last frames are returned without a packet; they follow at the distance of those before.
         """
         time: int | None = frame.dts
         if time is None and self.last is not None:
@@ -38,7 +38,7 @@ class DecodeOrderTimes:
 
 
 def rising(pictures: Iterator[av.VideoFrame], damage: DecodeReport) -> Iterator[av.VideoFrame]:
-    """Times that rise: a frame with a broken stamp is kept, in order."""
+    """Return increasing times: a frame with a wrong time stamp is kept, in order."""
     last: int | None = None
     for picture in pictures:
         if picture.pts is None or (last is not None and picture.pts <= last):

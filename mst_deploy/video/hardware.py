@@ -1,7 +1,7 @@
-"""NVIDIA's video units through PyAV: whether they are there, and what ``hwaccel`` then means.
+"""NVIDIA's video decoder and encoder through PyAV: availability, and the modes of ``hwaccel``.
 
-``off`` never uses them. ``on`` uses them or stops with an error. ``auto`` uses them where they can do the
-job and goes on in software where not; which one was used is part of the result.
+``off`` never uses them. ``on`` uses them or raises an error. ``auto`` uses them where they can do the job,
+else software; which one was used is part of the result.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MODES = ("auto", "on", "off")
 
 
 def check_mode(mode: str) -> None:
-    """Raises InvalidArgument."""
+    """Raise InvalidArgument for an unknown mode."""
     if mode not in MODES:
         raise InvalidArgument(
             field="hwaccel", problem=f"[option:hwaccel] must be one of {', '.join(MODES)}, got {mode!r}"
@@ -28,7 +28,7 @@ def check_mode(mode: str) -> None:
 
 @cache
 def device_opens() -> bool:
-    """Whether a CUDA device can be opened for decoding."""
+    """Return whether a CUDA device can be opened for decoding."""
     try:
         codec = av.Codec("h264", "r")
         HWAccel("cuda").create(codec)
@@ -39,7 +39,8 @@ def device_opens() -> bool:
 
 @cache
 def encoder_opens(name: str, pix_fmt: str) -> bool:
-    """Whether an encoder starts on this machine: tried, because FFmpeg lists all that it was built with."""
+    """Return whether an encoder starts on this machine, by trying it: FFmpeg lists all that it was built
+    with."""
     try:
         context: Any = av.CodecContext.create(name, "w")
         context.width, context.height, context.pix_fmt = 256, 256, pix_fmt
@@ -51,7 +52,8 @@ def encoder_opens(name: str, pix_fmt: str) -> bool:
 
 
 def decoding(mode: str) -> HWAccel | None:
-    """What to open a file with; None means software. Raises BackendError for ``on`` without hardware."""
+    """Return the hardware decoder to open a file with; None means software. Raises BackendError for ``on``
+    without hardware."""
     check_mode(mode)
     if mode == "off":
         return None
@@ -66,7 +68,8 @@ def decoding(mode: str) -> HWAccel | None:
 
 
 def use_encoder(mode: str, name: str | None, pix_fmt: str) -> bool:
-    """Whether to encode with a hardware encoder. Raises BackendError for ``on`` where it does not start."""
+    """Return whether to encode with a hardware encoder. Raises BackendError for ``on`` where it does not
+    start."""
     check_mode(mode)
     if mode == "off":
         return False

@@ -1,6 +1,6 @@
-"""True delay of a sink: the frame counter of the test picture is read back from what the sink emits.
+"""True delay of a sink: the frame counter of the test picture is read back from the sink's output.
 
-Everything is in it but the lens of a camera and the glass of a screen.
+It includes everything except the latencies of camera and screen.
 """
 
 from __future__ import annotations
@@ -30,28 +30,29 @@ READABLE = "udp://, mjpeg or a file"
 
 @dataclass(frozen=True)
 class LatencyReport:
-    """What was read back from one sink."""
+    """Result of reading back one sink."""
 
     read: int
-    """Frames whose counter was read."""
+    """Number of frames whose counter was read."""
     unreadable: int
-    """Frames in which no counter could be read."""
+    """Number of frames in which no counter could be read."""
     delay_ms: dict[str, float | None]
-    """Percentiles p50, p95, p99 from capture to being read; None for a file, which is read afterwards."""
+    """Percentiles p50, p95, p99 in milliseconds from capture to reading; None for a file, which is read
+    afterwards."""
     out_of_order: int = 0
-    """Frames whose counter is not above that of the frame before."""
+    """Number of frames whose counter is not above that of the frame before."""
 
 
 def can_be_read(sink: str) -> bool:
-    """Whether the counter can be read back from a kind of sink."""
+    """Return whether the counter can be read back from a kind of sink."""
     return scheme_of(sink) == "udp" or sink.startswith("mjpeg:") or Path(sink).suffix.lower() in FILES
 
 
 class LatencyReader:
-    """Reads what a sink emits, in a thread of its own, as another program would."""
+    """Reads the output of a sink, in a thread of its own, as another program would."""
 
     def __init__(self, name: str, sink: Any, shown: Mapping[int, float]) -> None:
-        """``shown`` is when each counter was captured; see ``TestPattern``."""
+        """Prepare reading. ``shown`` maps each counter to its capture time; see ``TestPattern``."""
         self.name, self.sink, self.shown = name, sink, shown
         self.delays: list[float] = []
         self.counters: list[int] = []
@@ -63,7 +64,8 @@ class LatencyReader:
             self.thread.start()
 
     def finish(self) -> LatencyReport:
-        """End reading, once the sink is finished. A file is read now, from its beginning to its end."""
+        """Stop reading, after the sink is finished, and return the report. A file is read now, from beginning
+        to end."""
         self.stopped.set()
         if self.is_file:
             with suppress(av.FFmpegError), av.open(self.name) as container:

@@ -1,7 +1,7 @@
 """Live sinks: network streams, a file, a window, a virtual camera, MJPEG over HTTP, nothing.
 
-The size of a sink is fixed for its life; frames of another size are scaled to it. Each sink is used by one
-thread. A new kind is one class with the members of ``FrameSink`` and one row of ``LIVE_SINKS``.
+The size of a sink is fixed; frames of another size are scaled to it. Each sink is used by one thread. A new
+kind is one class with the members of ``FrameSink`` and one entry of ``LIVE_SINKS``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mst_deploy.video.info import Frame, Image, WriteReport
 from mst_deploy.video.sinks import FrameSink, interrupted_name
 
 BLOCKED = 5.0
-"""Seconds that a TCP peer may take no data before the stream counts as broken."""
+"""Seconds without progress to a TCP peer after which the stream counts as broken."""
 DATAGRAM = 7 * 188
 """Bytes of a UDP datagram: whole transport packets, below the usual limit of networks."""
 NETWORK_OPTIONS = {
@@ -42,14 +42,14 @@ NETWORK_OPTIONS = {
     "rtmp": {"flvflags": "no_duration_filesize", "flush_packets": "1"},
     "rtsp": {"rtsp_transport": "tcp"},
 }
-"""Options of the muxer, by the scheme of an address. With the length of a video packet in it, the receiver
-knows its end when it is there, not when the next one begins: one frame sooner."""
+"""Options of the muxer, by the scheme of an address. With the length of a video packet in its header, the
+receiver need not wait for the beginning of the next one to know its end: one frame less delay."""
 STREAMS = {"udp": "mpegts", "tcp": "mpegts", "rtmp": "flv", "rtsp": "rtsp"}
 """FFmpeg's muxer, by the scheme of an address."""
 FILES = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts"}
 """FFmpeg's muxer, by the suffix of a file."""
 FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
-"""mp4 in parts of one key frame interval: what a crash leaves behind plays."""
+"""mp4 in parts of one key frame interval: after a crash the file is playable."""
 KINDS = (
     "window, virtual-camera[:DEVICE], udp:// tcp:// rtmp:// rtsp://, a file (.mp4, .mov, .mkv, .ts), "
     "mjpeg:[HOST:]PORT, null"
@@ -71,30 +71,30 @@ PLAYERS = {
 
 @dataclass(frozen=True)
 class SinkSettings:
-    """What every sink is opened with."""
+    """Settings of every sink."""
 
     width: int
-    """Even, in pixels."""
+    """Width in pixels, even; ``height`` likewise."""
     height: int
     rate: Fraction
-    """Frames per second to announce; the times of frames are their own."""
+    """Nominal frames per second; frames have their own times."""
     force: bool = False
-    """Overwrite an existing file."""
+    """Whether to overwrite an existing file."""
 
 
 class _Base:
-    """What live sinks have in common: the form of a ``FrameSink``."""
+    """Base class of live sinks: the interface of a ``FrameSink``."""
 
     done, complete = 0, False
     hint = ""
-    """What the user does to see the result, one line."""
+    """Hint on how to see the result, one line."""
 
     def __init__(self, name: str, settings: SinkSettings) -> None:
         self.name, self.settings, self.written = name, settings, 0
         self.report = WriteReport()
 
     def write(self, frame: Frame) -> None:
-        """Scale a frame to the size of the sink and take it. Raises OutputError, SinkClosed."""
+        """Scale a frame to the size of the sink and write it. Raises OutputError, SinkClosed."""
         image = letterboxed(frame.image, self.settings.width, self.settings.height)
         self.send(np.ascontiguousarray(image), frame.pts)
         self.written += 1
@@ -118,11 +118,11 @@ class _Base:
 
 
 class NullSink(_Base):
-    """Takes frames and does nothing with them."""
+    """A sink that discards frames."""
 
 
 class EncodedSink(_Base):
-    """H.264 through PyAV, without anything that holds frames back, a key frame each second."""
+    """H.264 through PyAV with settings of low latency and a key frame each second."""
 
     def __init__(self, name: str, settings: SinkSettings) -> None:
         super().__init__(hidden(name), settings)
@@ -196,7 +196,7 @@ class EncodedSink(_Base):
             raise OutputError(f"{self.name} takes nothing more ({_reason(error)})") from error
 
     def finish(self) -> None:
-        """Write what the encoder holds and close; a file gets its name, one without a frame is removed."""
+        """Flush the encoder and close; a file gets its name, one without a frame is removed."""
         if self.container is None:
             return
         container, self.container = self.container, None
@@ -228,7 +228,7 @@ class EncodedSink(_Base):
 
 
 class WindowSink(_Base):
-    """A window of ffplay or mpv, which get raw frames. Closing the window ends the sink."""
+    """A window of ffplay or mpv, which receive raw frames. Closing the window ends the sink."""
 
     def __init__(self, name: str, settings: SinkSettings) -> None:
         super().__init__(name, settings)
@@ -310,7 +310,7 @@ class VirtualCameraSink(_Base):
 
 class SocketWriter:
     """A UDP or TCP socket as a file that can be written: FFmpeg's own would block all threads while it
-    connects, and cannot be told when to give up."""
+    connects, and has no timeout."""
 
     def __init__(self, address: str) -> None:
         """Connect to ``udp://HOST:PORT`` or ``tcp://HOST:PORT``. Raises InvalidArgument, OSError."""
@@ -331,7 +331,7 @@ class SocketWriter:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def write(self, data: bytes) -> int:
-        """Send bytes; those that nobody receives over UDP are lost. Raises OSError."""
+        """Send bytes; over UDP they are lost if nobody receives them. Raises OSError."""
         if self.datagrams:
             for start in range(0, len(data), DATAGRAM):
                 with suppress(ConnectionRefusedError):
@@ -350,11 +350,11 @@ class LiveSinkSpec:
 
     name: str
     accepts: Callable[[str], bool]
-    """Whether a name given by the user means this kind."""
+    """Function that returns whether a name given by the user means this kind."""
     opener: str
-    """Name in the module: (name, SinkSettings) -> FrameSink."""
+    """Name of the function in the module: (name, SinkSettings) -> FrameSink."""
     module: str = __name__
-    """Imported when the kind is used."""
+    """Name of the module, imported when the kind is used."""
 
 
 LIVE_SINKS = [
@@ -367,11 +367,12 @@ LIVE_SINKS = [
     LiveSinkSpec("network", lambda name: scheme_of(name) in STREAMS, "EncodedSink"),
     LiveSinkSpec("file", lambda name: not scheme_of(name) and suffix_of(name) in FILES, "EncodedSink"),
 ]
-"""Asked in order; the first that accepts a name opens it. Names are text: a path would lose slashes."""
+"""Kinds in the order in which they are tried; the first that accepts a name opens it. Names are text: a path
+would lose slashes."""
 
 
 def live_sink_spec(name: str) -> LiveSinkSpec:
-    """The kind of sink that a name means. Raises InvalidArgument."""
+    """Return the kind of sink that a name means. Raises InvalidArgument."""
     for spec in LIVE_SINKS:
         if spec.accepts(name):
             return spec
@@ -379,18 +380,18 @@ def live_sink_spec(name: str) -> LiveSinkSpec:
 
 
 def open_live_sink(name: str, settings: SinkSettings) -> FrameSink:
-    """Open what a name stands for. Raises OutputError, InvalidArgument, MissingDependency."""
+    """Open the sink of a name. Raises OutputError, InvalidArgument, MissingDependency."""
     spec = live_sink_spec(name)
     return cast(FrameSink, getattr(import_module(spec.module), spec.opener)(name, settings))
 
 
 def suffix_of(name: str) -> str:
-    """``.mp4`` for ``clips/Out.MP4``."""
+    """Return the suffix in lower case: ``.mp4`` for ``clips/Out.MP4``."""
     return Path(name).suffix.lower()
 
 
 def find_player() -> str | None:
-    """The program that can show a window here, if there is one and a display."""
+    """Return the program that can show a window here; None without such a program or a display."""
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return None
     return next((player for player in PLAYERS if shutil.which(player)), None)

@@ -1,7 +1,7 @@
 """The result as Motion JPEG over HTTP, for a browser, OBS's media source or a player.
 
 ``/`` is the stream, ``/snapshot.jpg`` the newest picture. Each reader gets the newest picture when it is
-ready for one; a slow reader misses pictures for itself alone.
+ready for one; a slow reader skips pictures without affecting others.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ BOUNDARY = "mst-frame"
 QUALITY = 85
 LOCAL = ("127.0.0.1", "localhost", "::1")
 BEHIND = 5.0
-"""Seconds after which a reader that takes nothing is sent away."""
+"""Seconds without progress after which a reader is disconnected."""
 READERS = 16
-"""At most so many at a time."""
+"""Maximum number of readers at a time."""
 
 
 def parse_address(name: str) -> tuple[str, int]:
-    """Host and port of ``mjpeg:[HOST:]PORT``; 127.0.0.1 if not said. Raises InvalidArgument."""
+    """Parse ``mjpeg:[HOST:]PORT`` to host and port; the default host is 127.0.0.1. Raises InvalidArgument."""
     host, _, port = name.removeprefix("mjpeg:").rpartition(":")
     if not (port.isascii() and port.isdigit() and 0 <= int(port) < 65536):
         raise InvalidArgument(
@@ -79,7 +79,7 @@ class MjpegSink:
         self.written += 1
 
     def newer_than(self, number: int) -> tuple[int, bytes] | None:
-        """Wait for a picture after ``number``; None when there will be none."""
+        """Wait for a picture after ``number``; None when the server stops."""
         with self.changed:
             self.changed.wait_for(lambda: self.closed or self.number > number)
             return None if self.closed else (self.number, self.jpeg)
@@ -88,7 +88,7 @@ class MjpegSink:
         pass
 
     def finish(self) -> None:
-        """Send the readers away and stop the server."""
+        """Disconnect the readers and stop the server."""
         with self.changed:
             if self.closed:
                 return
@@ -137,14 +137,14 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def hang_up(self) -> None:
-        """Wake handlers that wait for a reader."""
+        """Wake the handlers that wait for a reader."""
         with self.lock:
             for request in self.connections:
                 with suppress(OSError):
                     request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A reader that went away is none of ours."""
+        """Ignore errors of readers that closed the connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -187,7 +187,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _meant_for_us(self) -> bool:
-        """A local server answers to local names only: a page elsewhere may have its name point here."""
+        """Return whether the host name is allowed: a local server answers to local names only, against DNS
+        rebinding."""
         if self.server.host not in LOCAL:
             return True
         host = self.headers.get("Host", "").rpartition("@")[2]
@@ -195,4 +196,4 @@ class _Handler(BaseHTTPRequestHandler):
         return name.strip("[]") in LOCAL
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the terminal is for what the user must know."""
+        """Write no log of requests to the terminal."""

@@ -1,4 +1,4 @@
-"""Where the parts of a frame went: optical flow, and what of a frame can still be seen later."""
+"""Motion between frames: optical flow, warping and visibility."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mst_deploy.errors import InvalidArgument
 from mst_deploy.images import Image
 
 Flow = NDArray[np.float32]
-"""(H, W, 2): pixels right and down from a point in one frame to the same point in another."""
+"""Flow (H, W, 2) float32: pixels right and down from a point in one frame to the same point in another."""
 Mask = NDArray[np.bool_]
 
 ESTIMATORS = ("dis", "farneback")
 
 
 def targets(flow: Flow) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Column and row, (H, W) each, of where every pixel went."""
+    """Return the target column and row of every pixel, (H, W) float32 each."""
     height, width = flow.shape[:2]
     columns = np.arange(width, dtype=np.float32)
     rows = np.arange(height, dtype=np.float32)[:, None]
@@ -25,7 +25,7 @@ def targets(flow: Flow) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def warp(image: Image, flow: Flow) -> NDArray[np.float32]:
-    """(H, W, 3) uint8 sampled where each pixel went, bilinear -> (H, W, 3) float32 in 0..255."""
+    """Warp (H, W, 3) uint8 along the flow, bilinear -> (H, W, 3) float32 in 0..255."""
     moved = cv2.remap(
         image.astype(np.float32), *targets(flow), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
@@ -33,11 +33,11 @@ def warp(image: Image, flow: Flow) -> NDArray[np.float32]:
 
 
 def visible(flow: Flow, back: Flow | None) -> Mask:
-    """(H, W): where a pixel of the first frame is still seen in the second.
+    """Return a mask (H, W) bool: pixels of the first frame that are visible in the second.
 
-    Not outside of the picture, and, where the flow back is known, not where going there and back ends
-    elsewhere or at edges of the motion (Sundaram et al. 2010; constants of Ruder et al. 2016,
-    arXiv 1604.08610, section 3.1).
+    Excluded are pixels that leave the picture and, where the backward flow is given, pixels that fail the
+    forward-backward check or lie at edges of the motion (Sundaram et al. 2010; constants of Ruder et al.
+    2016, arXiv 1604.08610, section 3.1).
     """
     height, width = flow.shape[:2]
     x, y = targets(flow)
@@ -52,7 +52,8 @@ def visible(flow: Flow, back: Flow | None) -> Mask:
 
 
 def estimate_flow(first: Image, second: Image, method: str) -> Flow:
-    """Flow from first to second (H, W, 3) by OpenCV's DIS or Farneback. Raises InvalidArgument."""
+    """Estimate the flow (H, W, 2) float32 from first to second (H, W, 3) uint8 by OpenCV's DIS or Farneback.
+    Raises InvalidArgument."""
     before, after = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (first, second))
     flow = np.zeros((*before.shape, 2), np.float32)
     if method == "dis":

@@ -1,4 +1,4 @@
-"""How players turn and mirror a coded picture: its display matrix, as in ISO/IEC 14496-12, 6.2.2."""
+"""Rotation and mirroring of a coded picture: its display matrix, as in ISO/IEC 14496-12, 6.2.2."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ONE = 1 << 16
 
 
 def orientation(matrix: Sequence[int]) -> tuple[int, bool]:
-    """(quarter turns counter-clockwise, mirrored) of FFmpeg's display matrix; mirroring comes first.
+    """Return (quarter turns counter-clockwise, mirrored) of FFmpeg's display matrix; mirroring comes first.
 
     The pixel (x, y) is shown at (a x + c y, b x + d y) with the matrix (a, b, u, c, d, v, ...), y pointing
     down. Other angles are rounded to quarter turns.
@@ -26,17 +26,18 @@ def orientation(matrix: Sequence[int]) -> tuple[int, bool]:
 
 
 def matrix_of(turns: int) -> tuple[int, ...]:
-    """Display matrix of so many quarter turns counter-clockwise: 16.16, the last one 2.30."""
+    """Return the display matrix of a number of quarter turns counter-clockwise: 16.16, the last column
+    2.30."""
     cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[turns]
     return (ONE * cosine, -ONE * sine, 0, ONE * sine, ONE * cosine, 0, 0, 0, 1 << 30)
 
 
 def upright(image: NDArray[np.uint8], turns: int, mirrored: bool) -> NDArray[np.uint8]:
-    """Coded picture (H, W, ...) -> what is shown, contiguous."""
+    """Convert a coded picture (H, W, ...) to the displayed one, contiguous."""
     return np.ascontiguousarray(np.rot90(image[:, ::-1] if mirrored else image, turns))
 
 
 def coded(image: NDArray[np.uint8], turns: int, mirrored: bool) -> NDArray[np.uint8]:
-    """What is shown -> the coded picture, contiguous: the inverse of :func:`upright`."""
+    """Convert a displayed picture to the coded one, contiguous: the inverse of :func:`upright`."""
     turned = np.rot90(image, -turns)
     return np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)

@@ -1,7 +1,7 @@
-"""Everything of a file beside its picture: sound, subtitles, covers, attachments, data, chapters, words.
+"""Everything of a file besides its picture: sound, subtitles, covers, attachments, data, chapters, metadata.
 
-Packets are copied byte for byte from a second demuxer, in step with the video, so that a reader of
-frames stays a plain iterator. What a container cannot hold is found by asking FFmpeg's muxer.
+Packets are copied byte for byte from a second demuxer, interleaved with the video, so that a reader of frames
+stays a plain iterator. Streams that a container cannot hold are found by trying FFmpeg's muxer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mst_deploy.video.sound import USUAL_SOUND, SoundEncoder
 from mst_deploy.video.subtitles import FORM, TEXT, SubtitleRewriter
 
 OF_THE_FILE = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
-"""Words that a muxer writes about the file itself; those of the source would be wrong."""
+"""Metadata keys that a muxer writes about the file itself; those of the source would be wrong."""
 OF_THE_CODING = (
     "bps",
     "number_of_",
@@ -36,37 +36,37 @@ OF_THE_CODING = (
     "alpha_mode",
     "stereo_mode",
 )
-"""Words (as beginnings) about how the source's picture was coded."""
+"""Prefixes of metadata keys about the encoding of the source's picture."""
 PICTURES_ONLY = {"gif", "webp", "image2", "yuv4mpegpipe"}
-"""Muxers that hold one stream of pictures and nothing else."""
+"""Muxers that hold only one stream of pictures."""
 LOOK_BACK = 60
-"""Seconds before a cut where subtitles that are still shown may begin."""
+"""Seconds before a cut in which subtitles that are still shown may begin."""
 EMPTY_TEXT = b"\0\0"
-"""What mp4 fills the pauses between subtitles with; its muxer does so anew."""
+"""Data with which mp4 fills the pauses between subtitles; its muxer adds it again."""
 GONE_BACK = Fraction(1, 10)
-"""Seconds by which a packet's time may go back and still be a matter of rounding."""
+"""Largest step back of a packet's time, in seconds, that counts as rounding."""
 
 
 @dataclass
 class StreamRoute:
-    """Where the packets of one stream go."""
+    """Route of the packets of one stream."""
 
     stream: Any
     rewrite: Callable[[Any], list[Any]] | None = None
-    """Makes packets of another form; of sound it is flushed with None at the end."""
+    """Conversion to packets of another form; for sound it is flushed with None at the end."""
     last: int | None = None
     """Decoding time of the packet before, in units of ``stream.time_base``."""
     text: bool = False
-    """Subtitles: may overlap a cut, and may begin together."""
+    """Whether these are subtitles, which may overlap a cut and may begin together."""
     cover: bool = False
-    """One picture without a time."""
+    """Whether this is a cover: one picture without a time."""
 
 
 class PassthroughStreams:
-    """Copies what goes with the picture into an output container.
+    """Copies everything besides the picture into an output container.
 
-    Chapters and metadata are set at once; packets follow with :meth:`copy_until`. ``not_kept`` says in
-    words what the container has no room for, ``damaged`` counts packets whose times made no sense.
+    Chapters and metadata are set at once; packets follow with :meth:`copy_until`. ``not_kept`` describes what
+    the container cannot hold, ``damaged`` counts packets with invalid times.
     """
 
     def __init__(
@@ -108,13 +108,13 @@ class PassthroughStreams:
 
     @property
     def damage(self) -> tuple[str, ...]:
-        """What could not be copied because it was damaged, in words."""
+        """Return descriptions of what could not be copied because of damage."""
         if not self.damaged:
             return ()
         return (f"{self.damaged} packet(s) of sound or subtitles had times that make no sense",)
 
     def copy_until(self, time: Fraction | None) -> None:
-        """Mux every packet that starts before ``time`` (output seconds); None means all that are left."""
+        """Mux every packet that starts before ``time`` (output seconds); None means all remaining ones."""
         while (packet := self.held or self._next()) is not None:
             self.held = packet
             if time is not None and _start(packet) >= time:
@@ -123,7 +123,7 @@ class PassthroughStreams:
             self._mux(packet)
 
     def finish(self, until: Fraction | None = None) -> None:
-        """Mux what is left before ``until``, and what encoders of sound still hold."""
+        """Mux the remaining packets before ``until`` (output seconds) and flush the encoders of sound."""
         self.copy_until(until)
         for route in self.routes.values():
             if isinstance(route.rewrite, SoundEncoder):
@@ -146,7 +146,7 @@ class PassthroughStreams:
         self.output.set_chapters(_cut_chapters(chapters, self.source))
 
     def _add(self, stream: Any) -> None:
-        """Make room for one stream; raise or note what the container cannot hold."""
+        """Add the route of one stream; raise OutputError or record what the container cannot hold."""
         form = FORM.get(self.muxer)
         if self.muxer in PICTURES_ONLY:
             self.not_kept.append(f"{describe(stream)} ({self.muxer} holds pictures only)")
@@ -176,7 +176,8 @@ class PassthroughStreams:
             self.not_kept.append(f"{describe(stream)} ({self.muxer} cannot hold it)")
 
     def _add_sound(self, stream: Any) -> None:
-        """Copied, encoded anew or left out; raises where the choice is the user's."""
+        """Copy, reencode or leave out a sound stream. Raises OutputError where an explicit choice cannot be
+        met."""
         wanted = self.audio
         if wanted == "none":
             self.not_kept.append(f"{describe(stream)} (left out)")
@@ -228,7 +229,7 @@ class PassthroughStreams:
         made.metadata.update(stream.metadata)
 
     def _attach_cover(self, stream: Any) -> None:
-        """Matroska keeps covers as attachments called cover.*"""
+        """Attach a cover to Matroska, which keeps covers as attachments called cover.*"""
         if self.source.pipe is not None:
             self.not_kept.append(f"{describe(stream)} (a cover cannot be copied from a pipe)")
             return
@@ -240,7 +241,8 @@ class PassthroughStreams:
             self._attach(name, mimetype, bytes(picture), stream)
 
     def _next(self) -> Any:
-        """The next wanted packet in the order of the file, on the clock of the output; None: none now."""
+        """Return the next selected packet in the order of the file, on the clock of the output; None if there
+        is none now."""
         while (packet := self._read()) is not None:
             route = self.routes.get(packet.stream_index)
             if route is None or not packet.size or (route.text and bytes(packet) == EMPTY_TEXT):
@@ -272,7 +274,7 @@ class PassthroughStreams:
             ) from error
 
     def _moved(self, packet: Any, route: StreamRoute) -> bool:
-        """Moves the packet to the output's clock; False if it lies outside of the wanted part."""
+        """Move a packet to the output's clock; return False if it lies outside of the selected part."""
         cut = self.source.cut
         if cut is None:
             return True
@@ -308,7 +310,8 @@ class PassthroughStreams:
             self.output.mux(packet)
 
     def _in_order(self, packet: Any, route: StreamRoute) -> bool:
-        """Muxers want rising times: mends what rounding did, False for a packet out of order."""
+        """Repair times that rounding made decrease, as muxers need increasing ones; return False for a packet
+        out of order."""
         if packet.dts is None:
             packet.dts = packet.pts
         if packet.pts is not None and packet.pts < packet.dts:
@@ -323,7 +326,7 @@ class PassthroughStreams:
 
 
 def can_hold(muxer: str, stream: Any) -> bool:
-    """Whether FFmpeg's muxer takes a stream: tried on a file in memory."""
+    """Return whether FFmpeg's muxer takes a stream, by trying it on a file in memory."""
     try:
         with av.open(io.BytesIO(), "w", format=muxer) as container:
             _added(container, stream)
@@ -334,7 +337,7 @@ def can_hold(muxer: str, stream: Any) -> bool:
 
 
 def takes_encoded(muxer: str, stream: Any, codec: str) -> bool:
-    """Whether FFmpeg's muxer takes the sound of a stream in another codec."""
+    """Return whether FFmpeg's muxer takes the sound of a stream in another codec."""
     try:
         with av.open(io.BytesIO(), "w", format=muxer) as container:
             SoundEncoder(stream, container, codec)
@@ -349,13 +352,14 @@ def _codec_name(stream: Any) -> str | None:
 
 
 def _decodes(stream: Any) -> bool:
-    """Whether sound can be decoded: the decoder is there, and the stream says what it needs."""
+    """Return whether sound can be decoded: the decoder is available, and the stream has the parameters that
+    it needs."""
     context = stream.codec_context
     return context is not None and context.sample_rate > 0 and context.layout.nb_channels > 0
 
 
 def describe(stream: Any) -> str:
-    """A stream in words: ``subtitle stream 3 (hdmv_pgs_subtitle, eng)``."""
+    """Describe a stream for people: ``subtitle stream 3 (hdmv_pgs_subtitle, eng)``."""
     codec = _codec_name(stream) or getattr(stream, "name", None)
     words = [word for word in (codec, stream.metadata.get("language")) if word]
     return f"{stream.type} stream {stream.index} ({', '.join(words) or 'of unknown kind'})"
@@ -378,14 +382,14 @@ def _is_text(stream: Any) -> bool:
 
 
 def _comes_by_itself(stream: Any, container: Any) -> bool:
-    """Data tracks that a muxer makes anew from what was copied: chapter names and time codes."""
+    """Return whether a data track is written anew by the muxer: chapter names and time codes."""
     if stream.type != "data":
         return False
     return "timecode" in stream.metadata or bool(container.chapters() and stream.name == "bin_data")
 
 
 def _cut_chapters(chapters: list[dict[str, Any]], source: VideoInfo) -> list[dict[str, Any]]:
-    """Chapters of the wanted part, on its clock."""
+    """Return the chapters of the selected part, on its clock."""
     cut = source.cut
     if cut is None:
         return chapters
@@ -402,7 +406,7 @@ def _cut_chapters(chapters: list[dict[str, Any]], source: VideoInfo) -> list[dic
 
 
 def fits(source: VideoInfo, muxer: str, audio: str | None = None, subtitles: str = "copy") -> bool:
-    """Whether a container holds every stream that goes with the picture as it is, or as it is asked for."""
+    """Return whether a container holds every stream besides the picture as it is, or as requested."""
     encoded = audio not in (None, "copy")
     with open_input(source.path, rate=source.rate) as container:
         return all(

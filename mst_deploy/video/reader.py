@@ -1,8 +1,8 @@
 """Reading video files through PyAV: upright RGB frames with exact times.
 
-Times are integers of the stream's time base, never floats. Frames are turned as the display matrix
-says. Matrix and range of the YUV planes are read and converted explicitly. Damage does not stop the
-reader; it is counted, and said.
+Times are integers of the stream's time base, never floats. Frames are rotated according to the display
+matrix. Matrix and range of the YUV planes are read and converted explicitly. Damage does not stop the reader;
+it is counted and reported.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FUL
 
 
 class VideoReader:
-    """Frames of the video stream that is the film, in display order. A context manager; read it once.
+    """Frames of the main video stream, in display order. A context manager; read it once.
 
-    ``info`` is known at once; ``damage`` grows while frames are read. Raises InputError.
+    ``info`` is available at once; ``damage`` is updated while frames are read. Raises InputError.
     """
 
     def __init__(self, path: Path, options: ReadOptions | None = None) -> None:
@@ -80,7 +80,9 @@ class VideoReader:
             if self.options.span.end is None:
                 refuse_truncated(self.container, self.stream, path)
             step = 1 / (self._rate_of_source() * Fraction(self.stream.time_base))
-            self.rhythm = TimestampMonitor(step, None if self.options.span.start else self.stream.start_time)
+            self.timestamps = TimestampMonitor(
+                step, None if self.options.span.start else self.stream.start_time
+            )
             self.sent = PacketTracker()
             self.captions = False
             self.alpha_decoder = alpha_decoder(self.stream)
@@ -91,7 +93,7 @@ class VideoReader:
             begin = self.stream.start_time
             if self.ordered is not None and (head := next(raw, None)) is not None:
                 begin, raw = head.pts, chain([head], raw)
-                self.rhythm.start = None
+                self.timestamps.start = None
             self.cut = _cut(self.options.span, self.container, self.stream, begin)
             if self.cut is not None and self.cut.skips and self.pipe is None and self.ordered is None:
                 self._seek(self.cut)
@@ -148,7 +150,7 @@ class VideoReader:
 
     def problems(self) -> tuple[str, ...]:
         """Describe the damage found so far, for people."""
-        return self.damage.words()
+        return self.damage.describe()
 
     def _pictures(self) -> Iterator[av.VideoFrame]:
         if self.first is not None:
@@ -157,12 +159,12 @@ class VideoReader:
         yield from self.decoded
 
     def _whole_frames(self, raw: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        """Wanted frames with usable times, fields made into frames."""
+        """Yield the selected frames with usable times, deinterlaced."""
         sample_every = self.options.span.sample_every
         kept: int | None = None
         for picture in rising(_deinterlaced(raw), self.damage):
             assert picture.pts is not None
-            self.rhythm.observe(picture.pts)
+            self.timestamps.observe(picture.pts)
             assert picture.time_base is not None
             time = picture.pts * picture.time_base
             if self.cut is not None and not self.cut.holds(time):
@@ -210,7 +212,7 @@ class VideoReader:
         return self.alpha_decoder.decode(packet if packet.size else None)  # type: ignore[no-any-return]
 
     def _broken_off(self, count: int, error: av.FFmpegError) -> str:
-        """Why there are no more than ``count`` frames, in words."""
+        """Return the reason why there are no more than ``count`` frames."""
         if self.pipe is not None and count == 0:
             return (
                 f"{self._name} cannot be read as a stream ({error.strerror}): the index of an mp4 or mov "
@@ -226,7 +228,7 @@ class VideoReader:
         return "standard input" if self.path == PIPE else str(self.path)
 
     def _packets(self) -> Iterator[Any]:
-        """Packets of the picture; of a pipe, all others are put aside for the writer."""
+        """Yield packets of the picture; those of other streams of a pipe are kept for the writer."""
         if self.pipe is None:
             yield from packets_of(self.container, self.stream)
             return
@@ -237,9 +239,9 @@ class VideoReader:
                 self.pipe.packets.append(packet)
 
     def _seek(self, cut: ClockSpan) -> None:
-        """Go to a key frame at or before the start; where none is found, read up to there instead.
+        """Seek to a key frame at or before the start; where none is found, read up to there instead.
 
-        Transport streams have no index: FFmpeg goes to any packet there.
+        Transport streams have no index: FFmpeg seeks to any packet there.
         """
         back = Fraction(0)
         while cut.start - back > cut.origin:
@@ -375,13 +377,13 @@ class VideoReader:
 
     @property
     def not_kept(self) -> tuple[str, ...]:
-        """What an output will not have, as far as it has been read."""
+        """Return descriptions of what an output will not keep, as far as the file has been read."""
         captions = ("closed captions in the picture's packets",) if self.captions else ()
         return (*self.info.not_kept, *captions)
 
     @property
     def interlaced(self) -> bool:
-        """Whether the stream says that it holds fields."""
+        """Return whether the stream is tagged as interlaced."""
         return int(self.stream.codec_context.field_order) in FIELDS
 
     def _where(self) -> str:
@@ -392,10 +394,12 @@ class VideoReader:
         return f" between {float(span.start or 0):g} s and {until}"
 
     def _note_early_end(self, end: int | None) -> None:
-        """Are there as many frames as were announced, to the end that was announced?"""
+        """Record missing frames: compare number and end of the frames with the announced ones."""
         whole = self.options.span.end is None and self.options.span.start is None
         announced = pictures_of(self.container, self.stream) - self.sent.dropped if whole else 0
-        self.damage.skipped = self.rhythm.missing(announced, self.damage.packets, hidden=self.sent.hidden > 0)
+        self.damage.skipped = self.timestamps.missing(
+            announced, self.damage.packets, hidden=self.sent.hidden > 0
+        )
         if self.options.span != TimeRange() or self.pipe is not None:
             return
         self.damage.cut_off = breaks_off(self.container, self.path)
@@ -408,7 +412,7 @@ class VideoReader:
         patience = PATIENCE
         alone = len(self.container.streams) == 1 and "matroska" in self.container.format.name
         if alone or tagged_end(self.stream) is not None:  # exact, where all frames are of one length
-            patience = Fraction(3 if self.rhythm.gaps else 1, 2) / self._rate_of_source()
+            patience = Fraction(3 if self.timestamps.gaps else 1, 2) / self._rate_of_source()
         if missing > patience:
             self.damage.missing = missing
 
@@ -417,7 +421,7 @@ FIELDS = (2, 3, 4, 5)  # AV_FIELD_TT, BB, TB, BT
 
 
 def _deinterlaced(pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    """Whole frames; the filter starts at the first frame that says it is interlaced."""
+    """Yield deinterlaced frames; the filter starts at the first frame that is tagged as interlaced."""
     filter_: Deinterlacer | None = None
     for picture in pictures:
         if filter_ is None and not picture.interlaced_frame:
@@ -430,11 +434,10 @@ def _deinterlaced(pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
 
 
 def _cut(span: TimeRange, container: Any, stream: Any, first: int | None) -> ClockSpan | None:
-    """The wanted part on the clock of the file; None where all of it is wanted as it is.
+    """Return the selected part on the clock of the file; None if all of it is used unchanged.
 
     The result begins at 0 where picture (at ``first``, in its time base) or sound begin: transport streams
-    count from any moment, and players of mp4 hide what comes before 0. Sound that begins before 0 is what
-    its decoder leaves out.
+    start at any time, and players of mp4 hide what comes before 0. Sound before 0 is skipped by its decoder.
     """
     begin = _begin(container, stream, first)
     if begin < 0 and (first or 0) >= 0:
@@ -446,7 +449,7 @@ def _cut(span: TimeRange, container: Any, stream: Any, first: int | None) -> Clo
 
 
 def _begin(container: Any, picture: Any, first: int | None) -> Fraction:
-    """Where picture or sound begin, in seconds; the container's own word for it is rounded."""
+    """Return the time at which picture or sound begin, in seconds; the container's own value is rounded."""
     times = ((picture, first), *((audio, audio.start_time) for audio in container.streams.audio))
     starts = [time * stream.time_base for stream, time in times if time is not None]
     return min(starts, default=Fraction(container.start_time or 0, av.time_base))

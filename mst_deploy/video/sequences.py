@@ -18,7 +18,8 @@ from mst_deploy.video.info import Frame, VideoInfo, WriteReport
 
 
 class SequenceWriter:
-    """Writes upright frames as pictures from number 1; all take their names when the block ends well."""
+    """Writes upright frames as pictures from number 1; all get their names when the block ends without an
+    error."""
 
     def __init__(self, pattern: Path, source: VideoInfo, options: EncodeOptions) -> None:
         sequence_numbers(pattern)  # refuses what is no pattern
@@ -41,8 +42,8 @@ class SequenceWriter:
         self.open = ExitStack()
 
     @property
-    def told(self) -> WriteReport:
-        """What of the source pictures have no room for."""
+    def report(self) -> WriteReport:
+        """Return descriptions of what numbered pictures cannot keep of the source."""
         rate = f"{float(self.source.rate):.5g}"
         losses = [f"times and everything beside the picture (numbered pictures; {rate} a second)"]
         if self.source.sample_aspect_ratio != 1:
@@ -84,7 +85,7 @@ class SequenceWriter:
 
 
 class EvenTimes:
-    """Frames for a file that has no times, only a rate: y4m."""
+    """Frames at even times, for a file that has a rate but no times: y4m."""
 
     def __init__(self, source: VideoInfo) -> None:
         self.source = source
@@ -92,7 +93,7 @@ class EvenTimes:
         self.count, self.start, self.moved = 0, Fraction(0), Fraction(0)
 
     def numbered(self, frame: Frame) -> Frame:
-        """The frame at the time that its number means."""
+        """Return the frame with the time of its number."""
         time = frame.pts * self.source.time_base
         if self.count == 0:
             self.start = time
@@ -102,7 +103,7 @@ class EvenTimes:
 
     @property
     def losses(self) -> tuple[str, ...]:
-        """Times that the numbers do not give, in words."""
+        """Return descriptions of times that numbers cannot represent."""
         if self.moved * self.source.rate <= Fraction(1, 2):
             return ()
         rate = f"{float(self.source.rate):.5g}"

@@ -1,4 +1,4 @@
-"""What decoded frames carry beside their pixels: marks of 360 degrees and stereo, captions, Dolby Vision."""
+"""Side data of decoded frames: 360-degree and stereo tags, captions, Dolby Vision."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WEBM_STEREO = ("left_right", "right_left", "top_bottom", "bottom_top")
 
 
 def side_data(picture: Any, kind: Any) -> bytes | None:
-    """Side data of one kind, None if there is none."""
+    """Return side data of one kind, None if there is none."""
     try:
         data: Any = picture.side_data.get(kind)
     except ValueError:  # PyAV reads all or none, and does not know every kind: EXIF of photographs is one
@@ -29,7 +29,7 @@ def side_data(picture: Any, kind: Any) -> bytes | None:
 
 
 def stereo_mode(picture: Any) -> str | None:
-    """How two views are packed into the picture, as Matroska names it; None for one view."""
+    """Return the packing of two views in the picture, as named by Matroska; None for one view."""
     data = side_data(picture, SideData.STEREO3D)
     if data is None or len(data) < 8:
         return None
@@ -39,17 +39,18 @@ def stereo_mode(picture: Any) -> str | None:
 
 
 def holds_stereo(muxer: str, mode: str) -> bool:
-    """Whether PyAV can have a muxer write a stereo mode: as a word of the stream, in Matroska alone."""
+    """Return whether PyAV can write a stereo mode to a container: as metadata of the stream, only in
+    Matroska."""
     return muxer == "matroska" or (muxer == "webm" and mode in WEBM_STEREO)
 
 
 def has_captions(picture: Any) -> bool:
-    """Whether a frame carries closed captions (CEA-608 or 708)."""
+    """Return whether a frame has closed captions (CEA-608 or 708)."""
     return side_data(picture, SideData.A53_CC) is not None
 
 
 def marks_not_kept(picture: Any) -> Iterator[str]:
-    """Marks on the first frame that no output can be given, in words."""
+    """Return descriptions of side data of the first frame that no output can keep."""
     if side_data(picture, SideData.SPHERICAL) is not None:
         yield "the mark of a 360-degree video (players show it flat; a metadata injector sets it again)"
     if side_data(picture, SideData.DOVI_METADATA) is not None:
@@ -59,10 +60,10 @@ def marks_not_kept(picture: Any) -> Iterator[str]:
 
 
 def is_dolby_vision_5(metadata: bytes | None) -> bool:
-    """Whether FFmpeg's AVDOVIMetadata is that of profile 5.
+    """Return whether FFmpeg's AVDOVIMetadata is that of profile 5.
 
     Its base layer is in a color space of its own (IPTPQc2), which looks purple and green without Dolby's
-    mapping. Profile 5 is told by the version of its RPU, 0, and by full range.
+    mapping. Profile 5 is recognized by version 0 of its RPU and by full range.
     """
     if metadata is None or len(metadata) < 8:
         return False

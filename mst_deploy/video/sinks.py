@@ -1,6 +1,6 @@
-"""Where frames go: the protocol of a sink, and the kinds there are.
+"""Sinks of frames: their protocol and their kinds.
 
-A new kind is one module with a class that has the members of ``FrameSink``, and one row of ``SINKS``. Files
+A new kind is one module with a class that has the members of ``FrameSink``, and one entry of ``SINKS``. Files
 that are written in segments, so that they survive a crash, are in ``jobs.segments``.
 """
 
@@ -25,21 +25,22 @@ class FrameSink(Protocol):
     """Takes the frames of one result, in order."""
 
     written: int
-    """Frames so far, those of an earlier run included."""
+    """Number of frames so far, including those of an earlier run."""
 
     @property
     def done(self) -> int:
-        """Frames that an earlier run has written; the next one to come is that number."""
+        """Return the number of frames that an earlier run has written, which is the number of the next
+        frame."""
         ...
 
     @property
     def complete(self) -> bool:
-        """Whether an earlier run has written every frame, and only ``finish`` is left."""
+        """Return whether an earlier run has written every frame, and only ``finish`` is left."""
         ...
 
     @property
     def report(self) -> WriteReport:
-        """What the result could not hold; known after ``finish``."""
+        """Return the report on the result; available after ``finish``."""
         ...
 
     def write(self, frame: Frame) -> None:
@@ -47,7 +48,7 @@ class FrameSink(Protocol):
         ...
 
     def flush(self) -> None:
-        """Write what an encoder still holds."""
+        """Flush the encoder."""
         ...
 
     def finish(self) -> None:
@@ -55,11 +56,12 @@ class FrameSink(Protocol):
         ...
 
     def keep(self) -> str:
-        """After an interruption: keep what there is, playable. Return where, or "" for nothing."""
+        """Keep the frames so far as a playable file after an interruption. Return where it is, or "" for no
+        frame."""
         ...
 
     def abandon(self, error: BaseException) -> None:
-        """After an error: leave nothing that is half-written under a final name."""
+        """Clean up after an error: leave no incomplete file under a final name."""
         ...
 
 
@@ -69,13 +71,13 @@ class SinkSpec:
 
     name: str
     accepts: Callable[[Path], bool]
-    """Whether an output named by the user means this kind."""
+    """Function that returns whether an output named by the user means this kind."""
     module: str
-    """Imported when the kind is used."""
+    """Name of the module, imported when the kind is used."""
     opener: str
-    """Name in the module: (path, VideoInfo, EncodeOptions) -> FrameSink."""
+    """Name of the function in the module: (path, VideoInfo, EncodeOptions) -> FrameSink."""
     encodes: bool = True
-    """Whether ``EncodeOptions`` choose an encoder for it."""
+    """Whether ``EncodeOptions`` select an encoder for it."""
 
 
 SINKS = [
@@ -83,7 +85,7 @@ SINKS = [
     SinkSpec("numbered pictures", is_sequence, "mst_deploy.video.sinks", "FileSink"),
     SinkSpec("file", lambda path: True, "mst_deploy.video.sinks", "FileSink"),
 ]
-"""Asked in order; the first that accepts a name opens it."""
+"""Kinds in the order in which they are tried; the first that accepts a name opens it."""
 
 
 def spec_of(output: Path) -> SinkSpec:
@@ -117,7 +119,7 @@ class FileSink:
 
     @property
     def report(self) -> WriteReport:
-        return self.writer.told
+        return self.writer.report
 
     def write(self, frame: Frame) -> None:
         write_or_close(self, frame)
@@ -153,7 +155,7 @@ class _OpenFile(Protocol):
 
 
 def write_or_close(sink: _OpenFile, frame: Frame) -> None:
-    """Write a frame to the sink's open writer and count it; an error closes what ``sink.open`` holds."""
+    """Write a frame to the sink's open writer and count it; an error closes its open files."""
     assert sink.writer is not None
     with ExitStack() as unless_it_fails:
         unless_it_fails.push(sink.open.pop_all())

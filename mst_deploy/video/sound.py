@@ -1,4 +1,4 @@
-"""Sound in another codec, where a container cannot hold the source's or where it is asked for."""
+"""Reencoding of sound, where a container cannot hold the source's codec or on request."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SOUND_CODECS = {"aac": "aac", "opus": "libopus", "flac": "flac"}
 SOUND = ("copy", *SOUND_CODECS, "none")
 SUBTITLES = ("copy", "none")
 USUAL_SOUND = {"mp4": "aac", "mov": "aac", "matroska": "flac", "webm": "opus"}
-"""What a muxer gets for sound that no container takes as it is."""
+"""Codec by muxer for sound that cannot be copied."""
 OPUS_RATES = (48000, 24000, 16000, 12000, 8000)
 BITS_PER_SECOND = {"aac": 96_000, "opus": 80_000}
-"""Of each channel; more than the ear tells from the source (ITU-R BS.1116 tests of both codecs)."""
+"""Bit rate per channel, above the threshold of transparency (ITU-R BS.1116 tests of both codecs)."""
 
 
 def check_sound(audio: str | None, subtitles: str | None) -> None:
-    """Raises InvalidArgument."""
+    """Raise InvalidArgument for an unknown choice."""
     if audio is not None and audio not in SOUND:
         raise InvalidArgument(f"[option:audio] must be one of {', '.join(SOUND)}, got {audio!r}")
     if subtitles is not None and subtitles not in SUBTITLES:
@@ -29,7 +29,7 @@ def check_sound(audio: str | None, subtitles: str | None) -> None:
 
 
 class SoundEncoder:
-    """Packets of one sound stream decoded and encoded anew; pauses become silence."""
+    """Decoder and encoder of one sound stream; gaps become silence."""
 
     def __init__(self, source: Any, output: Any, codec: str) -> None:
         self.decoder: Any = source.codec_context
@@ -52,10 +52,10 @@ class SoundEncoder:
             coder.bit_rate = BITS_PER_SECOND[codec] * channels
         self.graph: Any = None
         self.end: int | None = None
-        """Where the last packet ends, in samples; the last ones of some encoders come without a time."""
+        """End of the last packet, in samples; the last packets of some encoders have no time."""
 
     def __call__(self, packet: Any | None) -> list[Any]:
-        """Packets that are ready after one more; None flushes decoder and encoder."""
+        """Return the packets that are ready after one more; None flushes decoder and encoder."""
         try:
             frames = self.decoder.decode(packet)
         except av.FFmpegError:  # a damaged packet: its place becomes silence
@@ -88,7 +88,8 @@ class SoundEncoder:
             made += self.stream.encode(frame)
 
     def _filters(self, frame: Any) -> Any:
-        """Rate, channels and steps of the encoder; gaps in the times are filled."""
+        """Build the filters to sample rate, channel layout and frame size of the encoder; gaps in the times
+        are filled."""
         coder = self.stream.codec_context
         graph = av.filter.Graph()
         source = graph.add_abuffer(
@@ -107,5 +108,5 @@ class SoundEncoder:
 
 
 def _named_layout(channels: int) -> str | None:
-    """The usual order of so many channels, which all encoders take."""
+    """Return the usual layout of a number of channels, which all encoders take."""
     return {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}.get(channels)

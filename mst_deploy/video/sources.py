@@ -1,6 +1,6 @@
-"""Where frames come from: the protocol of a source, and the kinds there are.
+"""Sources of frames: their protocol and their kinds.
 
-A new kind is one module with a class that has the members of ``FrameSource``, and one row of ``SOURCES``.
+A new kind is one module with a class that has the members of ``FrameSource``, and one entry of ``SOURCES``.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ class FrameSource(Protocol):
     """Frames in display order, to be read once. A context manager.
 
     Frames are upright, (H, W, 3) uint8 RGB; their times are in units of ``info.time_base``. Iterating raises
-    InputError where the source cannot be read any further.
+    InputError where the source cannot be read further.
     """
 
     @property
     def info(self) -> VideoInfo:
-        """Size, rate, colors and times, known before the first frame."""
+        """Return size, rate, colors and times, available before the first frame."""
         ...
 
     def problems(self) -> tuple[str, ...]:
-        """Describe what was wrong with the source so far, for people."""
+        """Describe the damage of the source so far, for people."""
         ...
 
     def __iter__(self) -> Iterator[Frame]: ...
@@ -45,11 +45,11 @@ class SourceSpec:
 
     name: str
     accepts: Callable[[Path], bool]
-    """Whether a name given by the user means this kind."""
+    """Function that returns whether a name given by the user means this kind."""
     module: str
-    """Imported when the kind is used."""
+    """Name of the module, imported when the kind is used."""
     opener: str
-    """Name in the module: (path, ReadOptions) -> FrameSource."""
+    """Name of the function in the module: (path, ReadOptions) -> FrameSource."""
 
 
 SOURCES = [
@@ -57,12 +57,11 @@ SOURCES = [
     SourceSpec("numbered pictures", is_pattern, "mst_deploy.video.reader", "VideoReader"),
     SourceSpec("file", lambda path: True, "mst_deploy.video.reader", "VideoReader"),
 ]
-"""Asked in order; the first that accepts a name opens it."""
+"""Kinds in the order in which they are tried; the first that accepts a name opens it."""
 
 
 def open_source(path: Path, options: ReadOptions | None = None) -> FrameSource:
-    """Open what a name stands for. Raises InputError, and MissingDependency for a kind that needs a
-    package."""
+    """Open the source of a name. Raises InputError, and MissingDependency for a kind that needs a package."""
     for spec in SOURCES:
         if spec.accepts(path):
             opener = getattr(import_module(spec.module), spec.opener)

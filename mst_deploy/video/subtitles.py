@@ -8,13 +8,13 @@ import av
 from av.packet import Packet
 
 TEXT = {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
-"""Subtitles that are words; the others are pictures and cannot be rewritten."""
+"""Codecs of text subtitles; others are pictures and cannot be rewritten."""
 FORM = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip", "webm": "webvtt"}
-"""What each muxer takes."""
+"""Text subtitle codec of each muxer."""
 
 
 class SubtitleRewriter:
-    """Packets of one text form into another; times stay, of the looks what both forms know."""
+    """Converter of text subtitles; times are kept, and the formatting that both codecs support."""
 
     def __init__(self, stream: Any, form: str) -> None:
         self.decoder: Any = stream.codec_context
@@ -25,7 +25,7 @@ class SubtitleRewriter:
         self.encoder.open()
 
     def __call__(self, packet: Any) -> list[Any]:
-        """The packet anew, or nothing where it shows nothing (mp4 fills pauses with empty ones)."""
+        """Return the converted packet, or none for an empty one (mp4 fills pauses with empty ones)."""
         shown = self.decoder.decode2(packet)
         if shown is None or not len(shown):
             return []

@@ -1,4 +1,4 @@
-"""Which part of a clip is wanted: times as people write them, and the frames that they choose."""
+"""The selected part of a clip: parsing of times, and the frames that they select."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ class TimeRange:
 
     start: Fraction | None = None
     end: Fraction | None = None
-    """The first moment that is not wanted any more."""
+    """First time that is not selected any more, in seconds."""
     sample_every: Fraction | None = None
-    """Keep one frame in each of these intervals; times stay, so the clip plays at its own speed."""
+    """Keep one frame in each interval of this length in seconds; times are kept, so the clip plays at its own
+    speed."""
 
     def __post_init__(self) -> None:
         if self.start is not None and self.start < 0:
@@ -41,17 +42,17 @@ class TimeRange:
 
     @classmethod
     def parse(cls, start: str | None, end: str | None, sample_every: str | None) -> TimeRange:
-        """From what was typed. Raises InvalidArgument."""
+        """Parse the options as they were typed. Raises InvalidArgument."""
         return cls(*(None if text is None else parse_time(text) for text in (start, end, sample_every)))
 
     @property
     def cuts(self) -> bool:
-        """Whether anything is left out at an end."""
+        """Return whether anything is left out at the start or the end."""
         return self.start is not None or self.end is not None
 
 
 def parse_time(text: str) -> Fraction:
-    """``90``, ``1.5``, ``1:30`` or ``00:01:30.5`` -> seconds, exactly. Raises InvalidArgument."""
+    """Parse ``90``, ``1.5``, ``1:30`` or ``00:01:30.5`` to exact seconds. Raises InvalidArgument."""
     parts = text.strip().split(":")
     try:
         if not 1 <= len(parts) <= 3 or not all(part.isdigit() for part in parts[:-1]):
@@ -77,23 +78,24 @@ def parse_time(text: str) -> Fraction:
 
 @dataclass(frozen=True)
 class ClockSpan:
-    """A span on the clock of one file, where the first moment need not be 0."""
+    """A span on the clock of one file, which need not start at 0."""
 
     start: Fraction
-    """Seconds; becomes 0 in the output."""
+    """Start in seconds; becomes 0 in the output."""
     end: Fraction | None
     origin: Fraction = Fraction(0)
-    """Where picture or sound of the file begin, in seconds of its clock."""
+    """Time at which picture or sound of the file begin, in seconds of its clock."""
 
     @property
     def skips(self) -> bool:
-        """Whether anything is left out at the beginning."""
+        """Return whether anything is left out at the beginning."""
         return self.start > self.origin
 
     def holds(self, time: Fraction) -> bool:
-        """Whether something that begins at ``time`` is wanted."""
+        """Return whether something that begins at ``time`` (seconds) is selected."""
         return time >= self.start and (self.end is None or time < self.end)
 
     def shift(self, time_base: Fraction) -> int:
-        """Units of ``time_base`` to take off; rounded down, so that no wanted time becomes negative."""
+        """Return the offset to subtract, in units of ``time_base``; rounded down, so that no selected time
+        becomes negative."""
         return int(self.start // time_base)

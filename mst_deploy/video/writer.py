@@ -1,8 +1,8 @@
-"""Writing videos through PyAV: stylized frames at the times of their source, all else untouched.
+"""Writing of videos through PyAV: stylized frames at the times of their source, all else unchanged.
 
-The writer turns upright frames back to how the source was coded and stores its display matrix, so
-coded size and rotation survive. The YUV planes get the source's matrix and range, tagged in stream and
-container. Everything beside the picture is copied (:mod:`mst_deploy.video.passthrough`).
+The writer rotates upright frames back to the source's orientation and stores its display matrix, so coded
+size and rotation are kept. The YUV planes get the source's matrix and range, tagged in stream and container.
+Everything besides the picture is copied (:mod:`mst_deploy.video.passthrough`).
 """
 
 from __future__ import annotations
@@ -87,13 +87,13 @@ class VideoWriter:
         coding: EncoderSettings,
         options: EncodeOptions,
         *,
-        others: bool = True,
+        passthrough: bool = True,
     ) -> None:
         self.even = EvenTimes(source) if muxer == "yuv4mpegpipe" else None
         source = storage_info(self.even.target if self.even else source, coding, muxer)
         self.source, self.coding = source, coding
-        self.others: PassthroughStreams | None = None
-        settings = muxer_options(muxer, source, index_in_front=others and isinstance(file, Path))
+        self.passthrough: PassthroughStreams | None = None
+        settings = muxer_options(muxer, source, index_in_front=passthrough and isinstance(file, Path))
         target = ffmpeg_name(file) if isinstance(file, Path) else file
         self.container = av.open(target, "w", format=muxer, container_options=settings)
         try:
@@ -101,37 +101,37 @@ class VideoWriter:
             tag_stream(stream, source, coding.codec, muxer)
             say_alpha(stream, coding)
             self.encoder = PictureEncoder(stream, source, alpha=coding.alpha)
-            if others:
-                self.others = _with_others(self.container, muxer, source, stream, options)
+            if passthrough:
+                self.passthrough = _add_passthrough(self.container, muxer, source, stream, options)
             start(self.container, stream, coding)
         except BaseException:
             self.container.close()
             raise
 
     @property
-    def told(self) -> WriteReport:
-        """What is known of the file up to here."""
-        told = _told(self.coding, self.source, self.others)
-        return replace(told, not_kept=(*told.not_kept, *(self.even.losses if self.even else ())))
+    def report(self) -> WriteReport:
+        """Return the report on the file so far."""
+        report = _report(self.coding, self.source, self.passthrough)
+        return replace(report, not_kept=(*report.not_kept, *(self.even.losses if self.even else ())))
 
     def write(self, frame: Frame) -> None:
-        """Encode one upright frame of the size that the source information says."""
+        """Encode one upright frame of the size in the source information."""
         if self.even:
             frame = self.even.numbered(frame)
-        if self.others:
-            self.others.copy_until(frame.pts * self.source.time_base)
+        if self.passthrough:
+            self.passthrough.copy_until(frame.pts * self.source.time_base)
         self.container.mux(self.encoder.encode(frame))
 
     def finish(self) -> None:
         """Flush the encoder and copy the rest of the other streams."""
         self.container.mux(self.encoder.encode(None))
-        if self.others:
-            self.others.finish()
+        if self.passthrough:
+            self.passthrough.finish()
 
     def close(self) -> None:
-        """Close the files; what was written up to here can be played."""
-        if self.others:
-            self.others.close()
+        """Close the files; the frames written so far can be played."""
+        if self.passthrough:
+            self.passthrough.close()
         self.container.close()
 
 
@@ -139,10 +139,10 @@ class VideoWriter:
 def open_writer(
     path: Path, source: VideoInfo, options: EncodeOptions
 ) -> Iterator[VideoWriter | SequenceWriter]:
-    """A writer whose file takes the name ``path`` only if the block ends without an error.
+    """Open a writer whose file gets the name ``path`` only if the block ends without an error.
 
     ``-`` is standard output, as Matroska, or y4m with the codec ``raw``; ``out%06d.png`` are numbered
-    pictures. Raises OutputError for what cannot be written: suffix, codec, folder, disk.
+    pictures. Raises OutputError for outputs that cannot be written: suffix, codec, folder, disk.
     """
     if is_sequence(path):
         with SequenceWriter(path, source, options) as pictures:
@@ -163,9 +163,9 @@ def open_writer(
 
 
 def probe_output(path: Path, source: VideoInfo, options: EncodeOptions) -> WriteReport:
-    """Write all but the packets into memory: what cannot be written shows before hours of work.
+    """Write all but the packets into memory, so that unsupported outputs fail before hours of work.
 
-    Returns what can be said of the file beforehand. Raises OutputError, BackendError.
+    Returns the report on the file that is known beforehand. Raises OutputError, BackendError.
     """
     muxer, coding = muxer_of(path, options.codec), encoder_settings(path, source, options)
     try:
@@ -174,20 +174,20 @@ def probe_output(path: Path, source: VideoInfo, options: EncodeOptions) -> Write
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     with suppress(av.FFmpegError):  # some muxers want frames before they end
         writer.close()
-    return writer.told
+    return writer.report
 
 
 @contextmanager
 def open_segment(path: Path, source: VideoInfo, options: EncodeOptions) -> Iterator[VideoWriter]:
-    """A writer of the picture alone, for a part of a long job; :func:`join_segments` puts them together.
+    """Open a writer of only the picture, for a part of a long job; :func:`join_segments` joins the parts.
 
-    The suffix must be :func:`segment_suffix`'s. The file takes its name when the block ends.
+    The suffix must be :func:`segment_suffix`'s. The file gets its name when the block ends.
     """
     coding = encoder_settings(path, source, options)
     muxer = MUXERS[path.suffix]
     with (
         replacing(path) as temporary,
-        _opened(temporary, str(path), muxer, source, coding, options, others=False) as writer,
+        _opened(temporary, str(path), muxer, source, coding, options, passthrough=False) as writer,
     ):
         yield writer
 
@@ -203,10 +203,9 @@ def join_segments(
 ) -> WriteReport:
     """Mux the packets of closed segments, in order, with everything else of the source.
 
-    The result has the streams, tags and other streams that :func:`open_writer` would have given it; no
-    frame is coded again. ``until`` (seconds) ends the other streams there, for a part of the source; ``end``
-    is where the last frame ends, if that is known.
-    Raises OutputError.
+    The result has the streams, tags and other streams that :func:`open_writer` would have given it; no frame
+    is encoded again. ``until`` (seconds) ends the other streams there, for a part of the source; ``end`` is
+    the time at which the last frame ends, if known. Raises OutputError.
     """
     muxer = muxer_of(path, options.codec)
     coding = encoder_settings(path, source, options)
@@ -219,21 +218,22 @@ def join_segments(
                 stream = container.add_stream_from_template(first.streams.video[0], opaque=True)
             tag_stream(stream, storage_info(source, coding, muxer), coding.codec, muxer)
             say_alpha(stream, coding)
-            others = _with_others(container, muxer, source, stream, options)
-            stack.callback(others.close)
+            passthrough = _add_passthrough(container, muxer, source, stream, options)
+            stack.callback(passthrough.close)
             for packet in _ended(joined_packets(segments), end):
-                others.copy_until(packet.pts * packet.time_base)
+                passthrough.copy_until(packet.pts * packet.time_base)
                 packet.stream = stream
                 container.mux(packet)
-            others.finish(until)
+            passthrough.finish(until)
             stack.close()
         except av.FFmpegError as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    return _told(coding, source, others)
+    return _report(coding, source, passthrough)
 
 
 def joined_packets(segments: Sequence[Path]) -> Iterator[Any]:
-    """Video packets of all segments; decoding times that go back at a seam are moved on by one unit."""
+    """Yield the video packets of all segments; decoding times that go back at a boundary are increased by one
+    unit."""
     last: int | None = None
     for segment in segments:
         with av.open(ffmpeg_name(segment)) as container:
@@ -247,7 +247,7 @@ def joined_packets(segments: Sequence[Path]) -> Iterator[Any]:
 
 
 def _ended(packets: Iterator[Any], end: Fraction | None) -> Iterator[Any]:
-    """The packets, the last one with the duration that ends the picture where it should."""
+    """Yield the packets; the duration of the last one ends the picture at the given time."""
     last: Any = None
     first: tuple[int, int] | None = None
     for packet in packets:
@@ -262,7 +262,8 @@ def _ended(packets: Iterator[Any], end: Fraction | None) -> Iterator[Any]:
 
 
 def default_suffix(info: VideoInfo, options: EncodeOptions | None = None) -> str:
-    """The container an output goes to when none is named: the input's, else one that holds all of it."""
+    """Return the suffix of an output if none is named: the input's, else that of a container that holds all
+    of it."""
     suffix = info.path.suffix.lower()
     if suffix in AV_CONTAINERS:
         return suffix
@@ -271,9 +272,9 @@ def default_suffix(info: VideoInfo, options: EncodeOptions | None = None) -> str
 
 
 class Unseekable:
-    """Standard output, or a pipe, as a muxer should see it: bytes go out and never come back.
+    """Standard output, or a pipe, as a file for a muxer: it can be written but not sought.
 
-    Raises OutputError for a terminal, and for what cannot be opened.
+    Raises OutputError for a terminal, and for outputs that cannot be opened.
     """
 
     def __init__(self, path: Path = PIPE) -> None:
@@ -293,7 +294,7 @@ class Unseekable:
             )
 
     def write(self, data: bytes) -> int:
-        """Raises OutputError when nobody reads any more."""
+        """Write bytes. Raises OutputError when the reader has closed the pipe."""
         try:
             return self.file.write(data)
         except BrokenPipeError as error:
@@ -301,7 +302,7 @@ class Unseekable:
             raise OutputError(f"nobody reads {self.name} any more") from error
 
     def close(self) -> None:
-        """What is buffered goes out; the standard output itself stays open."""
+        """Flush the buffer; the standard output itself stays open."""
         try:
             self.file.flush()
         except BrokenPipeError as error:
@@ -321,15 +322,15 @@ def _opened(
     coding: EncoderSettings,
     options: EncodeOptions,
     *,
-    others: bool = True,
+    passthrough: bool = True,
 ) -> Iterator[VideoWriter]:
     try:
-        writer = VideoWriter(file, muxer, source, coding, options, others=others)
+        writer = VideoWriter(file, muxer, source, coding, options, passthrough=passthrough)
         try:
             yield writer
             writer.finish()
         except BaseException:
-            with suppress(av.FFmpegError, MstError):  # the first error is the one to tell
+            with suppress(av.FFmpegError, MstError):  # the first error is reported
                 writer.close()
             if isinstance(file, Unseekable):
                 with suppress(MstError):
@@ -343,7 +344,7 @@ def _opened(
 
 
 def encoder_settings(path: Path, source: VideoInfo, options: EncodeOptions) -> EncoderSettings:
-    """Codec, encoder and pixel format for this output. Raises OutputError, BackendError."""
+    """Return codec, encoder and pixel format for this output. Raises OutputError, BackendError."""
     suffix = path.suffix.lower()
     if goes_into_pipe(path):
         suffix = pipe_suffix(path, options.codec)
@@ -365,7 +366,7 @@ def encoder_settings(path: Path, source: VideoInfo, options: EncodeOptions) -> E
 
 
 def _deep_codecs(suffix: str) -> str:
-    """What keeps HDR in such a file, in words."""
+    """Return a description of the codecs that keep HDR in such a file."""
     if suffix == ".webm":
         return "[option:codec] av1, or "
     return (
@@ -374,18 +375,20 @@ def _deep_codecs(suffix: str) -> str:
 
 
 def encoder_of(path: Path, source: VideoInfo, options: EncodeOptions) -> str:
-    """Name of what codes this output. Raises OutputError, BackendError."""
+    """Return the name of the encoder of this output. Raises OutputError, BackendError."""
     if is_sequence(path):
         return path.suffix[1:].lower()
     muxer_of(path, options.codec)  # refuses a suffix that nothing is written to
     return encoder_settings(path, source, options).encoder
 
 
-def _told(coding: EncoderSettings, source: VideoInfo, others: PassthroughStreams | None) -> WriteReport:
+def _report(
+    coding: EncoderSettings, source: VideoInfo, passthrough: PassthroughStreams | None
+) -> WriteReport:
     losses = tuple(_losses_of_coding(coding, source))
-    if others is None:
+    if passthrough is None:
         return WriteReport(losses)
-    return WriteReport((*losses, *others.not_kept), others.damage, tuple(others.notes))
+    return WriteReport((*losses, *passthrough.not_kept), passthrough.damage, tuple(passthrough.notes))
 
 
 def _losses_of_coding(coding: EncoderSettings, source: VideoInfo) -> Iterator[str]:
@@ -403,11 +406,13 @@ def _losses_of_coding(coding: EncoderSettings, source: VideoInfo) -> Iterator[st
         yield "times (gif counts hundredths of a second) and all but 256 colors a frame"
 
 
-def _with_others(
+def _add_passthrough(
     container: Any, muxer: str, source: VideoInfo, stream: Any, options: EncodeOptions
 ) -> PassthroughStreams:
-    others = PassthroughStreams(source, container, muxer, audio=options.audio, subtitles=options.subtitles)
-    others.describe_picture(stream)
+    passthrough = PassthroughStreams(
+        source, container, muxer, audio=options.audio, subtitles=options.subtitles
+    )
+    passthrough.describe_picture(stream)
     if muxer in ("mp4", "mov") and not {word.lower() for word in container.metadata} <= PLAIN_WORDS:
         container.container_options["movflags"] += "+use_metadata_tags"
-    return others
+    return passthrough

@@ -68,10 +68,10 @@ def report(
 def test_ten_per_cent_between_reports_is_told_and_nothing_is_not() -> None:
     slow = {one.key[1]: one for one in differences(report(0), report(1, slower=1.1))}
     assert slow["onnxrt"].real
-    assert "slower" in slow["onnxrt"].told()
+    assert "slower" in slow["onnxrt"].describe()
     assert slow["onnxrt"].ratio.value == pytest.approx(1.1, abs=0.01)
     assert not slow["pytorch"].real
-    assert "no difference" in slow["pytorch"].told()
+    assert "no difference" in slow["pytorch"].describe()
 
 
 def test_many_equal_rows_give_no_false_alarm() -> None:
@@ -98,7 +98,7 @@ def test_models_are_told_apart() -> None:
         ]
     found = differences(a, b)
     assert [(one.key[-1], one.real) for one in found] == [("base", False)] * 2 + [("lite", True)] * 2
-    assert "generator, lite, pytorch" in found[2].told()
+    assert "generator, lite, pytorch" in found[2].describe()
     assert [one.real for one in differences(a, b, relative_to="pytorch")] == [False, False]
 
 

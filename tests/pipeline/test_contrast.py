@@ -13,7 +13,7 @@ from mst_deploy.backends import open_generator
 from mst_deploy.model.bundle import open_bundle
 from mst_deploy.model.film import Style
 from mst_deploy.model.zoo import resolve_model
-from mst_deploy.pipeline.contrast import FLAT, FULL, contrast, painted_share
+from mst_deploy.pipeline.contrast import FLAT, FULL, contrast, stylized_opacity
 from mst_deploy.pipeline.render import rendered_frames
 from mst_deploy.pipeline.stages import FramePreparer
 from mst_deploy.styles.plan import constant_plan
@@ -75,8 +75,8 @@ def test_what_has_contrast_is_painted_all_over() -> None:
         image[:, 32:] += 2 * deviation
         image = np.round(image).astype(np.uint8)
         assert contrast(image) == pytest.approx(deviation, abs=0.01)
-        assert painted_share(image) == pytest.approx(share, abs=1e-3)
-    assert painted_share(picture(640, 360, 0)) == 1.0
+        assert stylized_opacity(image) == pytest.approx(share, abs=1e-3)
+    assert stylized_opacity(picture(640, 360, 0)) == 1.0
 
 
 def test_tiny_pictures_have_contrast_too() -> None:

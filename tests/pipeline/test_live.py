@@ -444,7 +444,7 @@ def look_of(stylizer: mst.Stylizer, *names: str, strength: float = 1.0) -> Look:
 
 def test_a_style_is_switched_at_once_or_faded_by_the_clock(stylizer: mst.Stylizer) -> None:
     both = look_of(stylizer, "udnie", "zodiac")
-    rows = both.plan.rows
+    rows = both.plan.film_params
     look = both.with_style("udnie", 100.0)
     np.testing.assert_array_equal(look.at(100.0).inside.film[:50], rows["udnie"][:50])
     switched = look.with_style("zodiac", 101.0)

@@ -34,7 +34,7 @@ def noise(seed: int, height: int = 40, width: int = 48) -> Any:
 
 def test_strength_zero_shows_the_source_and_half_shows_only_paint() -> None:
     own, style = np.zeros(4, np.float32), np.ones(4, np.float32)
-    shares = [at_strength(own, style, strength).share for strength in (0, 0.1, 0.25, 0.5, 0.75, 1)]
+    shares = [at_strength(own, style, strength).opacity for strength in (0, 0.1, 0.25, 0.5, 0.75, 1)]
     assert shares == [0, 0.2, 0.5, 1, 1, 1]
     for strength in (0.0, 0.25, 0.5, 1.0):
         np.testing.assert_allclose(at_strength(own, style, strength).film, strength, atol=1e-7)

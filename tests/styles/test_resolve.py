@@ -133,7 +133,7 @@ def test_strength_mixes_with_the_contents_own_row(bundle: Bundle) -> None:
     frame_plan = load_plan(timeline, bundle.manifest, lambda: encoder).started_with(content).at(Fraction(0))
     own = bundle.manifest.layout.without_canvas(own)  # a photograph has no strokes
     np.testing.assert_allclose(frame_plan.inside.film, 0.75 * own + 0.25 * style.film, atol=1e-4)
-    assert frame_plan.inside.share == 0.5
+    assert frame_plan.inside.opacity == 0.5
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 4000), (2000, 5), (74, 76)])

@@ -25,7 +25,7 @@ from tools.gpu_report import plan, runner
 from tools.gpu_report.inputs import films_of, input_names, make_inputs, opened
 from tools.gpu_report.plan import LEAST, SHARES, SIZES, Settings, chosen_steps, limit_of
 from tools.gpu_report.record import Record
-from tools.gpu_report.summary import told
+from tools.gpu_report.summary import describe
 from tools.gpu_report.timing import Budget, device_times, summary, wall_times
 
 
@@ -93,7 +93,7 @@ def test_everything_is_rehearsed_on_a_cpu_without_pyav(tmp_path: Path) -> None:
     (layers,) = [row for row in rows["profile"] if row["what"] == "layers"]
     assert len(layers["layers"]) == 15 + 13  # convolutions, one for the canvas, and norms of lite
     assert [row["frames"] for row in rows["memory"]] == [1, 5, 10]
-    assert "fp16 channels-last" in told(report)
+    assert "fp16 channels-last" in describe(report)
 
 
 def test_chosen_steps_are_rehearsed(tmp_path: Path) -> None:

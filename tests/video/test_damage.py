@@ -119,7 +119,7 @@ def test_broken_packets_in_the_middle_cost_only_themselves(clip_folder: Path, tm
     expected = [time for number, time in enumerate(probe(source).times) if number not in (10, 20, 30)]
     assert times == expected
     assert reader.damage.packets == 3
-    assert reader.damage.words() == ("3 damaged packet(s) gave no picture",)
+    assert reader.damage.describe() == ("3 damaged packet(s) gave no picture",)
 
 
 def test_what_a_transport_stream_lost_is_counted(clip_folder: Path, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_what_a_transport_stream_lost_is_counted(clip_folder: Path, tmp_path: Pa
     cut.write_bytes(data[: len(data) // 2 // 188 * 188 + 100])
     with VideoReader(cut) as reader:
         assert 0 < len(list(reader)) < FRAMES
-        assert "breaks off within a packet" in reader.damage.words()[-1]
+        assert "breaks off within a packet" in reader.damage.describe()[-1]
     with av.open(source) as container:
         last = max(packet.pos or 0 for packet in container.demux(video=0))
     lost = 0
@@ -144,7 +144,7 @@ def test_what_a_transport_stream_lost_is_counted(clip_folder: Path, tmp_path: Pa
         path.write_bytes(broken)
         with VideoReader(path) as reader:
             frames = len(list(reader))
-            assert (frames == FRAMES) or reader.damage.words(), hole
+            assert (frames == FRAMES) or reader.damage.describe(), hole
         lost += frames < FRAMES
     assert lost > 5  # or it would test nothing
 
@@ -187,7 +187,7 @@ def test_packets_without_a_picture_are_counted(
 def test_whole_files_are_not_called_damaged(clip_folder: Path, name: str, clip: Clip) -> None:
     with VideoReader(write_clip(clip_folder / f"whole-{name}", clip)) as reader:
         assert len(list(reader)) == clip.frames
-        assert reader.damage.words() == ()
+        assert reader.damage.describe() == ()
 
 
 def test_part_of_a_truncated_file_can_be_had(clip_folder: Path, tmp_path: Path) -> None:
@@ -213,13 +213,13 @@ def test_part_of_a_truncated_file_can_be_had(clip_folder: Path, tmp_path: Path) 
 def test_gaps_are_losses_only_where_frames_are_evenly_spaced(
     distances: list[int], start: int, lost: int
 ) -> None:
-    rhythm, time = TimestampMonitor(Fraction(100), start), 0
+    timestamps, time = TimestampMonitor(Fraction(100), start), 0
     for distance in (0, *distances):
         time += distance
-        rhythm.observe(time)
-    assert rhythm.missing(0) == lost
-    assert rhythm.missing(len(distances) + 1) == 0  # all that were announced came
-    assert rhythm.missing(len(distances) + 1, hidden=True) == lost  # an edit list would leave no gap
+        timestamps.observe(time)
+    assert timestamps.missing(0) == lost
+    assert timestamps.missing(len(distances) + 1) == 0  # all that were announced came
+    assert timestamps.missing(len(distances) + 1, hidden=True) == lost  # an edit list would leave no gap
 
 
 def test_a_variable_rate_is_not_called_damage(clip_folder: Path) -> None:
@@ -229,4 +229,4 @@ def test_a_variable_rate_is_not_called_damage(clip_folder: Path) -> None:
     for span in (TimeRange(), TimeRange(end=Fraction(1, 2))):
         with VideoReader(source, ReadOptions(span=span)) as reader:
             list(reader)
-            assert reader.damage.words() == ()
+            assert reader.damage.describe() == ()

@@ -10,8 +10,8 @@ import pytest
 
 from mst_deploy.video import deflicker
 from mst_deploy.video.deflicker import (
+    ANALYSIS_SIDE,
     CONTRAST_FLOOR,
-    LOOKED_AT,
     PAINT_SCALE,
     REACH,
     Deflicker,
@@ -182,10 +182,10 @@ def test_any_size(height: int, width: int) -> None:
 
 
 @pytest.mark.usefixtures("_contrast_is_let_go")
-def test_frames_larger_than_what_is_looked_at() -> None:
+def test_frames_larger_than_the_size_of_the_analysis() -> None:
     """A pan over twice the size: motion is seen at half of it, noise falls as in a small one."""
     deflicker_filter, rng = Deflicker(), np.random.default_rng(7)
-    for frame in pan(4, 2 * LOOKED_AT, 2 * LOOKED_AT):
+    for frame in pan(4, 2 * ANALYSIS_SIDE, 2 * ANALYSIS_SIDE):
         (shown,) = deflicker_filter(frame, [noisy(frame, rng)])
     left = np.std(inner(shown) - inner(frame)) / NOISE
     assert left == pytest.approx(share_left(NOISE, REACH), rel=0.06)

@@ -57,7 +57,7 @@ def copy(source: Path, output: Path, *, sdr: bool = False, codec: str | None = N
     ):
         for frame in reader:
             writer.write(frame)
-        return (*reader.info.not_kept, *writer.told.not_kept)
+        return (*reader.info.not_kept, *writer.report.not_kept)
 
 
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])

@@ -26,7 +26,7 @@ def copy(source: Path, output: Path, span: TimeRange | None = None) -> tuple[str
     ):
         for frame in reader:
             writer.write(frame)
-    return reader.damage.words()
+    return reader.damage.describe()
 
 
 @pytest.mark.parametrize("audio", [0, 1])

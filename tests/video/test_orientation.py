@@ -94,4 +94,4 @@ def test_pixels_that_are_not_square_are_said(suffix: str, tmp_path: Path) -> Non
         with open_writer(tmp_path / f"out{suffix}", info, EncodeOptions()) as writer:
             for frame in reader:
                 writer.write(frame)
-    assert any("not square (3/4)" in loss for loss in writer.told.not_kept)
+    assert any("not square (3/4)" in loss for loss in writer.report.not_kept)

@@ -35,7 +35,7 @@ def copy(source: Path, output: Path, options: EncodeOptions | None = None, **rea
     ):
         for frame in reader:
             writer.write(frame)
-        return writer.told.not_kept
+        return writer.report.not_kept
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def copy(source: Path, output: Path, *, span: TimeRange | None = None, **options
     ):
         for frame in reader:
             writer.write(frame)
-        return writer.told.not_kept
+        return writer.report.not_kept
 
 
 @pytest.fixture(scope="module")

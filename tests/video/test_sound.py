@@ -72,7 +72,7 @@ def copy(source: Path, output: Path, *, reading: ReadOptions | None = None, **op
     ):
         for frame in reader:
             writer.write(frame)
-    return writer.told
+    return writer.report
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ NAMES = {
     "microast": ("microast",),
     "adain8": ("adain8",),
 }
-"""What a system may be called in docs/evaluation.json."""
+"""Names of a system in docs/evaluation.json."""
 BLOCK = r"(<!-- measured: {name} -->\n).*?(<!-- end -->)"
 
 
@@ -52,13 +52,13 @@ def main() -> None:
 
 
 def blocks(results: Path) -> dict[str, str]:
-    """What goes into each block for which there are reports."""
+    """Return the text of each block for which there are reports."""
     makers: dict[str, tuple[Sequence[str], Callable[[list[dict[str, Any]]], str]]] = {
         "peers": (PEERS, peers),
         "lite": (LITE, peers),
         "steps": (STEPS, steps),
-        "latency": (LATENCY, told),
-        "video": (VIDEO, told),
+        "latency": (LATENCY, latency_table),
+        "video": (VIDEO, latency_table),
         "summary": ((*PEERS, *LITE), summary),
     }
     found = {}
@@ -70,7 +70,7 @@ def blocks(results: Path) -> dict[str, str]:
 
 
 def filled(text: str, blocks: dict[str, str]) -> str:
-    """The text with every marked block replaced by the one of its name."""
+    """Return the text with every marked block replaced by the one of its name."""
     for name, block in blocks.items():
         literal = block.replace("\\", r"\\")  # a replacement string reads backslashes as escapes
         text = re.sub(BLOCK.format(name=name), rf"\g<1>{literal}\n\g<2>", text, flags=re.DOTALL)
@@ -78,27 +78,29 @@ def filled(text: str, blocks: dict[str, str]) -> str:
 
 
 def peers(there: list[dict[str, Any]]) -> str:
-    """Systems side by side with the quality of their pictures, and what they were measured on."""
+    """Return the table of all systems with the quality of their pictures, and the machine of the
+    measurement."""
     return "\n\n".join(f"{table(report, distances(report['model']))}\n\n{where(report)}" for report in there)
 
 
 def steps(there: list[dict[str, Any]]) -> str:
-    """The same pictures all the way, so without their quality."""
+    """Return the table of the ablation: the pictures are the same, so it has no quality."""
     return "\n\n".join(f"{table(report)}\n\n{where(report)}" for report in there)
 
 
-def told(there: list[dict[str, Any]]) -> str:
-    """The table of mst bench latency or video."""
+def latency_table(there: list[dict[str, Any]]) -> str:
+    """Return the table of mst bench latency or video."""
     return "\n\n".join(command.as_markdown(report).rstrip() for report in there)
 
 
 def where(report: dict[str, Any]) -> str:
-    """Machine, versions, load: the birth certificate in short."""
+    """Return machine, versions and load of a report in short."""
     return "\n".join(f"- {line}" for line in reports.described(report).split("\n"))
 
 
 def distances(model: str, evaluation: Path = EVALUATION) -> dict[str, str]:
-    """Style and content distance of each system, "" for the model itself, where they were evaluated."""
+    """Return style and content distance of each system, "" for the model itself, where they were
+    evaluated."""
     measured = json.loads(evaluation.read_text(encoding="utf-8"))
     found = {}
     for name, called in NAMES.items():
@@ -110,7 +112,7 @@ def distances(model: str, evaluation: Path = EVALUATION) -> dict[str, str]:
 
 
 def summary(there: list[dict[str, Any]]) -> str:
-    """For README: milliseconds, times faster and PSNR of what mst runs itself, beside PyTorch."""
+    """Return the table of the README: milliseconds, speedup and PSNR of mst's own backends and PyTorch."""
     head = ("model", "through", "size", "ms a frame", "times as fast as PyTorch eager", "PSNR to it, dB")
     lines = []
     for report in there:

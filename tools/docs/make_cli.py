@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def document() -> str:
-    """The whole page as Markdown."""
+    """Return the whole page as Markdown."""
     commands = dict(walk(typer.main.get_command(app), "mst"))
     rows = [f"| [`{name}`](#{anchor(name)}) | {summary(command)} |" for name, command in commands.items()]
     index = "\n".join(["| command | what it does |", "|---|---|", *rows])
@@ -47,7 +47,7 @@ def document() -> str:
 
 
 def walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """(full name, command) of every command that does something, in the order of ``--help``."""
+    """Yield (full name, command) of every command without subcommands, in the order of ``--help``."""
     if hasattr(command, "commands"):
         for child in command.list_commands(command.context_class(command)):
             yield from walk(command.commands[child], f"{name} {child}")
@@ -56,17 +56,18 @@ def walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def anchor(heading: str) -> str:
-    """The link target that Markdown viewers give a heading of words and hyphens."""
+    """Return the link target that Markdown viewers give a heading of words and hyphens."""
     return heading.replace(" ", "-")
 
 
 def summary(command: Any) -> str:
-    """The first sentence of the help."""
+    """Return the first sentence of the help."""
     return cell(re.split(r"(?<=[.])\s", command.help.strip(), maxsplit=1)[0].rstrip("."))
 
 
 def section(name: str, command: Any) -> str:
-    """One command: help, usage, and a table of its parameters for each panel of ``--help``."""
+    """Return the section of a command: help, usage, and a table of its parameters for each panel of
+    ``--help``."""
     context = command.context_class(command, info_name=name)
     shown = [parameter for parameter in command.params if parameter.get_help_record(context) is not None]
     panels: dict[str, list[str]] = {}
@@ -87,7 +88,7 @@ def section(name: str, command: Any) -> str:
 
 
 def row(parameter: Any, context: Any) -> str:
-    """One line of a table: names with the placeholder of the value, help, default and range."""
+    """Return one line of a table: names with the placeholder of the value, help, default and range."""
     _, text = parameter.get_help_record(context)
     extra = EXTRA.search(text)
     facts = extra[1].split("; ") if extra else []
@@ -97,7 +98,7 @@ def row(parameter: Any, context: Any) -> str:
 
 
 def names(parameter: Any) -> str:
-    """``-o``, ``--output OUTPUT``; of a switch that can be turned off, both names."""
+    """Return the names: ``-o``, ``--output OUTPUT``; for a switch that can be turned off, both names."""
     if parameter.param_type_name == "argument":
         return f"`{cell(spelled(parameter))}`"
     options = sorted(parameter.opts, key=lambda name: name.startswith("--"))
@@ -108,7 +109,7 @@ def names(parameter: Any) -> str:
 
 
 def spelled(parameter: Any) -> str:
-    """The placeholder of a value: the program's name for it, in brackets if optional."""
+    """Return the placeholder of a value: the program's name for it, in brackets if optional."""
     chosen = str(parameter.metavar or parameter.name.upper())
     if parameter.param_type_name != "argument":
         return chosen
@@ -118,7 +119,7 @@ def spelled(parameter: Any) -> str:
 
 
 def cell(text: str) -> str:
-    """Text for one cell of a Markdown table."""
+    """Return text escaped for one cell of a Markdown table."""
     return " ".join(text.split()).replace("|", r"\|")
 
 

@@ -45,7 +45,7 @@ KEPT = (
     "seconds_measuring",
     "versions",
 )
-"""Of a report; the rest are folders of the machine that measured."""
+"""Keys of a report that are kept; the others are paths on the machine of the measurement."""
 
 app = typer.Typer(help=__doc__, add_completion=False)
 
@@ -58,7 +58,7 @@ def keep(name: str, figures: Any) -> None:
 
 
 def written(file: Path) -> Path:
-    """The file of a report, if it is there."""
+    """Return the file of a report, if it exists."""
     if not file.exists():
         raise typer.BadParameter(f"no {file.name} in {file.parent}: not a report, or not measured to the end")
     return file
@@ -69,7 +69,7 @@ def pair_of(row: dict[str, str]) -> tuple[str, str]:
 
 
 def rows_of(report: Path) -> list[dict[str, str]]:
-    """The measured pairs of a report, in the order of the set."""
+    """Return the measured pairs of a report, in the order of the set."""
     with written(report / "rows.csv").open(newline="") as file:
         return sorted(csv.DictReader(file), key=pair_of)
 
@@ -79,7 +79,7 @@ def point(row: dict[str, str]) -> Point:
 
 
 def named(text: str) -> tuple[str, list[Path]]:
-    """NAME=PATH,PATH,... -> (NAME, paths)."""
+    """Parse NAME=PATH,PATH,... to (NAME, paths)."""
     name, _, paths = text.partition("=")
     return name, [Path(path) for path in paths.split(",")]
 
@@ -123,7 +123,7 @@ def frontier(
         Path | None, typer.Option(help="Report of a part of the set: compare on its pairs, and draw nothing.")
     ] = None,
 ) -> None:
-    """Style distance at equal content distance: a table, and every system's curve of means."""
+    """Compare style distance at equal content distance: a table, and every system's curve of means."""
     wanted = None if only is None else set(map(pair_of, rows_of(only)))
     figure, axes = plt.subplots(figsize=(8, 5.5), constrained_layout=True)
     curves: dict[str, list[list[Point]]] = {}
@@ -171,9 +171,9 @@ def flicker(
     clips: Annotated[Path, typer.Option(help="JSON of the clips, all systems and strengths.")],
     reference: Annotated[str, typer.Option(help="The system whose full style is the measure.")],
 ) -> None:
-    """Warping error of every system at the style distance that the reference has, clip by clip.
+    """Compare the warping error of every system at the style distance of the reference, clip by clip.
 
-    A system that was tuned with several settings has a row for each.
+    A system that was optimized with several settings has a row for each.
     """
     curves: dict[tuple[str, str, str, str | None], list[dict[str, Any]]] = defaultdict(list)
     for row in json.loads(clips.read_text()):
@@ -229,7 +229,7 @@ def sheet(
     system: Annotated[list[str], typer.Option(help="NAME=FOLDER of results, in the order of the columns.")],
     output: Path = DOCS / "evaluation_sheet.jpg",
 ) -> None:
-    """Photograph, artwork, and what every system made of them, one pair a row."""
+    """Make a sheet of photograph, artwork and the result of every system, one pair per row."""
     rows: list[list[Image]] = []
     for pair in read_pairs(pictures / PAIRS, *(pictures / role for role in ROLES)):
         cells = [load_image(pair.content), load_image(pair.style)]

@@ -72,7 +72,8 @@ def held_out_photos(content: list[Path]) -> list[Images]:
 
 
 def spread_table(results: list[list[Images]], artworks: list[Images]) -> dict[str, float]:
-    """Kept spread of palette and strokes, mean over photographs; ``results`` by photograph, then style."""
+    """Return the kept spread of palette and strokes, mean over photographs; ``results`` by photograph, then
+    style."""
     return {
         name: round(
             float(
@@ -97,7 +98,7 @@ def averaging(
     vgg: VggOption,
     vgg_scales: ScalesOption = None,
 ) -> None:
-    """How much of the differences between styles is left in the results."""
+    """Measure how much of the differences between styles is kept in the results."""
     kept = read_hash_list(HELD_OUT)
     photos = held_out_photos(content)
     unseen = [image.decode() for image in load_images(style, kept, keep=True)]
@@ -105,12 +106,12 @@ def averaging(
     generator, encoder = open_generator(resolve_model()), open_style_encoder(resolve_model())
     films = [encode_film(encoder, image) for image in unseen]
     results: list[list[Images]] = []
-    with progress("shipped model", len(photos) * len(films), unit="pictures/s") as tell:
+    with progress("shipped model", len(photos) * len(films), unit="pictures/s") as on_progress:
         for photo in photos:
             results.append([])
             for film in films:
                 results[-1].append(stylize_image(photo, generator, film))
-                tell(sum(map(len, results)))
+                on_progress(sum(map(len, results)))
     figures: dict[str, Any] = {
         "shipped model, unseen artworks": {**spread_table(results, artworks), "styles": len(artworks)}
     }
@@ -122,7 +123,8 @@ def averaging(
 def spread_of_networks(
     folder: Path, vgg: Vgg19, photos: list[Images], artworks: list[ImageFile]
 ) -> dict[str, Any]:
-    """The same for the networks of the comparison, on the six artworks all of them have seen."""
+    """Measure the same for the networks of the comparison, on the six artworks that all of them were trained
+    on."""
     own = {movement: of_movement(artworks, movement)[0] for movement in MOVEMENTS}
     crops = {movement: center_crop(image.decode(), VIEW) for movement, image in own.items()}
     figures = {}
@@ -141,7 +143,7 @@ def spread_of_networks(
 
 
 def plot_averaging(results: list[list[Images]], artworks: list[Images]) -> None:
-    """Each statistic of a result against that of its style, with the line on which nothing is averaged."""
+    """Plot each statistic of a result against that of its style, with the line of no averaging."""
     chosen = [("palette", 0), ("palette", 1), ("palette", 2), ("strokes", 0), ("strokes", 2), ("strokes", 4)]
     figure, axes = plt.subplots(2, 3, figsize=(10, 6.4), constrained_layout=True)
     for axis, (kind, index) in zip(axes.flat, chosen, strict=True):
@@ -168,7 +170,7 @@ def patches(
     vgg: VggOption,
     vgg_scales: ScalesOption = None,
 ) -> None:
-    """How often patch matching tears neighbors apart, and how much of it is seen."""
+    """Measure how often patch matching separates neighbors, and how visible it is."""
     network = load_vgg(vgg, vgg_scales)
     photos = held_out_photos(content)
     artworks = load_images(style, read_hash_list(HELD_OUT))
@@ -204,7 +206,7 @@ def patches(
 
 
 def resize_mask(seam: Any) -> Images:
-    """A seam map (h, w-1) as a VIEW x VIEW gray picture: white where neighbors were torn apart."""
+    """Resize a seam map (h, w-1) to a VIEW x VIEW gray picture: white where neighbors were separated."""
     scaled = torch.nn.functional.interpolate(
         torch.from_numpy(~seam).float()[None, None], (VIEW, VIEW), mode="nearest"
     )
@@ -213,18 +215,18 @@ def resize_mask(seam: Any) -> Images:
 
 @app.command()
 def embeddings(style: StyleOption) -> None:
-    """Where the shipped encoder puts artworks, by t-SNE, colored by movement."""
+    """Plot the embeddings of artworks by the shipped encoder, by t-SNE, colored by movement."""
     from sklearn.manifold import TSNE
     from sklearn.neighbors import NearestNeighbors
 
     images = load_images(style)
     encoder = open_style_encoder(resolve_model())
     points = []
-    with progress("encoding", len(images), unit="pictures/s") as tell:
+    with progress("encoding", len(images), unit="pictures/s") as on_progress:
         for done, image in enumerate(images, start=1):
             picture = resize_short_side(image.decode(), encoder.manifest.style_size)
             points.append(encoder(picture[None])[0][0])
-            tell(done)
+            on_progress(done)
     z = np.stack(points)
     groups = np.array([image.group for image in images])
     neighbors = NearestNeighbors(n_neighbors=6).fit(z).kneighbors(z, return_distance=False)[:, 1:]

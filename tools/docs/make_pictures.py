@@ -41,7 +41,7 @@ app = typer.Typer(help=__doc__, add_completion=False)
 
 
 def grid(rows: list[list[Images]]) -> Images:
-    """Cells of one size -> one picture with white gaps."""
+    """Combine cells of one size to one picture with white gaps."""
     padding = ((0, GAP), (0, GAP), (0, 0))
     lines = [
         np.concatenate([np.pad(cell, padding, constant_values=255) for cell in row], axis=1) for row in rows
@@ -60,7 +60,7 @@ def fill(image: Images, width: int, height: int) -> Images:
 
 @app.command()
 def header(output: Path = DOCS / "header.jpg", model: str = DEFAULT_MODEL) -> None:
-    """One frame of the shipped clip in eight shipped styles, each with its painting in the corner."""
+    """Make one frame of the shipped clip in eight shipped styles, each with its painting in the corner."""
     with VideoReader(ROOT / "examples" / "bunny.mp4") as reader:
         frame = next(frame.image for index, frame in enumerate(reader) if index == 60)
     films = {style.name: style.film for style in load_shipped_styles(model)}
@@ -87,7 +87,7 @@ def sheet(
     height: int = 288,
     model: str = DEFAULT_MODEL,
 ) -> None:
-    """Every content in every style."""
+    """Make a sheet of every content in every style."""
     encoder = open_style_encoder(bundle_path(model))
     contents = [fill(load_image(path), width, height) for path in sorted(content.iterdir())]
     styles = [load_image(path) for path in sorted(style.iterdir())]

@@ -1,4 +1,4 @@
-"""Make the table of docs/recipe.md: what can be foretold of a style by what the encoder looks at.
+"""Make the table of docs/recipe.md: how well Gram matrices can be predicted from the encoder's statistics.
 
     python -m tools.docs.make_recipe --content FOLDER --style FOLDER --vgg FILE --inception FILE
 
@@ -38,7 +38,7 @@ FEW = 2  # views of each artwork in the smaller set
 
 @dataclass(frozen=True)
 class Choice:
-    """What sums a picture up, and how it is learned to be read."""
+    """A choice of the encoder's statistics, and of their training."""
 
     names: tuple[str, ...]
     hidden_layers: int = 0
@@ -83,18 +83,18 @@ def keep(name: str, figures: Any) -> None:
 
 @dataclass(frozen=True)
 class Looked:
-    """What the networks say of N pictures."""
+    """Outputs of the networks for N pictures."""
 
     summaries: dict[str, Tensor]
-    """Name -> (N, numbers)."""
+    """Statistics by name, (N, numbers) each."""
     entries: Tensor
-    """(N, layers, entries) of the Gram matrices."""
+    """Entries of the Gram matrices, (N, layers, entries)."""
     view: Tensor
-    """(N,): 0 for photographs, -1 for the held out, else 1, 2, ..."""
+    """Number of the view (N,): 0 for photographs, -1 for held-out artworks, else 1, 2, ..."""
 
 
 def pictures(content: list[Path], style: list[Path]) -> list[tuple[Any, int]]:
-    """Crops of artworks, some in other palettes, and of photographs, with the number of the view."""
+    """Yield crops of artworks, some in other palettes, and of photographs, with the number of the view."""
     kept = read_hash_list(HELD_OUT)
     rng = np.random.default_rng(0)
     found = [(random_crop(art.decode(), SIDE, 1.0, rng), -1) for art in load_images(style, kept, keep=True)]
@@ -118,7 +118,8 @@ def summaries_of(encoder: StyleEncoder, image: Tensor) -> Iterator[tuple[str, Te
 
 
 def covariances(features: Tensor) -> Tensor:
-    """Covariances of MIXTURES fixed mixtures of the channels: (N, C, H, W) -> (N, M (M + 1) / 2) float32."""
+    """Return covariances of MIXTURES fixed mixtures of the channels: (N, C, H, W) -> (N, M (M + 1) / 2)
+    float32."""
     flat = features.float().flatten(2)
     count = min(MIXTURES, flat.shape[1])
     fixed = torch.Generator().manual_seed(0)
@@ -133,20 +134,20 @@ def covariances(features: Tensor) -> Tensor:
 def look(found: list[tuple[Any, int]], encoder: StyleEncoder, vgg: Any) -> Looked:
     rows: list[dict[str, Tensor]] = []
     entries = []
-    with progress("looking", len(found), unit="pictures/s") as tell:
+    with progress("looking", len(found), unit="pictures/s") as on_progress:
         for number, (picture, _) in enumerate(found, 1):
             image = as_tensor(picture)
             with torch.autocast("cpu", torch.bfloat16):
                 rows.append(dict(summaries_of(encoder, image)))
                 target = gram_target(vgg(image))
             entries.append(gram_entries({name: target[name][0] for name in GRAM_LAYERS}))
-            tell(number)
+            on_progress(number)
     together = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
     return Looked(together, torch.stack(entries), torch.tensor([view for _, view in found]))
 
 
 def head(config: NetworkConfig, numbers: int) -> StyleEncoder:
-    """A style encoder for summaries of any length; its Inception is not used."""
+    """Return a style encoder for statistics of any length; its Inception is not used."""
     encoder = StyleEncoder(config)
     encoder.project = nn.Linear(numbers, config.embedding_size)
     if config.hidden_size:
@@ -156,10 +157,10 @@ def head(config: NetworkConfig, numbers: int) -> StyleEncoder:
 
 
 def learn(looked: Looked, choice: Choice) -> dict[str, float]:
-    """Mean and median over the held-out artworks of ||G - T||^2 / ||T||^2, mean over layers.
+    """Return mean and median over the held-out artworks of ||G - T||^2 / ||T||^2, mean over layers.
 
-    The embedding is trained as the shipped encoder's was (``encoder_init``); then the entries are read off
-    it by least squares.
+    The embedding is trained as the shipped encoder's was (``encoder_init``); then the entries are predicted
+    from it by least squares.
     """
     torch.manual_seed(0)
     known, unseen = (looked.view >= 0) & (looked.view <= choice.views), looked.view < 0
@@ -192,7 +193,8 @@ def summaries(
     vgg_scales: Annotated[Path | None, typer.Option(help="Factors that normalize VGG-19.")] = None,
     looked_at: Annotated[Path | None, typer.Option(help="File to keep what the networks say in.")] = None,
 ) -> None:
-    """How much of an unseen artwork's Gram matrices can be read off what the encoder knows of it."""
+    """Measure how well the Gram matrices of an unseen artwork can be predicted from the encoder's
+    statistics."""
     encoder = StyleEncoder(NetworkConfig(statistics="mean", hidden_size=0)).eval()
     load_inception(encoder, inception)
     if looked_at is not None and looked_at.exists():

@@ -2,7 +2,7 @@
 
     python -m tools.docs.make_runs --set REPORT --output FOLDER -- --content FOLDER --style FOLDER ...
 
-What follows ``--`` goes to ``mst train joint``. REPORT is a folder of ``mst eval model --held-out``, whose
+Arguments after ``--`` go to ``mst train joint``. REPORT is a folder of ``mst eval model --held-out``, whose
 pairs are measured. Runs whose figures are in docs/runs.json already are not made again.
 """
 
@@ -75,7 +75,7 @@ CHANGES: dict[str, TrainConfig] = {
 
 
 def measured(networks: Networks, folder: Path, distances: Distances) -> dict[str, float]:
-    """Means over the pairs of an evaluation: style, content, and the flicker under SHIFT."""
+    """Return means over the pairs of an evaluation: style, content, and the flicker under SHIFT."""
     assert networks.encoder is not None
     rows = []
     with (folder / "pairs.csv").open() as file:
@@ -101,7 +101,7 @@ def paint(networks: Networks, photo: Image, film: torch.Tensor) -> Image:
 
 
 def shift_flicker(networks: Networks, photo: Image, film: torch.Tensor) -> float:
-    """Mean squared difference, in 0..1, of two windows' results where both look."""
+    """Return the mean squared difference, in 0..1, of the results of two windows where they overlap."""
     down, right = SHIFT
     first = paint(networks, np.ascontiguousarray(photo[:-down, :-right]), film)
     second = paint(networks, np.ascontiguousarray(photo[down:, right:]), film)

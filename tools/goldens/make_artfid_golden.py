@@ -23,7 +23,7 @@ WIDTH = 6
 
 
 def seeded(name: str, shape: tuple[int, ...]) -> Array:
-    """A tensor that depends on its name and shape alone, of a size that keeps activations at order one."""
+    """Return a tensor that depends only on its name and shape, scaled to keep activations of order one."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     if name.endswith(("running_var", "bn.weight")):
         return rng.uniform(0.5, 1.5, shape).astype(np.float32)
@@ -33,14 +33,14 @@ def seeded(name: str, shape: tuple[int, ...]) -> Array:
 
 
 def images(seed: int, size: int = 96) -> Array:
-    """(2, 3, size, size) in 0..1: soft noise with edges."""
+    """Return images (2, 3, size, size) in 0..1: soft noise with edges."""
     rng = np.random.default_rng(seed)
     coarse = rng.random((2, 3, size // 8, size // 8)).repeat(8, axis=2).repeat(8, axis=3)
     return np.clip(0.7 * coarse + 0.3 * rng.random((2, 3, size, size)), 0, 1).astype(np.float32)
 
 
 def features(seed: int, rows: int = ROWS) -> NDArray[np.float64]:
-    """(rows, WIDTH) correlated random numbers."""
+    """Return features (rows, WIDTH): correlated random numbers."""
     rng = np.random.default_rng(seed)
     mixing = rng.normal(0, 1, (WIDTH, WIDTH))
     return rng.normal(0, 1, (rows, WIDTH)) @ mixing + rng.normal(0, 0.5, WIDTH)

@@ -91,9 +91,10 @@ LIBRARIES = {
 
 
 def importable(major: int, folder: Path) -> dict[str, str]:
-    """Fetch the bindings and compile their stub into ``folder`` -> the environment in which they import.
+    """Download the bindings and compile their stub into ``folder``; return the environment in which they
+    import.
 
-    Raises subprocess.CalledProcessError or OSError where pip, the wheel or gcc cannot be had.
+    Raises subprocess.CalledProcessError or OSError where pip, the wheel or gcc is not available.
     """
     fetch = [
         sys.executable,
@@ -120,7 +121,7 @@ def importable(major: int, folder: Path) -> dict[str, str]:
 
 
 def read_api(major: int, folder: Path) -> dict[str, Any]:
-    """The API of the real bindings, read in a process of their own."""
+    """Return the API of the real bindings, read in a process of their own."""
     module = "tensorrt_rtx_bindings" if major == RTX else "tensorrt_bindings"
     imports = "from tools.goldens.make_trt_api import describe"
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {imports}; describe({module!r})"
@@ -153,7 +154,7 @@ def describe(module: str) -> None:
 
 
 def describe_class(cls: Any) -> dict[str, Any]:
-    """Methods with their overloads, and properties with whether they can be set."""
+    """Return methods with their overloads, and properties with whether they can be set."""
     found: dict[str, Any] = {"methods": {}, "properties": {}}
     for name in dir(cls):
         if name.startswith("_") and name not in ("__init__", "__len__", "__getitem__"):
@@ -169,7 +170,8 @@ def describe_class(cls: Any) -> dict[str, Any]:
 
 
 def signatures(name: str, text: str) -> list[list[Any]]:
-    """pybind11's signature lines -> [[(argument, has a default), ...], return type] for each overload."""
+    """Parse pybind11's signature lines to [[(argument, has a default), ...], return type] for each
+    overload."""
     found = []
     for line in text.splitlines():
         stripped = line.strip()
@@ -185,7 +187,7 @@ def signatures(name: str, text: str) -> list[list[Any]]:
 
 
 def split(inside: str) -> list[str]:
-    """At commas outside of brackets."""
+    """Split at commas outside of brackets."""
     parts, depth, start = [], 0, 0
     for index, character in enumerate(inside):
         depth += (character in "[(<{") - (character in "])>}")

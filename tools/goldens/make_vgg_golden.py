@@ -42,7 +42,7 @@ LAYERS: list[tuple[int, int, str] | None] = [
 
 
 def random_weights() -> dict[str, NDArray[np.float32]]:
-    """He-initialized weights of the whole network from a seed."""
+    """Return He-initialized weights of the whole network from a seed."""
     rng = np.random.default_rng(19)
     weights, inputs = {}, 3
     for layer in LAYERS:
@@ -56,7 +56,7 @@ def random_weights() -> dict[str, NDArray[np.float32]]:
 
 
 def picture(size: int) -> Array:
-    """(3, size, size) in 0..1: waves, a ramp and noise."""
+    """Return a picture (3, size, size) in 0..1: waves, a ramp and noise."""
     y, x = np.mgrid[0:size, 0:size] / size
     noise = np.random.default_rng(7).random((3, size, size))
     waves = [np.sin(20 * x + 3 * y), np.cos(9 * y * x), x - y]
@@ -64,7 +64,7 @@ def picture(size: int) -> Array:
 
 
 def convolve(x: Array, weight: Array, bias: Array) -> Array:
-    """3x3, borders reflected: (C, H, W) -> (O, H, W)."""
+    """Convolve with 3x3 taps and reflected borders: (C, H, W) -> (O, H, W)."""
     height, width = x.shape[1:]
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1)), mode="reflect")
     total = np.zeros((len(bias), height, width)) + bias[:, None, None]
@@ -76,7 +76,7 @@ def convolve(x: Array, weight: Array, bias: Array) -> Array:
 
 
 def features(weights: dict[str, NDArray[np.float32]], image: Array) -> dict[str, Array]:
-    """Activations by name, float64."""
+    """Return activations by name, float64."""
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     x = (image - mean[:, None, None]) / std[:, None, None]
     kept = {}
@@ -96,7 +96,7 @@ def features(weights: dict[str, NDArray[np.float32]], image: Array) -> dict[str,
 
 
 def key(values: Array) -> dict[str, Any]:
-    """What is kept of an activation: shape, moments and some values."""
+    """Return the golden of an activation: shape, moments and some values."""
     flat = values.ravel()
     return {
         "shape": list(values.shape),

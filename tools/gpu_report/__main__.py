@@ -12,7 +12,7 @@ from mst_deploy.errors import InvalidArgument
 from mst_deploy.size import Size
 from tools.gpu_report.plan import DEVICES, SIZES, Settings, chosen_steps
 from tools.gpu_report.runner import run
-from tools.gpu_report.summary import told
+from tools.gpu_report.summary import describe
 
 
 def main(
@@ -37,7 +37,7 @@ def main(
     )
     output.mkdir(parents=True, exist_ok=True)
     report = run(settings, chosen_steps(steps), 60 * minutes, commit)
-    print(told(report))
+    print(describe(report))
     print(output / "report.json")
 
 

@@ -1,4 +1,4 @@
-"""What a generator is called with. A new input of the contract is one line in ``make_inputs``."""
+"""Inputs of a generator. A new input of the contract is one line in ``make_inputs``."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ STYLES = 2
 
 
 def opened(model: str) -> Bundle:
-    """The bundle of a shipped model."""
+    """Return the bundle of a shipped model."""
     return open_bundle(bundle_path(model))
 
 
 def films_of(bundle: Bundle) -> list[FilmParams]:
-    """Two FiLM vectors (P,) of shipped styles, or the identity twice where no style fits the model."""
+    """Return two FiLM vectors (P,) of shipped styles, or the identity twice where no style fits the model."""
     rows = [style.film for style in styles_for(bundle.manifest.model_id).values()]
     return (rows[:: max(1, len(rows) // STYLES)] or [bundle.manifest.layout.identity()] * STYLES)[:STYLES]
 
 
 def input_names(bundle: Bundle) -> list[str]:
-    """The inputs of the generator's graph, which are also the names of the PyTorch module's arguments."""
+    """Return the input names of the generator's graph, which are also the names of the PyTorch module's
+    arguments."""
     graph = onnx.load(bundle.generator, load_external_data=False).graph
     constants = {tensor.name for tensor in graph.initializer}
     return [value.name for value in graph.input if value.name not in constants]
@@ -45,7 +46,7 @@ def make_inputs(
     *,
     batch: int = 1,
 ) -> Inputs:
-    """Arrays for the inputs of a graph by name: ``batch`` times the same picture, (H, W, 3) uint8.
+    """Return arrays for the inputs of a graph by name: ``batch`` times the same picture, (H, W, 3) uint8.
 
     ``size`` is width and height; the default picture is like a photograph. Raises KeyError for an input that
     the contract did not have when this was written.
@@ -61,7 +62,8 @@ def make_inputs(
 
 @lru_cache(maxsize=4)
 def photo_like(size: tuple[int, int]) -> NDArray[np.uint8]:
-    """(H, W, 3) of width and height ``size``; seconds of work where it is large, so it is kept."""
+    """Return a picture (H, W, 3) uint8 of width and height ``size``; large ones take seconds, so it is
+    cached."""
     return sample_picture(size[1], size[0], 0)
 
 

@@ -25,32 +25,33 @@ Norm = Callable[[FilmNorm, Tensor, Tensor, Tensor], Tensor]
 
 @lru_cache(maxsize=4)
 def names_of(model: str) -> tuple[str, ...]:
-    """Inputs of a shipped model's generator."""
+    """Return the input names of a shipped model's generator."""
     return tuple(input_names(opened(model)))
 
 
 @lru_cache(maxsize=4)
 def _weights(model: str) -> Generator:
-    """The network as it is in the package: float32, on the CPU; callers copy it."""
+    """Return the network as it is in the package: float32, on the CPU; callers copy it."""
     return load_bundle(opened(model)).generator
 
 
 def generator(
     model: str, device: str, dtype: torch.dtype = torch.float32, *, channels_last: bool = False
 ) -> nn.Module:
-    """A shipped model's generator with bytes at its doors: ``dtype`` weights, in evaluation mode."""
+    """Return a shipped model's generator with uint8 input and output: ``dtype`` weights, in evaluation
+    mode."""
     graph: nn.Module = Uint8Generator(deepcopy(_weights(model))).eval().to(device, dtype)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return graph.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]
 
 
 def on_device(inputs: Inputs, device: str) -> dict[str, Tensor]:
-    """The same inputs as tensors."""
+    """Return the same inputs as tensors on the device."""
     return {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}
 
 
 def caller(graph: Callable[..., Any], tensors: dict[str, Tensor]) -> Callable[[], Tensor]:
-    """A call without arguments."""
+    """Return a call without arguments."""
 
     @torch.inference_mode()
     def call() -> Tensor:
@@ -61,7 +62,7 @@ def caller(graph: Callable[..., Any], tensors: dict[str, Tensor]) -> Callable[[]
 
 
 def replayed(graph: Callable[..., Any], tensors: dict[str, Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """The call as a captured CUDA graph, and the tensor that it writes (N, H, W, 3) uint8."""
+    """Return the call as a captured CUDA graph, and the tensor that it writes (N, H, W, 3) uint8."""
     call, side = caller(graph, tensors), CUDA.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -76,7 +77,7 @@ def replayed(graph: Callable[..., Any], tensors: dict[str, Tensor]) -> tuple[Cal
 
 @contextmanager
 def switches(*, tf32: bool = True, benchmark: bool = True) -> Iterator[None]:
-    """PyTorch's own settings for convolutions, restored afterwards.
+    """Set PyTorch's options for convolutions, and restore them afterwards.
 
     ``tf32`` rounds the factors of float32 products to 10 bits (PyTorch's default for convolutions);
     ``benchmark`` lets cuDNN try its kernels.
@@ -92,7 +93,7 @@ def switches(*, tf32: bool = True, benchmark: bool = True) -> Iterator[None]:
 
 @contextmanager
 def norms(norm: Norm) -> Iterator[None]:
-    """Every FilmNorm computed by another formula meanwhile."""
+    """Replace the formula of every FilmNorm inside the block."""
     before = FilmNorm.forward
     FilmNorm.forward = norm  # type: ignore[assignment,method-assign]
     try:
@@ -102,7 +103,8 @@ def norms(norm: Norm) -> Iterator[None]:
 
 
 def two_moments(self: FilmNorm, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    """Mean and mean of squares in float32, var = E[x^2] - E[x]^2: one pass over the map instead of two."""
+    """Compute mean and mean of squares in float32, var = E[x^2] - E[x]^2: one pass over the map instead of
+    two."""
     wide = x.float()
     mean = wide.mean(dim=(2, 3), keepdim=True)
     variance = F.relu(wide.square().mean(dim=(2, 3), keepdim=True) - mean.square())
@@ -111,7 +113,7 @@ def two_moments(self: FilmNorm, x: Tensor, gamma: Tensor, beta: Tensor) -> Tenso
 
 
 def one_pass(self: FilmNorm, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    """Mean and variance by torch.var_mean (Welford), everything in float32, one multiplication a value."""
+    """Compute mean and variance by torch.var_mean (Welford), all in float32, one multiplication per value."""
     wide = x.float()
     variance, mean = torch.var_mean(wide, dim=(2, 3), keepdim=True, correction=0)
     scale = gamma[:, :, None, None] * torch.rsqrt(variance + self.eps)
@@ -124,18 +126,18 @@ NORMS: dict[str, Norm] = {"two_moments": two_moments, "one_pass": one_pass}
 
 @lru_cache(maxsize=8)
 def reference(model: str, size: tuple[int, int], device: str) -> Tensor:
-    """What the generator gives for the usual inputs in float32 without TF32: (1, H, W, 3) uint8, kept."""
+    """Return the result for the usual inputs in float32 without TF32: (1, H, W, 3) uint8, cached."""
     return exact(model, device, make_inputs(names_of(model), size, films_of(opened(model))[0]))
 
 
 def exact(model: str, device: str, inputs: Inputs) -> Tensor:
-    """What the generator gives in float32 without TF32: (N, H, W, 3) uint8 on the device."""
+    """Return the result in float32 without TF32: (N, H, W, 3) uint8 on the device."""
     with switches(tf32=False, benchmark=False):
         return caller(generator(model, device), on_device(inputs, device))()
 
 
 def difference(wanted: Tensor, found: Tensor) -> dict[str, Any]:
-    """PSNR in dB (100 where they are equal), the largest difference in levels, and the range of ``found``."""
+    """Return PSNR in dB (100 where equal), the largest difference in levels, and the range of ``found``."""
     apart = (wanted.to(found.device).short() - found.short()).abs()
     error = float(apart.double().square().mean())
     ratio = 100.0 if error == 0 else 10 * math.log10(255.0**2 / error)

@@ -1,4 +1,4 @@
-"""Which steps there are, in which order, and how much of the time each may take."""
+"""The steps, their order, and their shares of the time."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ SHARES = {
     "memory": 20,
     "tests": 15,
 }
-"""The steps in order of value, and how the time is shared out between those that are still to come."""
+"""The steps in order of value, with the weights by which the remaining time is divided among the remaining
+steps."""
 LEAST = 5.0
 """Seconds; a step with less is not begun."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What every step is told."""
+    """Settings of every step."""
 
     device: str
     sizes: tuple[tuple[int, int], ...]
@@ -41,17 +42,17 @@ class Settings:
         return self.device == "cuda"
 
     def seconds(self, wanted: float) -> float:
-        """How long to measure, or how much time a measurement needs: next to nothing in a rehearsal."""
+        """Return how long to measure, or how much time a measurement needs: almost nothing in a rehearsal."""
         return wanted if self.cuda else min(wanted, 0.03)
 
     @property
     def main_size(self) -> tuple[int, int]:
-        """The size for what is measured at one size only."""
+        """Return the size of measurements at one size only."""
         return self.sizes[0]
 
 
 def chosen_steps(text: str | None) -> tuple[str, ...]:
-    """``machine,torch`` -> names in the order of ``SHARES``; all for None. Raises InvalidArgument."""
+    """Parse ``machine,torch`` to names in the order of ``SHARES``; all for None. Raises InvalidArgument."""
     if text is None:
         return tuple(SHARES)
     names = [name.strip() for name in text.split(",")]
@@ -62,7 +63,7 @@ def chosen_steps(text: str | None) -> tuple[str, ...]:
 
 
 def shares_of(settings: Settings) -> dict[str, float]:
-    """``SHARES``, with next to nothing for what is not installed: it only has to say so."""
+    """Return ``SHARES``, with almost nothing for packages that are not installed."""
     shares = dict[str, float](SHARES)
     if settings.cuda and not has_cuda_provider():
         shares["onnxruntime"] = LEAST
@@ -72,14 +73,15 @@ def shares_of(settings: Settings) -> dict[str, float]:
 
 
 def has_cuda_provider() -> bool:
-    """Whether the ONNX Runtime that is installed has the library of its CUDA provider; nothing is loaded."""
+    """Return whether the installed ONNX Runtime has the library of its CUDA provider, without loading it."""
     found = find_spec("onnxruntime")
     folders = [] if found is None else found.submodule_search_locations or []
     return any(list(Path(folder).glob("capi/*onnxruntime_providers_cuda*")) for folder in folders)
 
 
 def limit_of(step: str, to_come: Sequence[str], left: float, shares: Mapping[str, float] = SHARES) -> float:
-    """Seconds for a step: its share of the time that is left, among the steps ``to_come`` (itself included).
+    """Return the seconds for a step: its share of the remaining time among the steps ``to_come`` (itself
+    included).
 
     No less than ``LEAST`` while there is as much.
     """

@@ -15,9 +15,9 @@ NAMES = (
     "mst_deploy.model.io_wrappers",
 )
 SECONDS: dict[str, float] = {}
-"""How long each took."""
+"""Seconds of each import."""
 ERRORS: dict[str, str] = {}
-"""Why the others could not be imported."""
+"""Reasons why packages could not be imported."""
 
 for name in NAMES:
     began = time.perf_counter()

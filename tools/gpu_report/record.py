@@ -1,4 +1,4 @@
-"""What a step has found so far, on disk after every measurement."""
+"""The results of a step so far, on disk after every measurement."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Record:
         self.rows: list[dict[str, Any]] = []
 
     def left(self) -> float:
-        """Seconds until this step is stopped."""
+        """Return the seconds until this step is stopped."""
         return self.ends - time.monotonic()
 
     def fact(self, name: str, find: Callable[[], Any]) -> Any:
@@ -41,7 +41,7 @@ class Record:
     def row(
         self, what: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]], needs: float = 1.0
     ) -> dict[str, Any]:
-        """Measure and write down what was found beside ``what`` it is of, or why it was not measured.
+        """Measure and record the result beside its labels ``what``, or the reason why there is none.
 
         Not begun with less than ``needs`` seconds left.
         """
@@ -59,7 +59,7 @@ class Record:
         return row
 
     def write(self) -> None:
-        """All of it, at once."""
+        """Write the whole record at once."""
         write_json(self.path, {**self.facts, **({"rows": self.rows} if self.rows else {})})
 
 
@@ -70,19 +70,19 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """A value that JSON does not know as one that it does."""
+    """Convert a value that JSON does not support."""
     if isinstance(value, np.generic):
         return value.item()
     return value.tolist() if isinstance(value, np.ndarray) else str(value)
 
 
 def reason(error: BaseException) -> str:
-    """Type and message of an error in one line of bounded length."""
+    """Return type and message of an error in one line of bounded length."""
     return f"{type(error).__name__}: {error_line(error)}"[:ERROR_LENGTH]
 
 
 def _tried(work: Callable[[], Any]) -> tuple[Any, str | None]:
-    """The result, or the reason why there is none; what the attempt held in GPU memory is given back."""
+    """Return the result, or the reason why there is none; GPU memory of the attempt is freed."""
     try:
         return work(), None
     except Exception as error:

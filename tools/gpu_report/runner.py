@@ -1,4 +1,4 @@
-"""Steps one after the other, each in a process of its own; the report on disk after every look at it."""
+"""Steps one after the other, each in a process of its own; the report is written after every check."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tools.gpu_report.record import Record, write_json
 ROOT = Path(__file__).resolve().parents[2]
 RESERVE = 2.0  # seconds of the whole time that no step gets: killing and writing take some
 GRACE = 1.0  # seconds before its limit at which a step stops by itself
-TICK, CLOCKS = 0.1, 5.0  # seconds between looks at a step, and at the GPU's clocks
+TICK, CLOCKS = 0.1, 5.0  # seconds between checks of a step, and of the GPU's clocks
 IMPORTING = 0.4  # share of the whole time that importing PyTorch may take
 FORK = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
@@ -63,7 +63,7 @@ def run(settings: Settings, steps: Sequence[str], seconds: float, commit: str | 
 
 
 def _one(context: Any, step: str, settings: Settings, limit: float, report: dict[str, Any]) -> None:
-    """One step in a process of its own, watched and, at its limit, ended with all it has started."""
+    """Run one step in a process of its own and, at its time limit, end it with all its child processes."""
     folder, began, looked = Path(settings.output), time.monotonic(), 0.0
     found, log = folder / f"{step}.json", folder / f"{step}.log"
     for path in (found, log):
@@ -103,7 +103,7 @@ def _one(context: Any, step: str, settings: Settings, limit: float, report: dict
 
 
 def child(step: str, settings: Settings, limit: float, found: str, log: str, before: dict[str, Any]) -> None:
-    """What runs in a step's process. ``before`` is the entry of the step ``machine``."""
+    """Run a step in its own process. ``before`` is the entry of the step ``machine``."""
     if hasattr(os, "setsid"):
         os.setsid()  # so that what it starts can be ended with it
     with open(log, "w", encoding="utf-8") as file:  # noqa: PTH123
@@ -117,7 +117,7 @@ def child(step: str, settings: Settings, limit: float, found: str, log: str, bef
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something."""
+    """Return the last line of a log that is not empty."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
@@ -131,13 +131,13 @@ def _gather(entry: dict[str, Any], found: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object out of a file."""
+    """Read an object from a JSON file."""
     values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return values
 
 
 def _end(process: Any) -> None:
-    """Also what the process has started: compilers, tests."""
+    """End a process with its child processes: compilers, tests."""
     with suppress(OSError):
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)  # its group exists as long as one of it lives

@@ -1,4 +1,4 @@
-"""A report in lines for a terminal."""
+"""Formatting of a report as lines for a terminal."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ PLAIN = (
 NAMES = ("model", "size", "flavor", "target", "picture", "what", "frames", "file")
 
 
-def told(report: dict[str, Any]) -> str:
-    """One line for each step and each row: medians of times, and what else matters."""
+def describe(report: dict[str, Any]) -> str:
+    """Return one line for each step and each row: medians of times and other key figures."""
     lines = []
     for step, entry in report["steps"].items():
         lines.append(f"{step}: {entry['state']} in {entry.get('seconds', 0)} s {entry.get('reason', '')}")
-        lines += [f"  {told_row(row)}" for row in entry.get("rows", ())]
+        lines += [f"  {describe_row(row)}" for row in entry.get("rows", ())]
     return "\n".join(lines)
 
 
-def told_row(row: dict[str, Any]) -> str:
-    """``base 1920x1080 fp16: device_ms 4.1, psnr_db 60.2``."""
+def describe_row(row: dict[str, Any]) -> str:
+    """Format a row: ``base 1920x1080 fp16: device_ms 4.1, psnr_db 60.2``."""
     names = [_named(row[name]) for name in NAMES if name in row]
     times = [
         f"{name} {row[name]['p50']:.3f}"

@@ -1,4 +1,4 @@
-"""Milliseconds: of the device by CUDA events, of a whole call by the clock."""
+"""Times in milliseconds: of the device by CUDA events, of a whole call by the clock."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ QUEUED = 8  # calls that are put onto the stream before the CPU waits for them
 
 @dataclass(frozen=True)
 class Budget:
-    """How long one thing may be measured."""
+    """Time limit of one measurement."""
 
     seconds: float
 
     @property
     def least(self) -> int:
-        """Timed calls at least."""
+        """Return the minimum number of timed calls."""
         return 12 if self.seconds >= LONG else 2
 
 
 def device_times(work: Callable[[], object], budget: Budget, device: str) -> dict[str, Any]:
-    """Of the device for one call, calls queued behind each other; on a CPU, of the call itself."""
+    """Measure the device time of one call, with calls queued behind each other; on a CPU, the time of the
+    call itself."""
     if device != "cuda":
         return wall_times(work, budget, lambda: None)
     import torch
@@ -52,7 +53,7 @@ def device_times(work: Callable[[], object], budget: Budget, device: str) -> dic
 
 
 def wall_times(work: Callable[[], object], budget: Budget, wait: Callable[[], object]) -> dict[str, Any]:
-    """Of whole calls, each waited for."""
+    """Measure the time of whole calls, waiting for each."""
     warm = _warm_up(work, budget, wait)
     found: list[float] = []
     ends = time.monotonic() + budget.seconds * (1 - WARM)
@@ -65,7 +66,7 @@ def wall_times(work: Callable[[], object], budget: Budget, wait: Callable[[], ob
 
 
 def summary(milliseconds: Sequence[float]) -> dict[str, float | int]:
-    """Percentiles, mean, least and count."""
+    """Return percentiles, mean, minimum and count."""
     p50, p90, p99 = np.percentile(milliseconds, (50, 90, 99))
     return {
         "p50": round(float(p50), 4),

@@ -1,4 +1,4 @@
-"""How long importing took."""
+"""Time of imports."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from tools.gpu_report.record import Record
 
 
 def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None:
-    """Seconds of each package, in the process that all steps are forked off."""
+    """Record the seconds of each package, in the process that all steps are forked from."""
     record.fact("imported_s", lambda: preloaded.SECONDS)
     record.fact("not_imported", lambda: preloaded.ERRORS)

@@ -1,4 +1,4 @@
-"""The card, its clocks, what is installed, and what it could do at best."""
+"""The GPU, its clocks, the installed packages, and the roofline."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SECTIONS = "CLOCK,POWER,TEMPERATURE,PERFORMANCE,ECC"
 
 
 def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None:
-    """Facts first, then the ceilings that everything else is set beside."""
+    """Record facts first, then the roofline that other steps are compared with."""
     record.fact("versions_found", versions)
     record.fact("torch", torch_facts)
     if settings.cuda:
@@ -59,7 +59,7 @@ def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that are installed."""
+    """Return the versions of the installed packages."""
     found = {}
     for name in PACKAGES:
         try:
@@ -70,7 +70,7 @@ def versions() -> dict[str, str]:
 
 
 def torch_facts() -> dict[str, Any]:
-    """Versions of the libraries inside of PyTorch, and its settings."""
+    """Return versions of the libraries inside PyTorch, and its settings."""
     cudnn: Any = torch.backends.cudnn
     return {
         "version": torch.__version__,
@@ -84,7 +84,7 @@ def torch_facts() -> dict[str, Any]:
 
 
 def card() -> dict[str, Any]:
-    """What PyTorch knows of the first GPU."""
+    """Return PyTorch's properties of the first GPU."""
     known = torch.cuda.get_device_properties(0)
     free, total = torch.cuda.mem_get_info()
     return {
@@ -99,7 +99,7 @@ def card() -> dict[str, Any]:
 
 
 def nvidia_smi() -> list[str]:
-    """What the driver says of clocks, power and what holds them back, line by line."""
+    """Return the driver's report on clocks, power and throttling, line by line."""
     program = shutil.which("nvidia-smi")
     if program is None:
         raise FileNotFoundError("nvidia-smi is not installed")
@@ -108,7 +108,7 @@ def nvidia_smi() -> list[str]:
 
 
 def products(settings: Settings, record: Record) -> dict[str, float]:
-    """Multiply-adds a second of square matrix products, by type: the best of the timed calls."""
+    """Return multiply-adds per second of square matrix products, by type: the best of the timed calls."""
     side = 8192 if settings.cuda else 256
     found = {}
     for name, dtype in TYPES.items():
@@ -121,7 +121,7 @@ def products(settings: Settings, record: Record) -> dict[str, float]:
 
 
 def copies(settings: Settings) -> dict[str, float]:
-    """Bytes a second: within the device's memory (read and written added up), to it and from it."""
+    """Return bytes per second: within the device's memory (reads plus writes), to it and from it."""
     count = 2**30 if settings.cuda else 2**24
     source = torch.ones(count, dtype=torch.uint8, device=settings.device)
     target = torch.zeros_like(source)
@@ -135,12 +135,12 @@ def copies(settings: Settings) -> dict[str, float]:
 
 
 def launches(settings: Settings) -> dict[str, float]:
-    """Microseconds of a kernel that does nothing much, launched by PyTorch one after the other."""
+    """Return microseconds of a tiny kernel, launched by PyTorch one after the other."""
     tiny = torch.zeros(1, device=settings.device)
     return {"tiny_kernel_us": round(1e6 * _best(lambda: tiny.add_(1), settings), 2)}
 
 
 def _best(work: Callable[[], object], settings: Settings) -> float:
-    """Seconds of the fastest timed call."""
+    """Return the seconds of the fastest timed call."""
     times = device_times(work, Budget(settings.seconds(0.5)), settings.device)
     return float((times.get("device_ms") or times["call_ms"])["min"]) / 1000

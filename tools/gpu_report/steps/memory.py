@@ -1,4 +1,4 @@
-"""Whether memory grows over two thousand frames of the PyTorch backend."""
+"""Check of memory growth over two thousand frames of the PyTorch backend."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ SIZE = (1280, 720)
 
 
 def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None:
-    """The smallest shipped model at 1280x720 (or the rehearsal's size), the style changed every frame."""
+    """Run the smallest shipped model at 1280x720 (or the rehearsal's size), with another style in every
+    frame."""
     looks = LOOKS if settings.cuda else tuple(look // 200 or 1 for look in LOOKS)
     size = SIZE if SIZE in settings.sizes or settings.cuda else settings.main_size
     bundle = opened(settings.models[-1])
@@ -40,7 +41,7 @@ def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None
 
 
 def held(settings: Settings) -> dict[str, Any]:
-    """MiB that PyTorch uses, has reserved, that the driver counts, and of the process."""
+    """Return MiB used and reserved by PyTorch, counted by the driver, and of the process."""
     found: dict[str, Any] = {"peak_resident_mib": round(peak_memory(), 1)}
     if settings.cuda:
         found["allocated_mib"] = round(torch.cuda.memory_allocated() / 2**20, 2)

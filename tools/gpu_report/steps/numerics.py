@@ -1,4 +1,4 @@
-"""Half precision against float32 in PyTorch: pictures that make statistics hard, both models, other norms."""
+"""Half precision against float32 in PyTorch: pictures with difficult statistics, both models, other norms."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LARGE = 1920 * 1080  # pixels of the frames, at most, unless only larger ones we
 
 
 def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None:
-    """For each picture and model the differences of all variants to float32 without TF32."""
+    """Record for each picture and model the differences of all variants to float32 without TF32."""
     sizes = [size for size in settings.sizes if size[0] * size[1] <= LARGE] or list(settings.sizes)
     made = pictures(sizes[0])
     for name in made:
@@ -45,7 +45,7 @@ def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None
 
 
 def pictures(size: tuple[int, int]) -> dict[str, Picture]:
-    """(H, W, 3) each."""
+    """Return the test pictures by name, (H, W, 3) uint8 each."""
     width, height = size
     rng = np.random.default_rng(0)
     photograph = load_image(shipped_photographs()[0])
@@ -64,7 +64,7 @@ def pictures(size: tuple[int, int]) -> dict[str, Picture]:
 
 
 def compared(settings: Settings, model: str, size: tuple[int, int], picture: Picture) -> dict[str, Any]:
-    """Variant -> PSNR and largest difference to float32."""
+    """Return PSNR and largest difference to float32 by variant."""
     inputs = make_inputs(names_of(model), size, films_of(opened(model))[0], picture)
     wanted = exact(model, settings.device, inputs)
     tensors = on_device(inputs, settings.device)
@@ -80,7 +80,7 @@ def compared(settings: Settings, model: str, size: tuple[int, int], picture: Pic
 def painted(
     settings: Settings, model: str, tensors: dict[str, torch.Tensor], dtype: torch.dtype, norm: str
 ) -> torch.Tensor:
-    """(1, H, W, 3) in another type, with another formula of the norm."""
+    """Return the result (1, H, W, 3) in another type, with another formula of the norm."""
     alone = norm != "" and dtype is torch.float32  # what the formula does, and nothing else
     with switches(tf32=not alone, benchmark=False), norms(NORMS[norm]) if norm else nullcontext():
         return caller(_kept(model, settings.device, dtype), tensors)()

@@ -1,4 +1,4 @@
-"""ONNX Runtime's CUDA provider: parity, latency, and which options and rewrites help."""
+"""ONNX Runtime's CUDA provider: parity, latency, and the effect of options and graph passes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Variant:
     passes: tuple[Pass, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     fixed: bool = False
-    """Whether the session is told the size of the frames."""
+    """Whether the session gets a fixed size of the frames."""
 
 
 SHIPPED = Variant("as shipped")
@@ -63,7 +63,8 @@ MORE = (
 
 
 def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None:
-    """The shipped graphs at every size, the variants at the main one, then the best of them everywhere."""
+    """Measure the shipped graphs at every size, the variants at the main one, then the best of them
+    everywhere."""
     library = import_module("onnxruntime")  # after torch, whose wheels hold CUDA and cuDNN
     provider = PROVIDERS[settings.device]
     record.fact("version", lambda: library.__version__)
@@ -87,7 +88,7 @@ def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None
 
 
 def best(done: Mapping[Any, Mapping[str, Any]], model: str) -> Variant:
-    """Of the first variants the one that was fastest for a model where it gave the picture."""
+    """Return the fastest of the first variants for a model among those with the right result."""
     times = {
         key[2]: one["bound_ms"]["p50"]
         for key, one in done.items()
@@ -100,7 +101,7 @@ def best(done: Mapping[Any, Mapping[str, Any]], model: str) -> Variant:
 def row(
     library: Any, settings: Settings, record: Record, model: str, size: tuple[int, int], variant: Variant
 ) -> dict[str, Any]:
-    """One row of the report."""
+    """Record one row of the report."""
     what = {"model": model, "size": size, "what": variant.name}
     return record.row(
         what, partial(measured, library, settings, model, size, variant), needs=settings.seconds(4.0)
@@ -110,7 +111,7 @@ def row(
 def measured(
     library: Any, settings: Settings, model: str, size: tuple[int, int], variant: Variant
 ) -> dict[str, Any]:
-    """Latency on buffers of the device, end to end from arrays, and PSNR to PyTorch's float32."""
+    """Measure latency on device buffers and end to end from arrays, and PSNR to PyTorch's float32."""
     inputs = make_inputs(names_of(model), size, films_of(opened(model))[0])
     session = open_session(library, settings, model, inputs, variant)
     (output,) = session.get_outputs()
@@ -146,7 +147,7 @@ def measured(
 
 
 def open_session(library: Any, settings: Settings, model: str, inputs: Inputs, variant: Variant) -> Any:
-    """A session that really runs on the device. Raises RuntimeError where ONNX Runtime fell back."""
+    """Open a session that really runs on the device. Raises RuntimeError where ONNX Runtime fell back."""
     graph = onnx.load(opened(model).generator)
     for change in variant.passes:
         change(graph)

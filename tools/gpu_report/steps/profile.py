@@ -1,4 +1,4 @@
-"""Where the time of one frame goes: kernels, layers, and what share of the machine that is."""
+"""Profile of one frame: kernels, layers, and the fraction of the roofline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOP = 15
 
 
 def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None:
-    """Everything of each model at the main size."""
+    """Record all profiles of each model at the main size."""
     for model in settings.models:
         size = settings.main_size
         for what, measure in (("roofline", roofline), ("kernels", kernels), ("layers", layers)):
@@ -34,14 +34,15 @@ def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None
 
 
 def prepared(settings: Settings, model: str, size: tuple[int, int]) -> tuple[nn.Module, Any]:
-    """The generator in float16, channels last, and its inputs on the device."""
+    """Return the generator in float16, channels last, and its inputs on the device."""
     inputs = make_inputs(names_of(model), size, films_of(opened(model))[0])
     graph = generator(model, settings.device, torch.float16, channels_last=True)
     return graph, on_device(inputs, settings.device)
 
 
 def roofline(settings: Settings, model: str, size: tuple[int, int], before: dict[str, Any]) -> dict[str, Any]:
-    """Multiply-adds and bytes of the graph, the time of a frame, and their share of what was measured."""
+    """Return multiply-adds and bytes of the graph, the time of a frame, and its fraction of the measured
+    roofline."""
     graph, tensors = prepared(settings, model, size)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     work = count(opened(model).generator, shapes)
@@ -68,7 +69,7 @@ def roofline(settings: Settings, model: str, size: tuple[int, int], before: dict
 
 
 def kernels(settings: Settings, model: str, size: tuple[int, int], before: dict[str, Any]) -> dict[str, Any]:
-    """The kernels that take most of the time, milliseconds a frame, and what kind they are."""
+    """Return the kernels that take most of the time, in milliseconds per frame, with their kind."""
     graph, tensors = prepared(settings, model, size)
     call = caller(graph, tensors)
     activities = [torch.profiler.ProfilerActivity.CPU]
@@ -109,7 +110,7 @@ def kernels(settings: Settings, model: str, size: tuple[int, int], before: dict[
 
 
 def layers(settings: Settings, model: str, size: tuple[int, int], before: dict[str, Any]) -> dict[str, Any]:
-    """Milliseconds of every convolution (with its padding) and every norm, by events around each."""
+    """Return milliseconds of every convolution (with its padding) and every norm, by events around each."""
     graph, tensors = prepared(settings, model, size)
     call = caller(graph, tensors)
     watched = {
@@ -156,7 +157,7 @@ def layers(settings: Settings, model: str, size: tuple[int, int], before: dict[s
 
 
 def kind_of(kernel: str) -> str:
-    """What a kernel does, by its name."""
+    """Return the kind of a kernel, by its name."""
     name = kernel.lower()
     kinds = {
         "convolution": ("convol", "xmma", "cutlass", "gemm", "fprop", "dgrad", "wgrad", "mkldnn"),
@@ -170,7 +171,7 @@ def kind_of(kernel: str) -> str:
 
 
 def _rate(before: dict[str, Any]) -> float | None:
-    """Multiply-adds a second of float16 products as the step ``machine`` measured them."""
+    """Return multiply-adds per second of float16 products as measured by the step ``machine``."""
     found = before.get("products") or {}
     rates = [found[kind] for kind in ("fp16", "bf16") if kind in found]
     return max(rates, default=None)
@@ -195,7 +196,7 @@ def _mark(settings: Settings) -> Any:
 
 
 def _between(settings: Settings, a: Any, b: Any) -> float:
-    """Milliseconds."""
+    """Return the milliseconds between two events."""
     return float(a.elapsed_time(b)) if settings.cuda else 1000 * (b - a)
 
 

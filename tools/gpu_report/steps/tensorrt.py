@@ -1,4 +1,5 @@
-"""Every flavor of TensorRT that imports: engines built by the project's builder, opened, compared, timed.
+"""Every edition of TensorRT that can be imported: engines built by the project's builder, opened, compared,
+timed.
 
 Frames stay in PyTorch's tensors, so neither pycuda nor the project's own device memory is needed.
 """
@@ -34,7 +35,7 @@ LINES = 12  # of TensorRT's own words kept
 
 
 def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None:
-    """What imports, then engines of each: both models, the most important size first."""
+    """Record the versions, then measure engines of each: both models, the most important size first."""
     flavors = {}
     for name in FLAVORS:
         found = record.fact(name, partial(version_of, name))
@@ -58,7 +59,7 @@ def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None
 
 
 def version_of(name: str) -> str:
-    """Raises whatever importing raises."""
+    """Return the version of a package. Raises the errors of importing it."""
     return str(import_module(name).__version__)
 
 
@@ -83,7 +84,7 @@ def engine(trt: Any, settings: Settings, model: str, size: tuple[int, int]) -> d
 
 
 def portable(trt: Any, settings: Settings, model: str, target: str | None) -> dict[str, Any]:
-    """A plan of TensorRT for RTX for one compute capability, and what this card says of it."""
+    """Build a plan of TensorRT for RTX for one compute capability and try it on this GPU."""
     size, logger, began = settings.main_size, collecting_logger(trt), time.monotonic()
     bundle = opened(model)
     builder = trt.Builder(logger)
@@ -116,7 +117,7 @@ def portable(trt: Any, settings: Settings, model: str, target: str | None) -> di
 def opened_and_run(
     trt: Any, logger: Any, settings: Settings, model: str, size: tuple[int, int], plan: bytes
 ) -> dict[str, Any]:
-    """What opening a plan and running it gives; each thing that fails is said, with TensorRT's own words."""
+    """Open a plan and run it; return results, and for each failure TensorRT's own message."""
     found: dict[str, Any] = {}
     began = time.monotonic()
     runtime = trt.Runtime(logger)
@@ -131,7 +132,7 @@ def opened_and_run(
 
 
 def run(trt: Any, engine: Any, settings: Settings, model: str, size: tuple[int, int]) -> dict[str, Any]:
-    """PSNR to PyTorch's float32, device time eager and replayed, end to end."""
+    """Measure PSNR to PyTorch's float32, device time eager and replayed, and time end to end."""
     began = time.monotonic()
     context = engine.create_execution_context()
     if context is None:
@@ -176,7 +177,7 @@ def run(trt: Any, engine: Any, settings: Settings, model: str, size: tuple[int, 
 def end_to_end(
     enqueue: Callable[[], None], frames: Any, target: Any, stylized: Any, budget: Budget
 ) -> dict[str, Any]:
-    """One frame from pinned memory to pinned memory, waited for."""
+    """Process one frame from pinned memory to pinned memory and wait for it."""
     source = torch.from_numpy(frames).pin_memory()
     back = torch.empty(stylized.shape, dtype=stylized.dtype).pin_memory()
 

@@ -17,19 +17,20 @@ MARK = "mark.gpu"
 
 
 def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None:
-    """The files with marked tests, each in a pytest of its own, so that one that hangs costs only itself."""
+    """Run the files with marked tests, each in a pytest of its own, so that one that hangs does not affect
+    others."""
     for path in marked_files(ROOT / "tests"):
         what = {"file": str(path.relative_to(ROOT))}
         record.row(what, lambda path=path: tested(settings, path, record.left() - 1.0), needs=4.0)  # type: ignore[misc]
 
 
 def marked_files(folder: Path) -> list[Path]:
-    """Those with tests that need a GPU; a folder without tests gives none."""
+    """Return the files with tests that need a GPU; none for a folder without tests."""
     return [path for path in sorted(folder.rglob("test_*.py")) if MARK in path.read_text(encoding="utf-8")]
 
 
 def tested(settings: Settings, path: Path, seconds: float) -> dict[str, Any]:
-    """How each marked test of a file ended."""
+    """Run the marked tests of a file and return their outcomes."""
     report = Path(settings.output) / f"{path.stem}.xml"
     report.unlink(missing_ok=True)
     command = [
@@ -60,12 +61,12 @@ def tested(settings: Settings, path: Path, seconds: float) -> dict[str, Any]:
 
 
 def outcomes(report: Path) -> dict[str, str]:
-    """Test -> passed, or how it did not and the first line of why."""
+    """Return outcomes by test: passed, or the kind of failure and the first line of its reason."""
     if not report.is_file():
         return {}
     found = {}
     for case in tree.parse(report).iter("testcase"):
         ended = next((part for part in case if part.tag in ("failure", "error", "skipped")), None)
-        told = "" if ended is None else (ended.get("message") or "").partition("\n")[0][:300]
-        found[case.get("name", "")] = "passed" if ended is None else f"{ended.tag}: {told}"
+        reason = "" if ended is None else (ended.get("message") or "").partition("\n")[0][:300]
+        found[case.get("name", "")] = "passed" if ended is None else f"{ended.tag}: {reason}"
     return found

@@ -1,4 +1,4 @@
-"""PyTorch, eager and compiled: device time, end to end with copies, change of style."""
+"""PyTorch, eager and compiled: device time, time end to end with copies, change of style."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Variant:
     compiled: bool = False
     replay: bool = False
     pipelined: bool = False
-    """Copies of one frame beside the kernels of another, end to end."""
+    """Whether to overlap copies of one frame with the kernels of another, end to end."""
 
     def around(self) -> AbstractContextManager[Any]:
-        """The norm's formula."""
+        """Replace the norm's formula inside the block."""
         return norms(NORMS[self.norm]) if self.norm else nullcontext()
 
 
@@ -81,7 +81,8 @@ LAST = (
 
 
 def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None:
-    """The most wanted figures first: the usual ways to run it, then compiled, then what else may help."""
+    """Measure the most important figures first: the usual variants, then compiled ones, then further
+    optimizations."""
     pairs = [(model, size) for size in settings.sizes for model in settings.models]
     main, others = pairs[: len(settings.models)], pairs[len(settings.models) :]
     for model, size in main:
@@ -107,7 +108,7 @@ def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None
 def compiled(
     settings: Settings, record: Record, pairs: Sequence[tuple[str, tuple[int, int]]], needs: float
 ) -> float:
-    """Rows of the compiled generator at sizes that are not too large -> seconds that the next will take."""
+    """Record rows of the compiled generator at moderate sizes; return the seconds that the next will take."""
     for model, size in pairs:
         if size[0] * size[1] <= COMPILED_PIXELS:
             found = row(settings, record, model, size, COMPILED, needs)
@@ -124,7 +125,7 @@ def row(
     variant: Variant,
     needs: float = 3.0,
 ) -> dict[str, Any]:
-    """One row of the report."""
+    """Record one row of the report."""
     what = {"model": model, "size": size, "what": variant.name}
     if (variant.replay or variant.pipelined) and not settings.cuda:
         return what
@@ -133,7 +134,7 @@ def row(
 
 
 def measured(settings: Settings, model: str, size: tuple[int, int], variant: Variant) -> dict[str, Any]:
-    """Device time, end to end, PSNR to float32, memory."""
+    """Measure device time, time end to end, PSNR to float32 and memory."""
     device = settings.device
     inputs = make_inputs(names_of(model), size, films_of(opened(model))[0])
     seconds = settings.seconds(EACH)
@@ -179,7 +180,7 @@ def end_to_end(
     settings: Settings,
     variant: Variant,
 ) -> dict[str, Any]:
-    """One frame from pinned memory to pinned memory, waited for: copy in, generator, copy out."""
+    """Process one frame from pinned memory to pinned memory and wait for it: copy in, generator, copy out."""
     pinned = settings.cuda
     source = {name: torch.from_numpy(array) for name, array in inputs.items() if name != "film"}
     if pinned:
@@ -201,9 +202,9 @@ def end_to_end(
 def pipelined(
     work: Callable[[], Any], tensors: dict[str, torch.Tensor], inputs: Inputs, seconds: float
 ) -> dict[str, Any]:
-    """Frames from and to arrays of the program, two under way: copies overlap kernels.
+    """Process frames from and to host arrays, two in flight: copies overlap kernels.
 
-    Milliseconds a frame over all of them, and the share of it that the kernels alone would take.
+    Return milliseconds per frame over all of them, and the fraction of it that only the kernels would take.
     """
     copy_in, compute, copy_out = (CUDA.Stream() for _ in range(3))
     frames = inputs["frames"]
@@ -254,8 +255,8 @@ def pipelined(
 
 
 def style_change(settings: Settings, model: str, size: tuple[int, int]) -> dict[str, Any]:
-    """A new FiLM vector in every call against the same one: milliseconds of calls in turns, and of the
-    copy."""
+    """Compare a new FiLM vector in every call with a constant one: milliseconds of alternating calls, and of
+    the copy."""
     device = settings.device
     rows = [torch.from_numpy(film[None]) for film in films_of(opened(model))]
     if settings.cuda:
