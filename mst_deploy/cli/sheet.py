@@ -32,7 +32,10 @@ from mst_deploy.files import require_writable
 from mst_deploy.styles.timeline import StyleKey, Timeline
 
 if TYPE_CHECKING:
-    from mst_deploy.images import Image
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mst_deploy.images import Alpha, Image
     from mst_deploy.stylizer import Stylizer
 
 
@@ -94,16 +97,19 @@ def sheet(
     with limited_pixels(max_pixels or MAX_PIXELS), enough_memory(source):
         read = [path for timeline in asked for path in files_read(timeline, Path(model) if model else None)]
         require_writable(target, source, force=force, read=read)
-        picture = scaled(first_picture(source, quiet=quiet), size)
+        image, transparency = first_picture(source, quiet=quiet)
+        picture = scaled(image, size)
+        alpha = None if transparency is None else scaled(transparency, size)
         with Stylizer(model, backend=backend, device=device) as stylizer:
             timelines = asked or [replace(look, styles=(key,)) for key in shipped_styles(stylizer)]
             stylized = _stylized(picture, timelines, stylizer, quiet=quiet or as_json)
             facts = {"model": stylizer.manifest.name, "backend": backend, "device": stylizer.device}
         names = [timeline.label for timeline in timelines]
         chosen = columns or best_columns(len(names) + 1, picture.shape[1], picture.shape[0])
-        image = contact_sheet([picture, *stylized], ["source", *names], chosen)
-        save_image(target, image)
-    height, width = image.shape[:2]
+        cells = [on_white(each, alpha) for each in (picture, *stylized)]
+        made = contact_sheet(cells, ["source", *names], chosen)
+        save_image(target, made)
+    height, width = made.shape[:2]
     values = {
         "output": str(target),
         "styles": names,
@@ -141,15 +147,12 @@ def _stylized(picture: Image, timelines: list[Timeline], stylizer: Stylizer, *, 
     return made
 
 
-def first_picture(source: Path, *, quiet: bool) -> Image:
-    """A picture file, or the first frame of a video -> (H, W, 3) uint8 RGB; what is transparent is white.
+def first_picture(source: Path, *, quiet: bool) -> tuple[Image, Alpha | None]:
+    """A picture file, or the first frame of a video: (H, W, 3) uint8 RGB, and its alpha (H, W) if it has any.
 
     Raises InputError.
     """
-    import numpy as np
-
     from mst_deploy.image_files import IMAGE_SUFFIXES, load_picture, probe_picture
-    from mst_deploy.images import masked
     from mst_deploy.jobs.inputs import VIDEO_SUFFIXES
     from mst_deploy.stylizer import open_video
 
@@ -157,16 +160,23 @@ def first_picture(source: Path, *, quiet: bool) -> Image:
     if suffix in VIDEO_SUFFIXES and suffix not in IMAGE_SUFFIXES:
         with open_video(source) as video:
             first = next(iter(video))
-        image, alpha = first.image, first.alpha
-    else:
-        note_further_frames(source, probe_picture(source), quiet=quiet)
-        picture = load_picture(source)
-        image, alpha = picture.image, picture.alpha
+        return first.image, first.alpha
+    note_further_frames(source, probe_picture(source), quiet=quiet)
+    picture = load_picture(source)
+    return picture.image, picture.alpha
+
+
+def on_white(image: Image, alpha: Alpha | None) -> Image:
+    """(H, W, 3) as it looks on white paper, with the transparency (H, W)."""
+    import numpy as np
+
+    from mst_deploy.images import masked
+
     return image if alpha is None else masked(image, np.full_like(image, 255), alpha)
 
 
-def scaled(image: Image, long_side: int) -> Image:
-    """Resample so that the longer side has ``long_side`` pixels; the shape is kept."""
+def scaled(image: NDArray[np.uint8], long_side: int) -> NDArray[np.uint8]:
+    """Resample (H, W, ...) so that the longer side has ``long_side`` pixels; the shape is kept."""
     from mst_deploy.images import resize
 
     height, width = image.shape[:2]
