@@ -67,9 +67,9 @@ def test_names_that_are_too_wide_are_cut() -> None:
     assert (gap == 255).all()
 
 
-@pytest.mark.parametrize("shape", [(480, 360), (480, 270), (270, 480), (480, 480), (480, 100), (40, 480)])
+@pytest.mark.parametrize("shape", [(64, 48), (64, 36), (36, 64), (50, 50), (96, 20), (9, 90)])
 def test_no_other_number_of_columns_is_nearer_to_four_by_three(shape: tuple[int, int]) -> None:
-    for count in (1, 2, 3, 7, 13, 24):
+    for count in (1, 2, 3, 7, 13):
         cells = cells_of(count, *shape)
         made = contact_sheet(cells, [""] * count)
         ratios = {}
