@@ -18,6 +18,7 @@ import threading
 from collections import OrderedDict, abc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -43,6 +44,7 @@ from mst_deploy.model.canvas import Canvas
 from mst_deploy.model.film import Style
 from mst_deploy.model.zoo import resolve_model, styles_for
 from mst_deploy.pipeline.events import OnEvent, ignore
+from mst_deploy.pipeline.preview import preview_frames
 from mst_deploy.pipeline.render import check_batch, rendered_frames
 from mst_deploy.pipeline.stages import FramePreparer
 from mst_deploy.pipeline.still import stylize_picture
@@ -185,9 +187,7 @@ class Stylizer:
         """
         plan = self.plan(style)  # a wrong name fails now
         check_batch(batch)
-        wanted = Size.parse(size) if isinstance(size, str) else size or Size()
-        applied = wanted.applied(source.info.width, source.info.height)
-        return self._frames(source, plan, applied, batch, deflicker)
+        return self._frames(source, plan, _size_of(source, size), batch, deflicker)
 
     def _frames(
         self, source: FrameSource, plan: StylePlan, size: tuple[int, int], batch: int, deflicker: bool
@@ -197,6 +197,45 @@ class Stylizer:
             rendered = rendered_frames(source, self.backend, preparer, batch=batch, deflicker=deflicker)
             with closing(rendered):
                 yield from rendered
+
+    def preview(
+        self,
+        source: FrameSource,
+        style: StyleLike,
+        times: Iterable[Fraction | float],
+        *,
+        size: str | Size | None = None,
+        batch: int = 1,
+        deflicker: bool = False,
+    ) -> abc.Generator[Frame, None, None]:
+        """Stylize only the frames that are shown at ``times``, exactly as :meth:`frames` gives them.
+
+        ``times`` are seconds on the clock of the source's frames; one frame comes for each, the earliest
+        first. Everything before the last of them is decoded, because styles, masks and the canvas depend on
+        it. The other arguments, and what is raised, are those of :meth:`frames`; a time below 0 or past the
+        end is an InvalidArgument.
+        """
+        plan = self.plan(style)
+        check_batch(batch)
+        return self._preview(
+            source, plan, _size_of(source, size), _checked_times(times), batch=batch, deflicker=deflicker
+        )
+
+    def _preview(
+        self,
+        source: FrameSource,
+        plan: StylePlan,
+        size: tuple[int, int],
+        times: list[Fraction],
+        *,
+        batch: int,
+        deflicker: bool,
+    ) -> abc.Generator[Frame, None, None]:
+        with open_mask(plan.timeline.mask) as mask:
+            preparer = FramePreparer(plan, *size, source.info.time_base, mask)
+            shown = preview_frames(source, self.backend, preparer, times, batch=batch, deflicker=deflicker)
+            with closing(shown):
+                yield from shown
 
     def file(
         self,
@@ -221,6 +260,24 @@ class Stylizer:
 
     def __exit__(self, *error: object) -> None:
         self.backend.__exit__(*error)
+
+
+def _size_of(source: FrameSource, size: str | Size | None) -> tuple[int, int]:
+    wanted = Size.parse(size) if isinstance(size, str) else size or Size()
+    return wanted.applied(source.info.width, source.info.height)
+
+
+def _checked_times(times: Iterable[Fraction | float]) -> list[Fraction]:
+    try:
+        exact = [Fraction(time) for time in times]
+    except (TypeError, ValueError, OverflowError) as error:  # infinite, or no number
+        raise InvalidArgument(field="times", problem=f"cannot use a time: {error}") from error
+    if not exact or min(exact) < 0:
+        found = f"{float(min(exact)):g} s" if exact else "none"
+        raise InvalidArgument(
+            field="times", problem=f"times must be seconds from 0 up, at least one; got {found}"
+        )
+    return exact
 
 
 class SharedBackend:

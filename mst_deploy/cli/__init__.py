@@ -30,6 +30,7 @@ from mst_deploy.cli.options import (
 )
 from mst_deploy.cli.panels import PanelCommand
 from mst_deploy.cli.renamed import renamed
+from mst_deploy.cli.sheet import sheet
 from mst_deploy.cli.streams import escape_unprintable, flush_output
 from mst_deploy.cli.style import style_app
 from mst_deploy.cli.train import train_app
@@ -50,6 +51,7 @@ app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
 app.add_typer(engines_app, name="engines")
 app.command("image", cls=PanelCommand)(image)
+app.command("sheet", cls=PanelCommand)(sheet)
 app.command("video", cls=PanelCommand)(video)
 app.command("live", cls=PanelCommand)(live)
 app.add_typer(bench_app, name="bench")

@@ -24,6 +24,7 @@ from mst_deploy.cli.job import (
     StrokesOption,
     StylesOption,
     TimelineOption,
+    refuse_times,
     timeline_of,
 )
 from mst_deploy.cli.options import (
@@ -41,6 +42,7 @@ from mst_deploy.errors import BackendError, InputError, InvalidArgument
 from mst_deploy.files import require_writable
 
 if TYPE_CHECKING:
+    from mst_deploy.image_files import PictureInfo
     from mst_deploy.size import Size
 
 
@@ -87,8 +89,7 @@ def image(
     timeline_ = timeline_of(
         style, strength, preserve_color, mask, background_style, timeline, strokes, stroke_size, seed
     )
-    if timeline_.changes:
-        raise InvalidArgument("a picture has no time: give styles, strength and strokes without @TIME")
+    refuse_times(timeline_)
     wanted = Size.parse(size) if size else Size()
     files = expand(inputs, IMAGE_SUFFIXES)
     many = len(files) > 1
@@ -109,9 +110,7 @@ def image(
     names = [str(target) for target in made]
     if names or as_json:
         print_result("\n".join(names), {"outputs": names, **facts}, as_json=as_json, quiet=quiet)
-    if failures.paths:
-        failed = ", ".join(map(str, failures.paths))
-        raise InputError(f"{len(failures.paths)} of {len(files)} inputs failed: {failed}")
+    failures.summarize(len(files))
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,6 @@ def _find_tasks(
 def _task(path: Path, label: str, output: Path | None, quiet: bool) -> PictureTask:
     """Return the task of an input. Raises InputError for files that are no pictures, OutputError for a result
     of no known kind."""
-    from mst_deploy.cli.console import echo
     from mst_deploy.image_files import IMAGE_SUFFIXES, check_writable, probe_picture, result_suffix
     from mst_deploy.jobs.inputs import VIDEO_SUFFIXES
 
@@ -159,12 +157,19 @@ def _task(path: Path, label: str, output: Path | None, quiet: bool) -> PictureTa
     name = f"{path.stem}-{label}{result_suffix(path, info)}"
     target = path.with_name(name) if output is None else output / name if output.is_dir() else output
     check_writable(target)
+    note_further_frames(path, info, quiet=quiet)
+    return PictureTask(path, target)
+
+
+def note_further_frames(path: Path, info: PictureInfo, *, quiet: bool) -> None:
+    """Tell of pages or frames of a picture file that are not stylized."""
+    from mst_deploy.cli.console import echo
+
     if info.frames > 1 and info.kind == "TIFF":
         echo(f"note: {path.name} has {info.frames} pages; the first is stylized", quiet=quiet)
     elif info.frames > 1:
         way = "use mst video" if info.kind in ("GIF", "PNG") else f"mst video reads GIF, not {info.kind}"
         echo(f"note: {path.name} is animated; its first frame is stylized; {way}", quiet=quiet)
-    return PictureTask(path, target)
 
 
 def _is_wanted(

@@ -157,6 +157,12 @@ def timeline_of(
     return load_timeline(file)
 
 
+def refuse_times(timeline: Timeline) -> None:
+    """Raise InvalidArgument for a timeline that changes, which is none for a picture."""
+    if timeline.changes:
+        raise InvalidArgument("a picture has no time: give styles, strength and strokes without @TIME")
+
+
 class Job:
     """Session and style plan of one command. A context manager."""
 

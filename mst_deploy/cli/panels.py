@@ -7,8 +7,8 @@ from typing import Any
 from typer.core import TyperCommand
 
 PANELS = {
-    "Input and output": "output size start end sample_every rate fps loop seconds retry control "
-    "resume force max_pixels",
+    "Input and output": "output columns size start end preview sample_every rate fps loop seconds retry "
+    "control resume force max_pixels",
     "Style": "style styles strength fade preserve_color mask background_style timeline optimize_style vgg",
     "Strokes": "strokes stroke_size seed",
     "Video": "deflicker sdr codec crf bitrate audio subtitles hwaccel",

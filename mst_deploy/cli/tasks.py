@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mst_deploy.cli.errors import one_line
-from mst_deploy.errors import InvalidArgument, MstError, OutputError
+from mst_deploy.errors import InputError, InvalidArgument, MstError, OutputError
 from mst_deploy.files import require_writable
 
 if TYPE_CHECKING:
@@ -52,6 +52,12 @@ class Failures:
             self.paths.append(path)
             echo(f"mst: {path.name}: {one_line(error)}")
 
+    def summarize(self, inputs: int) -> None:
+        """Raise InputError if any of so many inputs failed."""
+        if self.paths:
+            names = ", ".join(map(str, self.paths))
+            raise InputError(f"{len(self.paths)} of {inputs} inputs failed: {names}")
+
 
 def find_tasks(
     files: list[Path],
@@ -91,7 +97,7 @@ def find_tasks(
 
 def _task(path: Path, label: str, output: Path | None, options: RenderOptions) -> Task:
     from mst_deploy.video.containers import is_standard_output
-    from mst_deploy.video.demuxing import PIPE, is_descriptor, is_pattern, is_pipe
+    from mst_deploy.video.demuxing import PIPE, is_descriptor, is_pipe
     from mst_deploy.video.reader import VideoReader
     from mst_deploy.video.writer import default_suffix
 
@@ -104,13 +110,19 @@ def _task(path: Path, label: str, output: Path | None, options: RenderOptions) -
         return Task(path, output, None)
     with VideoReader(path, options.read) as reader:
         info = reader.info
-    stem = path.stem
-    if is_pattern(path) and not path.exists():
-        stem = stem.partition("%")[0] or "pictures"
-    name = f"{stem}-{label}{default_suffix(info, options.encode)}"
+    name = f"{stem_of(path)}-{label}{default_suffix(info, options.encode)}"
     if output is None:
         return Task(path, path.with_name(name), info)
     return Task(path, output / name if output.is_dir() else output, info)
+
+
+def stem_of(path: Path) -> str:
+    """What names of results begin with; of numbered pictures it is what comes before the number."""
+    from mst_deploy.video.demuxing import is_pattern
+
+    if is_pattern(path) and not path.exists():
+        return path.stem.partition("%")[0] or "pictures"
+    return path.stem
 
 
 def _is_wanted(task: Task, options: RenderOptions, quiet: bool, read: Sequence[Path]) -> bool:

@@ -36,8 +36,9 @@ from mst_deploy.cli.options import (
     QuietOption,
     SizeOption,
 )
+from mst_deploy.cli.preview import find_previews, make_previews
 from mst_deploy.cli.tasks import Failures, Task, find_tasks, report_late_losses
-from mst_deploy.errors import InputError, InvalidArgument
+from mst_deploy.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from mst_deploy.jobs.render_file import RenderOptions, RenderResult
@@ -112,6 +113,14 @@ def video(
         ),
     ] = None,
     subtitles: Annotated[str, typer.Option(help="Subtitles: copy or none.")] = "copy",
+    preview: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME,...",
+            help="Write only stills of the result at these times (00:10,01:05), named IN-STYLE-00m10s.png, "
+            "beside the result or in the folder -o. Times count from the beginning of the result.",
+        ),
+    ] = None,
     hwaccel: Annotated[
         str, typer.Option(help="NVIDIA's decoder and encoder: off, on, or auto (where they can).")
     ] = "off",
@@ -161,6 +170,18 @@ def video(
         raise InvalidArgument(f"for several inputs -o must be an existing folder; {output} is not")
     failures = Failures(many)
     read = files_read(timeline_, timeline, Path(model) if model else None, vgg)
+    if preview is not None:
+        with limited_pixels(max_pixels or MAX_PIXELS):
+            make_previews(
+                find_previews(files, timeline_.label, preview, output, options, failures, read),
+                lambda: Job(timeline_, model, backend, device, optimize_style=optimize_style, vgg=vgg),
+                options,
+                failures,
+                as_json=as_json,
+                quiet=quiet,
+            )
+        failures.summarize(len(files))
+        return
     tasks = find_tasks(files, timeline_.label, output, options, failures, quiet, read)
     made: list[dict[str, Any]] = []
     try:
@@ -174,9 +195,7 @@ def video(
         echo("; ".join(["mst: interrupted", *map(worded, getattr(stop, "__notes__", ()))]))
         raise typer.Exit(130) from None
     _tell(made, as_json=as_json, quiet=quiet, many=many)
-    if failures.paths:
-        names = ", ".join(map(str, failures.paths))
-        raise InputError(f"{len(failures.paths)} of {len(files)} inputs failed: {names}")
+    failures.summarize(len(files))
 
 
 def _make(

@@ -76,6 +76,19 @@ def parse_time(text: str) -> Fraction:
     return seconds
 
 
+def time_label(time: Fraction) -> str:
+    """Seconds as a part of a file name: ``00m10s``, ``01m05.25s``, from one hour on ``01h00m10s``.
+
+    Fractions are rounded to milliseconds.
+    """
+    milliseconds = round(time * 1000)
+    seconds, rest = divmod(milliseconds, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    fraction = f".{rest:03d}".rstrip("0") if rest else ""
+    return (f"{hours:02d}h" if hours else "") + f"{minutes:02d}m{seconds:02d}{fraction}s"
+
+
 @dataclass(frozen=True)
 class ClockSpan:
     """A span on the clock of one file, which need not start at 0."""

@@ -181,6 +181,7 @@ def test_every_choice_of_a_model_says_the_same() -> None:
     assert [name for name, help_ in found if MODEL_HELP not in help_] == []
     assert {name for name, _ in found} == {
         "mst image",
+        "mst sheet",
         "mst video",
         "mst style make",
         "mst style optimize",
