@@ -119,7 +119,7 @@ def _make(
     from mst_deploy.image_files import save_image
     from mst_deploy.video.sources import open_source
 
-    style_plan, gained = job.plan_for(task.source, options.read, tell=tell, quiet=quiet)
+    style_plan, gained = job.plan_for(task.source, options.read, on_progress=tell, quiet=quiet)
     with open_source(task.source, options.read) as source:
         if source.info.color.hdr is not None:
             echo(

@@ -28,7 +28,10 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def decoded(path: Path) -> list[Any]:
     """All frames with their times in seconds, by PyAV alone."""
     with av.open(path) as container:
-        return [(frame.pts * frame.time_base, frame) for frame in container.decode(video=0)]
+        return [
+            (Fraction(frame.pts or 0) * Fraction(frame.time_base or 0), frame)
+            for frame in container.decode(video=0)
+        ]
 
 
 def test_the_frame_that_a_player_shows_at_a_time_comes_inverted(uneven: Path) -> None:
