@@ -77,7 +77,7 @@ def video(
         bool,
         typer.Option(
             "--deflicker",
-            help="Less flicker: average each painted frame with up to four before it, moved along with the "
+            help="Less flicker: average each stylized frame with up to four before it, moved along with the "
             "picture. Where much moves, strokes get a little softer.",
         ),
     ] = False,
@@ -194,7 +194,7 @@ def video(
     except KeyboardInterrupt as stop:
         echo("; ".join(["mst: interrupted", *map(worded, getattr(stop, "__notes__", ()))]))
         raise typer.Exit(130) from None
-    _tell(made, as_json=as_json, quiet=quiet, many=many)
+    _print_report(made, as_json=as_json, quiet=quiet, many=many)
     failures.summarize(len(files))
 
 
@@ -265,7 +265,7 @@ def _resumed(facts: dict[str, Any]) -> str:
     return f" ({facts['resumed']} of them before)" if facts["resumed"] else ""
 
 
-def _tell(done: list[dict[str, Any]], *, as_json: bool, quiet: bool, many: bool) -> None:
+def _print_report(done: list[dict[str, Any]], *, as_json: bool, quiet: bool, many: bool) -> None:
     from mst_deploy.cli.console import echo, print_result
 
     lines = [
