@@ -95,7 +95,8 @@ def sheet(
         target /= f"{source.stem}-sheet.jpg"
     check_writable(target)
     with limited_pixels(max_pixels or MAX_PIXELS), enough_memory(source):
-        read = [path for timeline in asked or [look] for path in files_read(timeline, Path(model) if model else None)]
+        folder = Path(model) if model else None
+        read = [path for timeline in asked or [look] for path in files_read(timeline, folder)]
         require_writable(target, source, force=force, read=read)
         image, transparency = first_picture(source, quiet=quiet)
         picture = scaled(image, size)
