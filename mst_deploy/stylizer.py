@@ -289,6 +289,7 @@ class SharedBackend:
 
     def __init__(self, backend: StylizeBackend) -> None:
         self.backend, self.manifest, self.device = backend, backend.manifest, backend.device
+        self.name = type(backend).__name__
         self._lock = threading.RLock()
         self._streaming = False
 

@@ -178,7 +178,7 @@ def settings(
         "input": _file_text(source.path),
         "reading": repr(options.read),
         "model": f"{manifest.model_id} {manifest.precision}",
-        "runtime": f"{type(generator).__name__} on {generator.device}",
+        "runtime": f"{getattr(generator, 'name', type(generator).__name__)} on {generator.device}",
         "styles": f"{style_plan.timeline.label} {digest.hexdigest()[:16]}",
         "timeline": repr(style_plan.timeline),
         "mask": _file_text(style_plan.timeline.mask),

@@ -18,6 +18,7 @@ import av
 import numpy as np
 import pytest
 
+import mst_deploy as mst
 from mst_deploy.cli.errors import one_line
 from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.jobs import disk
@@ -527,3 +528,19 @@ def test_a_disk_that_fills_up_is_noticed_in_time(
     assert [part.frames for part in found.parts] == [10, 10]
     monkeypatch.setattr(disk, "free_bytes", lambda path: 10**12)
     assert go_on(clip, output, bundle, film).resumed == 20
+
+
+def test_a_job_of_a_session_names_the_runtime_behind_it(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another runtime gives other bytes, so the journal must tell them apart, also through a Stylizer."""
+    begun: list[dict[str, str]] = []
+
+    def begin(self: Journal, settings: dict[str, str], **how: Any) -> None:
+        begun.append(settings)
+        raise OutputError("seen enough")
+
+    monkeypatch.setattr(Journal, "begin", begin)
+    with mst.Stylizer(backend="fake") as stylizer, pytest.raises(OutputError, match="seen enough"):
+        stylizer.file(clip, tmp_path / "out.mp4", "zodiac")
+    assert begun[0]["runtime"] == "FakeGenerator on cpu"

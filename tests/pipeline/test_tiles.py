@@ -84,7 +84,7 @@ def test_large_pictures_go_in_tiles_with_everything_else_as_before(
 
 @pytest.mark.slow
 def test_memory_is_bounded(tmp_path: Path) -> None:
-    """24 megapixels with the larger model, in a process of its own."""
+    """9 megapixels with the larger model, in a process of its own; the picture as a whole takes 3.3 GB."""
     import subprocess
     import sys
 
@@ -92,10 +92,12 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
 import resource
 import numpy as np
 import mst_deploy as mst
+from mst_deploy.pipeline import still
+still.WHOLE_PIXELS = 2**22
 with mst.Stylizer() as stylizer:
-    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8).repeat(100, 0).repeat(100, 1)
-    assert stylizer.image(image, "udnie").shape == (4000, 6000, 3)
+    image = np.random.default_rng(0).integers(0, 256, (25, 36, 3), np.uint8).repeat(100, 0).repeat(100, 1)
+    assert stylizer.image(image, "udnie").shape == (2500, 3600, 3)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 3_000_000  # KiB
+    assert int(done.stdout) < 2_600_000  # KiB
