@@ -10,6 +10,7 @@ FLAGS = {
     "typical": "--opt",
     "largest": "--max",
     "compiled": "--compile",
+    "times": "--preview",
 }
 """Options whose names differ from their fields."""
 
