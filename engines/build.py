@@ -138,9 +138,9 @@ def parse(trt: Any, network: Any, logger: Any, onnx: bytes, *, canvas: bool = Fa
     parser.set_flag(trt.OnnxParserFlag.NATIVE_INSTANCENORM)
     if not parser.parse(onnx):
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
-        told = "; ".join(f"node {error.node()}: {readable(error.desc())}" for error in errors)
+        details = "; ".join(f"node {error.node()}: {readable(error.desc())}" for error in errors)
         raise BackendError(
-            f"{compat.product(trt)} does not understand the graph ({told or logger.reason()})"
+            f"{compat.product(trt)} does not understand the graph ({details or logger.reason()})"
             f"{compat.parse_hint(trt)}"
         )
     found = [network.get_input(index).name for index in range(network.num_inputs)]

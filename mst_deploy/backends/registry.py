@@ -34,11 +34,13 @@ class BackendSpec:
         """What can be given as a backend: the name, and the name with each precision but the default."""
         return (self.name, *(f"{self.name}:{precision}" for precision in self.precisions[1:]))
 
-    def compute_precision(self, told: str, device: str, weights: str) -> str:
-        """In what the multiplications are made, for a precision that was asked for ("" if none was), the
-        device and the precision of the weights: processors multiply in float32 unless told otherwise.
+    def compute_precision(self, requested: str, device: str, weights: str) -> str:
+        """Return the type that products are computed in.
+
+        ``requested`` is a precision the user gave, "" for none; ``weights`` is that of the model. Processors
+        multiply in float32 unless another precision is requested.
         """
-        return told or (*self.precisions, "fp32" if device == "cpu" else weights)[0]
+        return requested or (*self.precisions, "fp32" if device == "cpu" else weights)[0]
 
     def missing(self, package: str, purpose: str = "") -> MissingDependency:
         """The error for one of its packages that is not installed."""
@@ -110,7 +112,7 @@ def split_precision(backend: str) -> tuple[str, dict[str, str]]:
             hint = f"it is called {new} now: {name}:{new}"
         raise InvalidArgument(
             field="backend",
-            problem=f"the backend {name} cannot be told to compute in {precision!r}",
+            problem=f"the backend {name} cannot compute in {precision!r}",
             hint=hint,
         )
     return name, {"precision": precision}

@@ -399,7 +399,7 @@ def _losses_of_coding(coding: EncoderSettings, source: VideoInfo) -> Iterator[st
     if not CODECS[coding.codec].tags and source.color.primaries == BT2020_NC:
         yield "the primaries of BT.2020 (y4m cannot name them)"
     if source.mastering is not None and not holds_mastering(coding):
-        yield f"data on the mastering display ({coding.encoder} is not told)"
+        yield f"data on the mastering display ({coding.encoder} cannot be given it)"
     if coding.codec in ("gif", "webp", "raw") and source.sample_aspect_ratio != 1:
         yield f"pixels that are not square ({source.sample_aspect_ratio})"
     if coding.codec == "gif":

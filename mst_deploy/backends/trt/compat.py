@@ -66,7 +66,7 @@ MAJORS = (8, 10, 11)
 
 HALF_LAYERS = ("CONVOLUTION",)
 FULL_LAYERS = ("NORMALIZATION", "REDUCE", "SCALE")
-"""8.6 alone decides types by itself unless told; statistics must stay float32."""
+"""8.6 alone chooses types by itself unless they are set; statistics must stay float32."""
 NO_DRIVER = "cudaError 35"
 """Part of the line that TensorRT for RTX logs after every error on a machine without a driver."""
 

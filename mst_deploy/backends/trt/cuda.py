@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mst_deploy.errors import BackendError
 
 OUT_OF_MEMORY = "out of memory"
-NO_DRIVER = "there is no NVIDIA driver here, or it does not answer; look at nvidia-smi"
+NO_DRIVER = "there is no NVIDIA driver here, or it does not answer; check nvidia-smi"
 
 
 class Cuda:
@@ -320,7 +320,7 @@ def as_backend_error(text: str) -> BackendError:
             f"the GPU has too little free memory ({text}); close other programs, choose a smaller "
             "[option:size], or run with [option:backend] onnxrt [option:device] cpu"
         )
-    return BackendError(f"the GPU failed: {text}; look at nvidia-smi and the kernel log, then try again")
+    return BackendError(f"the GPU failed: {text}; check nvidia-smi and the kernel log, then try again")
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -85,9 +85,9 @@ def collecting_logger(trt: Any) -> Any:
             self.errors.clear()
 
         def reason(self) -> str:
-            told = [line for line in self.errors if compat.NO_DRIVER not in line]
-            if told:
-                return " ".join(told[0].split())
+            reported = [line for line in self.errors if compat.NO_DRIVER not in line]
+            if reported:
+                return " ".join(reported[0].split())
             if self.errors:
                 return "there is no NVIDIA driver here, or it is older than this TensorRT needs"
             return " ".join(self.lines[-1].split()) if self.lines else "TensorRT gave no reason"
@@ -252,7 +252,7 @@ class Session:
     def enqueue(self, stream: Any) -> None:
         """Enqueue the engine's kernels on the stream. Raises BackendError."""
         if not self.context.execute_async_v3(stream.handle):
-            raise BackendError("TensorRT could not start the engine; look at nvidia-smi, then try again")
+            raise BackendError("TensorRT could not start the engine; check nvidia-smi, then try again")
 
     def take(self, index: int) -> Images:
         """Wait for the result of a slot; return a copy, (N, H, W, 3) uint8."""
