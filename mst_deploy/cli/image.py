@@ -86,25 +86,25 @@ def image(
     from mst_deploy.jobs.inputs import expand, files_read
     from mst_deploy.size import Size
 
-    timeline_ = timeline_of(
+    style_timeline = timeline_of(
         style, strength, preserve_color, mask, background_style, timeline, strokes, stroke_size, seed
     )
-    refuse_times(timeline_)
+    refuse_times(style_timeline)
     wanted = Size.parse(size) if size else Size()
     files = expand(inputs, IMAGE_SUFFIXES)
     many = len(files) > 1
     if many and output is not None and not output.is_dir():
         raise InvalidArgument(f"for several inputs -o must be an existing folder; {output} is not")
-    read = files_read(timeline_, timeline, Path(model) if model else None, vgg)
+    read = files_read(style_timeline, timeline, Path(model) if model else None, vgg)
     failures = Failures(many)
     gained: dict[str, Any] = {}
     made: list[Path] = []
     facts: dict[str, Any] = {}
     with limited_pixels(max_pixels or MAX_PIXELS):
-        tasks = _find_tasks(files, timeline_.label, output, failures, quiet)
+        tasks = _find_tasks(files, style_timeline.label, output, failures, quiet)
         tasks = [task for task in tasks if _is_wanted(task, read, failures, force, resume, quiet)]
         if tasks:
-            with Job(timeline_, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job:
+            with Job(style_timeline, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job:
                 made = _make(tasks, job, wanted, failures, gained, quiet=quiet, shown=not (quiet or as_json))
             facts = {**job.facts(), **({"tuned": gained} if optimize_style else {})}
     names = [str(target) for target in made]

@@ -150,7 +150,7 @@ def video(
     from mst_deploy.video.info import ReadOptions
     from mst_deploy.video.time_ranges import TimeRange
 
-    timeline_ = timeline_of(
+    style_timeline = timeline_of(
         style, strength, preserve_color, mask, background_style, timeline, strokes, stroke_size, seed
     )
     options = RenderOptions(
@@ -169,12 +169,12 @@ def video(
     if many and output and not output.is_dir():
         raise InvalidArgument(f"for several inputs -o must be an existing folder; {output} is not")
     failures = Failures(many)
-    read = files_read(timeline_, timeline, Path(model) if model else None, vgg)
+    read = files_read(style_timeline, timeline, Path(model) if model else None, vgg)
     if preview is not None:
         with limited_pixels(max_pixels or MAX_PIXELS):
             make_previews(
-                find_previews(files, timeline_.label, preview, output, options, failures, read),
-                lambda: Job(timeline_, model, backend, device, optimize_style=optimize_style, vgg=vgg),
+                find_previews(files, style_timeline.label, preview, output, options, failures, read),
+                lambda: Job(style_timeline, model, backend, device, optimize_style=optimize_style, vgg=vgg),
                 options,
                 failures,
                 as_json=as_json,
@@ -182,13 +182,13 @@ def video(
             )
         failures.summarize(len(files))
         return
-    tasks = find_tasks(files, timeline_.label, output, options, failures, quiet, read)
+    tasks = find_tasks(files, style_timeline.label, output, options, failures, quiet, read)
     made: list[dict[str, Any]] = []
     try:
         if tasks:
             with (
                 limited_pixels(max_pixels or MAX_PIXELS),
-                Job(timeline_, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job,
+                Job(style_timeline, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job,
             ):
                 made = _make(tasks, job, options, failures, quiet=quiet or as_json)
     except KeyboardInterrupt as stop:

@@ -41,10 +41,10 @@ def preview_frames(
         decoded = threads.prefetch("decode", source)
         prepared = threads.prefetch("prepare", preparer.prepare_all(decoded, 0, StageTimer()))
         for window in windows_shown(prepared, times, preparer.base, reach + 1, step, str(source.info.path)):
-            filter_ = Deflicker() if deflicker else None
+            deflicker_filter = Deflicker() if deflicker else None
             stylized = list(infer(iter(window), backend, batch, StageTimer()))
-            if filter_ is not None:
-                stylized = [item.deflickered(filter_) for item in stylized]
+            if deflicker_filter is not None:
+                stylized = [item.deflickered(deflicker_filter) for item in stylized]
             yield stylized[-1].compose()
 
 

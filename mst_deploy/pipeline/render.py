@@ -45,7 +45,7 @@ def render(
     """
     timer = timer or StageTimer()
     again = min(sink.done, REACH) if deflicker else 0
-    filter_ = Deflicker() if deflicker else None
+    deflicker_filter = Deflicker() if deflicker else None
     repeated = again
 
     def encode(frame: Frame) -> None:
@@ -59,9 +59,9 @@ def render(
 
     def average(item: StylizedFrame) -> None:
         nonlocal repeated
-        assert filter_ is not None
+        assert deflicker_filter is not None
         with timer.timing("deflicker"):
-            item = item.deflickered(filter_)
+            item = item.deflickered(deflicker_filter)
         if repeated:
             repeated -= 1
         else:
@@ -106,10 +106,10 @@ def rendered_frames(
     Decoding and preparing run ahead in threads that end with the iterator; the rest is done in the caller's
     thread. Close the iterator when leaving early.
     """
-    filter_ = Deflicker() if deflicker else None
+    deflicker_filter = Deflicker() if deflicker else None
     with closing(stylize_frames(frames, backend, preparer, batch=batch)) as stylized:
         for item in stylized:
-            yield (item if filter_ is None else item.deflickered(filter_)).compose()
+            yield (item if deflicker_filter is None else item.deflickered(deflicker_filter)).compose()
 
 
 def stylize_frames(
