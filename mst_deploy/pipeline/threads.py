@@ -8,9 +8,11 @@ the pipeline and is raised once, in the caller; no thread outlives the ``with`` 
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Literal, Self, TypeVar
@@ -78,9 +80,11 @@ class ThreadedPipeline:
         """Items that the policy ``latest`` has dropped."""
 
     def __enter__(self) -> Self:
+        OPEN.add(self)
         return self
 
     def __exit__(self, *error: object) -> None:
+        OPEN.discard(self)
         self.stopped.set()
         for thread in self.threads:
             thread.join()
@@ -205,3 +209,18 @@ class _Failed:
 def queue_depth(width: int, height: int) -> int:
     """Return how many frames of a size may wait between two stages: 64 MiB of them, 2 to 8."""
     return max(2, min(8, WAITING_BYTES // (3 * width * height)))
+
+
+OPEN: weakref.WeakSet[ThreadedPipeline] = weakref.WeakSet()
+"""Pipelines whose threads may be running."""
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Stop the threads of pipelines that are still open when the program ends.
+
+    The interpreter would end them in the middle of a call into a library, and the C++ run-time of the library
+    then aborts the process.
+    """
+    for pipeline in list(OPEN):
+        pipeline.__exit__()
