@@ -9,203 +9,35 @@ Each sink drops frames independently of the others. Each frame carries the time 
 
 from __future__ import annotations
 
-import math
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
 from mst_deploy.backends import Images, StylizeBackend
-from mst_deploy.errors import InvalidArgument, MstError, OutputError, error_line
+from mst_deploy.errors import MstError, OutputError, error_line
 from mst_deploy.images import letterboxed
 from mst_deploy.model.canvas import Canvas
 from mst_deploy.model.film import Blend
 from mst_deploy.pipeline.events import Note, OnEvent, ignore
+from mst_deploy.pipeline.live_counts import Ages, LiveReport, SinkReport
+from mst_deploy.pipeline.live_look import Look
 from mst_deploy.pipeline.live_size import SizeControl, SizePolicy
+from mst_deploy.pipeline.slots import Slot
 from mst_deploy.pipeline.still import stylize_as_planned
-from mst_deploy.styles.plan import FramePlan, StylePlan
-from mst_deploy.styles.timeline import StrengthKey, StyleKey
+from mst_deploy.styles.plan import FramePlan
 from mst_deploy.video.canvas import MovingCanvas
-from mst_deploy.video.capture import LIVE_CLOCK, Picture, SinkClosed
 from mst_deploy.video.info import Frame
+from mst_deploy.video.live_source import LIVE_CLOCK, Picture, SinkClosed
 
-T = TypeVar("T")
 Clock = Callable[[], float]
 """Seconds of a clock that only goes forward."""
-TICK = 0.1  # seconds between checks whether to stop; a frame that comes is taken at once
 CLOSING = 5.0
 """Seconds that stages get to end; a sink that blocks for longer is abandoned and reported."""
-RESOLUTION = 2000  # classes of age per second
-
-
-class Slot(Generic[T]):
-    """A one-item buffer between two threads: putting an item replaces the waiting one, which counts as
-    dropped.
-
-    Slots of one pipeline share a condition variable, so that an item passes from one to the next atomically
-    and :attr:`counts` of all of them are consistent. At all times ``put == done + dropped + waiting + busy``.
-    """
-
-    def __init__(self, shared: threading.Condition | None = None) -> None:
-        self.shared = shared or threading.Condition()
-        self.item: T | None = None
-        self.put_count = self.dropped = self.done = 0
-        self.busy = self.closed = self.refusing = False
-
-    def put(self, item: T) -> None:
-        """Put an item in the place of the one that waits, if there is one."""
-        with self.shared:
-            self.put_count += 1
-            if self.refusing or self.closed:
-                self.dropped += 1
-                return
-            self.dropped += self.item is not None
-            self.item = item
-            self.shared.notify_all()
-
-    def take(self, stopped: Callable[[], bool] = lambda: False) -> T | None:
-        """Wait for an item and take it; None when the slot is closed and empty, or ``stopped()``.
-
-        The item counts as busy until :meth:`finish`.
-        """
-        with self.shared:
-            while self.item is None:
-                if self.closed or stopped():
-                    return None
-                self.shared.wait(TICK)
-            item, self.item, self.busy = self.item, None, True
-            return item
-
-    def finish(self, puts: Iterable[tuple[Slot[Any], Any]] = ()) -> None:
-        """Count the item taken as done and, in the same step, put its result into other slots."""
-        with self.shared:
-            self.busy = False
-            self.done += 1
-            for slot, item in puts:
-                slot.put(item)
-
-    def close(self) -> None:
-        """Announce that no more items come; a waiting one can still be taken."""
-        with self.shared:
-            self.closed = True
-            self.shared.notify_all()
-
-    def refuse(self) -> None:
-        """Drop the waiting item, the busy one and all later ones: the next stage has failed."""
-        with self.shared:
-            self.dropped += (self.item is not None) + self.busy
-            self.item, self.busy, self.refusing = None, False, True
-
-    @property
-    def in_flight(self) -> int:
-        """Return the number of items that wait or are being processed: 0 to 2."""
-        return (self.item is not None) + self.busy
-
-
-class Ages:
-    """Percentiles of durations in constant memory: a histogram with bins of half a millisecond."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[int] = Counter()
-        self.lock = threading.Lock()
-
-    def add(self, seconds: float) -> None:
-        """Count one duration."""
-        with self.lock:
-            self.counts[math.ceil(seconds * RESOLUTION)] += 1
-
-    def percentiles(self) -> dict[str, float | None]:
-        """Return ``{"p50": ..., "p95": ..., "p99": ...}`` in milliseconds, by nearest rank, rounded up to a
-        bin."""
-        with self.lock:
-            classes = sorted(self.counts.items())
-        total = sum(count for _, count in classes)
-        result: dict[str, float | None] = {}
-        for percent in (50, 95, 99):
-            rank, seen, value = math.ceil(total * percent / 100), 0, None
-            for number, count in classes:
-                seen += count
-                if seen >= rank and total:
-                    value = number * 1000 / RESOLUTION
-                    break
-            result[f"p{percent}"] = value
-        return result
-
-
-@dataclass(frozen=True)
-class Look:
-    """Style and strength of the frames from now on. Immutable: a change is one assignment between two frames.
-
-    A fade is a timeline that began when the change was made, so it depends on the clock, not on frames.
-    """
-
-    plan: StylePlan = field(repr=False)
-    """Its FiLM vectors are those of every style that can be chosen; its timeline counts from ``since``."""
-    since: float
-    """Time of the change, in seconds of the monotonic clock."""
-
-    @classmethod
-    def of(cls, plan: StylePlan, now: float) -> Look:
-        """Take a plan whose timeline begins now. Raises InvalidArgument for one with a mask."""
-        if plan.timeline.mask is not None:
-            raise InvalidArgument("live video has no mask; leave it out")
-        return cls(plan, now)
-
-    def at(self, now: float) -> FramePlan:
-        """Return the plan of a frame that is stylized now."""
-        return self.plan.at(self._elapsed(now))
-
-    @property
-    def needs_content(self) -> bool:
-        """Return whether the FiLM vector of the content is needed and not known yet."""
-        return self.plan.own is None and not self.plan.timeline.always_full
-
-    def weights(self, now: float) -> dict[str, float]:
-        """Return the weight of every style that is visible at a time; they sum to 1."""
-        weights = self.plan.timeline.weights_at(self._elapsed(now))
-        return {name: weight for name, weight in weights.items() if weight > 0}
-
-    def with_style(self, name: str, now: float, fade: float = 0.0, strength: float | None = None) -> Look:
-        """Return a look that fades to a style and a strength in ``fade`` seconds; None keeps the present
-        strength."""
-        if name not in self.plan.film_params:
-            raise InvalidArgument(
-                f"the style {name!r} was not read before the start; known are: "
-                f"{', '.join(self.plan.film_params)}"
-            )
-        keys = [StyleKey(name)]
-        if fade > 0:
-            keys = [StyleKey(each, weight=weight) for each, weight in self.weights(now).items()]
-            keys.append(StyleKey(name, Fraction(fade)))
-        before = self.strength(now)
-        after = before if strength is None else float(strength)
-        strengths = (
-            [StrengthKey(after)]
-            if after == before or fade <= 0
-            else [StrengthKey(before), StrengthKey(after, Fraction(fade))]
-        )
-        return self._changed(now, styles=tuple(keys), strength=tuple(strengths))
-
-    def with_strength(self, strength: float, now: float) -> Look:
-        """Return a look with another strength from now on; a fade between styles stops where it is."""
-        keys = tuple(StyleKey(each, weight=weight) for each, weight in self.weights(now).items())
-        return self._changed(now, styles=keys, strength=(StrengthKey(strength),))
-
-    def strength(self, now: float) -> float:
-        """Return the strength at a time, 0..1."""
-        return self.plan.timeline.strength_at(self._elapsed(now))
-
-    def _elapsed(self, now: float) -> Fraction:
-        return Fraction(max(0.0, now - self.since))
-
-    def _changed(self, now: float, **changes: Any) -> Look:
-        return Look(replace(self.plan, timeline=replace(self.plan.timeline, **changes)), now)
 
 
 class LiveSink(Protocol):
@@ -216,42 +48,6 @@ class LiveSink(Protocol):
     def finish(self) -> None: ...
 
     def abandon(self, error: BaseException) -> None: ...
-
-
-@dataclass(frozen=True)
-class SinkReport:
-    """Counts of the frames for one sink: ``stylized == written + dropped + in_flight``."""
-
-    written: int
-    dropped: int
-    in_flight: int
-    age_ms: dict[str, float | None]
-    """Time from capture to the end of the sink's work on a frame, as percentiles."""
-    error: str = ""
-    """Reason why it takes no more frames; "" if it still does."""
-
-
-@dataclass(frozen=True)
-class LiveReport:
-    """Counts at one time: ``captured == stylized + sum(dropped) + in_flight``."""
-
-    captured: int
-    stylized: int
-    dropped: dict[str, int]
-    """Dropped frames by the stage that was not ready for them: prepare, infer."""
-    in_flight: int
-    age_at_inference_ms: dict[str, float | None]
-    """Time from capture to the beginning of inference, as percentiles."""
-    inference_ms: dict[str, float | None]
-    sinks: dict[str, SinkReport]
-    seconds: float
-    """Seconds since the first frame was captured."""
-    fps: float
-    """Stylized frames per second."""
-    width: int
-    """Size in pixels at which frames are stylized now."""
-    height: int
-    size_changes: int
 
 
 @dataclass(frozen=True)

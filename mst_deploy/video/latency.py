@@ -20,10 +20,11 @@ import av
 
 from mst_deploy.errors import MstError
 from mst_deploy.images import decode_image
-from mst_deploy.video.capture import Picture, open_stream, scheme_of
 from mst_deploy.video.counter_bars import read_counter
 from mst_deploy.video.info import Image
-from mst_deploy.video.live_sinks import FILES
+from mst_deploy.video.live_encoding import FILES
+from mst_deploy.video.live_source import Picture, scheme_of
+from mst_deploy.video.live_streams import open_stream
 
 READABLE = "udp://, mjpeg or a file"
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.video.info import Frame, Image, WriteReport
-from mst_deploy.video.live_sinks import SinkSettings
+from mst_deploy.video.live_sink import SinkSettings
 
 BOUNDARY = "mst-frame"
 QUALITY = 85

@@ -21,9 +21,9 @@ from typer.testing import CliRunner, Result
 from mst_deploy.backends.fake import FakeGenerator
 from mst_deploy.cli import app
 from mst_deploy.errors import BackendError, InvalidArgument, MstError
-from mst_deploy.video import live_sinks
-from mst_deploy.video.capture import Picture
+from mst_deploy.video import live_displays
 from mst_deploy.video.counter_bars import read_counter
+from mst_deploy.video.live_source import Picture
 from tests.ports import free_port
 
 TEST = "test:96x64@50"
@@ -121,7 +121,7 @@ def test_a_source_and_a_style_must_be_named() -> None:
 
 
 def test_without_a_window_a_sink_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_sinks, "find_player", lambda: None)
+    monkeypatch.setattr(live_displays, "find_player", lambda: None)
     assert "a window cannot be shown here" in str(run(TEST, "--style", "udnie").exception)
 
 
@@ -230,7 +230,7 @@ def test_keys_change_the_style_and_end(tmp_path: Path) -> None:
                 shown += os.read(master, 4096).decode()
 
     wait_for("keys: 1-9")
-    wait_for(" fps at 96x64")
+    wait_for(", delay ")  # said as soon as a frame was written
     os.write(master, b"20")  # at once
     os.write(master, b"\x1b[3~")  # the key Delete, which is not a 3
     shown = ""

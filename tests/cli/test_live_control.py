@@ -15,9 +15,10 @@ import pytest
 import mst_deploy as mst
 from mst_deploy.cli.live_control import controlled
 from mst_deploy.errors import OutputError
-from mst_deploy.pipeline.live import LivePipeline, Look
+from mst_deploy.pipeline.live import LivePipeline
+from mst_deploy.pipeline.live_look import Look
 from mst_deploy.styles.timeline import StyleKey, Timeline
-from mst_deploy.video.capture import Picture
+from mst_deploy.video.live_source import Picture
 
 JSON = {"Content-Type": "application/json"}
 

@@ -16,11 +16,14 @@ import pytest
 import mst_deploy as mst
 from mst_deploy.errors import InputError, InvalidArgument, OutputError
 from mst_deploy.pipeline import live as module
-from mst_deploy.pipeline.live import Ages, LivePipeline, LiveReport, Look, Slot
+from mst_deploy.pipeline.live import LivePipeline
+from mst_deploy.pipeline.live_counts import Ages, LiveReport
+from mst_deploy.pipeline.live_look import Look
+from mst_deploy.pipeline.slots import Slot
 from mst_deploy.styles.resolve import encode_film
 from mst_deploy.styles.timeline import StrengthKey, StyleKey, Timeline
-from mst_deploy.video.capture import Picture, SinkClosed
 from mst_deploy.video.info import Frame
+from mst_deploy.video.live_source import Picture, SinkClosed
 from tests.pictures import picture
 
 

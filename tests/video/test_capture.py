@@ -17,20 +17,13 @@ import numpy as np
 import pytest
 
 from mst_deploy.errors import InputError, InvalidArgument
-from mst_deploy.video import capture
-from mst_deploy.video.capture import (
-    CaptureOptions,
-    Device,
-    Picture,
-    Returning,
-    TestPattern,
-    device_address,
-    devices,
-    hidden,
-    live_info,
-    open_live_source,
-)
+from mst_deploy.video import devices as device_module
+from mst_deploy.video import live_streams
+from mst_deploy.video.capture import TestPattern, open_live_source
 from mst_deploy.video.counter_bars import read_counter
+from mst_deploy.video.devices import Device, device_address, devices
+from mst_deploy.video.live_source import CaptureOptions, LiveSourceBase, Picture, hidden, live_info
+from mst_deploy.video.live_streams import Returning
 from tests.ports import free_port
 
 
@@ -135,7 +128,7 @@ def sender(address: str, start: int = 0, rate: int = 25) -> Iterator[None]:
 
 
 def test_udp_with_a_sender_that_goes_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture, "SILENCE", 1.0)
+    monkeypatch.setattr(live_streams, "SILENCE", 1.0)
     address = f"udp://127.0.0.1:{free_port()}"
     notes: list[str] = []
     seen: list[int] = []
@@ -166,14 +159,14 @@ def test_udp_with_a_sender_that_goes_and_comes_back(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_network_source_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture, "ANSWER", 0.3)
+    monkeypatch.setattr(live_streams, "ANSWER", 0.3)
     with pytest.raises(InputError, match="does not answer"):
         open_live_source(f"udp://127.0.0.1:{free_port()}", CaptureOptions(retry=0))
     with pytest.raises(InputError, match="Connection refused"):
         open_live_source(f"tcp://127.0.0.1:{free_port()}", CaptureOptions(retry=0))
 
 
-class Scripted(capture._Base):
+class Scripted(LiveSourceBase):
     """Gives so many pictures, then breaks off or ends."""
 
     def __init__(self, count: int, error: Exception | None = None) -> None:
@@ -237,11 +230,11 @@ def test_devices_of_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for number, name in ((10, "Capture Card"), (0, "HD Webcam"), (2, "HD Webcam Infrared")):
         (tmp_path / f"video{number}").mkdir()
         (tmp_path / f"video{number}" / "name").write_text(name + "\n", "utf-8")
-    monkeypatch.setattr(capture, "SYSTEM", "linux")
+    monkeypatch.setattr(device_module, "SYSTEM", "linux")
     monkeypatch.setenv("DISPLAY", ":7")
     found = devices(tmp_path)
     assert [each.address for each in found] == ["/dev/video0", "/dev/video2", "/dev/video10", ":7"]
-    monkeypatch.setattr(capture, "devices", lambda: found)
+    monkeypatch.setattr(device_module, "devices", lambda: found)
     monkeypatch.setattr(av, "ContainerFormat", lambda name, mode: name)
     for name, address in (
         ("camera", "/dev/video0"),
@@ -268,8 +261,8 @@ def test_a_camera_by_its_double(small_clip: Path, monkeypatch: pytest.MonkeyPatc
             raise av.FFmpegError(16, "Device or resource busy")
         return real(small_clip)
 
-    monkeypatch.setattr(capture, "SYSTEM", "win32")
-    monkeypatch.setattr(capture, "devices", lambda: [Device("camera", "Cam", "Cam")])
+    monkeypatch.setattr(device_module, "SYSTEM", "win32")
+    monkeypatch.setattr(device_module, "devices", lambda: [Device("camera", "Cam", "Cam")])
     monkeypatch.setattr(av, "ContainerFormat", lambda name, mode: name)
     monkeypatch.setattr(av, "open", opened)
     with open_live_source("camera", CaptureOptions(retry=0)) as source:
@@ -287,7 +280,7 @@ def test_the_real_driver_is_asked_for_a_camera_and_a_screen(
 ) -> None:
     """FFmpeg itself, as installed; only the device nodes are missing."""
     found = [Device("camera", str(tmp_path / "video0"), "Cam"), Device("screen", ":987", "display :987")]
-    monkeypatch.setattr(capture, "devices", lambda: found)
+    monkeypatch.setattr(device_module, "devices", lambda: found)
     with pytest.raises(InputError, match=r"cannot open camera \(No such file"):
         open_live_source("camera")
     with pytest.raises(InputError, match=r"cannot open screen \("):

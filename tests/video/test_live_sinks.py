@@ -24,11 +24,14 @@ import pytest
 
 from mst_deploy.errors import InvalidArgument, MissingDependency, OutputError
 from mst_deploy.images import decode_image
-from mst_deploy.video import live_sinks, mjpeg
-from mst_deploy.video.capture import Picture, SinkClosed, TestPattern, scheme_of
+from mst_deploy.video import live_encoding, mjpeg
+from mst_deploy.video.capture import TestPattern
 from mst_deploy.video.counter_bars import read_counter
 from mst_deploy.video.info import Frame
-from mst_deploy.video.live_sinks import SinkSettings, find_player, open_live_sink
+from mst_deploy.video.live_displays import find_player
+from mst_deploy.video.live_sink import SinkSettings
+from mst_deploy.video.live_sinks import open_live_sink
+from mst_deploy.video.live_source import Picture, SinkClosed, scheme_of
 from mst_deploy.video.mjpeg import MjpegSink, parse_address
 from mst_deploy.video.sinks import interrupted_name
 from tests.ports import free_port
@@ -201,7 +204,7 @@ def test_tcp_is_read_by_a_socket() -> None:
 
 
 def test_a_tcp_peer_that_takes_nothing_or_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_sinks, "BLOCKED", 0.3)
+    monkeypatch.setattr(live_encoding, "BLOCKED", 0.3)
     with pytest.raises(OutputError, match="check the address, and that the other end listens"):
         open_live_sink(f"tcp://127.0.0.1:{free_port()}", SETTINGS)
     with socket.create_server(("127.0.0.1", 0)) as server:
