@@ -57,7 +57,11 @@ class LiveOptions:
 
     def __post_init__(self) -> None:
         if self.fps is not None and self.size is not None:
-            raise InvalidArgument("--fps chooses the size and --size fixes it; leave out one of them")
+            raise InvalidArgument(
+                field="fps",
+                problem="[option:fps] chooses the size and [option:size] fixes it",
+                hint="leave out one of them",
+            )
 
 
 class LiveSession(ExitStack):

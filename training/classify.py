@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from mst_deploy.model.inception import STAGES, InceptionTrunk
 from mst_deploy.model.networks import NetworkConfig, StyleEncoder
 from mst_deploy.reporter import SILENT, Reporter
 from mst_deploy.training.data import random_crop
+from mst_deploy.training.options import ClassifyOptions
 from mst_deploy.training.pretrained import load_trunk_into
 from mst_deploy.training.reports import Report
 from mst_deploy.training.run_folder import gather_facts, open_run
@@ -264,38 +264,24 @@ def split(images: Sequence[ImageFile], held_out: frozenset[str]) -> tuple[list[I
     return learn, [image for image in measure if image.group in groups]
 
 
-def classify(
-    style: list[Path],
-    output: Path,
-    *,
-    statistics: str,
-    inception: Path | None,
-    held_out: Path | None,
-    steps: int | None,
-    learning_rate: float | None,
-    precision: str | None,
-    batch_scale: float,
-    seed: int | None,
-    workers: int | None,
-    save_steps: int | None,
-    device: str,
-    reporter: Reporter = SILENT,
-) -> None:
+def classify(options: ClassifyOptions, reporter: Reporter = SILENT) -> None:
     """Fine-tune the trunk, report its accuracy, and write it as OUTPUT/inception.safetensors."""
-    given = {"steps": steps, "learning_rate": learning_rate, "precision": precision, "seed": seed}
-    config = ClassifyConfig(
-        batch=max(1, round(ClassifyConfig.batch * batch_scale)),
-        **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
-    )
-    fabric = make_fabric(device, config.precision)
+    given: dict[str, Any] = {
+        name: value
+        for name in ("steps", "learning_rate", "precision", "seed")
+        if (value := getattr(options, name)) is not None
+    }
+    config = ClassifyConfig(batch=max(1, round(ClassifyConfig.batch * options.batch_scale)), **given)
+    fabric = make_fabric(options.device, config.precision)
     if fabric.world_size > 1:
         raise InvalidArgument("mst train classify runs in one process; start it without torchrun")
-    learn, measure = split(load_images(style), read_hash_list(held_out) if held_out else frozenset())
+    hashes = read_hash_list(options.held_out) if options.held_out else frozenset()
+    learn, measure = split(load_images(options.style), hashes)
     classes = sorted({image.group for image in learn})
     torch.manual_seed(config.seed)
-    encoder = StyleEncoder(NetworkConfig(statistics=statistics))
-    load_trunk_into(encoder, inception)
-    workers = default_workers(fabric.device.type) if workers is None else workers
+    encoder = StyleEncoder(NetworkConfig(statistics=options.statistics))
+    load_trunk_into(encoder, options.inception)
+    workers = default_workers(fabric.device.type) if options.workers is None else options.workers
     trainer = ClassifyTrainer(config, encoder.trunk, learn, classes, fabric, workers=workers)
     facts = gather_facts(
         phase="classify",
@@ -308,18 +294,18 @@ def classify(
     )
     reporter.note(f"{len(learn)} artworks in {len(classes)} movements; {len(measure)} more to measure")
     with (
-        open_run(output, facts) as folder,
+        open_run(options.output, facts) as folder,
         graceful_stop(trainer),
         reporting(folder, reporter) as on_progress,
     ):
         state = folder.restore()
         if state is not None:
             trainer.load_state(state)
-            reporter.note(f"continuing {output} at step {trainer.step}")
+            reporter.note(f"continuing {options.output} at step {trainer.step}")
 
         def save() -> None:
             folder.save_state(trainer.state())
-            with replacing(output / "inception.safetensors") as temporary:
+            with replacing(options.output / "inception.safetensors") as temporary:
                 tensors = {
                     name: t.detach().cpu().contiguous() for name, t in trainer.trunk.state_dict().items()
                 }
@@ -342,6 +328,6 @@ def classify(
                     f"(chance {1 / len(classes):.1%})"
                 )
 
-        trainer.run(on_progress, save, save_steps=save_steps or 200)
-    trunk = output / "inception.safetensors"
+        trainer.run(on_progress, save, save_steps=options.save_steps or 200)
+    trunk = options.output / "inception.safetensors"
     reporter.note(Message(f"{trunk}; train with it: mst train joint with [option:inception] {trunk}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from mst_deploy.training.artifact_finetune import ArtifactFinetuner
 from mst_deploy.training.classify import classify
 from mst_deploy.training.config import PAPER, RECIPES, TrainConfig
 from mst_deploy.training.loop import Trainer
+from mst_deploy.training.options import TrainOptions
 from mst_deploy.training.pretrained import load_trunk_into, loss_network
 from mst_deploy.training.pruning import prune_channels
 from mst_deploy.training.reports import NonFiniteLoss
@@ -45,65 +46,31 @@ PHASES: dict[str, Callable[..., Trainer]] = {
 }
 
 
-@dataclass(frozen=True)
-class Job:
-    """Options of a training command, as given."""
+def train(phase: str, options: TrainOptions, reporter: Reporter = SILENT) -> None:
+    """Set up a run, continue it if ``output`` holds it, train, and print where the weights are.
 
-    phase: str
-    content: list[Path]
-    style: list[Path]
-    output: Path
-    recipe: str
-    start: str | Path | None = None
-    generator: str | Path | None = None
-    prune_from: str | Path | None = None
-    vgg: Path | None = None
-    vgg_scales: Path | None = None
-    vgg_distilled: Path | None = None
-    inception: Path | None = None
-    held_out: Path | None = None
-    injection: str | None = None
-    statistics: str | None = None
-    precision: str | None = None
-    steps: int | None = None
-    epochs: float | None = None
-    minutes: float | None = None
-    learning_rate: float | None = None
-    style_weight: float | None = None
-    temporal_weight: float | None = None
-    batch_scale: float = 1.0
-    seed: int | None = None
-    workers: int | None = None
-    save_every: float = 5.0
-    save_steps: int | None = None
-    device: str = "auto"
-    compiled: bool = False
-    reporter: Reporter = SILENT
-
-
-def train(**options: Any) -> None:
-    """Set up a run, continue it if ``output`` holds it, train, and print where the weights are."""
-    job = Job(**options)
-    fabric = make_fabric(job.device, configure(job).precision)
-    if job.compiled:
+    ``phase`` is a key of ``PHASES``.
+    """
+    fabric = make_fabric(options.device, configure(options).precision)
+    if options.compiled:
         check_compiler(fabric.device.type)
-    reporter = job.reporter if fabric.is_global_zero else SILENT
-    contents, styles = read_data(job)
-    networks = read_start(job)
-    teacher = read_model(job.generator)
+    reporter = reporter if fabric.is_global_zero else SILENT
+    contents, styles = read_data(options)
+    networks = read_start(options)
+    teacher = read_model(options.generator)
     fresh = networks is None
-    config = configure(job, networks)
+    config = configure(options, networks)
     torch.manual_seed(config.seed)
-    networks = networks or fresh_networks(config, job.inception, teacher)
-    vgg = loss_network(contents, job.vgg, job.vgg_scales, job.vgg_distilled)
+    networks = networks or fresh_networks(config, options.inception, teacher)
+    vgg = loss_network(contents, options.vgg, options.vgg_scales, options.vgg_distilled)
     losses = vgg.describe(config.style_layers)
     reporter.note(f"losses: {losses}; {len(contents)} photographs, {len(styles)} styles")
-    workers = default_workers(fabric.device.type) if job.workers is None else job.workers
-    trainer = PHASES[job.phase](
-        config, networks, vgg, contents, styles, fabric, workers=workers, compiled=job.compiled
+    workers = default_workers(fabric.device.type) if options.workers is None else options.workers
+    trainer = PHASES[phase](
+        config, networks, vgg, contents, styles, fabric, workers=workers, compiled=options.compiled
     )
     facts = gather_facts(
-        phase=job.phase,
+        phase=phase,
         config=config.to_dict(),
         losses=losses,
         workers=workers,
@@ -112,68 +79,76 @@ def train(**options: Any) -> None:
         data={"content": fingerprint(contents), "style": fingerprint(styles)},
     )
     if fabric.is_global_zero:
-        lead(trainer, job, facts, teacher, fresh=fresh)
+        lead(trainer, options, facts, teacher, fresh=fresh, reporter=reporter)
     else:
-        follow(trainer, job, teacher, fresh=fresh)
+        follow(trainer, options, teacher, fresh=fresh)
 
 
-def lead(trainer: Trainer, job: Job, facts: dict[str, Any], teacher: Networks | None, *, fresh: bool) -> None:
+def lead(
+    trainer: Trainer,
+    options: TrainOptions,
+    facts: dict[str, Any],
+    teacher: Networks | None,
+    *,
+    fresh: bool,
+    reporter: Reporter,
+) -> None:
     """Train and write files; called in the first process."""
-    with open_run(job.output, facts) as folder, graceful_stop(trainer):
+    with open_run(options.output, facts) as folder, graceful_stop(trainer):
         state = folder.restore()
         if state is not None:
             trainer.load_state(state)
-            job.reporter.note(f"continuing {job.output} at step {trainer.step}")
+            reporter.note(f"continuing {options.output} at step {trainer.step}")
         elif fresh:
             trainer.initialize_encoder(teacher.film_encoder if teacher else None)
         folder.write_facts(trainer.figures())
 
         def save() -> None:
             folder.save_state(trainer.state())
-            save_checkpoint(job.output / "weights.safetensors", trainer.result(facts["losses"]))
+            save_checkpoint(options.output / "weights.safetensors", trainer.result(facts["losses"]))
             folder.save_samples(trainer.samples(), trainer.step)
             folder.write_facts(trainer.figures())
 
-        with reporting(folder, job.reporter) as record:
+        with reporting(folder, reporter) as record:
             try:
-                trainer.run(record, save, save_seconds=60 * job.save_every, save_steps=job.save_steps)
+                trainer.run(record, save, save_seconds=60 * options.save_every, save_steps=options.save_steps)
             except NonFiniteLoss as error:
                 kept = folder.keep_bad_batch(error.bad)
                 raise NonFiniteLoss(error.bad, kept) from None
     skipped = f" ({len(trainer.skipped)} files skipped, see run.json)" if trainer.skipped else ""
-    weights = job.output / "weights.safetensors"
+    weights = options.output / "weights.safetensors"
     if trainer.progress < 1.0:
-        job.reporter.note(f"stopped at step {trainer.step}{skipped}; the same command continues")
+        reporter.note(f"stopped at step {trainer.step}{skipped}; the same command continues")
     else:
-        job.reporter.note(f"{weights}{skipped}; export it with: mst export {weights}")
+        reporter.note(f"{weights}{skipped}; export it with: mst export {weights}")
 
 
-def follow(trainer: Trainer, job: Job, teacher: Networks | None, *, fresh: bool) -> None:
+def follow(trainer: Trainer, options: TrainOptions, teacher: Networks | None, *, fresh: bool) -> None:
     """Train without writing files; called in the other processes of a run."""
-    state = job.output / "state.pt"
+    state = options.output / "state.pt"
     with graceful_stop(trainer):
         if state.exists():
             trainer.load_state(torch.load(state, map_location="cpu", weights_only=True))
         elif fresh:
             trainer.initialize_encoder(teacher.film_encoder if teacher else None)
-        trainer.run(lambda _: None, lambda: None, save_steps=job.save_steps)
+        trainer.run(lambda _: None, lambda: None, save_steps=options.save_steps)
 
 
-def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
+def configure(options: TrainOptions, networks: Networks | None = None) -> TrainConfig:
     """Return the recipe (a name or a JSON file), overridden by the given options. Raises InvalidArgument,
     InputError."""
-    config = read_recipe(job.recipe)
+    config = read_recipe(options.recipe)
     if networks is not None:
         for name in ("injection", "statistics"):
-            wanted, found = getattr(job, name), getattr(networks.config, name)
+            wanted, found = getattr(options, name), getattr(networks.config, name)
             if wanted not in (None, found):
                 raise InvalidArgument(
                     f"[option:{name}] {wanted}: the model to start from has {found}, and keeps it"
                 )
         config = replace(config, network=networks.config)
     else:
-        config = replace(config, network=choose_network(job, config.network))
-    length: dict[str, Any] = {"steps": job.steps, "epochs": job.epochs, "minutes": job.minutes}
+        config = replace(config, network=choose_network(options, config.network))
+    length: dict[str, Any] = {"steps": options.steps, "epochs": options.epochs, "minutes": options.minutes}
     given = {name: value for name, value in length.items() if value is not None}
     if len(given) > 1:
         raise InvalidArgument(
@@ -182,10 +157,10 @@ def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
     if given:
         config = replace(config, **{"epochs": None, "minutes": None, **given})
     others: dict[str, Any] = {
-        "precision": job.precision,
-        "seed": job.seed,
-        "learning_rate": job.learning_rate,
-        "temporal_weight": job.temporal_weight,
+        "precision": options.precision,
+        "seed": options.seed,
+        "learning_rate": options.learning_rate,
+        "temporal_weight": options.temporal_weight,
     }
     config = replace(config, **{name: value for name, value in others.items() if value is not None})
     if config.network.injection == "johnson":  # it has no style that could be the content
@@ -194,19 +169,21 @@ def configure(job: Job, networks: Networks | None = None) -> TrainConfig:
         config = replace(config, strength_share=0.0)
     stages = []
     for stage in config.stages:
-        weight = stage.style_weight if job.style_weight is None else job.style_weight
-        stages.append(replace(stage, batch=max(1, round(stage.batch * job.batch_scale)), style_weight=weight))
+        weight = stage.style_weight if options.style_weight is None else options.style_weight
+        stages.append(
+            replace(stage, batch=max(1, round(stage.batch * options.batch_scale)), style_weight=weight)
+        )
     return replace(config, stages=tuple(stages))
 
 
-def choose_network(job: Job, network: NetworkConfig) -> NetworkConfig:
+def choose_network(options: TrainOptions, network: NetworkConfig) -> NetworkConfig:
     """Return the recipe's network, overridden by the given options."""
-    if job.injection:
-        bands = network.canvas_bands if job.injection == "film" else 0
-        network = replace(network, injection=job.injection, canvas_bands=bands)
-    if job.statistics and job.statistics != network.statistics:
-        hidden = PAPER.network.hidden_size if job.statistics == "mean" else NetworkConfig.hidden_size
-        network = replace(network, statistics=job.statistics, hidden_size=hidden)
+    if options.injection:
+        bands = network.canvas_bands if options.injection == "film" else 0
+        network = replace(network, injection=options.injection, canvas_bands=bands)
+    if options.statistics and options.statistics != network.statistics:
+        hidden = PAPER.network.hidden_size if options.statistics == "mean" else NetworkConfig.hidden_size
+        network = replace(network, statistics=options.statistics, hidden_size=hidden)
     return network
 
 
@@ -231,28 +208,28 @@ def read_recipe(recipe: str) -> TrainConfig:
         raise InputError(f"cannot read the recipe {path}: {error}") from error
 
 
-def read_data(job: Job) -> tuple[list[ImageFile], list[ImageFile]]:
-    """Return the photographs and artworks of a job, without held-out ones. Raises InputError."""
-    kept = read_hash_list(job.held_out) if job.held_out else frozenset()
-    return load_images(job.content, kept), load_images(job.style, kept)
+def read_data(options: TrainOptions) -> tuple[list[ImageFile], list[ImageFile]]:
+    """Return the photographs and artworks of a run, without held-out ones. Raises InputError."""
+    kept = read_hash_list(options.held_out) if options.held_out else frozenset()
+    return load_images(options.content, kept), load_images(options.style, kept)
 
 
-def read_start(job: Job) -> Networks | None:
+def read_start(options: TrainOptions) -> Networks | None:
     """Return the networks that the run starts from; None for random initial weights."""
-    if job.prune_from is None:
-        found, wanted = read_model(job.start), read_recipe(job.recipe).network
+    if options.prune_from is None:
+        found, wanted = read_model(options.start), read_recipe(options.recipe).network
         if found is not None and wanted.canvas_bands and not found.config.canvas_bands:
             found = with_canvas(found, wanted.canvas_bands)
         return found
-    if job.start or job.generator:
+    if options.start or options.generator:
         raise InvalidArgument(
             field="prune_from",
             problem=(
                 "[option:prune_from] cannot be had with "
-                f"{'[option:start]' if job.start else '[option:generator]'}"
+                f"{'[option:start]' if options.start else '[option:generator]'}"
             ),
         )
-    original, wanted = open_weights(job.prune_from), read_recipe(job.recipe).network
+    original, wanted = open_weights(options.prune_from), read_recipe(options.recipe).network
     config = replace(
         original.config, widths=wanted.widths, residual_blocks=wanted.residual_blocks, padding=wanted.padding
     )

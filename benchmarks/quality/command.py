@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,19 @@ from mst_deploy.benchmarks.quality.measure import (
     LPIPS_METRICS,
     METRICS,
     Observer,
-    Weights,
     measure_all,
     open_nets,
 )
 from mst_deploy.benchmarks.quality.optimum import optimize
+from mst_deploy.benchmarks.quality.options import (
+    ImagesOptions,
+    MeasureOptions,
+    ModelOptions,
+    OptimumOptions,
+    SetOptions,
+    SheetOptions,
+    VideoOptions,
+)
 from mst_deploy.benchmarks.quality.sets import PAIRS, Pair, check, identity, pair_in_order, read_pairs
 from mst_deploy.benchmarks.quality.systems import Model, System, make_set, pair_up, photograph_itself
 from mst_deploy.benchmarks.quality.video import measure_flicker, read_both, read_flows
@@ -60,102 +68,31 @@ TABLE = (
 )
 
 
-@dataclass(frozen=True)
-class Measuring:
-    """Options of a measurement."""
-
-    weights: Weights = field(default_factory=Weights)
-    metrics: Sequence[str] | None = None
-    """Names in METRICS; None selects all that the given weights allow."""
-    lpips: bool = False
-    mode: str = "art_fid"
-    batch: int = 1
-    device: str = "auto"
-    reporter: Reporter = SILENT
-
-
-@dataclass(frozen=True)
-class Running:
-    """Options of running a model."""
-
-    backend: str = "onnxrt"
-    device: str = "auto"
-    reporter: Reporter = SILENT
-
-
-@dataclass(frozen=True)
-class Targets:
-    """Selection of the pictures to stylize."""
-
-    content: Sequence[Path]
-    style: Sequence[Path]
-    held_out: Path | None = None
-    each: int = 2
-    size: int = 512
-    most: int | None = None
-
-
-def measuring(
-    metrics: str | None,
-    vgg: Path | None,
-    vgg_scales: Path | None,
-    inception: Path | None = None,
-    lpips: bool = False,
-    alexnet: Path | None = None,
-    art_inception: Path | None = None,
-    mode: str = "art_fid",
-    batch: int = 1,
-    device: str = "auto",
-    reporter: Reporter = SILENT,
-) -> Measuring:
-    """Combine the options of the command line into one value."""
-    weights = Weights(vgg, vgg_scales, inception, alexnet, art_inception)
-    names = [name.strip() for name in metrics.split(",")] if metrics else None
-    return Measuring(weights, names, lpips, mode, batch, device, reporter)
-
-
 def evaluate_images(
-    content: Path,
-    style: Path,
-    stylized: Path,
-    pairs: Path | None,
-    output: Path,
-    how: Measuring,
-    system: str = "",
+    images: ImagesOptions, how: MeasureOptions, reporter: Reporter = SILENT
 ) -> dict[str, Any]:
     """Measure existing results; return the report. Raises InputError for sets that do not match."""
-    listed = (
-        pair_in_order(content, style, stylized)
-        if pairs is None
-        else read_pairs(pairs, content, style, stylized)
-    )
-    return measured(listed, output, how, system or stylized.resolve().name, {})
+    folders = (images.content, images.style, images.stylized)
+    listed = pair_in_order(*folders) if images.pairs is None else read_pairs(images.pairs, *folders)
+    return measured(listed, images.output, how, images.name or images.stylized.resolve().name, {}, reporter)
 
 
 def evaluate_model(
-    bundle: Path,
-    targets: Targets,
-    output: Path,
-    how: Measuring,
-    *,
-    strength: float,
-    backend: str,
-    optimize_style: Path | None = None,
-    once: bool = False,
+    options: ModelOptions, targets: SetOptions, how: MeasureOptions, reporter: Reporter = SILENT
 ) -> dict[str, Any]:
-    """Stylize a set with a bundle, measure it and return the report.
+    """Stylize a set with a model, measure it and return the report.
 
-    ``optimize_style`` is a folder for FiLM vectors that are optimized for each pair's photograph or, with
-    ``once``, for the built-in photographs.
+    Optimized FiLM vectors are kept in the folder ``optimize_style``.
     """
+    bundle, strength, once = resolve_model(options.model), options.strength, options.optimize_once
     opened = open_bundle(bundle)
     optimizer = None
-    if optimize_style is not None:
+    if options.optimize_style is not None:
         network = normalized_vgg(how.weights.vgg, how.weights.vgg_scales)
         optimizer = StyleOptimizer(
-            opened, network, how.device, FOR_ALL if once else OptimizeOptions(), kept=optimize_style
+            opened, network, how.device, FOR_ALL if once else OptimizeOptions(), kept=options.optimize_style
         )
-    with Stylizer(bundle, backend=backend, device=how.device) as stylizer:
+    with Stylizer(bundle, backend=options.backend, device=how.device) as stylizer:
         model = Model(stylizer, strength, optimizer, once)
         name = (
             opened.manifest.name + (", tuned" if optimizer else "") + (" once" if optimizer and once else "")
@@ -164,34 +101,36 @@ def evaluate_model(
         facts = {
             "model_id": opened.manifest.model_id,
             "precision": opened.manifest.precision,
-            "backend": backend,
+            "backend": options.backend,
             "strength": strength,
         }
         if optimizer is not None:
             facts["tuning"] = asdict(optimizer.how)
-        return run_system(model, name, facts, targets, output, how)
+        return run_system(model, name, facts, targets, how, reporter)
 
 
-def evaluate_identity(targets: Targets, output: Path, how: Measuring) -> dict[str, Any]:
+def evaluate_identity(
+    targets: SetOptions, how: MeasureOptions, reporter: Reporter = SILENT
+) -> dict[str, Any]:
     """Measure the photographs themselves as results: the floor of every figure."""
-    return run_system(photograph_itself, "photograph itself", {}, targets, output, how)
+    return run_system(photograph_itself, "photograph itself", {}, targets, how, reporter)
 
 
 def evaluate_optimum(
-    targets: Targets, output: Path, how: Measuring, *, style_weight: float, steps: int
+    targets: OptimumOptions, how: MeasureOptions, reporter: Reporter = SILENT
 ) -> dict[str, Any]:
     """Measure pictures that are optimized one by one (Gatys et al. 2016): the best that can be expected."""
-    device = chosen_device(how.device)
+    device, style_weight, steps = chosen_device(how.device), targets.style_weight, targets.steps
     vgg = load_vgg(find_vgg(how.weights.vgg), how.weights.vgg_scales).to(device)
 
     def optimized(photo: Image, artwork: Image) -> Image:
         return optimize(photo, artwork, vgg, style_weight=style_weight, steps=steps, device=device)
 
     facts = {"style_weight": style_weight, "steps": steps}
-    return run_system(optimized, f"Gatys, style weight {style_weight:g}", facts, targets, output, how)
+    return run_system(optimized, f"Gatys, style weight {style_weight:g}", facts, targets, how, reporter)
 
 
-def sources(targets: Targets) -> tuple[list[ImageFile], list[ImageFile]]:
+def sources(targets: SetOptions) -> tuple[list[ImageFile], list[ImageFile]]:
     """Return the photographs and artworks to choose pairs from. Raises InputError."""
     kept = read_hash_list(targets.held_out) if targets.held_out else frozenset()
     only = targets.held_out is not None
@@ -200,14 +139,20 @@ def sources(targets: Targets) -> tuple[list[ImageFile], list[ImageFile]]:
 
 
 def run_system(
-    system: System, name: str, facts: dict[str, Any], targets: Targets, output: Path, how: Measuring
+    system: System,
+    name: str,
+    facts: dict[str, Any],
+    targets: SetOptions,
+    how: MeasureOptions,
+    reporter: Reporter,
 ) -> dict[str, Any]:
-    """Make the set in ``output``, measure it and return the report.
+    """Make the set in ``targets.output``, measure it and return the report.
 
     Raises InputError for a folder that holds another run.
     """
     contents, styles = sources(targets)
-    chosen = pair_up(contents, styles, targets.each, targets.most)
+    chosen = pair_up(contents, styles, targets.pairs_per_style, targets.max_pairs)
+    output = targets.output
     facts = {
         **facts,
         "made_at": f"{targets.size}x{targets.size}, center crops",
@@ -216,21 +161,26 @@ def run_system(
     output.mkdir(parents=True, exist_ok=True)
     _same_run(output / "made_with.json", {"system": name, **facts})
     started = time.monotonic()
-    with how.reporter.progress("stylizing", len(chosen), unit="pictures/s") as on_progress:
+    with reporter.progress("stylizing", len(chosen), unit="pictures/s") as on_progress:
         pairs = make_set(chosen, system, output, targets.size, on_progress)
     facts["seconds_stylising"] = round(time.monotonic() - started, 1)
-    return measured(pairs, output, how, name, facts)
+    return measured(pairs, output, how, name, facts, reporter)
 
 
 def measured(
-    pairs: Sequence[Pair], output: Path, how: Measuring, system: str, facts: dict[str, Any]
+    pairs: Sequence[Pair],
+    output: Path,
+    how: MeasureOptions,
+    system: str,
+    facts: dict[str, Any],
+    reporter: Reporter,
 ) -> dict[str, Any]:
     """Measure a set, write the report into ``output`` and return it; an interrupted run is continued."""
     check(pairs, one_size=how.weights.art_inception is not None)
-    report.check_mode(how.mode, len(pairs))
+    report.check_mode(how.artfid_mode, len(pairs))
     device = chosen_device(how.device)
     art, alexnet = how.weights.art_inception, how.weights.alexnet
-    asked = set(how.metrics or ())
+    asked = set(how.metrics)
     lpips = how.lpips or art is not None or alexnet is not None or bool(asked & set(LPIPS_METRICS))
     nets = open_nets(how.weights, lpips=lpips, device=device)
     able = {*BASIC, *(LPIPS_METRICS if lpips else ()), *(["inception"] if nets.fid is not None else ())}
@@ -239,16 +189,16 @@ def measured(
         metrics.append("lpips")
     output.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    with how.reporter.progress("measuring", len(pairs), unit="pairs/s") as on_progress:
+    with reporter.progress("measuring", len(pairs), unit="pairs/s") as on_progress:
         observer = Observer(nets, metrics, device)
         rows = measure_all(pairs, observer, output / LOG, on_progress, batch=how.batch)
-    summary = {**report.summarize(rows, how.mode), "set": identity(pairs)}
+    summary = {**report.summarize(rows, how.artfid_mode), "set": identity(pairs)}
     result = {
         "system": system,
         **facts,
         "summary": summary,
         "nets": nets.facts(),
-        "artfid_mode": how.mode if "artfid" in summary["whole_set"] else None,
+        "artfid_mode": how.artfid_mode if "artfid" in summary["whole_set"] else None,
         "missing": report.missing(summary),
         "seconds_measuring": round(time.monotonic() - started, 1),
         "device": str(device),
@@ -259,22 +209,13 @@ def measured(
     return result
 
 
-def evaluate_video(
-    source: Path,
-    result: Path,
-    gaps: Sequence[int],
-    flow: str,
-    output: Path | None,
-    reporter: Reporter = SILENT,
-) -> dict[str, Any]:
-    """Measure the flicker of a stylized clip beside that of its source; return the report.
-
-    ``gaps`` are distances in frames; ``flow`` is an estimator or a folder of .flo files. Written to
-    ``output`` if given.
-    """
+def evaluate_video(options: VideoOptions, reporter: Reporter = SILENT) -> dict[str, Any]:
+    """Measure the flicker of a stylized clip beside that of its source; return the report, and write it if
+    a file is given."""
+    source, result, flow = options.source, options.result, options.flow
     flows = None if flow in ESTIMATORS else read_flows(Path(flow))
     with reporter.progress("measuring", None) as on_progress:
-        flickers = measure_flicker(read_both(source, result), gaps, flow, flows, on_progress)
+        flickers = measure_flicker(read_both(source, result), options.gaps, flow, flows, on_progress)
     figures = report.rounded(
         {
             "source": source.name,
@@ -286,9 +227,9 @@ def evaluate_video(
             },
         }
     )
-    if output is not None:
+    if options.output is not None:
         series = {str(flicker.gap): asdict(flicker) for flicker in flickers}
-        with replacing(output) as temporary:
+        with replacing(options.output) as temporary:
             temporary.write_text(json.dumps({**figures, "frames": report.rounded(series)}, indent=1) + "\n")
     return dict(figures)
 
@@ -308,51 +249,54 @@ def compare(reports: Sequence[Path], group: str | None) -> str:
     return text if group is None else f"{text}\n\n{report.group_table(read, group)}"
 
 
-@dataclass(frozen=True)
-class Shown:
-    """Options of a comparison by viewers."""
-
-    content: Path
-    style: Path
-    pairs: Path | None = None
-    seed: int = 0
-    size: int = 640
-    each: bool = False
-
-
-def make_sheets(
-    systems: Sequence[str], shown: Shown, output: Path, key: Path | None, how: Running
-) -> dict[str, Any]:
+def make_sheets(options: SheetOptions, reporter: Reporter = SILENT) -> dict[str, Any]:
     """Make sheets for a blind comparison of systems; models are run first.
 
-    ``systems`` are NAME=FOLDER of results, shipped models, or NAME=BUNDLE. Raises InputError.
+    Systems are NAME=FOLDER of results, shipped models, or NAME=BUNDLE. Raises InputError, InvalidArgument.
     """
-    named = [_named(text) for text in systems]
-    compared = sheet.matches([name for name, _ in named], each=shown.each)
-    key = key or output.with_name(f"{output.name}-key.json")
+    output = options.output
+    if options.content is None or options.style is None or output is None:
+        raise InvalidArgument(
+            "sheets need [option:content], [option:style], [option:system] (twice) and [option:output]; "
+            "votes need [option:answers]"
+        )
+    named = [_named(text) for text in options.system]
+    compared = sheet.matches([name for name, _ in named], each=options.each)
+    key = options.key or output.with_name(f"{output.name}-key.json")
     for path in (output, key):
         if path.exists():
             raise InputError(f"{path} is there already; choose another with [option:output] or [option:key]")
-    listed = _listed(shown, [path for _, path in named if not is_bundle(path)])
+    results = [path for _, path in named if not is_bundle(path)]
+    if options.pairs is None:
+        listed = pair_in_order(options.content, options.style, results[0] if results else options.content)
+    else:
+        listed = read_pairs(options.pairs, options.content, options.style, None)
     names = sheet.pair_names(listed)
     files: dict[str, dict[str, Path]] = {}
     for name, path in named:
         folder = path
         if is_bundle(path):
             folder = output.with_name(f"{output.name}-results") / name
-            _stylize(path, listed, names, folder, name, how)
+            _stylize(path, listed, names, folder, name, options, reporter)
         files[name] = {pair: _result(folder, pair) for pair in names}
     artworks = {name: pair.seen for name, pair in zip(names, listed, strict=True)}
-    with how.reporter.progress("drawing", len(compared) * len(names), unit="sheets/s") as on_progress:
+    with reporter.progress("drawing", len(compared) * len(names), unit="sheets/s") as on_progress:
         made = sheet.write_sheets(
-            output, key, artworks, files, compared, seed=shown.seed, size=shown.size, on_progress=on_progress
+            output,
+            key,
+            artworks,
+            files,
+            compared,
+            seed=options.seed,
+            size=options.size,
+            on_progress=on_progress,
         )
     return {
         "sheets": len(made),
         "folder": str(output),
         "form": str(output / sheet.FORM),
         "key": str(key),
-        "seed": shown.seed,
+        "seed": options.seed,
         "compared": [list(names) for names in compared],
     }
 
@@ -389,14 +333,6 @@ def _named(text: str) -> tuple[str, Path]:
     return bundle.name, bundle
 
 
-def _listed(shown: Shown, results: Sequence[Path]) -> list[Pair]:
-    """Return the pairs of a CSV file, or of two folders in order of names; results are found by their
-    name."""
-    if shown.pairs is not None:
-        return read_pairs(shown.pairs, shown.content, shown.style, None)
-    return pair_in_order(shown.content, shown.style, results[0] if results else shown.content)
-
-
 def _result(folder: Path, pair: str) -> Path:
     """Return the file of a system's result for a pair, with any image suffix."""
     result = [path for suffix in IMAGE_SUFFIXES if (path := folder / f"{pair}{suffix}").is_file()]
@@ -404,7 +340,13 @@ def _result(folder: Path, pair: str) -> Path:
 
 
 def _stylize(
-    bundle: Path, pairs: Sequence[Pair], names: Sequence[str], folder: Path, name: str, how: Running
+    bundle: Path,
+    pairs: Sequence[Pair],
+    names: Sequence[str],
+    folder: Path,
+    name: str,
+    how: SheetOptions,
+    reporter: Reporter,
 ) -> None:
     """Stylize all pairs with a model; existing results are kept."""
     opened = open_bundle(bundle)
@@ -412,7 +354,7 @@ def _stylize(
     _same_run(folder / "made_with.json", {"model_id": opened.manifest.model_id, "backend": how.backend})
     with (
         Stylizer(bundle, backend=how.backend, device=how.device) as stylizer,
-        how.reporter.progress(name, len(pairs), unit="pictures/s") as on_progress,
+        reporter.progress(name, len(pairs), unit="pictures/s") as on_progress,
     ):
         model = Model(stylizer)
         for done, (pair, own) in enumerate(zip(pairs, names, strict=True), start=1):

@@ -27,6 +27,7 @@ from mst_deploy.benchmarks.quality.nets import (
     relu3_1,
     stage_covariances,
 )
+from mst_deploy.benchmarks.quality.options import Weights
 from mst_deploy.benchmarks.quality.rows import Row, key_of, read_log, to_line
 from mst_deploy.benchmarks.quality.sets import Pair
 from mst_deploy.benchmarks.quality.statistics import Vector, fringe_level, palette, strokes
@@ -91,17 +92,6 @@ LPIPS_METRICS = ("lpips", "lpips_gray")
 BASIC = tuple(name for name in METRICS if name not in ("inception", *LPIPS_METRICS))
 """Figures that need VGG-19 only."""
 CELLS = (32,)  # pixels, for ``uneven32``
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Files of the networks; None selects the default of each."""
-
-    vgg: Path | None = None
-    vgg_scales: Path | None = None
-    inception: Path | None = None
-    alexnet: Path | None = None
-    art_inception: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mst_deploy import __version__
+from mst_deploy.backends.options import MODEL_HELP
 from mst_deploy.cli.bench import bench_app
 from mst_deploy.cli.engines import build, engines_app
 from mst_deploy.cli.errors import exit_code, one_line
@@ -22,7 +23,6 @@ from mst_deploy.cli.image import image
 from mst_deploy.cli.live import live
 from mst_deploy.cli.options import (
     CORE,
-    MODEL_HELP,
     ForceOption,
     JsonOption,
     QuietOption,

@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from mst_deploy.backends.options import BACKENDS_HELP, MODEL_HELP
 from mst_deploy.cli.options import (
-    BACKEND_HELP,
-    MODEL_HELP,
     DeviceOption,
     ForceOption,
     JsonOption,
@@ -31,7 +30,7 @@ BackendsOption = Annotated[
     list[str] | None,
     typer.Option(
         "--backend",
-        help=f"{BACKEND_HELP}; may be repeated. Default: onnxrt.",
+        help=f"{BACKENDS_HELP}; may be repeated. Default: onnxrt.",
     ),
 ]
 ConfidenceOption = Annotated[

@@ -6,6 +6,9 @@ from mst_deploy.errors import InvalidArgument, MstError, error_line, with_option
 
 FLAGS = {
     "output": "-o",
+    "as_json": "--json",
+    "devices": "--list",
+    "everything": "--all",
     "smallest": "--min",
     "typical": "--opt",
     "largest": "--max",

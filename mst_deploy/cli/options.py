@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mst_deploy.backends.registry import offered
+from mst_deploy.backends.options import BACKENDS_HELP, MODEL_HELP
 from mst_deploy.cli.errors import exit_code, one_line
 from mst_deploy.errors import MissingDependency, MstError
+from mst_deploy.options import MESSAGES, Option
 from mst_deploy.reporter import Reporter
 
 StrengthOption = Annotated[
@@ -26,12 +28,9 @@ SizeOption = Annotated[
 CORE = ("av",)
 """Packages that are installed with the program itself although parts of it work without them: PyAV, for
 videos."""
-MODEL_HELP = "Model: base, lite, or a folder made by mst export. Default: base."
 ModelOption = Annotated[str | None, typer.Option(metavar="MODEL", help=MODEL_HELP)]
 ModelArgument = Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
-*_names, _last = offered()
-BACKEND_HELP = f"{', '.join(_names)} or {_last}"
-BackendOption = Annotated[str, typer.Option(help=f"What runs the model: {BACKEND_HELP}.")]
+BackendOption = Annotated[str, typer.Option(help=f"What runs the model: {BACKENDS_HELP}.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is an NVIDIA GPU.")]
 VggOption = Annotated[
     Path | None, typer.Option(help="VGG-19: .pth or .safetensors. Default: downloaded once.")
@@ -48,6 +47,34 @@ MaxPixelsOption = Annotated[
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+
+
+@dataclass(frozen=True)
+class QuietOptions:
+    """What a command without a result prints."""
+
+    quiet: Annotated[bool, Option("Show nothing but errors.", MESSAGES, letter="q")] = False
+
+    def reporter(self) -> Reporter:
+        """Return the reporter of notes and progress on the terminal."""
+        return terminal(quiet=self.quiet)
+
+
+@dataclass(frozen=True)
+class MessageOptions:
+    """What a command prints: notes and progress on stderr, the result on stdout."""
+
+    quiet: Annotated[bool, Option("Show nothing but errors.", MESSAGES, letter="q")] = False
+    as_json: Annotated[bool, Option("Print the result as one JSON object.", MESSAGES)] = False
+
+    @property
+    def silent(self) -> bool:
+        """Return whether notes and progress are left out."""
+        return self.quiet or self.as_json
+
+    def reporter(self) -> Reporter:
+        """Return the reporter of notes and progress on the terminal."""
+        return terminal(quiet=self.silent)
 
 
 def run_alone(main: Callable[..., object]) -> None:

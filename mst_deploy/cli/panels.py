@@ -13,7 +13,7 @@ PANELS = {
     "Strokes": "strokes stroke_size seed",
     "Video": "deflicker sdr codec crf bitrate audio subtitles hwaccel",
     "Model and device": "model backend device batch",
-    "Messages": "quiet as_json latency_test list_devices",
+    "Messages": "quiet as_json latency_test devices",
 }
 """Names of parameters by the group they are shown in; others are shown under "Options"."""
 

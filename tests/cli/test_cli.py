@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from typer.main import get_command
 
+from mst_deploy.backends.options import MODEL_HELP
 from mst_deploy.cli import app
-from mst_deploy.cli.options import MODEL_HELP
 from mst_deploy.images import load_image, save_image
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.zoo import MODELS

@@ -17,6 +17,7 @@ from mst_deploy.datasets import ImageFile, load_images
 from mst_deploy.errors import InputError
 from mst_deploy.model.networks import NetworkConfig, StyleEncoder
 from mst_deploy.training.classify import ClassifyConfig, ClassifyTrainer, classify, split
+from mst_deploy.training.options import ClassifyOptions
 from mst_deploy.training.pretrained import load_trunk_into
 
 CONFIG = ClassifyConfig(steps=16, batch=8, crop=80, learning_rate=3e-4, warmup_steps=2, precision="fp32")
@@ -72,21 +73,18 @@ def test_continued_run_equals_uninterrupted_run(art: Path) -> None:
 
 def test_command_writes_a_trunk_that_the_next_phase_takes(art: Path, tmp_path: Path) -> None:
     (tmp_path / "held.txt").write_text(load_images([art])[0].sha256 + "\n")
-    classify(
-        [art],
-        tmp_path / "run",
-        statistics="moments",
-        inception=None,
+    options = ClassifyOptions(
+        style=(art,),
+        output=tmp_path / "run",
         held_out=tmp_path / "held.txt",
         steps=2,
         learning_rate=1e-3,
         precision="fp32",
         batch_scale=0.25,
-        seed=None,
         workers=0,
-        save_steps=None,
         device="cpu",
     )
+    classify(options)
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["movements"] == ["across", "down"]
     assert run["done"]["held_out_accuracy"] in (0.0, 1.0)

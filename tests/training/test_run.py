@@ -24,9 +24,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from mst_deploy.errors import BackendError, InputError, InvalidArgument, OutputError
 from mst_deploy.model.checkpoints import load_checkpoint, new_networks, save_checkpoint
 from mst_deploy.model.networks import NetworkConfig
-from mst_deploy.training.command import Job, configure, read_recipe, read_start, train
+from mst_deploy.training.command import configure, read_recipe, read_start, train
 from mst_deploy.training.config import RECIPES
 from mst_deploy.training.loop import check
+from mst_deploy.training.options import JointOptions, TrainOptions
 from mst_deploy.training.pruning import prune_channels
 from mst_deploy.training.reports import NonFiniteLoss
 from mst_deploy.training.run_folder import RunFolder, open_run
@@ -271,8 +272,8 @@ def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         pass
 
 
-def job(**options: Any) -> Job:
-    return Job("joint", [], [], Path("run"), **{"recipe": "default", **options})
+def job(**options: Any) -> TrainOptions:
+    return JointOptions(content=(), style=(), **options)
 
 
 def test_options_take_the_place_of_the_recipe() -> None:
@@ -332,19 +333,19 @@ def test_narrowed_run_begins_with_the_parts_of_the_wide_one(tmp_path: Path) -> N
     write_folders(tmp_path)
     wide = new_networks(NetworkConfig((5, 9, 9), 2, embedding_size=6))
     save_checkpoint(tmp_path / "wide.safetensors", wide)
-    train(
-        phase="joint",
-        content=[tmp_path / "photos"],
-        style=[tmp_path / "art"],
+    options = JointOptions(
+        content=(tmp_path / "photos",),
+        style=(tmp_path / "art",),
         output=tmp_path / "run",
         recipe=str(tmp_path / "recipe.json"),
-        prune_from=tmp_path / "wide.safetensors",
+        prune_from=str(tmp_path / "wide.safetensors"),
         device="cpu",
         steps=1,
         vgg=tmp_path / "vgg.safetensors",
         learning_rate=1e-30,
         workers=0,
     )
+    train("joint", options)
     result = load_checkpoint(tmp_path / "run" / "weights.safetensors")
     expected = prune_channels(wide, NetworkConfig((4, 6, 8), 1, embedding_size=6))
     for name, tensor in expected.state_dict().items():
@@ -358,16 +359,11 @@ def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.delenv("CXX", raising=False)
     check_compiler("cpu")
     compiler.unlink()
+    options = JointOptions(
+        content=(tmp_path,), style=(tmp_path,), output=tmp_path / "run", compiled=True, device="cpu"
+    )
     with pytest.raises(BackendError, match=r"compiled: no C\+\+ compiler found"):
-        train(
-            phase="joint",
-            content=[tmp_path],
-            style=[tmp_path],
-            output=tmp_path / "run",
-            recipe="default",
-            compiled=True,
-            device="cpu",
-        )
+        train("joint", options)
     assert not (tmp_path / "run").exists()
 
 

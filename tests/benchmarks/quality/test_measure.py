@@ -17,8 +17,9 @@ import torch
 from safetensors.torch import save_file
 
 from mst_deploy.benchmarks.quality import report
-from mst_deploy.benchmarks.quality.measure import BASIC, Observer, Weights, measure_all, open_nets
+from mst_deploy.benchmarks.quality.measure import BASIC, Observer, measure_all, open_nets
 from mst_deploy.benchmarks.quality.optimum import optimize
+from mst_deploy.benchmarks.quality.options import Weights
 from mst_deploy.benchmarks.quality.rows import Row
 from mst_deploy.benchmarks.quality.sets import Pair
 from mst_deploy.benchmarks.quality.systems import Model

@@ -1,0 +1,23 @@
+"""Options of what runs a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from mst_deploy.backends.registry import offered
+from mst_deploy.options import MODEL, Option
+
+MODEL_HELP = "Model: base, lite, or a folder made by mst export. Default: base."
+*_names, _last = offered()
+BACKENDS_HELP = f"{', '.join(_names)} or {_last}"
+DEVICE_HELP = "cpu, cuda, or auto: cuda where there is an NVIDIA GPU."
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """A model and what runs it."""
+
+    model: Annotated[str | None, Option(MODEL_HELP, MODEL, metavar="MODEL")] = None
+    backend: Annotated[str, Option(f"What runs the model: {BACKENDS_HELP}.", MODEL)] = "onnxrt"
+    device: Annotated[str, Option(DEVICE_HELP, MODEL)] = "auto"
