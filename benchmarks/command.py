@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import import_module
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mst_deploy.backends import load_backend
 from mst_deploy.backends.registry import split_precision
 from mst_deploy.benchmarks import compare, reports
 from mst_deploy.benchmarks.cold_start import cold_start, middle
 from mst_deploy.benchmarks.environment import background_load, environment_info, refuse_busy_machine
-from mst_deploy.benchmarks.harness import Plan, Times, checked
+from mst_deploy.benchmarks.harness import Times, checked
 from mst_deploy.benchmarks.latency import ENCODER, GENERATOR, Case, measure_cases
 from mst_deploy.benchmarks.op_counts import Work, count, input_shapes
+from mst_deploy.benchmarks.options import DEFAULT_BACKENDS, Plan, Request, VideoRequest, WorkOptions
 from mst_deploy.benchmarks.roofline import measure_roofline
 from mst_deploy.errors import InvalidArgument, MissingDependency
 from mst_deploy.model.bundle import open_bundle
+from mst_deploy.model.zoo import resolve_model
 from mst_deploy.reporter import SILENT, Reporter
 from mst_deploy.size import Size
 
-if TYPE_CHECKING:
-    from mst_deploy.benchmarks.video import VideoRequest
-
 COLD_STARTS = 3
-
-
-@dataclass(frozen=True)
-class Request:
-    """Selection of models, backends and sizes to measure, as given by the options."""
-
-    models: Sequence[Path]
-    backends: Sequence[str]
-    device: str
-    sizes: Sequence[str]
-    batches: Sequence[int]
-    encoder: bool = True
-    cold: bool = True
-    ceilings: bool = True
 
 
 def latency(request: Request, plan: Plan, reporter: Reporter = SILENT) -> dict[str, Any]:
@@ -49,7 +35,7 @@ def latency(request: Request, plan: Plan, reporter: Reporter = SILENT) -> dict[s
     Raises NoisyMachine if the timings are not reliable, and the errors of opening a model.
     """
     groups = cases_of(request)
-    ready(request.backends, plan)
+    ready(request.backends or DEFAULT_BACKENDS, plan)
     rows: list[dict[str, Any]] = []
     with background_load() as load:
         for cases in groups:
@@ -81,7 +67,7 @@ def video(request: VideoRequest, plan: Plan, reporter: Reporter = SILENT) -> dic
     from mst_deploy.benchmarks.video import info_of, measure_video  # here: only videos need PyAV
 
     info_of(request)
-    ready(request.backends, plan)
+    ready(request.backends or DEFAULT_BACKENDS, plan)
     with background_load() as load, reporter.progress("runs", plan.most, unit="runs/s") as on_progress:
         rows = measure_video(request, plan, on_progress)
     require_reliable(rows, plan, load.share)
@@ -114,7 +100,8 @@ def cases_of(request: Request) -> list[list[Case]]:
 
     Raises InvalidArgument for a size that is not WIDTHxHEIGHT.
     """
-    makers = list(product(request.models, request.backends))
+    models = [resolve_model(model) for model in request.models or (None,)]
+    makers = list(product(models, request.backends or DEFAULT_BACKENDS))
     groups = []
     for text, batch in product(request.sizes, request.batches):
         size = Size.parse(text)
@@ -127,7 +114,7 @@ def cases_of(request: Request) -> list[list[Case]]:
             ]
         )
     if request.encoder:
-        side = open_bundle(request.models[0]).manifest.style_size
+        side = open_bundle(models[0]).manifest.style_size
         groups.append(
             [
                 Case(ENCODER, model, backend, request.device, (side, side), 1)
@@ -208,13 +195,13 @@ def compared(a: Path, b: Path, relative_to: str | None) -> tuple[list[compare.Di
     return compare.differences(first, second, relative_to), compare.other_machine(first, second)
 
 
-def work_of(model: Path, size: str, batch: int) -> Work:
-    """Count the multiply-adds and bytes of a bundle's generator at a size.
+def work_of(options: WorkOptions) -> tuple[Work, int]:
+    """Count the multiply-adds and bytes of a model's generator; return them, and the number of pixels.
 
     Raises BundleError, and InvalidArgument for a size that is not WIDTHxHEIGHT.
     """
-    bundle, parsed = open_bundle(model), Size.parse(size)
-    if parsed.width is None or parsed.height is None:
-        raise InvalidArgument(field="size", problem=f"give the size as WIDTHxHEIGHT, not {size!r}")
-    pixels = (batch, parsed.height, parsed.width, 3)
-    return count(bundle.generator, input_shapes(bundle.manifest, pixels))
+    bundle, size = open_bundle(resolve_model(options.model)), Size.parse(options.size)
+    if size.width is None or size.height is None:
+        raise InvalidArgument(field="size", problem=f"give the size as WIDTHxHEIGHT, not {options.size!r}")
+    pixels = (options.batch, size.height, size.width, 3)
+    return count(bundle.generator, input_shapes(bundle.manifest, pixels)), math.prod(pixels[:3])

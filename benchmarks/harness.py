@@ -14,45 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mst_deploy.benchmarks.options import Plan
 from mst_deploy.benchmarks.statistics import Summary, estimated, student_quantile, summarize
-from mst_deploy.errors import InvalidArgument, NoisyMachine
+from mst_deploy.errors import NoisyMachine
 
 Work = Callable[[], object]
 Clock = Callable[[], float]
 WINDOW = 3  # calls whose medians are compared during warm-up
 CONFIDENCE = 0.999  # confidence at which a trend counts as one
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Required precision of the figures, and the budget of calls and time."""
-
-    confidence: float = 0.95
-    precision: float = 0.03
-    """Required half width of the interval of a mean, as a share of the mean."""
-    min_runs: int = 10
-    """Smallest number of timed calls."""
-    most: int = 320
-    """Largest number of timed calls."""
-    seconds: float = 60.0
-    """Budget of the timed calls of one item in seconds, after which no further round begins; ``min_runs``
-    takes precedence."""
-    warmup: int = 30
-    """Largest number of calls before the timed ones."""
-    stable: float = 0.05
-    """Largest relative difference of two medians of three calls that counts as warm."""
-    max_load: float = 0.10
-    """Largest share of the machine that other programs may use."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.confidence < 1 or not 0 < self.precision < 1:
-            raise InvalidArgument(
-                f"confidence and precision lie between 0 and 1, got {self.confidence} and {self.precision}"
-            )
-        if not 2 <= self.min_runs <= self.most:
-            raise InvalidArgument(
-                field="min_runs", problem=f"at least 2 runs and no less than that at most, got {self}"
-            )
 
 
 @dataclass(frozen=True)

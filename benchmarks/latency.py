@@ -14,9 +14,10 @@ import numpy as np
 
 from mst_deploy.backends import StylizeBackend, TimedBackend, check_call, open_generator, open_style_encoder
 from mst_deploy.backends.registry import precision_of
-from mst_deploy.benchmarks.harness import Plan, Work, measure
+from mst_deploy.benchmarks.harness import Work, measure
 from mst_deploy.benchmarks.op_counts import Work as GraphWork
 from mst_deploy.benchmarks.op_counts import count, input_shapes
+from mst_deploy.benchmarks.options import Plan
 from mst_deploy.model.bundle import Bundle, Manifest, open_bundle
 
 GENERATOR, ENCODER = "generator", "encoder"

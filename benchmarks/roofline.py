@@ -13,7 +13,8 @@ from importlib import import_module
 import numpy as np
 
 from mst_deploy.benchmarks.environment import usable_cores
-from mst_deploy.benchmarks.harness import Plan, Times, Work, measure
+from mst_deploy.benchmarks.harness import Times, Work, measure
+from mst_deploy.benchmarks.options import Plan
 
 SIDE = 2048
 """Side of the square matrices: large enough that memory traffic is negligible."""

@@ -7,9 +7,9 @@ called alone for a few frames of the same size, so that both are measured under 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,12 +19,14 @@ import numpy as np
 
 from mst_deploy.backends.registry import precision_of
 from mst_deploy.benchmarks import reports
-from mst_deploy.benchmarks.harness import Plan, measure
+from mst_deploy.benchmarks.harness import measure
 from mst_deploy.benchmarks.latency import work_of_generator
+from mst_deploy.benchmarks.options import DEFAULT_BACKENDS, Plan, VideoRequest
 from mst_deploy.benchmarks.statistics import estimated, ratio_of_turns
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.jobs.render_file import RenderOptions, RenderResult
+from mst_deploy.jobs.render_file import RenderResult
 from mst_deploy.model.bundle import Bundle, open_bundle
+from mst_deploy.model.zoo import resolve_model
 from mst_deploy.size import Size
 from mst_deploy.styles.plan import constant_plan
 from mst_deploy.stylizer import Stylizer
@@ -45,20 +47,6 @@ HEAD = (
 )
 
 
-@dataclass(frozen=True)
-class VideoRequest:
-    """Selection of models, backends and sizes to measure, as given by the options."""
-
-    clip: Path
-    models: Sequence[Path]
-    backends: Sequence[str]
-    device: str = "auto"
-    sizes: Sequence[str] = ()
-    """Sizes as for ``mst video``; empty for the clip's own."""
-    job: RenderOptions = field(default_factory=RenderOptions)
-    ceilings: bool = True
-
-
 class Case:
     """One model, backend and size with its runs so far."""
 
@@ -66,7 +54,7 @@ class Case:
         self, request: VideoRequest, info: VideoInfo, bundle: Bundle, backend: str, size: str
     ) -> None:
         self.request, self.info, self.bundle, self.backend = request, info, bundle, backend
-        self.options = replace(request.job, size=Size.parse(size) if size else Size())
+        self.options = replace(request.job(), size=Size.parse(size) if size else Size())
         self.size = self.options.size.applied(info.width, info.height)
         width, height = self.size
         rng = np.random.default_rng(0)
@@ -128,7 +116,7 @@ class Case:
 
 def info_of(request: VideoRequest) -> VideoInfo:
     """Return the properties of the clip. Raises InputError, InvalidArgument."""
-    with VideoReader(request.clip, request.job.read) as reader:
+    with VideoReader(request.clip, request.job().read) as reader:
         return reader.info
 
 
@@ -142,7 +130,9 @@ def measure_video(
     info = info_of(request)
     with ExitStack() as opened:
         cases = []
-        for path, backend, size in product(request.models, request.backends, request.sizes or ("",)):
+        models = [resolve_model(model) for model in request.models or (None,)]
+        backends = request.backends or DEFAULT_BACKENDS
+        for path, backend, size in product(models, backends, request.sizes or ("",)):
             cases.append(case := Case(request, info, open_bundle(path), backend, size))
             session = Stylizer(case.bundle.path, backend=backend, device=request.device)
             case.stylizer = opened.enter_context(session)

@@ -13,60 +13,14 @@ from mst_deploy.backends.trt import compat
 from mst_deploy.backends.trt.engine_cache import ShapeRange
 from mst_deploy.backends.trt.runner import (
     CANVAS,
-    STRIPPED,
     TENSORS,
-    VERSION_COMPATIBLE,
     collecting_logger,
 )
-from mst_deploy.errors import BackendError, InvalidArgument
+from mst_deploy.engines.options import BuildOptions
+from mst_deploy.errors import BackendError
 
-DEFAULT_LEVEL = 3
-LEVELS = range(6)
 OnProgress = Callable[[float, str], None]
 """Callback with the finished share, 0..1, and the name of the current phase."""
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """Options of the builder. Defaults do not appear in an engine's identity."""
-
-    workspace_mib: int | None = None
-    """Most scratch memory a layer may use; None leaves it to TensorRT."""
-    level: int | None = None
-    """0 (fast build) to 5 (fast engine); None is 3, TensorRT's own."""
-    version_compatible: bool = False
-    hardware_compatible: bool = False
-    strip_weights: bool = False
-
-    def __post_init__(self) -> None:
-        if self.level is not None and self.level not in LEVELS:
-            raise InvalidArgument(f"the optimization level goes from 0 to {LEVELS[-1]}, got {self.level}")
-        if self.workspace_mib is not None and self.workspace_mib < 1:
-            raise InvalidArgument(
-                field="workspace", problem=f"the workspace must be at least 1 MiB, got {self.workspace_mib}"
-            )
-
-    def flags(self) -> tuple[str, ...]:
-        """Return the names of all options with other values than the default, for the identity."""
-        flags = [
-            (self.workspace_mib is not None, f"workspace-{self.workspace_mib}"),
-            (self.level not in (None, DEFAULT_LEVEL), f"level-{self.level}"),
-            (self.version_compatible, VERSION_COMPATIBLE),
-            (self.hardware_compatible, "hardware-compatible"),
-            (self.strip_weights, STRIPPED),
-        ]
-        return tuple(name for used, name in flags if used)
-
-    def given(self) -> tuple[str, ...]:
-        """Return the names of the options that were given."""
-        found = [
-            (self.workspace_mib is not None, "workspace"),
-            (self.level is not None, "optimization_level"),
-            (self.version_compatible, "version_compatible"),
-            (self.hardware_compatible, "hardware_compatible"),
-            (self.strip_weights, "strip_weights"),
-        ]
-        return tuple(name for used, name in found if used)
 
 
 @dataclass(frozen=True)

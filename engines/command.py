@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,43 +41,22 @@ from mst_deploy.backends.trt.runner import (
     verified,
 )
 from mst_deploy.backends.trt.verify import trial, verification_now
-from mst_deploy.engines.build import BuildOptions, build_plan
+from mst_deploy.engines.build import build_plan
 from mst_deploy.engines.layers import facts_of, layers_of, summary
+from mst_deploy.engines.options import BuildOptions, Request
 from mst_deploy.errors import BackendError, BundleError, InvalidArgument, MstError
 from mst_deploy.model.bundle import GENERATOR, Bundle, open_bundle
+from mst_deploy.model.zoo import resolve_model
 from mst_deploy.onnx_passes.trt import for_tensorrt
-from mst_deploy.reporter import SILENT, Reporter
 from mst_deploy.size import Size
 
 CACHES = (TIMING_SUFFIX, RUNTIME_CACHE_SUFFIX)
 
 
-@dataclass(frozen=True)
-class Request:
-    """Options of a build."""
-
-    bundle: Path
-    size: str | None = None
-    smallest: str | None = None
-    typical: str | None = None
-    largest: str | None = None
-    batch: int = 1
-    options: BuildOptions = field(default_factory=BuildOptions)
-    rewrite: bool = True
-    """Whether to replace operators by cheaper equivalent ones."""
-    timing_cache: bool = True
-    force: bool = False
-    reporter: Reporter = SILENT
-    flavor: str | None = None
-    """Flavor of TensorRT: tensorrt or rtx. None takes an installed one that supports this machine's GPU."""
-    targets: tuple[str, ...] = ()
-    """Compute capabilities for TensorRT for RTX, such as SM86 or 8.6; () stands for all but Turing."""
-
-
 def build(request: Request) -> tuple[Engine, bool]:
     """Return the requested engine, and whether it had to be built. Raises MstError."""
     shapes = shape_range(request)
-    bundle = open_bundle(request.bundle)
+    bundle = open_bundle(resolve_model(request.model))
     with runtime_and_gpu(request) as (trt, cuda):
         return ensure(bundle, trt, cuda, shapes, request)
 

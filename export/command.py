@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mst_deploy.errors import InputError, InvalidArgument
+from mst_deploy.export.options import ExportOptions
 from mst_deploy.export.to_onnx import PRECISIONS, export_bundle
 from mst_deploy.files import require_writable
 from mst_deploy.model.bundle import Bundle, open_bundle
@@ -26,24 +27,17 @@ def read_networks(source: Path) -> Networks:
     return load_bundle(bundle)
 
 
-def export(
-    model: str | Path | None,
-    precision: str,
-    output: Path | None,
-    *,
-    opset: int,
-    force: bool,
-    reporter: Reporter = SILENT,
-) -> Bundle:
+def export(options: ExportOptions, reporter: Reporter = SILENT) -> Bundle:
     """Read weights and export them; return the bundle, checked against PyTorch."""
+    precision = options.precision
     if precision not in PRECISIONS:
         raise InvalidArgument(
             field="precision",
             problem=f"unknown precision {precision!r}",
             hint=f"choose one of {', '.join(PRECISIONS)}",
         )
-    source = resolve_model(model)
-    target = output or Path(f"{source.stem}-{precision}")
-    require_writable(target, source, force=force)
+    source = resolve_model(options.source)
+    target = options.output or Path(f"{source.stem}-{precision}")
+    require_writable(target, source, force=options.force)
     with reporter.progress(f"exporting {source.name} and checking it against PyTorch", None):
-        return export_bundle(read_networks(source), target, precision, name=target.name, opset=opset)
+        return export_bundle(read_networks(source), target, precision, name=target.name, opset=options.opset)

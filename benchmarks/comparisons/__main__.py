@@ -34,7 +34,7 @@ from mst_deploy.benchmarks.comparisons.systems import (
 )
 from mst_deploy.benchmarks.comparisons.tables import table
 from mst_deploy.benchmarks.environment import environment_info, refuse_busy_machine, usable_cores
-from mst_deploy.benchmarks.harness import Plan
+from mst_deploy.benchmarks.options import Plan
 from mst_deploy.benchmarks.roofline import measure_roofline
 from mst_deploy.cli.options import ModelOption, run_alone
 from mst_deploy.errors import InvalidArgument

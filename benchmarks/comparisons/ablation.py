@@ -24,7 +24,7 @@ from mst_deploy.benchmarks.comparisons.rows import Runs
 from mst_deploy.benchmarks.comparisons.systems import System, as_exported, ours
 from mst_deploy.benchmarks.comparisons.tables import table
 from mst_deploy.benchmarks.environment import environment_info, refuse_busy_machine
-from mst_deploy.benchmarks.harness import Plan
+from mst_deploy.benchmarks.options import Plan
 from mst_deploy.benchmarks.roofline import measure_roofline
 from mst_deploy.cli.options import run_alone
 from mst_deploy.images import load_image, resize

@@ -13,8 +13,9 @@ from mst_deploy.backends import Images
 from mst_deploy.backends.parity import psnr
 from mst_deploy.benchmarks.comparisons.systems import System
 from mst_deploy.benchmarks.environment import background_load
-from mst_deploy.benchmarks.harness import Plan, Work, measure
+from mst_deploy.benchmarks.harness import Work, measure
 from mst_deploy.benchmarks.latency import work_of_generator
+from mst_deploy.benchmarks.options import Plan
 from mst_deploy.benchmarks.statistics import ratio_of_turns
 from mst_deploy.errors import NoisyMachine
 from mst_deploy.model.bundle import Bundle

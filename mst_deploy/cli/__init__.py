@@ -8,34 +8,29 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from mst_deploy import __version__
-from mst_deploy.backends.options import MODEL_HELP
 from mst_deploy.cli.bench import bench_app
-from mst_deploy.cli.engines import build, engines_app
+from mst_deploy.cli.engines import build, build_engine, engines_app
 from mst_deploy.cli.errors import exit_code, one_line
 from mst_deploy.cli.eval import eval_app
 from mst_deploy.cli.image import image
 from mst_deploy.cli.live import live
-from mst_deploy.cli.options import (
-    CORE,
-    ForceOption,
-    JsonOption,
-    QuietOption,
-    requires,
-)
+from mst_deploy.cli.options import CORE, JsonOptions, MessageOptions, requires
 from mst_deploy.cli.panels import PanelCommand
 from mst_deploy.cli.renamed import renamed
 from mst_deploy.cli.sheet import sheet
+from mst_deploy.cli.signature import expand_options
 from mst_deploy.cli.streams import escape_unprintable, flush_output
 from mst_deploy.cli.style import style_app
 from mst_deploy.cli.train import train_app
 from mst_deploy.cli.video import video
+from mst_deploy.engines.options import Request as BuildRequest
 from mst_deploy.errors import MissingDependency, MstError
+from mst_deploy.export.options import ExportOptions
 
 app = typer.Typer(
     name="mst",
@@ -74,46 +69,26 @@ def root(
 
 
 @app.command()
-def doctor(as_json: JsonOption = False) -> None:
+@expand_options
+def doctor(messages: JsonOptions) -> None:
     """Show what this machine can run, and the exact command that installs what is missing."""
     from mst_deploy.cli.console import print_result
     from mst_deploy.cli.doctor import examine, report
 
     findings = examine()
-    print_result(report(findings), findings, as_json=as_json)
+    print_result(report(findings), findings, as_json=messages.as_json)
 
 
 @app.command()
-def export(
-    source: Annotated[
-        str | None,
-        typer.Argument(metavar="MODEL", help=f"Checkpoint (.safetensors) or model. {MODEL_HELP}"),
-    ] = None,
-    precision: Annotated[str, typer.Option(help="Type of the convolutions: fp16, fp32 or bf16.")] = "fp16",
-    opset: Annotated[
-        int, typer.Option(help="ONNX operator set: 20, or 17 for parsers such as TensorRT 8.6's.")
-    ] = 20,
-    engine: Annotated[
-        str | None,
-        typer.Option(metavar="WxH", help="Also build a TensorRT engine for frames of this size."),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Bundle folder to write. Default: NAME-PRECISION here."),
-    ] = None,
-    force: ForceOption = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
+@expand_options
+def export(options: ExportOptions, messages: MessageOptions) -> None:
     """Write a model as two ONNX graphs with a manifest, verified against PyTorch."""
-    from mst_deploy.cli.console import Terminal, print_result
+    from mst_deploy.cli.console import print_result
 
     with requires("export", "mst export"):
         from mst_deploy.export import command
-    bundle = command.export(
-        source, precision, output, opset=opset, force=force, reporter=Terminal(quiet=quiet or as_json)
-    )
-    target, checks = bundle.path, bundle.manifest.checks
+    bundle = command.export(options, messages.reporter())
+    target, checks, precision = bundle.path, bundle.manifest.checks, options.precision
     lines = [
         f"  {check['size']}: largest pixel difference {check['max_pixel_difference']}, "
         f"PSNR {check['psnr_db']} dB"
@@ -123,11 +98,11 @@ def export(
     print_result(
         "\n".join([f"{target} ({precision}), checked against PyTorch:", *lines]),
         {"output": str(target), "precision": precision, "checks": list(checks)},
-        as_json=as_json,
-        quiet=quiet,
+        as_json=messages.as_json,
+        quiet=messages.quiet,
     )
-    if engine is not None:
-        build(str(target.absolute()), size=engine, quiet=quiet, as_json=as_json)
+    if options.engine is not None:
+        build_engine(BuildRequest(str(target.absolute()), size=options.engine), messages)
 
 
 def main() -> None:

@@ -61,6 +61,13 @@ class QuietOptions:
 
 
 @dataclass(frozen=True)
+class JsonOptions:
+    """How a command prints its result."""
+
+    as_json: Annotated[bool, Option("Print the result as one JSON object.", MESSAGES)] = False
+
+
+@dataclass(frozen=True)
 class MessageOptions:
     """What a command prints: notes and progress on stderr, the result on stdout."""
 

@@ -25,6 +25,8 @@ from mst_deploy.options import Option
 
 GROUPS = ("", options.STYLE, options.INPUT_OUTPUT, options.STROKES, options.VIDEO)
 """Order of the first groups in the help; further ones follow in the order of their options."""
+FEW = 12
+"""A command with fewer options shows them in one list."""
 
 
 def expand_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -45,6 +47,9 @@ def expand_options(function: Callable[..., None]) -> Callable[..., None]:
         values = {name: filled(kind, given) for name, kind in classes.items()}
         function(**{name: given[name] for name in hints if name in given and name not in classes}, **values)
 
+    if len(parameters) < FEW:
+        for parameter in parameters.values():
+            _described_by(parameter).rich_help_panel = None
     ordered = sorted(parameters.values(), key=_place)
     command.__name__, command.__doc__, command.__module__ = (
         function.__name__,
@@ -108,7 +113,7 @@ class Leaf:
         default = None if self.required else self._shown_default()
         common: dict[str, Any] = {
             "help": worded(option.help),
-            "metavar": option.metavar,
+            "metavar": option.metavar or option.name.upper() or None,
             "min": option.minimum,
             "max": option.maximum,
             "show_default": default is not None,
@@ -191,8 +196,15 @@ def _described(kind: type) -> Iterator[tuple[Field[Any], Any, Option | None]]:
 
 def _place(parameter: inspect.Parameter) -> int:
     """Return the position of a parameter's group in the help; arguments come first."""
-    info = parameter.annotation.__metadata__[-1] if get_origin(parameter.annotation) is Annotated else None
-    group = getattr(info, "rich_help_panel", None) or ""
+    info = _described_by(parameter)
     if isinstance(info, typer.models.ArgumentInfo):
         return -1
+    group = info.rich_help_panel or ""
     return GROUPS.index(group) if group in GROUPS else len(GROUPS)
+
+
+def _described_by(parameter: inspect.Parameter) -> typer.models.ParameterInfo:
+    """Return what Typer knows of a parameter, besides its type and default."""
+    return next(
+        each for each in parameter.annotation.__metadata__ if isinstance(each, typer.models.ParameterInfo)
+    )

@@ -12,8 +12,8 @@ import pytest
 from mst_deploy.backends.fake import FakeGenerator
 from mst_deploy.backends.registry import precision_of
 from mst_deploy.benchmarks import command
-from mst_deploy.benchmarks.harness import Plan
 from mst_deploy.benchmarks.latency import GENERATOR, Case, measure_cases
+from mst_deploy.benchmarks.options import Plan, Request
 from mst_deploy.benchmarks.reports import read_report
 from mst_deploy.errors import InvalidArgument, NoisyMachine
 from mst_deploy.model.zoo import resolve_model
@@ -131,9 +131,7 @@ def test_noisy_rows_are_not_reported() -> None:
 
 
 def test_cases_take_turns_by_size() -> None:
-    request = command.Request(
-        [resolve_model()], ["fake", "onnxrt"], "cpu", ["16x8", "8x16"], [1, 2], encoder=False
-    )
+    request = Request((), ("fake", "onnxrt"), "cpu", ("16x8", "8x16"), (1, 2), encoder=False)
     groups = command.cases_of(request)
     assert [(group[0].size, group[0].batch) for group in groups] == [
         ((16, 8), 1),
@@ -170,4 +168,4 @@ def test_precision_is_that_of_the_multiplications() -> None:
 
 def test_sizes_must_have_two_sides() -> None:
     with pytest.raises(InvalidArgument, match="WIDTHxHEIGHT"):
-        command.cases_of(command.Request([resolve_model()], ["fake"], "cpu", ["360"], [1]))
+        command.cases_of(Request((), ("fake",), "cpu", ("360",)))

@@ -33,7 +33,8 @@ from mst_deploy.benchmarks.comparisons.systems import (
 )
 from mst_deploy.benchmarks.comparisons.tables import beside, table
 from mst_deploy.benchmarks.environment import Load, refuse_busy_machine
-from mst_deploy.benchmarks.harness import Plan, Times
+from mst_deploy.benchmarks.harness import Times
+from mst_deploy.benchmarks.options import Plan
 from mst_deploy.benchmarks.reports import read_report
 from mst_deploy.errors import BackendError, InputError, InvalidArgument, NoisyMachine
 from mst_deploy.model.bundle import Bundle

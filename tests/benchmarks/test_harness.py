@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from mst_deploy.benchmarks.harness import Plan, Times, checked, drift, is_stable, measure, noise
+from mst_deploy.benchmarks.harness import Times, checked, drift, is_stable, measure, noise
+from mst_deploy.benchmarks.options import Plan
 from mst_deploy.benchmarks.statistics import estimated, ratio_of_runs, ratio_of_turns
 from mst_deploy.errors import InvalidArgument, NoisyMachine
 

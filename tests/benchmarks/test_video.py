@@ -12,14 +12,10 @@ import pytest
 from mst_deploy.backends.fake import FakeGenerator
 from mst_deploy.benchmarks import command
 from mst_deploy.benchmarks import video as bench
-from mst_deploy.benchmarks.harness import Plan
+from mst_deploy.benchmarks.options import Plan, VideoRequest
 from mst_deploy.benchmarks.reports import KEY, read_report
-from mst_deploy.benchmarks.video import VideoRequest, cells, measure_video, stages
+from mst_deploy.benchmarks.video import cells, measure_video, stages
 from mst_deploy.errors import InputError, InvalidArgument, NoisyMachine
-from mst_deploy.jobs.render_file import RenderOptions
-from mst_deploy.model.zoo import resolve_model
-from mst_deploy.video.info import ReadOptions
-from mst_deploy.video.time_ranges import TimeRange
 from tests.command_line import mst, mst_process
 
 RUNS = Plan(min_runs=3, most=3, precision=0.05)
@@ -27,7 +23,7 @@ STAGES = {"decode", "prepare", "canvas", "infer", "compose", "encode", "join"}
 
 
 def request(clip: Path, **changed: Any) -> VideoRequest:
-    return VideoRequest(clip, [resolve_model()], ["fake"], "cpu", **changed)
+    return VideoRequest(clip, (), ("fake",), "cpu", **changed)
 
 
 def test_rows_are_whole_jobs_by_stage(small_clip: Path) -> None:
@@ -56,8 +52,7 @@ def test_only_the_wanted_part_is_painted_in_batches(
         return call(self, frames, film_params, canvas)
 
     monkeypatch.setattr(FakeGenerator, "__call__", watched)
-    job = RenderOptions(read=ReadOptions(TimeRange(end=Fraction(1, 5))), batch=3)
-    (row,) = measure_video(request(small_clip, job=job), RUNS)
+    (row,) = measure_video(request(small_clip, end=Fraction(1, 5), batch=3), RUNS)
     assert (row["frames"], row["batch"]) == (6, 3)
     assert set(shapes) == {(3, 48, 64, 3)}
     warm = row["warmups"] + 2

@@ -24,6 +24,9 @@ class Inner:
     start: Annotated[Fraction | None, Option("Begin.", metavar="TIME", parse=parse_time)] = None
     force: Annotated[bool, Option("Overwrite.", letter="f")] = False
     unoffered: int = 7
+    a: Annotated[int, Option("One of many.")] = 1
+    b: Annotated[int, Option("One of many.")] = 1
+    c: Annotated[int, Option("One of many.")] = 1
 
     def __post_init__(self) -> None:
         if self.start == 13:

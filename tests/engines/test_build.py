@@ -11,7 +11,8 @@ import pytest
 from mst_deploy.backends.trt import compat
 from mst_deploy.backends.trt.engine_cache import ShapeRange
 from mst_deploy.backends.trt.runner import collecting_logger
-from mst_deploy.engines.build import BuildOptions, Built, build_plan
+from mst_deploy.engines.build import Built, build_plan
+from mst_deploy.engines.options import BuildOptions
 from mst_deploy.errors import BackendError, InvalidArgument
 from tests.engines.fake_cuda import FakeCuda
 from tests.engines.fake_tensorrt import Scenario, fake_tensorrt

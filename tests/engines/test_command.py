@@ -24,8 +24,7 @@ from mst_deploy.backends.trt.engine_cache import (
 )
 from mst_deploy.cli.console import Terminal
 from mst_deploy.engines import command
-from mst_deploy.engines.build import BuildOptions
-from mst_deploy.engines.command import Request
+from mst_deploy.engines.options import BuildOptions, Request
 from mst_deploy.errors import BackendError, InvalidArgument, VerificationError
 from mst_deploy.model.bundle import Bundle
 from tests.engines.fake_cuda import FakeCuda
@@ -81,7 +80,7 @@ def machine_with(
 
 
 def request_for(bundle: Bundle, **changed: Any) -> Request:
-    return Request(**{"bundle": bundle.path, "size": "64x48", **changed})
+    return Request(**{"model": str(bundle.path), "size": "64x48", **changed})
 
 
 @pytest.mark.parametrize("major", MAJORS)

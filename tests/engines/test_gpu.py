@@ -10,7 +10,8 @@ import pytest
 from mst_deploy.backends import open_generator
 from mst_deploy.backends.parity import psnr, sample_picture
 from mst_deploy.backends.trt.verify import LEAST_PSNR
-from mst_deploy.engines.command import Request, build
+from mst_deploy.engines.command import build
+from mst_deploy.engines.options import Request
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.zoo import load_shipped_styles
 
@@ -22,7 +23,7 @@ def test_engine_is_built_and_gives_the_picture(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str
 ) -> None:
     monkeypatch.setenv("MST_ENGINES", str(tmp_path))
-    engine, fresh = build(Request(bundle.path, size))
+    engine, fresh = build(Request(str(bundle.path), size))
     assert fresh
     (verification,) = engine.verifications
     assert verification.figures["psnr_db"] >= LEAST_PSNR
@@ -39,7 +40,7 @@ def test_a_thousand_frames_take_no_more_memory(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MST_ENGINES", str(tmp_path))
-    build(Request(bundle.path, "320x180"))
+    build(Request(str(bundle.path), "320x180"))
     frame = sample_picture(180, 320, seed=0)[None]
     films = [style.film[None] for style in load_shipped_styles()]
     with open_generator(bundle, "trt") as generator:

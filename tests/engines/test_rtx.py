@@ -20,8 +20,9 @@ from mst_deploy.backends.onnxrt import gpu_present
 from mst_deploy.backends.trt import compat
 from mst_deploy.backends.trt.engine_cache import Engine, Identity, ShapeRange, listed, store
 from mst_deploy.backends.trt.runner import collecting_logger, deserialize
-from mst_deploy.engines.build import BuildOptions, Built, build_plan
+from mst_deploy.engines.build import Built, build_plan
 from mst_deploy.engines.layers import convolution_types, facts_of, is_convolution, layers_in, type_of
+from mst_deploy.engines.options import BuildOptions
 from mst_deploy.errors import BackendError
 from mst_deploy.model.bundle import open_bundle
 from mst_deploy.model.zoo import MODELS, resolve_model
@@ -189,7 +190,7 @@ BUILD = ("build", "lite", "--size", "64x48", "--flavor", "rtx", "--json")
 ON_THE_WAY = """
 import os, signal, sys
 from pathlib import Path
-from mst_deploy.engines import build, command
+from mst_deploy.engines import build, command, options
 from mst_deploy.model.zoo import resolve_model
 
 def die(*_, **__):
@@ -202,7 +203,7 @@ if sys.argv[1] == "building":
     build.progress_monitor = dying
 else:
     Path.replace = die
-command.build(command.Request(resolve_model("lite"), "64x48", flavor="rtx"))
+command.build(options.Request("lite", "64x48", flavor="rtx"))
 """
 
 

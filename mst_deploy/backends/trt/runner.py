@@ -39,6 +39,7 @@ from mst_deploy.backends.trt.engine_cache import (
     with_verification,
     write_checked,
 )
+from mst_deploy.backends.trt.flags import STRIPPED, VERSION_COMPATIBLE
 from mst_deploy.backends.trt.verify import film_params_for, verification_now, verify
 from mst_deploy.errors import (
     BackendError,
@@ -54,8 +55,6 @@ CANVAS = "canvas"
 """The fourth tensor of a model that paints from a canvas."""
 DETAILS = ("Layers:", "Total Activation Memory:")
 """Beginnings of the messages in which TensorRT for RTX describes an engine during the build."""
-VERSION_COMPATIBLE = "version-compatible"
-STRIPPED = "stripped"
 
 
 def collecting_logger(trt: Any) -> Any:

@@ -1,0 +1,27 @@
+"""Options of the command ``mst export``. Nothing here loads PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from mst_deploy.backends.options import MODEL_HELP
+from mst_deploy.options import Option
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """A model to export, and how."""
+
+    source: Annotated[
+        str | None,
+        Option(f"Checkpoint (.safetensors) or model. {MODEL_HELP}", metavar="MODEL", positional=True),
+    ] = None
+    precision: Annotated[str, Option("Type of the convolutions: fp16, fp32 or bf16.")] = "fp16"
+    opset: Annotated[int, Option("ONNX operator set: 20, or 17 for parsers such as TensorRT 8.6's.")] = 20
+    engine: Annotated[
+        str | None, Option("Also build a TensorRT engine for frames of this size.", metavar="WxH")
+    ] = None
+    output: Annotated[Path | None, Option("Bundle folder to write. Default: NAME-PRECISION here.")] = None
+    force: Annotated[bool, Option("Overwrite existing files.", letter="f")] = False
