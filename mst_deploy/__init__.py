@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         OutputError,
     )
     from mst_deploy.jobs.render_file import RenderOptions, RenderResult
+    from mst_deploy.live import LiveOptions, LiveSession, open_live
     from mst_deploy.model.film import Style
     from mst_deploy.pipeline.events import FramesDone, Note, Started
     from mst_deploy.size import Size
@@ -51,6 +52,7 @@ _HOMES = {
         "OutputError",
     ),
     "jobs.render_file": ("RenderOptions", "RenderResult"),
+    "live": ("LiveOptions", "LiveSession", "open_live"),
     "model.film": ("Style",),
     "pipeline.events": ("FramesDone", "Note", "Started"),
     "size": ("Size",),
@@ -83,6 +85,8 @@ __all__ = [
     "FramesDone",
     "InputError",
     "InvalidArgument",
+    "LiveOptions",
+    "LiveSession",
     "MissingDependency",
     "MstError",
     "Note",
@@ -101,6 +105,7 @@ __all__ = [
     "TimeRange",
     "Timeline",
     "load_timeline",
+    "open_live",
     "open_video",
     "write_video",
 ]

@@ -7,15 +7,18 @@ with mst.open_live("camera", "virtual-camera", style="udnie", fps=25) as live:
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mst_deploy.errors import InvalidArgument, OutputError
+from mst_deploy.image_files import save_image
 from mst_deploy.pipeline.events import Note
 from mst_deploy.pipeline.live import LivePipeline
 from mst_deploy.pipeline.live_counts import LiveReport
@@ -26,9 +29,12 @@ from mst_deploy.styles.resolve import encode_film
 from mst_deploy.styles.timeline import StrengthKey, StyleKey, Timeline
 from mst_deploy.stylizer import Name, Stylizer
 from mst_deploy.video.capture import TestPattern, open_live_source
+from mst_deploy.video.info import Image
 from mst_deploy.video.latency import LatencyReader, LatencyReport
+from mst_deploy.video.live_encoding import EncodedSink
 from mst_deploy.video.live_sink import SinkSettings
 from mst_deploy.video.live_sinks import live_sink_spec, open_live_sink
+from mst_deploy.video.live_sound import Sound
 from mst_deploy.video.live_source import CaptureOptions, hidden
 
 if TYPE_CHECKING:
@@ -48,12 +54,23 @@ class LiveOptions:
     """Frames per second to hold with a smaller picture; it excludes ``size``."""
     size: str | None = None
     """Size to stylize at: ``WIDTHxHEIGHT`` or the short side; None for that of the source."""
+    min_size: int = LEAST_SIZE
+    """Short side in pixels below which the picture is not made to hold ``fps``."""
+    sink_size: str | None = None
+    """Size of what sinks get, written as ``size``; None for the size to stylize at."""
+    max_fps: float | None = None
+    """Frames per second above which pictures are dropped as soon as they come."""
+    similar: float = 0.0
+    """Mean absolute difference to the picture painted last, in levels of 0 to 255, below which that is shown
+    again; 0 paints all."""
     loop: bool = False
     """Whether a file begins again at its end."""
     retry: float = 30.0
     """Seconds to wait for a source that is gone."""
     force: bool = False
     """Whether to overwrite existing files."""
+    audio: bool = True
+    """Whether sinks that can take sound get that of the source."""
 
     def __post_init__(self) -> None:
         if self.fps is not None and self.size is not None:
@@ -61,6 +78,14 @@ class LiveOptions:
                 field="fps",
                 problem="[option:fps] chooses the size and [option:size] fixes it",
                 hint="leave out one of them",
+            )
+        if self.max_fps is not None and not (math.isfinite(self.max_fps) and self.max_fps > 0):
+            raise InvalidArgument(
+                field="max_fps", problem=f"[option:max_fps] must be above 0, got {self.max_fps:g}"
+            )
+        if not (math.isfinite(self.similar) and 0 <= self.similar <= 255):
+            raise InvalidArgument(
+                field="similar", problem=f"[option:similar] is a level from 0 to 255, got {self.similar:g}"
             )
 
 
@@ -87,12 +112,14 @@ class LiveSession(ExitStack):
         """
         super().__init__()
         options = options or LiveOptions()
+        self.sinks: dict[str, Any] = {}
         check_sinks(sinks)
         with ExitStack() as unless_it_fails:
             wanted = Size.parse(options.size) if options.size else Size()
             self.stylizer = stylizer
             look = first_look(stylizer, timeline)
-            capture = CaptureOptions(options.loop, options.retry, on_note)
+            hear = self._hear if options.audio else None
+            capture = CaptureOptions(options.loop, options.retry, on_note, hear)
             self.source: LiveSource = unless_it_fails.enter_context(
                 interruptible(lambda: open_live_source(source, capture))
             )
@@ -100,11 +127,16 @@ class LiveSession(ExitStack):
             painted = even(*wanted.applied(info.width, info.height))
             policy = None
             if options.fps is not None:
-                least = max(stylizer.manifest.min_size, LEAST_SIZE)
+                least = max(stylizer.manifest.min_size, options.min_size)
                 policy = SizePolicy(sizes_for(info.width, info.height, least), options.fps)
             rate = info.rate if options.fps is None else Fraction(options.fps).limit_denominator(1001)
-            settings = SinkSettings(*painted, rate, options.force)
-            self.sinks: dict[str, Any] = {}
+            self.has_sound = options.audio and bool(info.audio)
+            if options.max_fps is not None:
+                rate = min(rate, Fraction(options.max_fps).limit_denominator(1001))
+            shown = painted
+            if options.sink_size is not None:
+                shown = even(*Size.parse(options.sink_size).applied(*painted))
+            settings = SinkSettings(*shown, rate, options.force, self.has_sound)
             for name in sinks:
                 sink = open_live_sink(name, settings)
                 unless_it_fails.push(lambda *error, sink=sink: _abandoned(sink, error[1]))
@@ -118,6 +150,8 @@ class LiveSession(ExitStack):
                 look,
                 painted,
                 policy=policy,
+                max_fps=options.max_fps,
+                similar=options.similar,
                 on_event=lambda event: on_note(event.text) if isinstance(event, Note) else None,
             )
             self.push(unless_it_fails.pop_all())
@@ -134,9 +168,29 @@ class LiveSession(ExitStack):
         """Return the present counts and delays; may be called from any thread."""
         return self.pipeline.report()
 
+    def _hear(self, sound: Sound) -> None:
+        for sink in self.sinks.values():
+            if isinstance(sink, EncodedSink):
+                sink.hear(sound)
+
     def hints(self) -> list[str]:
         """Return how to see the result of each sink."""
         return [sink.hint for sink in self.sinks.values() if sink.hint]
+
+    def snapshot(self, folder: Path) -> Path:
+        """Save the picture painted last as a PNG of a new name, and return its path. Raises OutputError."""
+        image = self.picture()
+        number = 1
+        while (path := folder / f"mst-{number:03d}.png").exists():
+            number += 1
+        save_image(path, image)
+        return path
+
+    def picture(self) -> Image:
+        """Return the picture painted last, (H, W, 3) uint8. Raises OutputError before there is one."""
+        if self.pipeline.newest is None:
+            raise OutputError("nothing has been painted yet; try again")
+        return self.pipeline.newest.image
 
     def read_back(self) -> None:
         """Start reading back the frame counter from the output of the sinks; needs the source ``test``."""
@@ -187,6 +241,7 @@ def open_live(
     model: Name | None = None,
     backend: str = "onnxrt",
     device: str = "auto",
+    threads: int | None = None,
     on_note: Callable[[str], None] = lambda text: None,
     **options: Any,
 ) -> Iterator[LiveSession]:
@@ -200,7 +255,7 @@ def open_live(
     more = tuple(StyleKey(name, Fraction(1)) for name in styles if name not in timeline.names)
     timeline = replace(timeline, styles=(*timeline.styles, *more))
     with (
-        Stylizer(model, backend=backend, device=device) as stylizer,
+        Stylizer(model, backend=backend, device=device, threads=threads) as stylizer,
         LiveSession(
             stylizer, source, sinks or ("null",), timeline, LiveOptions(**options), on_note
         ) as session,

@@ -75,16 +75,24 @@ class Stylizer:
     manager. The style encoder is opened when the first picture is given as a style, and once.
     """
 
-    def __init__(self, model: Name | None = None, *, backend: str = "onnxrt", device: str = "auto") -> None:
+    def __init__(
+        self,
+        model: Name | None = None,
+        *,
+        backend: str = "onnxrt",
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> None:
         """Open ``base`` (the default), ``lite`` or the folder of a bundle.
 
         A shipped name takes precedence over a folder of that name, see
-        :func:`mst_deploy.model.zoo.resolve_model`. ``device`` is cpu, cuda or auto. Raises BundleError,
-        BackendError, MissingDependency, InvalidArgument.
+        :func:`mst_deploy.model.zoo.resolve_model`. ``device`` is cpu, cuda or auto. ``threads`` limits what
+        the model takes of the processor (onnxrt, openvino); None leaves that to the runtime. Raises
+        BundleError, BackendError, MissingDependency, InvalidArgument.
         """
         self.bundle: Bundle = open_bundle(resolve_model(model))
         self.backend_name = backend
-        self.backend: StylizeBackend = SharedBackend(open_generator(self.bundle, backend, device))
+        self.backend: StylizeBackend = SharedBackend(open_generator(self.bundle, backend, device, threads))
         self._device = device
         self._lock = threading.RLock()
         self._encoder: StyleEncoder | None = None

@@ -181,7 +181,7 @@ class StyleEncoder(Protocol):
 class Backend(Protocol):
     """Interface of a backend module."""
 
-    def open_generator(self, bundle: Bundle, device: str, **how: str) -> StylizeBackend: ...
+    def open_generator(self, bundle: Bundle, device: str, **how: Any) -> StylizeBackend: ...
 
     def open_style_encoder(self, bundle: Bundle, device: str, **how: str) -> StyleEncoder: ...
 
@@ -198,14 +198,29 @@ def load_backend(name: str) -> Backend:
         raise spec.missing(missing) from error
 
 
-def open_generator(bundle: Bundle | Path, backend: str = "onnxrt", device: str = "auto") -> StylizeBackend:
+def open_generator(
+    bundle: Bundle | Path, backend: str = "onnxrt", device: str = "auto", threads: int | None = None
+) -> StylizeBackend:
     """Open the generator of a bundle. Raises BundleError, BackendError or MissingDependency.
 
     ``device`` auto takes CUDA when this machine can run it and the CPU otherwise; asking for cuda and
-    getting less is an error. ``backend`` may end in a precision: openvino:bf16. Raises InvalidArgument for
-    a backend, a precision or a device that does not exist or does not go with the backend.
+    getting less is an error. ``backend`` may end in a precision: openvino:bf16. ``threads`` limits those of
+    the processor; None leaves it to the runtime. Raises InvalidArgument for a backend, a precision, a device
+    or threads that do not exist or do not go with the backend.
     """
-    name, how = split_precision(backend)
+    name, precision = split_precision(backend)
+    how: dict[str, Any] = dict(precision)
+    if threads is not None:
+        if threads < 1:
+            raise InvalidArgument(field="threads", problem=f"threads must be 1 or more, got {threads}")
+        if not find_spec(name).threads:
+            able = ", ".join(spec.name for spec in BACKENDS.values() if spec.threads)
+            raise InvalidArgument(
+                field="threads",
+                problem=f"[option:threads] has no effect on {name}",
+                hint=f"it is for {able}",
+            )
+        how["threads"] = threads
     return load_backend(name).open_generator(_opened(bundle), _usable(name, device), **how)
 
 

@@ -24,7 +24,7 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 class OnnxGenerator(TimedBackend):
     """Session of generator.onnx; on a CPU with its weights in float32."""
 
-    def __init__(self, bundle: Bundle, device: str) -> None:
+    def __init__(self, bundle: Bundle, device: str, threads: int = 0) -> None:
         self.manifest = bundle.manifest
         if bundle.manifest.precision == "bf16":
             raise BackendError(
@@ -33,7 +33,7 @@ class OnnxGenerator(TimedBackend):
                 "[option:precision] fp16"
             )
         self.path = bundle.generator
-        self.session, self.device = open_fast_session(bundle.generator, device)
+        self.session, self.device = open_fast_session(bundle.generator, device, threads)
 
     def tiling(self) -> OnnxTiles | None:
         return OnnxTiles(self) if self.manifest.network.get("injection") == "film" else None
@@ -100,9 +100,10 @@ class OnnxStyleEncoder:
         return np.asarray(embedding, np.float32), np.asarray(film, np.float32)
 
 
-def open_generator(bundle: Bundle, device: str) -> OnnxGenerator:
-    """Open the generator in a session. Raises BundleError, BackendError."""
-    return OnnxGenerator(bundle, device)
+def open_generator(bundle: Bundle, device: str, threads: int = 0) -> OnnxGenerator:
+    """Open the generator in a session; 0 threads are as many as the processor has cores. Raises BundleError,
+    BackendError."""
+    return OnnxGenerator(bundle, device, threads)
 
 
 def open_style_encoder(bundle: Bundle, device: str) -> OnnxStyleEncoder:
@@ -121,10 +122,11 @@ def gpu_present() -> bool:
     return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
-def open_fast_session(path: Path, device: str) -> tuple[onnxruntime.InferenceSession, str]:
+def open_fast_session(path: Path, device: str, threads: int = 0) -> tuple[onnxruntime.InferenceSession, str]:
     """Open a session as :func:`open_session`, with the graph optimized for the device."""
     device = choose_device(device)
-    return open_session(for_cpu(path) if device == "cpu" else path, device, name=str(path))
+    graph = for_cpu(path) if device == "cpu" else path
+    return open_session(graph, device, name=str(path), threads=threads)
 
 
 def choose_device(device: str) -> str:
@@ -135,7 +137,7 @@ def choose_device(device: str) -> str:
 
 
 def open_session(
-    graph: Path | bytes, device: str, name: str = "", *, keep_memory: bool = True
+    graph: Path | bytes, device: str, name: str = "", *, keep_memory: bool = True, threads: int = 0
 ) -> tuple[onnxruntime.InferenceSession, str]:
     """Return a session of the unmodified graph on the requested device, and the device that it really runs
     on.
@@ -150,6 +152,7 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only; relevant warnings are checked below
     options.enable_cpu_mem_arena = keep_memory
+    options.intra_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=[PROVIDERS[device]])
     except Exception as error:  # ONNX Runtime's exceptions have no common base class

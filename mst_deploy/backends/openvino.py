@@ -30,7 +30,7 @@ HINTS = {"fp32": "f32", "bf16": "bf16"}
 class Compiled:
     """A graph, compiled for each shape that it is called with."""
 
-    def __init__(self, path: Path, precision: str) -> None:
+    def __init__(self, path: Path, precision: str, threads: int = 0) -> None:
         self.core = openvino.Core()
         if precision == "bf16" and BFLOAT16 not in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise BackendError(
@@ -38,6 +38,8 @@ class Compiled:
                 "computes; use [option:backend] openvino, which computes in float32"
             )
         self.options = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            self.options["INFERENCE_NUM_THREADS"] = str(threads)
         try:
             self.model = self.core.read_model(path)
         except RuntimeError as error:
@@ -66,9 +68,9 @@ class OpenVinoGenerator(TimedBackend):
 
     device = "cpu"
 
-    def __init__(self, bundle: Bundle, precision: str) -> None:
+    def __init__(self, bundle: Bundle, precision: str, threads: int) -> None:
         self.manifest = bundle.manifest
-        self.compiled = Compiled(bundle.generator, precision)
+        self.compiled = Compiled(bundle.generator, precision, threads)
 
     def prepare(
         self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None
@@ -97,8 +99,10 @@ class OpenVinoStyleEncoder:
         return np.array(outputs["embedding"], np.float32), np.array(outputs["film"], np.float32)
 
 
-def open_generator(bundle: Bundle, device: str, precision: str = "fp32") -> OpenVinoGenerator:
-    return OpenVinoGenerator(bundle, precision)
+def open_generator(
+    bundle: Bundle, device: str, precision: str = "fp32", threads: int = 0
+) -> OpenVinoGenerator:
+    return OpenVinoGenerator(bundle, precision, threads)
 
 
 def open_style_encoder(bundle: Bundle, device: str, precision: str = "fp32") -> OpenVinoStyleEncoder:

@@ -26,6 +26,8 @@ class BackendSpec:
     precisions: tuple[str, ...] = ()
     """In what it computes if that is not the weights' to say, the default first. Of several one can be
     chosen: NAME:PRECISION."""
+    threads: bool = False
+    """Whether the number of its threads can be chosen."""
     hidden: bool = False
     """For tests: works, but is not offered."""
 
@@ -55,6 +57,7 @@ BACKENDS = {
             "mst_deploy.backends.onnxrt",
             {"onnxruntime": ("onnxruntime-gpu", "onnxruntime")},
             devices=("cpu", "cuda"),
+            threads=True,
         ),
         BackendSpec(
             "openvino",
@@ -62,6 +65,7 @@ BACKENDS = {
             {"openvino": ("openvino",)},
             extra="openvino",
             precisions=("fp32", "bf16"),
+            threads=True,
         ),
         BackendSpec(
             "trt",

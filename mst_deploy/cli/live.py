@@ -14,7 +14,7 @@ import typer
 
 from mst_deploy.cli.job import PreserveOption, parsed_by
 from mst_deploy.cli.keys import pressed_keys
-from mst_deploy.cli.live_control import controlled
+from mst_deploy.cli.live_control import controlled, parse_port
 from mst_deploy.cli.live_keys import KEYS, LiveKeys
 from mst_deploy.cli.live_output import list_devices, status_line, summary, values
 from mst_deploy.cli.options import (
@@ -83,19 +83,44 @@ def live(
         str | None,
         typer.Option(help="Size to stylize at: WIDTHxHEIGHT, or the short side. Default: as the source."),
     ] = None,
+    min_size: Annotated[
+        int, typer.Option(min=2, help="Short side in pixels that --fps does not go below.")
+    ] = 180,
+    sink_size: Annotated[
+        str | None,
+        typer.Option(help="Size of what sinks get, as --size. Default: the size that is stylized at."),
+    ] = None,
+    max_fps: Annotated[
+        float | None, typer.Option(help="Drop pictures above so many a second, as soon as they come.")
+    ] = None,
+    similar: Annotated[
+        float,
+        typer.Option(
+            help="Show the last painted picture again where the next one differs from its source by less "
+            "than so many levels of 255, on average. 0 paints all."
+        ),
+    ] = 0.0,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Threads of the model: fewer leave more to other programs. onnxrt, openvino."
+        ),
+    ] = None,
+    audio: Annotated[
+        bool,
+        typer.Option("--audio/--no-audio", help="Send the sound of the source, in step with the pictures."),
+    ] = True,
     seconds: Annotated[float | None, typer.Option(min=0, help="End after so many seconds.")] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Begin a file again at its end.")] = False,
     retry: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for a source that is gone, until giving up.")
     ] = 30.0,
     control: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            min=0,
-            max=65535,
-            metavar="PORT",
-            help="Change style and strength over HTTP while it runs: PATCH /v1/live on 127.0.0.1; GET "
-            "returns the counts.",
+            metavar="[HOST:]PORT",
+            help="Change style and strength over HTTP while it runs, on this machine: GET and PATCH "
+            "/v1/live, /v1/live/events, /v1/live/preview.mjpeg, POST /v1/live/snapshot.",
         ),
     ] = None,
     latency_test: Annotated[
@@ -132,10 +157,21 @@ def live(
     timeline = _timeline(style, styles, strength, preserve_color)
     if latency_test:
         _check_latency_test(source, names)
-    options = LiveOptions(fps, size, loop, retry, force)
+    options = LiveOptions(
+        fps=fps,
+        size=size,
+        min_size=min_size,
+        sink_size=sink_size,
+        max_fps=max_fps,
+        similar=similar,
+        loop=loop,
+        retry=retry,
+        force=force,
+        audio=audio,
+    )
     on_note = _note_printer(quiet)
     with (
-        Stylizer(model, backend=backend, device=device) as stylizer,
+        Stylizer(model, backend=backend, device=device, threads=threads) as stylizer,
         LiveSession(stylizer, source, names, timeline, options, on_note) as session,
     ):
         live = session.pipeline
@@ -143,11 +179,11 @@ def live(
             session.read_back()
         for hint in session.hints():
             echo(hint, quiet=quiet)
-        keys = LiveKeys(live, tuple(dict.fromkeys(key.style for key in timeline.styles)), fade)
+        keys = LiveKeys(session, tuple(dict.fromkeys(key.style for key in timeline.styles)), fade)
         error: MstError | None = None
         with ExitStack() as around:
             if control is not None:
-                port = around.enter_context(controlled(live, control))
+                port = around.enter_context(controlled(live, parse_port(control)))
                 echo(f"control it at http://127.0.0.1:{port}/v1/live", quiet=quiet)
             around.enter_context(stopped_by_signals(session.stop))
             heard = around.enter_context(pressed_keys(keys.press))

@@ -9,6 +9,7 @@ Each sink drops frames independently of the others. Each frame carries the time 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -26,6 +27,7 @@ from mst_deploy.model.film import Blend
 from mst_deploy.pipeline.events import Note, OnEvent, ignore
 from mst_deploy.pipeline.live_counts import Ages, LiveReport, SinkReport
 from mst_deploy.pipeline.live_look import Look
+from mst_deploy.pipeline.live_repeat import Repeats
 from mst_deploy.pipeline.live_size import SizeControl, SizePolicy
 from mst_deploy.pipeline.slots import Slot
 from mst_deploy.pipeline.still import stylize_as_planned
@@ -89,14 +91,22 @@ class LivePipeline:
         size: tuple[int, int],
         *,
         policy: SizePolicy | None = None,
+        max_fps: float | None = None,
+        similar: float = 0.0,
         on_event: OnEvent = ignore,
         clock: Clock = time.monotonic,
     ) -> None:
         """Prepare the threads, without starting them. ``pictures`` is called once, in the capture thread;
         frames are stylized at ``size`` (width, height) unless ``policy`` chooses another. Sinks get frames of
-        that size and scale them themselves."""
+        that size and scale them themselves. Pictures above ``max_fps`` are dropped at once; ``similar`` is
+        explained at ``Repeats``."""
         self.pictures, self.backend, self.look, self.size = pictures, backend, look, size
         self.policy, self.on_event, self.clock = policy, on_event, clock
+        self.interval, self.above_rate = 1 / max_fps if max_fps else 0.0, 0
+        self.repeats, self.repeated = Repeats(similar), 0
+        self.compare = False
+        """Whether the left half shows the source; may be set from any thread."""
+        self.newest: Frame | None = None
         self.shared = threading.Condition(threading.RLock())
         self.to_prepare: Slot[Picture] = Slot(self.shared)
         self.to_infer: Slot[_Prepared] = Slot(self.shared)
@@ -148,9 +158,14 @@ class LivePipeline:
             width, height = self.size
             passed = max(0.0, self.last - self.first) if self.first is not None else 0.0
             return LiveReport(
-                captured=self.to_prepare.put_count,
+                captured=self.to_prepare.put_count + self.above_rate,
                 stylized=self.to_infer.done,
-                dropped={"prepare": self.to_prepare.dropped, "infer": self.to_infer.dropped},
+                dropped={
+                    "capture": self.above_rate,
+                    "prepare": self.to_prepare.dropped,
+                    "infer": self.to_infer.dropped,
+                },
+                repeated=self.repeated,
                 in_flight=self.to_prepare.in_flight + self.to_infer.in_flight,
                 age_at_inference_ms=self.age_at_inference.percentiles(),
                 inference_ms=self.inference.percentiles(),
@@ -170,6 +185,7 @@ class LivePipeline:
             self.stopping.set()
 
     def _capture(self) -> None:
+        due = -math.inf
         try:
             with closing(self.pictures()) as pictures:
                 for picture in pictures:
@@ -177,6 +193,11 @@ class LivePipeline:
                         break
                     if self.first is None:
                         self.first = picture.captured
+                    if picture.captured < due - self.interval / 10:  # cameras are not exact
+                        with self.shared:
+                            self.above_rate += 1
+                        continue
+                    due = max(due, picture.captured - self.interval) + self.interval
                     self.to_prepare.put(picture)
         finally:
             self.to_prepare.close()
@@ -211,12 +232,16 @@ class LivePipeline:
         while (item := self.to_infer.take(over)) is not None:
             started = self.clock()
             self.age_at_inference.add(started - item.captured)
-            stylized = self._stylized(item, started)
+            again = self.repeats.again(item.image, self.look, started)
+            stylized = self._stylized(item, started) if again is None else again
             self.last = self.clock()
-            self.inference.add(self.last - started)
-            frame = self._frame(stylized, item.captured)
+            if again is None:
+                self.inference.add(self.last - started)
+            else:
+                self.repeated += 1
+            self.newest = frame = self._frame(self._compared(item.image, stylized), item.captured)
             self.to_infer.finish([(outlet.slot, frame) for outlet in self.outlets])
-            if control is not None:
+            if control is not None and again is None:
                 control = self._resized(control, max(self.last - started, item.seconds))
             if not any(outlet.error == "" for outlet in self.outlets):
                 self.stopping.set()
@@ -229,7 +254,15 @@ class LivePipeline:
             look = Look(begun, look.since)
             if self.look.plan.own is None:  # the content's own row stays for all looks to come
                 self.look = replace(self.look, plan=replace(self.look.plan, own=begun.own))
-        return stylize_as_planned(item.image, look.at(now), self.backend, item.canvas)
+        stylized = stylize_as_planned(item.image, look.at(now), self.backend, item.canvas)
+        self.repeats.keep(item.image, self.look, stylized)
+        return stylized
+
+    def _compared(self, source: Images, stylized: Images) -> Images:
+        if not self.compare or source.shape != stylized.shape:
+            return stylized
+        middle = source.shape[1] // 2
+        return np.concatenate([source[:, :middle], stylized[:, middle:]], axis=1)
 
     def _frame(self, image: Images, captured: float) -> Frame:
         assert self.first is not None

@@ -60,7 +60,10 @@ class LiveReport:
     captured: int
     stylized: int
     dropped: dict[str, int]
-    """Dropped frames by the stage that was not ready for them: prepare, infer."""
+    """Dropped frames by the stage that was not ready for them: prepare, infer; by capture, those above the
+    highest rate asked for."""
+    repeated: int
+    """Those of the stylized frames that show the picture painted before: frozen, or hardly changed."""
     in_flight: int
     age_at_inference_ms: dict[str, float | None]
     """Time from capture to the beginning of inference, as percentiles."""

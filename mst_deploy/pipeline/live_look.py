@@ -39,6 +39,12 @@ class Look:
         """Return whether the FiLM vector of the content is needed and not known yet."""
         return self.plan.own is None and not self.plan.timeline.always_full
 
+    def steady(self, now: float) -> bool:
+        """Return whether the look no longer changes by itself."""
+        timeline, elapsed = self.plan.timeline, self._elapsed(now)
+        keys = (*timeline.styles, *timeline.strength, *timeline.strokes, *timeline.stroke_size)
+        return all(key.time <= elapsed for key in keys)
+
     def weights(self, now: float) -> dict[str, float]:
         """Return the weight of every style that is visible at a time; they sum to 1."""
         weights = self.plan.timeline.weights_at(self._elapsed(now))
@@ -64,6 +70,17 @@ class Look:
             else [StrengthKey(before), StrengthKey(after, Fraction(fade))]
         )
         return self._changed(now, styles=tuple(keys), strength=tuple(strengths))
+
+    def mixed_with(self, name: str, now: float, fade: float = 0.0) -> Look:
+        """Return a look that goes to equal parts of the heaviest visible style and another one."""
+        heaviest = max(self.weights(now).items(), key=lambda item: item[1])[0]
+        before = [StyleKey(each, weight=weight) for each, weight in self.weights(now).items()]
+        after = [StyleKey(each, Fraction(fade), 0.5) for each in dict.fromkeys((heaviest, name))]
+        return self._changed(
+            now,
+            styles=tuple([*before, *after] if fade > 0 else after),
+            strength=(StrengthKey(self.strength(now)),),
+        )
 
     def with_strength(self, strength: float, now: float) -> Look:
         """Return a look with another strength from now on; a fade between styles stops where it is."""

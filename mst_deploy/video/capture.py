@@ -18,6 +18,7 @@ import numpy as np
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.video.counter_bars import COUNT, draw_counter
 from mst_deploy.video.info import Image, ReadOptions
+from mst_deploy.video.live_sound import RATE, FileSound, Samples, Sound
 from mst_deploy.video.live_source import (
     CaptureOptions,
     LiveSource,
@@ -31,11 +32,15 @@ from mst_deploy.video.live_streams import NETWORK, open_device, open_network
 from mst_deploy.video.reader import VideoReader
 
 TEST = re.compile(r"test(?::(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?)?", re.ASCII)
+AHEAD = 0.1
+"""Seconds by which sound is read ahead of its picture."""
 KINDS = "camera[:N or :NAME], screen[:N], udp:// tcp:// rtmp:// rtsp:// http://, a file, test[:WxH@FPS]"
 
 
 class TestPattern(LiveSourceBase):
-    """A moving gradient below a frame counter (``counter_bars``), at an exact rate.
+    """A moving gradient below a frame counter (``counter_bars``), at an exact rate, with a click each second.
+
+    Frame 0 and the first click are at the same time.
 
     A frame that could not be delivered in time is skipped, as a camera's would be: numbers follow the clock.
     """
@@ -46,7 +51,7 @@ class TestPattern(LiveSourceBase):
         """Parse ``test``, ``test:WxH`` or ``test:WxH@FPS``; the default is 640x360 at 25. Raises
         InvalidArgument."""
         super().__init__()
-        del options
+        self.on_sound = options.on_sound if options else None
         found = TEST.fullmatch(name)
         if found is None:
             raise InvalidArgument(f"cannot use {name!r} as a source: write test, test:WxH or test:WxH@FPS")
@@ -54,7 +59,7 @@ class TestPattern(LiveSourceBase):
         rate = Fraction(found[3] or 25)
         if not (0 < width <= 16384 and 0 < height <= 16384 and 0 < rate <= 1000):
             raise InvalidArgument(f"cannot use {name!r}: a size of 1 to 16384 and a rate up to 1000, please")
-        self.info = live_info(name, width, height, rate)
+        self.info = live_info(name, width, height, rate, ("pcm",) if self.on_sound else ())
         self.shown: dict[int, float] = {}
         """Capture times of the latest 4096 counters, in seconds of ``time.monotonic``."""
         draw_counter(np.empty((height, width, 3), np.uint8), 0)  # too small a picture fails now
@@ -63,6 +68,7 @@ class TestPattern(LiveSourceBase):
         """Yield pictures; their capture time is the time at which they were due."""
         started, number = time.monotonic(), 0
         interval = float(1 / self.info.rate)
+        ready = 0
         while not self.stopped.is_set():
             number = max(number, int((time.monotonic() - started) / interval))
             due = started + number * interval
@@ -72,6 +78,10 @@ class TestPattern(LiveSourceBase):
             self.shown[number % COUNT] = due
             if len(self.shown) > 4096:
                 del self.shown[next(iter(self.shown))]
+            if self.on_sound:
+                until = round((number * interval + AHEAD) * RATE)
+                self.on_sound(Sound(started + ready / RATE, clicks(ready, until)))
+                ready = until
             yield Picture(due, image)
             number += 1
 
@@ -90,9 +100,11 @@ class FilePlayer(LiveSourceBase):
 
     def __init__(self, name: str, options: CaptureOptions | None = None) -> None:
         super().__init__()
-        self.path, self.loop = Path(name), options is not None and options.loop
+        options = options or CaptureOptions()
+        self.path, self.loop, self.on_sound = Path(name), options.loop, options.on_sound
         self.reader = VideoReader(self.path, ReadOptions())
         self.info = self.reader.info
+        self.sound: FileSound | None = None
 
     def problems(self) -> tuple[str, ...]:
         return self.reader.problems()
@@ -108,15 +120,41 @@ class FilePlayer(LiveSourceBase):
                 end = offset + float(frame.duration * self.info.time_base or 1 / self.info.rate)
                 if self.stopped.wait(max(0.0, started + offset - time.monotonic())):
                     return
+                self._hear(started, offset)
                 yield Picture(started + offset, frame.image)
             if not self.loop or end <= 0:
                 return
             started += end
             self.reader.__exit__()
             self.reader = VideoReader(self.path, ReadOptions())
+            self._close_sound()
+
+    def _hear(self, started: float, seconds: float) -> None:
+        """Read the sound up to a little after the picture at ``seconds``."""
+        if self.on_sound is None or not self.info.audio:
+            return
+        if self.sound is None:
+            self.sound = FileSound(self.path)
+        for moment, samples in self.sound.until(seconds + AHEAD):
+            self.on_sound(Sound(started + moment, samples))
+
+    def _close_sound(self) -> None:
+        if self.sound is not None:
+            self.sound.close()
+            self.sound = None
 
     def close(self) -> None:
         self.reader.__exit__()
+        self._close_sound()
+
+
+def clicks(begin: int, end: int) -> Samples:
+    """Return the samples from ``begin`` to ``end`` of a click of 20 ms, 1 kHz, at the beginning of each
+    second."""
+    at = np.arange(begin, end)
+    phase = at % RATE
+    wave = 0.5 * np.sin(2 * np.pi * 1000 * phase / RATE) * (phase < RATE // 50)
+    return np.asarray(np.stack([wave, wave]), np.float32)
 
 
 @dataclass(frozen=True)

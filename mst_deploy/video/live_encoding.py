@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import time
+from collections.abc import Iterable
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -15,8 +17,9 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.video.color import SDR_TAGS
-from mst_deploy.video.info import Image
+from mst_deploy.video.info import Frame, Image
 from mst_deploy.video.live_sink import LiveSinkBase, SinkSettings
+from mst_deploy.video.live_sound import Sound, SoundEncoder
 from mst_deploy.video.live_source import LIVE_CLOCK, hidden, scheme_of
 from mst_deploy.video.sinks import interrupted_name
 
@@ -24,11 +27,13 @@ BLOCKED = 5.0
 """Seconds without progress to a TCP peer after which the stream counts as broken."""
 DATAGRAM = 7 * 188
 """Bytes of a UDP datagram: whole transport packets, below the usual limit of networks."""
+AT_ONCE = {"max_interleave_delta": "500000"}
+"""Microseconds that a picture may wait in the multiplexer for the sound after it."""
 NETWORK_OPTIONS = {
-    "udp": {"flush_packets": "1", "omit_video_pes_length": "0"},
-    "tcp": {"flush_packets": "1", "omit_video_pes_length": "0"},
-    "rtmp": {"flvflags": "no_duration_filesize", "flush_packets": "1"},
-    "rtsp": {"rtsp_transport": "tcp"},
+    "udp": {"flush_packets": "1", "omit_video_pes_length": "0", **AT_ONCE},
+    "tcp": {"flush_packets": "1", "omit_video_pes_length": "0", **AT_ONCE},
+    "rtmp": {"flvflags": "no_duration_filesize", "flush_packets": "1", **AT_ONCE},
+    "rtsp": {"rtsp_transport": "tcp", **AT_ONCE},
 }
 """Options of the muxer, by the scheme of an address. With the length of a video packet in its header, the
 receiver need not wait for the beginning of the next one to know its end: one frame less delay."""
@@ -45,7 +50,7 @@ class EncodedSink(LiveSinkBase):
 
     def __init__(self, name: str, settings: SinkSettings) -> None:
         super().__init__(hidden(name), settings)
-        self.last, self.next_key = -1, 0
+        self.last, self.next_key, self.captured = -1, 0, 0.0
         self.file: Path | None = None
         self.socket: SocketWriter | None = None
         scheme = scheme_of(name)
@@ -68,6 +73,7 @@ class EncodedSink(LiveSinkBase):
                 target = self.socket = SocketWriter(name)
             self.container: Any = av.open(target, "w", format=muxer, options=options)
             self.stream = self._stream()
+            self.sound = SoundEncoder(self.container) if settings.sound else None
             self.container.start_encoding()
         except InvalidArgument:
             raise
@@ -89,6 +95,10 @@ class EncodedSink(LiveSinkBase):
         SDR_TAGS.apply(context)
         return stream
 
+    def write(self, frame: Frame) -> None:
+        self.captured = time.monotonic() if frame.captured is None else frame.captured
+        super().write(frame)
+
     def send(self, image: Image, pts: int) -> None:
         picture = self.reformatter.reformat(
             av.VideoFrame.from_ndarray(image, format="rgb24"),
@@ -105,11 +115,18 @@ class EncodedSink(LiveSinkBase):
         if self.last >= self.next_key:  # by the clock: few frames may come, and players join at key frames
             picture.pict_type = PictureType.I
             self.next_key = self.last + LIVE_CLOCK
-        self._mux(picture)
+        if self.sound is not None:
+            self._mux(self.sound.packets_until(self.last / LIVE_CLOCK, self.captured))
+        self._mux(self.stream.encode(picture))
 
-    def _mux(self, picture: Any) -> None:
+    def hear(self, sound: Sound) -> None:
+        """Take sound, from any thread; it is sent with the pictures of its time."""
+        if self.sound is not None:
+            self.sound.hear(sound)
+
+    def _mux(self, packets: Iterable[Any]) -> None:
         try:
-            for packet in self.stream.encode(picture):
+            for packet in packets:
                 self.container.mux(packet)
         except (av.FFmpegError, OSError) as error:
             raise OutputError(f"{self.name} takes nothing more ({_reason(error)})") from error
@@ -121,6 +138,9 @@ class EncodedSink(LiveSinkBase):
         container, self.container = self.container, None
         try:
             with suppress(av.EOFError):
+                if self.sound is not None and self.last >= 0:
+                    for packet in self.sound.rest(self.last / LIVE_CLOCK, self.captured):
+                        container.mux(packet)
                 for packet in self.stream.encode(None):
                     container.mux(packet)
             container.close()

@@ -26,6 +26,8 @@ class SinkSettings:
     """Nominal frames per second; frames have their own times."""
     force: bool = False
     """Whether to overwrite an existing file."""
+    sound: bool = False
+    """Whether the source has sound, so that a sink that can take sound makes room for it."""
 
 
 class LiveSinkBase:

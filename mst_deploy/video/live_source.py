@@ -20,6 +20,7 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from mst_deploy.video.color import SDR_TAGS, read_tags
 from mst_deploy.video.info import Frame, Image, VideoInfo
+from mst_deploy.video.live_sound import OnSound
 
 LIVE_CLOCK = 90000
 """Time base of live frames: units per second."""
@@ -66,6 +67,8 @@ class CaptureOptions:
     """Seconds to wait for a source that has disappeared, or a network source that does not answer yet."""
     on_note: Note = lambda text: None
     """Callback for notes to the user, called from the capture thread."""
+    on_sound: OnSound | None = None
+    """Callback for sound, called from the capture thread; None leaves sound unread."""
 
 
 class LiveSource(Protocol):
@@ -140,8 +143,8 @@ def hidden(name: str) -> str:
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", name)
 
 
-def live_info(name: str, width: int, height: int, rate: Fraction) -> VideoInfo:
-    """Describe a live picture: BT.709, upright, square pixels, without sound."""
+def live_info(name: str, width: int, height: int, rate: Fraction, audio: tuple[str, ...] = ()) -> VideoInfo:
+    """Describe a live picture: BT.709, upright, square pixels; ``audio`` are the codecs of its sound."""
     return VideoInfo(
         path=Path(name),
         width=width,
@@ -153,7 +156,7 @@ def live_info(name: str, width: int, height: int, rate: Fraction) -> VideoInfo:
         display_matrix=None,
         sample_aspect_ratio=Fraction(1),
         color=SDR_TAGS,
-        audio=(),
+        audio=audio,
         not_kept=(),
         clock=LIVE_CLOCK,
     )

@@ -15,6 +15,7 @@ import av
 from mst_deploy.errors import InputError
 from mst_deploy.video.demuxing import picture_stream
 from mst_deploy.video.devices import device_address
+from mst_deploy.video.live_sound import OnSound, Sound, SoundDecoder, SourceClock
 from mst_deploy.video.live_source import (
     CaptureOptions,
     LiveSource,
@@ -42,9 +43,10 @@ LOW_DELAY = {
 class _Demuxed(LiveSourceBase):
     """A source without an end that FFmpeg reads: a network stream or a device."""
 
-    def __init__(self, name: str, address: str, how: dict[str, Any]) -> None:
+    def __init__(self, name: str, address: str, how: dict[str, Any], on_sound: OnSound | None = None) -> None:
         super().__init__()
-        self.name = name
+        self.name, self.on_sound = name, on_sound
+        self.clock, self.decoder = SourceClock(), SoundDecoder()
         try:
             self.container = av.open(address, timeout=(ANSWER, SILENCE), metadata_errors="replace", **how)
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -54,7 +56,9 @@ class _Demuxed(LiveSourceBase):
             self.stream.thread_type = "SLICE"  # threads of frames hold each one back
             context = self.stream.codec_context
             rate = Fraction(self.stream.average_rate or self.stream.guessed_rate or 25)
-            self.info = live_info(name, context.width, context.height, rate)
+            self.sound = next(iter(self.container.streams.audio), None) if on_sound else None
+            codecs = (self.sound.codec_context.name,) if self.sound else ()
+            self.info = live_info(name, context.width, context.height, rate, codecs)
             if not context.width:
                 raise InputError(f"{name} sends video whose size is unknown; give it time, or check it")
         except BaseException:
@@ -62,18 +66,35 @@ class _Demuxed(LiveSourceBase):
             raise
 
     def pictures(self) -> Generator[Picture, None, None]:
-        """Yield pictures with the time of their arrival. Raises InputError when the stream breaks off."""
+        """Yield pictures as they arrive; sound goes to the callback. Raises InputError when the stream breaks
+        off.
+
+        Their times of capture are those of the stream, laid on the arrival of the least delayed ones.
+        """
         try:
-            for packet in self.container.demux(self.stream):
+            streams = [self.stream] if self.sound is None else [self.stream, self.sound]
+            for packet in self.container.demux(*streams):
                 arrived = time.monotonic()
                 if self.stopped.is_set():
                     return
+                if packet.stream is self.sound:
+                    self._hear(packet)
+                    continue
                 with suppress(av.InvalidDataError):  # begins between two key frames, or lost a packet
                     for picture in packet.decode():
-                        yield Picture(arrived, picture)
+                        shown = picture.time
+                        captured = arrived if shown is None else self.clock.captured(shown, arrived)
+                        yield Picture(captured, picture)
         except (av.FFmpegError, OSError) as error:
             if not self.stopped.is_set():
                 raise InputError(f"{self.name} sends nothing more ({_reason(error)})") from error
+
+    def _hear(self, packet: Any) -> None:
+        assert self.on_sound is not None
+        for moment, samples in self.decoder(packet):
+            captured = self.clock.at(moment)
+            if captured is not None:
+                self.on_sound(Sound(captured, samples))
 
     def close(self) -> None:
         self.container.close()
@@ -132,10 +153,10 @@ class Returning(LiveSourceBase):
 
 def open_network(name: str, options: CaptureOptions) -> LiveSource:
     """Open a stream at an address with little delay, again if it breaks off. Raises InputError."""
-    return Returning(hidden(name), lambda: open_stream(name), options)
+    return Returning(hidden(name), lambda: open_stream(name, on_sound=options.on_sound), options)
 
 
-def open_stream(name: str, *, whole_frames: bool = False) -> LiveSource:
+def open_stream(name: str, *, whole_frames: bool = False, on_sound: OnSound | None = None) -> LiveSource:
     """Open a stream at an address once. Raises InputError.
 
     ``whole_frames`` says that every transport packet is known to hold one whole frame, as in streams of this
@@ -150,7 +171,7 @@ def open_stream(name: str, *, whole_frames: bool = False) -> LiveSource:
     if scheme == "udp":
         how |= {"overrun_nonfatal": "1", "fifo_size": "5000", "reuse": "1"}
     muxer = {"format": "mpegts"} if scheme in ("udp", "tcp") else {}
-    return _Demuxed(hidden(name), name, {"options": how, **muxer})
+    return _Demuxed(hidden(name), name, {"options": how, **muxer}, on_sound)
 
 
 def open_device(name: str, options: CaptureOptions) -> LiveSource:

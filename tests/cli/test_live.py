@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,16 @@ import av
 import pytest
 from typer.testing import CliRunner, Result
 
+import mst_deploy as mst
 from mst_deploy.backends.fake import FakeGenerator
 from mst_deploy.cli import app
+from mst_deploy.cli.live_keys import LiveKeys
 from mst_deploy.errors import BackendError, InvalidArgument, MstError
+from mst_deploy.image_files import load_image
 from mst_deploy.video import live_displays
 from mst_deploy.video.counter_bars import read_counter
 from mst_deploy.video.live_source import Picture
+from tests.offsets import offsets
 from tests.ports import free_port
 
 TEST = "test:96x64@50"
@@ -49,7 +54,7 @@ def assert_exact(report: dict[str, Any]) -> None:
 
 def test_to_a_file_and_nothing(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
-    report = values(run(TEST, str(path), "null", *FAKE, "--seconds", "1", "--json"))
+    report = values(run(TEST, str(path), "null", *FAKE, "--seconds", "1.2", "--json"))
     assert_exact(report)
     assert report["stylized"] > 0
     assert set(report["sinks"]) == {str(path), "null"}
@@ -58,6 +63,7 @@ def test_to_a_file_and_nothing(tmp_path: Path) -> None:
     assert len(numbers) == report["sinks"][str(path)]["written"]
     assert None not in numbers
     assert all(after > before for before, after in pairwise(number or 0 for number in numbers))
+    assert offsets(path, 50) == pytest.approx([0.0], abs=0.002), "the click of the first second"
 
 
 def test_the_summary_is_for_people(small_clip: Path) -> None:
@@ -87,10 +93,12 @@ def test_the_counter_is_read_back_from_every_kind_of_sink(tmp_path: Path) -> Non
 def test_a_rate_is_held_with_a_smaller_picture(tmp_path: Path) -> None:
     """The size of the file stays, whatever is painted."""
     path = tmp_path / "out.mkv"
-    report = values(run("test:640x360@25", str(path), *FAKE, "--fps", "50000", "--seconds", "1", "--json"))
+    fast = ("--fps", "50000", "--no-audio", "--seconds", "1", "--json")
+    report = values(run("test:640x360@25", str(path), *FAKE, *fast))
     assert (report["width"], report["height"]) == (320, 180)
     with av.open(path) as container:
         assert container.streams.video[0].codec_context.width == 640
+        assert not container.streams.audio
     report = values(run("test:640x360@25", "null", *FAKE, "--size", "200x100", "--seconds", "1", "--json"))
     assert (report["width"], report["height"], report["size_changes"]) == (200, 100, 0)
 
@@ -98,6 +106,10 @@ def test_a_rate_is_held_with_a_smaller_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        ((TEST, "null", *FAKE, "--max-fps", "0"), "max_fps must be above 0"),
+        ((TEST, "null", *FAKE, "--similar", "300"), "similar is a level"),
+        ((TEST, "null", *FAKE, "--threads", "2"), "threads has no effect on fake"),
+        ((TEST, "null", *FAKE, "--control", "0.0.0.0:80"), "for this machine only"),
         ((TEST, "null", "--style", "udnie@3"), "no timeline"),
         ((TEST, "null", "--style", "udnie", "--fps", "25", "--size", "90"), "leave out one"),
         ((TEST, "null", "null", "--style", "udnie"), "given twice"),
@@ -173,6 +185,69 @@ def test_control_over_http_while_it_runs() -> None:
     assert_exact(report)
     assert found[0]["styles"] == {"udnie": 1.0}
     assert found[0]["captured"] <= report["captured"]
+
+
+def test_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each key does to a pipeline that stands still."""
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+    with mst.open_live(TEST, style="udnie", styles=["zodiac"], model="lite", backend="fake") as live:
+        keys = LiveKeys(live, ("udnie", "zodiac"), 0.0, said.append)
+
+        def pressed(key: str) -> tuple[dict[str, float], float]:
+            keys.press(key)
+            now = time.monotonic()
+            return live.look.weights(now), live.look.strength(now)
+
+        assert pressed("2") == ({"zodiac": 1.0}, 1.0)
+        assert pressed("3") == ({"zodiac": 1.0}, 1.0), "there is no third"
+        assert pressed("m") == ({"zodiac": 0.5, "udnie": 0.5}, 1.0)
+        assert pressed("1") == ({"udnie": 1.0}, 1.0)
+        assert pressed("-") == ({"udnie": 1.0}, 0.9)
+        assert pressed("0") == ({"udnie": 1.0}, 0.0)
+        assert pressed("0") == ({"udnie": 1.0}, 0.9)
+        assert pressed("+") == pressed("+") == ({"udnie": 1.0}, 1.0)
+        for key, found in (("c", lambda: live.pipeline.compare), ("f", lambda: live.pipeline.repeats.frozen)):
+            assert [pressed(key) and found() for _ in range(2)] == [True, False]
+        begun = time.monotonic()
+        while live.stats().stylized == 0:
+            assert time.monotonic() - begun < 60
+            time.sleep(0.01)
+        pressed("s")
+        pressed("s")
+        assert said == ["saved mst-001.png", "saved mst-002.png"]
+        pressed("?")
+        assert "keys: 1-9" in said[-1]
+        assert read_counter(load_image(tmp_path / "mst-001.png")) is not None
+        pressed("q")
+    assert_exact(asdict(live.stats()))
+
+
+def test_the_python_api(tmp_path: Path) -> None:
+    """A style that was not read before is read while the old one goes on; a timeline can be assigned."""
+    path = tmp_path / "out.mkv"
+    with mst.open_live(TEST, str(path), style="udnie", model="lite", backend="fake", max_fps=25) as live:
+        live.style("zodiac", fade=1000.0)
+        assert live.look.weights(time.monotonic())["udnie"] > 0.9
+        live.style("the-kiss", strength=0.5)
+        assert live.look.weights(time.monotonic()) == {"the-kiss": 1.0}
+        live.look = mst.Timeline((mst.StyleKey("udnie"),), (mst.StrengthKey(0.25),))
+        assert live.look.strength(time.monotonic()) == 0.25
+        with pytest.raises(InvalidArgument, match="nobody"):
+            live.style("nobody")
+        begun = time.monotonic()
+        while live.stats().stylized < 3:
+            assert time.monotonic() - begun < 60
+            time.sleep(0.01)
+    report = live.stats()
+    assert_exact(asdict(report))
+    with av.open(path) as container:
+        assert sum(1 for _ in container.decode(video=0)) == report.sinks[str(path)].written
+    with (
+        pytest.raises(mst.OutputError, match="other end listens"),
+        mst.open_live(TEST, f"tcp://127.0.0.1:{free_port()}", style="udnie", model="lite", backend="fake"),
+    ):
+        pass
 
 
 def test_list() -> None:

@@ -6,6 +6,7 @@ import http.client
 import json
 import threading
 import time
+import urllib.request
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 
 import mst_deploy as mst
-from mst_deploy.cli.live_control import controlled
-from mst_deploy.errors import OutputError
+from mst_deploy.cli.live_control import controlled, parse_port
+from mst_deploy.errors import InvalidArgument, OutputError
+from mst_deploy.images import decode_image
 from mst_deploy.pipeline.live import LivePipeline
 from mst_deploy.pipeline.live_look import Look
 from mst_deploy.styles.timeline import StyleKey, Timeline
@@ -32,6 +34,7 @@ def served() -> Iterator[tuple[LivePipeline, int]]:
     with mst.Stylizer("lite", backend="fake") as stylizer:
         plan = stylizer.plan(Timeline((StyleKey("udnie"), StyleKey("zodiac"))))
         live = LivePipeline(none, {}, stylizer.backend, Look.of(plan, 0.0), (48, 40))
+        live.run()  # one picture, so that there is a newest one
         with controlled(live, 0) as port:
             yield live, port
     assert set(threading.enumerate()) <= before
@@ -55,7 +58,7 @@ def test_style_and_strength_are_changed_and_told(served: tuple[LivePipeline, int
     now = time.monotonic()
     assert (live.look.weights(now), live.look.strength(now)) == ({"zodiac": 1.0}, 0.5)
     assert ask(port, "GET")[1] == values
-    assert values["captured"] == values["stylized"] == 0
+    assert values["captured"] == values["stylized"] == 1
     status, values = ask(port, "PATCH", {"style": "udnie", "fade": 1000})
     assert values["styles"]["zodiac"] > 0.9
     status, values = ask(port, "PATCH", {"strength": 1})
@@ -101,9 +104,39 @@ def test_other_hosts_origins_types_and_paths(served: tuple[LivePipeline, int]) -
     assert ask(port, "PATCH", change, Origin="null")[0] == 403
     assert ask(port, "PATCH", change, Content_Type="text/plain")[0] == 415
     assert ask(port, "GET", path="/")[0] == 404
+    assert ask(port, "GET", path="/v1/live/snapshot")[0] == 404
+    assert ask(port, "POST", path="/v1/live/snapshot", Origin="http://evil.test")[0] == 403
+    assert ask(port, "GET", path="/v1/live/preview.mjpeg", Host="evil.test")[0] == 403
+    assert ask(port, "POST", b"x", path="/v1/live/snapshot")[0] == 413
     assert ask(port, "GET", Host=f"localhost:{port}")[0] == 200
     assert ask(port, "PATCH", {"strength": 0.9}, Origin=f"http://127.0.0.1:{port}")[0] == 200
     assert before is not live.look
+
+
+def test_pictures_and_events(served: tuple[LivePipeline, int]) -> None:
+    """The newest painted picture as a file, as the first part of a stream; the counts as events."""
+    live, port = served
+    assert live.newest is not None
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("POST", "/v1/live/snapshot", headers={"Content-Length": "0"})
+    answer = connection.getresponse()
+    assert answer.headers["Content-Type"] == "image/png"
+    np.testing.assert_array_equal(decode_image(answer.read(), "a snapshot"), live.newest.image)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/live/preview.mjpeg", timeout=20) as stream:
+        assert stream.readline() == b"--mst-frame\r\n"
+        head = dict(line.split(b": ") for line in iter(stream.readline, b"\r\n"))
+        shown = decode_image(stream.read(int(head[b"Content-Length"])), "a part")
+        assert np.abs(shown.astype(int) - live.newest.image).mean() < 3
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/live/events", timeout=20) as stream:
+        assert json.loads(stream.readline().removeprefix(b"data: "))["stylized"] == 1
+    connection.close()
+
+
+def test_ports() -> None:
+    assert [parse_port(text) for text in ("8000", "127.0.0.1:8000", "localhost:0")] == [8000, 8000, 0]
+    for wrong in ("0.0.0.0:80", "x", "70000", "example.org:80"):
+        with pytest.raises(InvalidArgument, match="control"):
+            parse_port(wrong)
 
 
 def test_a_port_that_is_taken(served: tuple[LivePipeline, int]) -> None:

@@ -365,6 +365,58 @@ def test_seconds(stylizer: mst.Stylizer) -> None:
     assert_exact(report)
 
 
+def test_pictures_above_the_highest_rate_are_dropped_at_once(stylizer: mst.Stylizer) -> None:
+    """Pictures of 50 a second with jitter, of which 20 a second are let through."""
+    rng = np.random.default_rng(0)
+
+    def pictures() -> Generator[Picture, None, None]:
+        for number in range(100):
+            moment = 1000 + number / 50 + rng.uniform(0, 0.002)
+            yield Picture(moment, np.full((40, 48, 3), number, np.uint8))
+            until(lambda: run.to_infer.done == run.to_prepare.put_count)
+
+    sink = Recorder()
+    run = pipeline(stylizer, {"a": sink}, pictures, max_fps=20)
+    report = run.run()
+    assert report.captured == 100
+    assert report.captured == report.stylized + sum(report.dropped.values())
+    assert 39 <= 100 - report.dropped["capture"] <= 42
+
+
+def test_what_hardly_changes_is_not_painted_again(stylizer: mst.Stylizer) -> None:
+    levels = [100, 100, 101, 104, 104, 104]
+
+    def pictures() -> Generator[Picture, None, None]:
+        for number, level in enumerate(levels):
+            if number == 5:
+                run.look = run.look.with_style("udnie", time.monotonic())  # a look that was set anew
+            yield Picture(time.monotonic(), np.full((40, 48, 3), level, np.uint8))
+            until(lambda number=number: len(sink.frames) > number)  # type: ignore[misc]
+
+    sink = Recorder()
+    run = pipeline(stylizer, {"a": sink}, pictures, similar=2.0)
+    run.look = look_of(stylizer, "udnie")
+    report = run.run()
+    assert sink.numbers == [100, 100, 100, 104, 104, 104]
+    assert (report.stylized, report.repeated) == (6, 3)  # the second, the third and the fifth
+    assert len({frame.pts for frame in sink.frames}) == 6, "a picture shown again has its own time"
+    assert_exact(report)
+
+
+def test_freezing_and_comparing(stylizer: mst.Stylizer) -> None:
+    def pictures() -> Generator[Picture, None, None]:
+        for number in range(4):
+            run.repeats.frozen, run.compare = number in (1, 2), number == 3
+            yield Picture(time.monotonic(), np.full((40, 48, 3), 10 * number, np.uint8))
+            until(lambda number=number: len(sink.frames) > number)  # type: ignore[misc]
+
+    sink = Recorder()
+    run = pipeline(stylizer, {"a": sink}, pictures)
+    assert run.run().repeated == 2
+    assert [int(frame.image[0, -1, 0]) for frame in sink.frames] == [255, 255, 255, 225]
+    assert [int(frame.image[0, 0, 0]) for frame in sink.frames] == [255, 255, 255, 30], "left is the source"
+
+
 def test_a_sink_that_fails_leaves_the_others(stylizer: mst.Stylizer) -> None:
     def fail(frame: Frame) -> None:
         raise OutputError("the other end has gone")
@@ -473,6 +525,19 @@ def test_a_strength_fades_along_with_the_style(stylizer: mst.Stylizer) -> None:
         {"zodiac": 1.0},
     ]
     assert look.with_style("zodiac", 100.0, strength=0.25).strength(100.0) == 0.25
+
+
+def test_a_style_is_mixed_in(stylizer: mst.Stylizer) -> None:
+    look = look_of(stylizer, "udnie", "zodiac").with_style("udnie", 100.0)
+    assert look.mixed_with("zodiac", 100.0).weights(100.0) == {"udnie": 0.5, "zodiac": 0.5}
+    fading = look.mixed_with("zodiac", 100.0, fade=2.0)
+    assert [fading.weights(100.0 + passed).get("zodiac", 0.0) for passed in (0, 1, 2, 9)] == [
+        0,
+        0.25,
+        0.5,
+        0.5,
+    ]
+    assert [fading.steady(100.0 + passed) for passed in (0, 1.9, 2)] == [False, False, True]
 
 
 def test_an_unknown_style_is_refused(stylizer: mst.Stylizer) -> None:
