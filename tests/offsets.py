@@ -28,8 +28,7 @@ def offsets(path: Path, fps: float) -> list[float]:
         resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
         for frame in container.decode(audio=0):
             for piece in resampler.resample(frame):
-                assert piece.pts is not None
                 loud = np.flatnonzero(np.abs(piece.to_ndarray()[0]) > 0.05)
-                times = float(piece.pts * piece.time_base) + loud / RATE
+                times = (piece.time or 0.0) + loud / RATE
                 found += [float(time) for time in times[:1] if not found or time - found[-1] > 0.5]
     return [time - zero - round(time - zero) for time in found]

@@ -42,8 +42,8 @@ class Look:
     def steady(self, now: float) -> bool:
         """Return whether the look no longer changes by itself."""
         timeline, elapsed = self.plan.timeline, self._elapsed(now)
-        keys = (*timeline.styles, *timeline.strength, *timeline.strokes, *timeline.stroke_size)
-        return all(key.time <= elapsed for key in keys)
+        keys = (timeline.styles, timeline.strength, timeline.strokes, timeline.stroke_size)
+        return all(key.time <= elapsed for group in keys for key in group)
 
     def weights(self, now: float) -> dict[str, float]:
         """Return the weight of every style that is visible at a time; they sum to 1."""

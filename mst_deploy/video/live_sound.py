@@ -91,7 +91,7 @@ class SoundDecoder:
                 if frame.pts is None:
                     continue
                 for piece in self.resampler.resample(frame):
-                    yield float(piece.pts * piece.time_base), piece.to_ndarray()
+                    yield piece.time or 0.0, np.asarray(piece.to_ndarray(), np.float32)
 
 
 class FileSound:

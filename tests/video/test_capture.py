@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from io import BytesIO
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,28 @@ def test_udp_with_a_sender_that_goes_and_comes_back(monkeypatch: pytest.MonkeyPa
     again.__exit__(None, None, None)
     assert "waiting up to 30 s" in notes[0]
     assert "is back" in notes[1]
+
+
+def test_a_stream_whose_size_changes_in_the_middle(tmp_path: Path) -> None:
+    """As a camera that is turned, or a sender that adapts to its network: H.264 with new parameters."""
+    path = tmp_path / "changing.ts"
+    with path.open("wb") as file:
+        for part, (width, height) in enumerate(((176, 96), (96, 64))):
+            pattern, packets = TestPattern(f"test:{width}x{height}"), BytesIO()
+            with av.open(packets, "w", format="mpegts") as container:
+                stream: Any = container.add_stream("libx264", rate=25)
+                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                stream.codec_context.options = {"tune": "zerolatency", "preset": "ultrafast"}
+                for number in range(10):
+                    frame = av.VideoFrame.from_ndarray(pattern.image(10 * part + number), format="rgb24")
+                    frame.pts, frame.time_base = 10 * part + number, Fraction(1, 25)
+                    container.mux(stream.encode(frame))
+                container.mux(stream.encode(None))
+            file.write(packets.getvalue())
+    with live_streams.open_stream(str(path)) as source:
+        images = [picture.rgb() for picture in source.pictures()]
+    assert [read_counter(image) for image in images] == list(range(20))
+    assert [image.shape for image in images] == [(96, 176, 3)] * 10 + [(64, 96, 3)] * 10
 
 
 def test_a_network_source_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:

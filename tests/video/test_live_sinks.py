@@ -218,6 +218,34 @@ def test_a_tcp_peer_that_takes_nothing_or_is_not_there(monkeypatch: pytest.Monke
         sink.abandon(OutputError("gone"))
 
 
+def test_a_tcp_peer_that_goes_away() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        sink = open_live_sink(f"tcp://127.0.0.1:{server.getsockname()[1]}", SETTINGS)
+        server.accept()[0].close()
+        with pytest.raises(OutputError, match=r"takes nothing more \((Connection reset|Broken pipe)"):
+            write_all(sink, [PATTERN.image(number) for number in range(100)])
+        sink.abandon(OutputError("gone"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
+def test_a_disk_that_is_full(tmp_path: Path, suffix: str) -> None:
+    """The file is written to a device without space, through the name of an unfinished one."""
+    path = tmp_path / f"out{suffix}"
+    interrupted_name(path).symlink_to("/dev/full")
+
+    def fill() -> None:
+        sink = open_live_sink(str(path), SETTINGS)
+        try:
+            write_all(sink, [PATTERN.image(number) for number in range(100)])
+        finally:
+            sink.abandon(OutputError("the disk is full"))
+
+    with pytest.raises(OutputError, match="No space left on device"):
+        fill()
+    assert not path.exists()
+
+
 RTMP_READER = """
 import sys, av
 from mst_deploy.video.counter_bars import read_counter

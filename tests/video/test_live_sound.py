@@ -57,13 +57,12 @@ def encoded_clicks(pieces: list[Sound], seconds: float) -> list[float]:
         container.mux(list(encoder.rest(seconds, zero + seconds)))
     file.seek(0)
     found: list[float] = []
-    with av.open(file) as container:
+    with av.open(file, "r") as recorded:
         resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
-        for frame in container.decode(audio=0):
+        for frame in recorded.decode(audio=0):
             for piece in resampler.resample(frame):
-                assert piece.pts is not None
                 loud = np.flatnonzero(np.abs(piece.to_ndarray()[0]) > 0.05)
-                times = float(piece.pts * piece.time_base) + loud / RATE
+                times = (piece.time or 0.0) + loud / RATE
                 found += [time for time in times[:1] if not found or time - found[-1] > 0.5]
     return found
 
