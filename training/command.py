@@ -180,7 +180,10 @@ def choose_network(options: TrainOptions, network: NetworkConfig) -> NetworkConf
     """Return the recipe's network, overridden by the given options."""
     if options.injection:
         bands = network.canvas_bands if options.injection == "film" else 0
-        network = replace(network, injection=options.injection, canvas_bands=bands)
+        oriented = network.oriented_canvas and bands > 0
+        network = replace(
+            network, injection=options.injection, canvas_bands=bands, oriented_canvas=oriented
+        )
     if options.statistics and options.statistics != network.statistics:
         hidden = PAPER.network.hidden_size if options.statistics == "mean" else NetworkConfig.hidden_size
         network = replace(network, statistics=options.statistics, hidden_size=hidden)
@@ -218,8 +221,8 @@ def read_start(options: TrainOptions) -> Networks | None:
     """Return the networks that the run starts from; None for random initial weights."""
     if options.prune_from is None:
         found, wanted = read_model(options.start), read_recipe(options.recipe).network
-        if found is not None and wanted.canvas_bands and not found.config.canvas_bands:
-            found = with_canvas(found, wanted.canvas_bands)
+        if found is not None and wanted.canvas_bands:
+            found = with_canvas(found, wanted.canvas_bands, oriented=wanted.oriented_canvas)
         return found
     if options.start or options.generator:
         raise InvalidArgument(
@@ -231,17 +234,23 @@ def read_start(options: TrainOptions) -> Networks | None:
         )
     original, wanted = open_weights(options.prune_from), read_recipe(options.recipe).network
     config = replace(
-        original.config, widths=wanted.widths, residual_blocks=wanted.residual_blocks, padding=wanted.padding
+        original.config,
+        widths=wanted.widths,
+        residual_blocks=wanted.residual_blocks,
+        padding=wanted.padding,
+        oriented_canvas=wanted.oriented_canvas and original.config.canvas_bands > 0,
     )
     return prune_channels(original, config)
 
 
-def with_canvas(networks: Networks, bands: int) -> Networks:
-    """Return the same FiLM model with a canvas of ``bands`` bands and random weights for it."""
-    fresh = new_networks(replace(networks.config, canvas_bands=bands))
+def with_canvas(networks: Networks, bands: int, *, oriented: bool) -> Networks:
+    """Return the same FiLM model with a canvas; its weights are random if the model has none."""
+    bands = networks.config.canvas_bands or bands
+    fresh = new_networks(replace(networks.config, canvas_bands=bands, oriented_canvas=oriented))
     state = {**fresh.state_dict(), **networks.state_dict()}
-    down = state["generator.down1.conv.weight"]
-    state["generator.canvas.weight"] = torch.randn_like(state["generator.canvas.weight"]) * down.std()
+    if not networks.config.canvas_bands:
+        down = state["generator.down1.conv.weight"]
+        state["generator.canvas.weight"] = torch.randn_like(state["generator.canvas.weight"]) * down.std()
     return build_networks(fresh.config, state, networks.training, Path("the model with a canvas"))
 
 

@@ -68,7 +68,7 @@ class TrainConfig:
     """Configuration of a whole run. Its length is ``minutes`` of wall time if given, else ``epochs``, else
     ``steps``."""
 
-    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(canvas_bands=CANVAS_BANDS))
+    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(canvas_bands=CANVAS_BANDS, oriented_canvas=True))
     stages: tuple[Stage, ...] = DEFAULT_STAGES
     steps: int = 20_000
     epochs: float | None = None
@@ -266,7 +266,11 @@ ENCODER = TrainConfig(
 )
 """The second phase: the generator is frozen, the whole style encoder is fine-tuned at a low rate."""
 
-LITE = TrainConfig(network=NetworkConfig(widths=(16, 32, 64), residual_blocks=4, canvas_bands=CANVAS_BANDS))
+LITE = TrainConfig(
+    network=NetworkConfig(
+        widths=(16, 32, 64), residual_blocks=4, canvas_bands=CANVAS_BANDS, oriented_canvas=True
+    )
+)
 """The default recipe for a generator with a quarter of the multiply-adds; best begun
 with the widths cut out of a wider model (``prune_from``)."""
 

@@ -30,6 +30,7 @@ from mst_deploy.model.canvas_bands import CanvasBands
 from mst_deploy.model.film import FilmLayout, canvas_gains
 from mst_deploy.model.inception import STAGES, InceptionTrunk
 from mst_deploy.model.injections import INJECTIONS, Injection, Places
+from mst_deploy.model.stroke_directions import StrokeDirections
 
 STATISTICS = {"mean": "Mixed_6e", "moments": "Mixed_5d"}
 """Pooled statistics of the encoder, each with the last stage of Inception that it needs; see StyleEncoder."""
@@ -59,6 +60,8 @@ class NetworkConfig:
     """Conditioning of the generator: a name of ``injections.INJECTIONS``."""
     canvas_bands: int = 0
     """Octaves of the noise canvas that the generator makes strokes from; 0 for a generator without one."""
+    oriented_canvas: bool = False
+    """Whether the canvas is smoothed along the edges of the frame, so that strokes are long and follow form."""
 
     def __post_init__(self) -> None:
         if len(self.widths) != 3 or min(self.widths) < 1:
@@ -98,6 +101,12 @@ class NetworkConfig:
                 ),
                 hint="set canvas_bands to 0",
             )
+        if self.oriented_canvas and not self.canvas_bands:
+            raise InvalidArgument(
+                field="canvas",
+                problem="an oriented canvas without canvas bands",
+                hint="set canvas_bands, or oriented_canvas to false",
+            )
 
     @property
     def film_layout(self) -> FilmLayout:
@@ -135,6 +144,8 @@ class NetworkConfig:
         values = asdict(self)
         if not self.canvas_bands:  # keeps the identity of models from before the canvas
             del values["canvas_bands"]
+        if not self.oriented_canvas:
+            del values["oriented_canvas"]
         return values
 
     @classmethod
@@ -236,7 +247,8 @@ class Generator(nn.Module):
         self.head = PaddedConv(full, 3, 9, padding=padding, bias=True)
         self.injection: Injection = INJECTIONS[config.injection](config.places)
         if config.canvas_bands:
-            self.bands = CanvasBands(config.canvas_bands)
+            self.bands = CanvasBands(config.canvas_bands, oriented=config.oriented_canvas)
+            self.directions = StrokeDirections(PADDINGS[padding]) if config.oriented_canvas else None
             self.canvas = PaddedConv(config.canvas_bands, half, 3, padding=padding, bias=False)
             nn.init.normal_(self.canvas.weight, std=float(self.down1.conv.weight.detach().std()))
 
@@ -252,7 +264,7 @@ class Generator(nn.Module):
         layers = iter(self.split_film(film))
         x = images * 2 - 1  # (N, 3, H, W), -1..1 keeps activations at O(1)
         x = F.relu(self.stem(x, *next(layers)))  # (N, 32, H, W)
-        strokes = self._strokes(canvas, film)
+        strokes = self._strokes(images, canvas, film)
         x = F.relu(self.down1(x, *next(layers), strokes))  # (N, 64, ceil(H/2), ceil(W/2))
         x = F.relu(self.down2(x, *next(layers)))  # (N, 128, ceil(H/4), ceil(W/4))
         for index, block in enumerate(self.blocks):
@@ -263,7 +275,7 @@ class Generator(nn.Module):
         x = x[:, :, :height, :width]
         return torch.sigmoid(self.head(x))  # (N, 3, H, W)
 
-    def _strokes(self, canvas: Tensor | None, film: Tensor) -> Tensor | None:
+    def _strokes(self, images: Tensor, canvas: Tensor | None, film: Tensor) -> Tensor | None:
         """Return the canvas's addend to the first map of half resolution, (N, 64, ceil(H/2), ceil(W/2)); None
         without one.
 
@@ -276,7 +288,7 @@ class Generator(nn.Module):
             raise InvalidArgument(
                 field="canvas", problem="this generator paints from a canvas", hint="give one (N, 1, H, W)"
             )
-        bands: Tensor = self.bands(canvas)
+        bands: Tensor = self.bands(canvas, None if self.directions is None else self.directions(images))
         gains = film[:, self.layout.norm_size :, None, None].to(bands.dtype)
         joined: Tensor = self.canvas(bands * gains)
         return joined
