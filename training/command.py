@@ -181,9 +181,7 @@ def choose_network(options: TrainOptions, network: NetworkConfig) -> NetworkConf
     if options.injection:
         bands = network.canvas_bands if options.injection == "film" else 0
         oriented = network.oriented_canvas and bands > 0
-        network = replace(
-            network, injection=options.injection, canvas_bands=bands, oriented_canvas=oriented
-        )
+        network = replace(network, injection=options.injection, canvas_bands=bands, oriented_canvas=oriented)
     if options.statistics and options.statistics != network.statistics:
         hidden = PAPER.network.hidden_size if options.statistics == "mean" else NetworkConfig.hidden_size
         network = replace(network, statistics=options.statistics, hidden_size=hidden)

@@ -68,7 +68,9 @@ class TrainConfig:
     """Configuration of a whole run. Its length is ``minutes`` of wall time if given, else ``epochs``, else
     ``steps``."""
 
-    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(canvas_bands=CANVAS_BANDS, oriented_canvas=True))
+    network: NetworkConfig = field(
+        default_factory=lambda: NetworkConfig(canvas_bands=CANVAS_BANDS, oriented_canvas=True)
+    )
     stages: tuple[Stage, ...] = DEFAULT_STAGES
     steps: int = 20_000
     epochs: float | None = None

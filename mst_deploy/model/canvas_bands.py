@@ -1,10 +1,11 @@
 """White noise split into bands of one octave: the source of the generator's strokes where a frame is flat.
 
 The bands are the undecimated B3-spline wavelet ("starlet", Starck & Murtagh 2006, Astronomical Image and Data
-Analysis, section 2.2) of the noise at half resolution. Before, the noise may be smoothed along given directions,
-so that strokes become long: line integral convolution (Cabral and Leedom 1993, doi:10.1145/166117.166151), here
-as a mixture of straight lines. They are fixed convolutions inside the exported graph, so every runtime filters
-identically, and the only input is white noise, which can be moved by whole pixels.
+Analysis, section 2.2) of the noise at half resolution. Before, the noise may be smoothed along given
+directions, so that strokes become long: line integral convolution (Cabral and Leedom 1993,
+doi:10.1145/166117.166151), here as a mixture of straight lines. All are fixed convolutions inside the
+exported graph, so every runtime filters identically, and the only input is white noise, which can be moved by
+whole pixels.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ SHARPNESS = 6.0  # of the softmax that chooses among the lines
 class OrientedNoise(nn.Module):
     """Smooth noise along directions: (N, 1, h, w), directions (N, 2, h, w) -> (N, 1, h, w).
 
-    A mixture of lines in eight directions, weighted by a softmax of how well they agree with the given direction
-    (``stroke_directions``); where its confidence is 0 they weigh alike. The variance of white noise is kept.
+    A mixture of lines in eight directions, weighted by a softmax of how well they agree with the given
+    direction (``stroke_directions``); where its confidence is 0 they weigh alike. The variance of white noise
+    is kept.
     """
 
     short: Tensor
@@ -91,8 +93,8 @@ class CanvasBands(nn.Module):
     ceil(W/2)).
 
     Band k holds the frequencies between Gaussians of about 2^k and 2^(k+1) pixels. Borders are padded with
-    zeros, the mean of the noise, so small frames need no special case. With ``oriented`` the noise is smoothed
-    along directions (N, 2, ceil(H/2), ceil(W/2)) first, and variances are means over all directions.
+    zeros, the mean of the noise, so small frames need no special case. With ``oriented`` the noise is
+    smoothed along directions (N, 2, ceil(H/2), ceil(W/2)) first, and variances are means over all directions.
     """
 
     spline: Tensor

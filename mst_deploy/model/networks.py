@@ -61,7 +61,8 @@ class NetworkConfig:
     canvas_bands: int = 0
     """Octaves of the noise canvas that the generator makes strokes from; 0 for a generator without one."""
     oriented_canvas: bool = False
-    """Whether the canvas is smoothed along the edges of the frame, so that strokes are long and follow form."""
+    """Whether the canvas is smoothed along the edges of the frame, so that strokes are long and follow
+    form."""
 
     def __post_init__(self) -> None:
         if len(self.widths) != 3 or min(self.widths) < 1:

@@ -1,9 +1,9 @@
 """Directions of the strokes: along the edges of a frame, and from there into its flat areas.
 
 The direction is that of least change, from the structure tensor (Bigun and Granlund 1987, ICCV, pages 433 to
-438), as in line drawing and painterly rendering (Kang et al. 2007, doi:10.1145/1274871.1274878). A direction is
-the vector of its doubled angle, (cos 2a, sin 2a), because a and a + pi are one direction; such vectors can be
-averaged. Everything is a fixed convolution, pooling or product inside the exported graph.
+438), as in line drawing and painterly rendering (Kang et al. 2007, doi:10.1145/1274871.1274878). A direction
+is the vector of its doubled angle, (cos 2a, sin 2a), because a and a + pi are one direction; such vectors can
+be averaged. Everything is a fixed convolution, pooling or product inside the exported graph.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ SCALE = 16.0  # of gradients, so that their squares are in the range of float16
 FAINT = 1e-4  # squared gradient, after SCALE, that is none
 CELL = 4  # pixels of half resolution: side of the cells of the tensor
 DILATIONS = (1, 2, 4, 8, 16)
-"""Cells between the taps of the filters that average the tensor one after the other: each average is about twice as
-wide as the one before, the last has a standard deviation of 18 cells."""
+"""Cells between the taps of the filters that average the tensor one after the other: each average is about
+twice as wide as the one before, the last has a standard deviation of 18 cells."""
 FADING = 0.5  # weight of an average relative to the narrower one before
 COHERENCE = 0.15  # length of the mean vector from which on a direction counts as known
 
