@@ -91,7 +91,8 @@ def test_lines_by_hand(line: int) -> None:
         offsets = wider
     noise = white_noise(96).double()
     short = torch.nn.functional.conv2d(noise, oriented.short, padding=SHORT_REACH)[0, line].numpy()
-    wanted = sum(weight * np.roll(short, (y, x), (0, 1)) for (x, y), weight in offsets.items())
+    rolled = [weight * np.roll(short, (y, x), (0, 1)) for (x, y), weight in offsets.items()]
+    wanted = np.sum(rolled, axis=0)
     found = oriented.lines(noise)[0, line].numpy()
     np.testing.assert_allclose(found[30:-30, 30:-30], wanted[30:-30, 30:-30], atol=1e-9)
 

@@ -392,10 +392,12 @@ def test_gains_follow_strokes_size_and_strength() -> None:
     np.testing.assert_allclose(lengths, wanted, atol=1e-6)
 
 
-def test_a_model_without_a_canvas_gets_one() -> None:
+@pytest.mark.parametrize("oriented", [False, True])
+def test_a_model_without_a_canvas_gets_one(oriented: bool) -> None:
     plain = new_networks(CONFIG.network)
-    with_one = with_canvas(plain, 4)
+    with_one = with_canvas(plain, 4, oriented=oriented)
     assert with_one.config.canvas_bands == 4
+    assert with_one.config.oriented_canvas == oriented
     state = with_one.state_dict()
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(state[name], value, rtol=0, atol=0)
