@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.model.canvas import TILE, noise_tile, still_canvas
 from mst_deploy.model.canvas_bands import WHITE_DEVIATION, WHITE_MEAN, CanvasBands, white
-from mst_deploy.model.stroke_directions import SPLINE
 from mst_deploy.model.film import FilmLayout, canvas_gains
+from mst_deploy.model.stroke_directions import SPLINE
 from mst_deploy.video.canvas import MovingCanvas
 
 Image = NDArray[np.uint8]
