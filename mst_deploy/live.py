@@ -31,7 +31,7 @@ from mst_deploy.stylizer import Name, Stylizer
 from mst_deploy.video.capture import TestPattern, open_live_source
 from mst_deploy.video.info import Image
 from mst_deploy.video.latency import LatencyReader, LatencyReport
-from mst_deploy.video.live_encoding import EncodedSink
+from mst_deploy.video.live_encoding import PIPE, EncodedSink
 from mst_deploy.video.live_sink import SinkSettings
 from mst_deploy.video.live_sinks import live_sink_spec, open_live_sink
 from mst_deploy.video.live_sound import Sound
@@ -113,7 +113,7 @@ class LiveSession(ExitStack):
         super().__init__()
         options = options or LiveOptions()
         self.sinks: dict[str, Any] = {}
-        check_sinks(sinks)
+        check_sinks(sinks, source)
         with ExitStack() as unless_it_fails:
             wanted = Size.parse(options.size) if options.size else Size()
             self.stylizer = stylizer
@@ -296,9 +296,14 @@ def _plan(stylizer: Stylizer, timeline: Timeline) -> Any:
     )
 
 
-def check_sinks(names: Sequence[str]) -> None:
-    """Refuse names that mean no sink, and names given twice. Raises InvalidArgument."""
+def check_sinks(names: Sequence[str], source: str = "") -> None:
+    """Refuse names that mean no sink, names given twice, and a sink that is the source. Raises
+    InvalidArgument."""
     for name in names:
+        if name == source and name != PIPE:
+            raise InvalidArgument(
+                field="sinks", problem=f"{hidden(name)} is the source", hint="a sink must be another place"
+            )
         live_sink_spec(name)
         if list(names).count(name) > 1:
             raise InvalidArgument(f"the sink {name} was given twice")

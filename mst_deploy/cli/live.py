@@ -35,8 +35,8 @@ def live(
         str | None,
         typer.Argument(
             metavar="SOURCE",
-            help="camera[:N or :NAME], screen[:N], udp:// tcp:// rtmp:// rtsp:// http://, a file, or "
-            "test[:WxH@FPS], a moving picture with a frame counter.",
+            help="camera[:N or :NAME], screen[:N], udp:// tcp:// rtmp:// rtsp:// http://, a file, - "
+            "(standard input), or test[:WxH@FPS], a moving picture with a frame counter.",
             show_default=False,
         ),
     ] = None,
@@ -45,7 +45,8 @@ def live(
         typer.Argument(
             metavar="[SINK...]",
             help="window, virtual-camera[:DEVICE], udp:// tcp:// rtmp:// rtsp://, a file (.mp4, .mov, .mkv, "
-            ".ts), mjpeg:[HOST:]PORT, or null. Several at once. Default: window, where one can be shown.",
+            ".ts), mjpeg:[HOST:]PORT, - (MPEG-TS), or null. Several at once. Default: window, where one can "
+            "be shown.",
             show_default=False,
         ),
     ] = None,
@@ -148,12 +149,19 @@ def live(
     from mst_deploy.cli.console import echo, print_result
     from mst_deploy.live import LiveOptions, LiveSession
     from mst_deploy.stylizer import Stylizer
+    from mst_deploy.video.live_encoding import PIPE
 
     if devices:
         return list_devices(as_json=as_json)
     if source is None:
         raise typer.BadParameter("name a source, for example: mst live camera window", param_hint="SOURCE")
     names = _sink_names(sinks or [])
+    if PIPE in names and as_json:
+        raise InvalidArgument(
+            field="as_json",
+            problem="the sink - and [option:as_json] both write to the standard output",
+            hint="leave out one of them",
+        )
     timeline = _timeline(style, styles, strength, preserve_color)
     if latency_test:
         _check_latency_test(source, names)
@@ -195,7 +203,9 @@ def live(
                 except MstError as failed:
                     error = failed
         report, latency = session.stats(), session.latency()
-    if report.captured or error is None:
+    if PIPE in names:  # the standard output has the video
+        echo(summary(report, latency), quiet=quiet)
+    elif report.captured or error is None:
         print_result(summary(report, latency), values(report, latency), as_json=as_json, quiet=quiet)
     if error is not None:
         raise error

@@ -28,13 +28,16 @@ from mst_deploy.video.live_source import (
     live_info,
     scheme_of,
 )
-from mst_deploy.video.live_streams import NETWORK, open_device, open_network
+from mst_deploy.video.live_streams import NETWORK, open_device, open_network, open_pipe
 from mst_deploy.video.reader import VideoReader
 
 TEST = re.compile(r"test(?::(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?)?", re.ASCII)
 AHEAD = 0.1
 """Seconds by which sound is read ahead of its picture."""
-KINDS = "camera[:N or :NAME], screen[:N], udp:// tcp:// rtmp:// rtsp:// http://, a file, test[:WxH@FPS]"
+KINDS = (
+    "camera[:N or :NAME], screen[:N], udp:// tcp:// rtmp:// rtsp:// http://, a file, - (standard input), "
+    "test[:WxH@FPS]"
+)
 
 
 class TestPattern(LiveSourceBase):
@@ -170,6 +173,7 @@ LIVE_SOURCES = [
     LiveSourceSpec("test", lambda name: name.partition(":")[0] == "test", TestPattern),
     LiveSourceSpec("device", lambda name: name.partition(":")[0] in ("camera", "screen"), open_device),
     LiveSourceSpec("network", lambda name: scheme_of(name) in NETWORK, open_network),
+    LiveSourceSpec("pipe", lambda name: name == "-", open_pipe),
     LiveSourceSpec("file", lambda name: not scheme_of(name), FilePlayer),
 ]
 """Kinds in the order in which they are tried; the first that accepts a name opens it. Names are text: a path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -23,6 +24,8 @@ from mst_deploy.video.live_sound import Sound, SoundEncoder
 from mst_deploy.video.live_source import LIVE_CLOCK, hidden, scheme_of
 from mst_deploy.video.sinks import interrupted_name
 
+PIPE = "-"
+"""Name of the standard output."""
 BLOCKED = 5.0
 """Seconds without progress to a TCP peer after which the stream counts as broken."""
 DATAGRAM = 7 * 188
@@ -55,7 +58,10 @@ class EncodedSink(LiveSinkBase):
         self.socket: SocketWriter | None = None
         scheme = scheme_of(name)
         target: Any = name
-        if scheme:
+        if name == PIPE:
+            self.name, target = "standard output", StandardOutput()
+            muxer, options = "mpegts", NETWORK_OPTIONS["tcp"]
+        elif scheme:
             muxer, options = STREAMS[scheme], NETWORK_OPTIONS[scheme]
         else:
             self.file = Path(name)
@@ -164,6 +170,15 @@ class EncodedSink(LiveSinkBase):
                 interrupted_name(self.file).unlink(missing_ok=True)
             if self.socket is not None:
                 self.socket.close()
+
+
+class StandardOutput:
+    """The standard output, unbuffered."""
+
+    def write(self, data: bytes) -> int:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return len(data)
 
 
 class SocketWriter:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.video.live_encoding import FILES, STREAMS
+from mst_deploy.video.live_encoding import FILES, PIPE, STREAMS
 from mst_deploy.video.live_sink import LiveSinkBase, SinkSettings
 from mst_deploy.video.live_source import hidden, scheme_of
 from mst_deploy.video.sinks import FrameSink
@@ -21,7 +21,7 @@ from mst_deploy.video.sinks import FrameSink
 DISPLAYS, ENCODING = "mst_deploy.video.live_displays", "mst_deploy.video.live_encoding"
 KINDS = (
     "window, virtual-camera[:DEVICE], udp:// tcp:// rtmp:// rtsp://, a file (.mp4, .mov, .mkv, .ts), "
-    "mjpeg:[HOST:]PORT, null"
+    "mjpeg:[HOST:]PORT, - (MPEG-TS to standard output), null"
 )
 
 
@@ -52,6 +52,7 @@ LIVE_SINKS = [
         "mjpeg", lambda name: name.partition(":")[0] == "mjpeg", "MjpegSink", "mst_deploy.video.mjpeg"
     ),
     LiveSinkSpec("network", lambda name: scheme_of(name) in STREAMS, "EncodedSink", ENCODING),
+    LiveSinkSpec("pipe", lambda name: name == PIPE, "EncodedSink", ENCODING),
     LiveSinkSpec(
         "file", lambda name: not scheme_of(name) and suffix_of(name) in FILES, "EncodedSink", ENCODING
     ),

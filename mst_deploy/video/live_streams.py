@@ -174,6 +174,11 @@ def open_stream(name: str, *, whole_frames: bool = False, on_sound: OnSound | No
     return _Demuxed(hidden(name), name, {"options": how, **muxer}, on_sound)
 
 
+def open_pipe(name: str, options: CaptureOptions) -> LiveSource:
+    """Open the standard input once: MPEG-TS, y4m or whatever FFmpeg recognizes in it. Raises InputError."""
+    return _Demuxed("standard input", "pipe:0", {"options": LOW_DELAY}, options.on_sound)
+
+
 def open_device(name: str, options: CaptureOptions) -> LiveSource:
     """Open a camera or a screen by its number or name. Raises InputError."""
     address, how = device_address(name)

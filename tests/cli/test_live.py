@@ -113,6 +113,8 @@ def test_a_rate_is_held_with_a_smaller_picture(tmp_path: Path) -> None:
         ((TEST, "null", "--style", "udnie@3"), "no timeline"),
         ((TEST, "null", "--style", "udnie", "--fps", "25", "--size", "90"), "leave out one"),
         ((TEST, "null", "null", "--style", "udnie"), "given twice"),
+        (("udp://127.0.0.1:9", "udp://127.0.0.1:9", *FAKE), "is the source"),
+        ((TEST, "-", *FAKE, "--json"), "both write to the standard output"),
         ((TEST, "nowhere", "--style", "udnie"), "known are: window"),
         (("nowhere://x", "null", *FAKE), "known are: camera"),
         (("camera:0", "null", "--style", "udnie", "--latency-test"), "needs the source test"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -86,15 +87,15 @@ def live(*arguments: str) -> dict[str, Any]:
     return report
 
 
-def assert_in_step(path: Path) -> None:
-    """Counters that grow, and at least two clicks within 40 ms of their pictures."""
+def assert_in_step(path: Path, frames: int = 5, seconds: int = 2) -> None:
+    """At least so many counters, which grow, and so many clicks, within 40 ms of their pictures."""
     with av.open(path) as container:
         numbers = [read_counter(Picture(0.0, frame).rgb()) for frame in container.decode(video=0)]
     read = [number for number in numbers if number is not None]
-    assert len(read) >= 5
+    assert len(read) >= frames
     assert all(after > before for before, after in pairwise(read))
     found = offsets(path, 25)
-    assert len(found) >= 2
+    assert len(found) >= seconds
     assert max(map(abs, found)) < IN_STEP, found
 
 
@@ -130,6 +131,19 @@ def test_pushed_to_ffmpeg(tmp_path: Path, scheme: str, listen: tuple[str, str]) 
         time.sleep(1)  # until it listens
         live("test:176x96@25", address, "--seconds", "3.5")
     assert_in_step(path)
+
+
+def test_from_and_to_a_pipe(clip: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out.ts"
+    feed = ["ffmpeg", "-loglevel", "error", "-re", "-t", "3.5", "-i", str(clip)]
+    with (
+        subprocess.Popen([*feed, "-c", "copy", "-f", "mpegts", "-"], stdout=subprocess.PIPE) as feeding,
+        path.open("wb") as file,
+    ):
+        command = [sys.executable, "-m", "mst_deploy", "live", "-", "-", *FAKE[:-2]]
+        ended = subprocess.run(command, stdin=feeding.stdout, stdout=file, stderr=subprocess.PIPE, check=True)
+    assert b"0 unfinished" in ended.stderr
+    assert_in_step(path, 2, 1)  # what was sent during the start comes at once, and is dropped
 
 
 def test_a_receiver_that_is_killed_leaves_the_file(tmp_path: Path) -> None:
