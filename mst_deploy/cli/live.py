@@ -133,7 +133,7 @@ def live(
         ),
     ] = False,
     devices: Annotated[
-        bool, typer.Option("--list", help="List the cameras and screens of this machine.")
+        bool, typer.Option("--list", help="List the cameras, virtual cameras and screens of this machine.")
     ] = False,
     model: ModelOption = None,
     backend: BackendOption = "onnxrt",

@@ -58,6 +58,8 @@ def summary(report: LiveReport, latency: Mapping[str, LatencyReport]) -> str:
         late = f", {sink.dropped} dropped" if sink.dropped else ""
         ended = f"; {sink.error}" if sink.error else ""
         lines.append(f"{name}: {sink.written} frames{late}, delay {_percentiles(sink.age_ms)}{ended}")
+        if name.startswith("virtual-camera") and sink.age_ms["p50"] is not None:
+            lines.append(f"{name}: in OBS, give the sound a sync offset of {sink.age_ms['p50']:.0f} ms")
     for name, read in latency.items():
         what = f"{read.read} counters read back, {read.unreadable} unreadable"
         delay = "" if read.delay_ms["p50"] is None else f", true delay {_percentiles(read.delay_ms)}"
@@ -85,6 +87,9 @@ def list_devices(*, as_json: bool) -> None:
     found = devices()
     lines, counts = [], {"camera": 0, "screen": 0}
     for each in found:
+        if each.kind == "virtual-camera":
+            lines.append(f"{each.kind}:{each.address}  {each.name}")
+            continue
         lines.append(f"{each.kind}:{counts[each.kind]}  {each.name}")
         counts[each.kind] += 1
     text = "\n".join(lines) or "no camera and no screen found on this machine"

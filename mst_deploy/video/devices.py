@@ -21,7 +21,7 @@ class Device:
     """A camera or a screen of this machine."""
 
     kind: str
-    """``camera`` or ``screen``."""
+    """``camera``, ``screen``, or ``virtual-camera``: one to which pictures can be sent."""
     address: str
     """Address in FFmpeg's syntax."""
     name: str
@@ -36,14 +36,15 @@ DRIVERS = {
 
 
 def devices(root: Path = Path("/sys/class/video4linux")) -> list[Device]:
-    """List the cameras and screens of this machine."""
+    """List the cameras and screens of this machine, and on Linux its virtual cameras."""
     found: list[Device] = []
     if SYSTEM == "linux":
         for entry in sorted(root.glob("video*"), key=lambda path: int(path.name[5:] or 0)):
             with suppress(OSError):
-                found.append(
-                    Device("camera", f"/dev/{entry.name}", (entry / "name").read_text("utf-8").strip())
-                )
+                name = (entry / "name").read_text("utf-8").strip()
+                found.append(Device("camera", f"/dev/{entry.name}", name))
+                if "virtual" in entry.resolve().parts:  # of v4l2loopback, which has no hardware
+                    found.append(Device("virtual-camera", f"/dev/{entry.name}", name))
         if display := os.environ.get("DISPLAY"):
             found.append(Device("screen", display, f"display {display}"))
         return found

@@ -87,7 +87,9 @@ class _Demuxed(LiveSourceBase):
                         yield Picture(captured, picture)
         except (av.FFmpegError, OSError) as error:
             if not self.stopped.is_set():
-                raise InputError(f"{self.name} sends nothing more ({_reason(error)})") from error
+                silent = isinstance(error, av.error.ExitError)  # PyAV's own timeout
+                reason = f"nothing for {SILENCE:g} s" if silent else _reason(error)
+                raise InputError(f"{self.name} sends nothing more ({reason})") from error
 
     def _hear(self, packet: Any) -> None:
         assert self.on_sound is not None

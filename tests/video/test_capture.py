@@ -253,10 +253,17 @@ def test_devices_of_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for number, name in ((10, "Capture Card"), (0, "HD Webcam"), (2, "HD Webcam Infrared")):
         (tmp_path / f"video{number}").mkdir()
         (tmp_path / f"video{number}" / "name").write_text(name + "\n", "utf-8")
+    loopback = tmp_path / "virtual" / "video11"
+    loopback.mkdir(parents=True)
+    (loopback / "name").write_text("mst\n", "utf-8")
+    (tmp_path / "video11").symlink_to(loopback, target_is_directory=True)
     monkeypatch.setattr(device_module, "SYSTEM", "linux")
     monkeypatch.setenv("DISPLAY", ":7")
     found = devices(tmp_path)
-    assert [each.address for each in found] == ["/dev/video0", "/dev/video2", "/dev/video10", ":7"]
+    cameras = ["/dev/video0", "/dev/video2", "/dev/video10", "/dev/video11"]
+    assert [each.address for each in found if each.kind == "camera"] == cameras
+    assert Device("virtual-camera", "/dev/video11", "mst") in found
+    assert Device("screen", ":7", "display :7") in found
     monkeypatch.setattr(device_module, "devices", lambda: found)
     monkeypatch.setattr(av, "ContainerFormat", lambda name, mode: name)
     for name, address in (
@@ -269,8 +276,8 @@ def test_devices_of_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert device_address(name)[0] == address
     with pytest.raises(InputError, match="no camera called 'Foo'; there are: 0 'HD Webcam', 1 'HD"):
         device_address("camera:Foo")
-    with pytest.raises(InputError, match="no camera called '3'"):
-        device_address("camera:3")
+    with pytest.raises(InputError, match="no camera called '4'"):
+        device_address("camera:4")
 
 
 def test_a_camera_by_its_double(small_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
