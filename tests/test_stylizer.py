@@ -13,6 +13,7 @@ import pytest
 
 import mst_deploy as mst
 from mst_deploy.backends.fake import FakeGenerator
+from mst_deploy.errors import InvalidArgument
 from mst_deploy.images import load_image, save_image
 from mst_deploy.stylizer import STYLES_KEPT
 from tests.conftest import ROOT
@@ -187,6 +188,21 @@ def test_threads_share_a_session(
         assert videos[0].result() == videos[1].result()
     for image, result in zip(images, results, strict=True):
         np.testing.assert_array_equal(result, 255 - image)
+
+
+@pytest.mark.parametrize("threads", [None, 1])
+def test_the_threads_of_the_model_can_be_limited(threads: int | None) -> None:
+    """As ONNX Runtime has it; 0 leaves the number to it."""
+    with mst.Stylizer("lite", backend="onnxrt", device="cpu", threads=threads) as stylizer:
+        backend: Any = stylizer.backend
+        assert backend.backend.session.get_session_options().intra_op_num_threads == (threads or 0)
+
+
+def test_no_threads_are_refused() -> None:
+    with pytest.raises(InvalidArgument, match="must be 1 or more"):
+        mst.Stylizer("lite", backend="onnxrt", threads=0)
+    with pytest.raises(InvalidArgument, match="no effect on fake; it is for onnxrt, openvino"):
+        mst.Stylizer("lite", backend="fake", threads=1)
 
 
 def test_a_session_in_the_middle_of_a_stream_says_so(

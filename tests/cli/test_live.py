@@ -99,8 +99,11 @@ def test_a_rate_is_held_with_a_smaller_picture(tmp_path: Path) -> None:
     with av.open(path) as container:
         assert container.streams.video[0].codec_context.width == 640
         assert not container.streams.audio
-    report = values(run("test:640x360@25", "null", *FAKE, "--size", "200x100", "--seconds", "1", "--json"))
+    fixed = ("--size", "200x100", "--sink-size", "100x50", "--seconds", "0.5", "--json", "--force")
+    report = values(run("test:640x360@25", str(path), *FAKE, *fixed))
     assert (report["width"], report["height"], report["size_changes"]) == (200, 100, 0)
+    with av.open(path) as container:
+        assert container.streams.video[0].codec_context.width == 100
 
 
 @pytest.mark.parametrize(
