@@ -13,7 +13,7 @@ from mst_deploy.options import INPUT_OUTPUT, MODEL, Option
 from mst_deploy.video.time_ranges import TimeRange, parse_time
 
 if TYPE_CHECKING:
-    from mst_deploy.jobs.render_file import RenderOptions
+    from mst_deploy.jobs.options import RenderOptions
 
 MEASUREMENT = "Measurement"
 DEFAULT_BACKENDS = ("onnxrt",)
@@ -162,9 +162,9 @@ class VideoRequest:
 
     def job(self) -> RenderOptions:
         """Return the options of the measured jobs."""
-        from mst_deploy.jobs.render_file import RenderOptions
+        from mst_deploy.jobs.options import RenderOptions
         from mst_deploy.video.codecs import EncodeOptions
-        from mst_deploy.video.info import ReadOptions
+        from mst_deploy.video.options import ReadOptions
 
         return RenderOptions(
             read=ReadOptions(TimeRange(self.start, self.end)),

@@ -22,7 +22,7 @@ from mst_deploy.backends import StylizeBackend
 from mst_deploy.benchmarks.environment import Load, background_load, environment_info
 from mst_deploy.cli.console import progress
 from mst_deploy.cli.options import BackendOption, DeviceOption, ModelOption, run_alone
-from mst_deploy.jobs.render_file import RenderOptions
+from mst_deploy.jobs.options import RenderOptions
 from mst_deploy.pipeline.events import FramesDone
 from mst_deploy.size import Size
 from mst_deploy.styles.plan import constant_plan

@@ -27,16 +27,19 @@ if TYPE_CHECKING:
         MstError,
         OutputError,
     )
-    from mst_deploy.jobs.render_file import RenderOptions, RenderResult
-    from mst_deploy.live import LiveOptions, LiveSession, open_live
+    from mst_deploy.jobs.options import RenderOptions
+    from mst_deploy.jobs.render_file import RenderResult
+    from mst_deploy.live import LiveSession, open_live
     from mst_deploy.model.film import Style
     from mst_deploy.pipeline.events import FramesDone, Note, Started
+    from mst_deploy.pipeline.live_options import LiveOptions
     from mst_deploy.size import Size
     from mst_deploy.styles.timeline import StrengthKey, StrokeSizeKey, StrokesKey, StyleKey, Timeline
     from mst_deploy.styles.timeline_yaml import load_timeline
     from mst_deploy.stylizer import Stylizer, open_video, write_video
     from mst_deploy.video.codecs import EncodeOptions
-    from mst_deploy.video.info import Frame, ReadOptions
+    from mst_deploy.video.info import Frame
+    from mst_deploy.video.options import ReadOptions
     from mst_deploy.video.sinks import FrameSink
     from mst_deploy.video.sources import FrameSource
     from mst_deploy.video.time_ranges import TimeRange
@@ -51,16 +54,19 @@ _HOMES = {
         "MstError",
         "OutputError",
     ),
-    "jobs.render_file": ("RenderOptions", "RenderResult"),
-    "live": ("LiveOptions", "LiveSession", "open_live"),
+    "jobs.options": ("RenderOptions",),
+    "jobs.render_file": ("RenderResult",),
+    "live": ("LiveSession", "open_live"),
     "model.film": ("Style",),
     "pipeline.events": ("FramesDone", "Note", "Started"),
+    "pipeline.live_options": ("LiveOptions",),
     "size": ("Size",),
     "styles.timeline": ("StrengthKey", "StrokeSizeKey", "StrokesKey", "StyleKey", "Timeline"),
     "styles.timeline_yaml": ("load_timeline",),
     "stylizer": ("Stylizer", "open_video", "write_video"),
     "video.codecs": ("EncodeOptions",),
-    "video.info": ("Frame", "ReadOptions"),
+    "video.info": ("Frame",),
+    "video.options": ("ReadOptions",),
     "video.sinks": ("FrameSink",),
     "video.sources": ("FrameSource",),
     "video.time_ranges": ("TimeRange",),

@@ -7,12 +7,11 @@ with mst.open_live("camera", "virtual-camera", style="udnie", fps=25) as live:
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +22,7 @@ from mst_deploy.pipeline.events import Note
 from mst_deploy.pipeline.live import LivePipeline
 from mst_deploy.pipeline.live_counts import LiveReport
 from mst_deploy.pipeline.live_look import Look
+from mst_deploy.pipeline.live_options import LiveOptions
 from mst_deploy.pipeline.live_size import SizePolicy, even, sizes_for
 from mst_deploy.size import Size
 from mst_deploy.styles.resolve import encode_film
@@ -42,51 +42,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 TICK = 0.1  # seconds between checks whether Ctrl-C was pressed
-LEAST_SIZE = 180
-"""Short side in pixels below which a rate is not held by making the picture smaller."""
-
-
-@dataclass(frozen=True)
-class LiveOptions:
-    """Options of live video."""
-
-    fps: float | None = None
-    """Frames per second to hold with a smaller picture; it excludes ``size``."""
-    size: str | None = None
-    """Size to stylize at: ``WIDTHxHEIGHT`` or the short side; None for that of the source."""
-    min_size: int = LEAST_SIZE
-    """Short side in pixels below which the picture is not made to hold ``fps``."""
-    sink_size: str | None = None
-    """Size of what sinks get, written as ``size``; None for the size to stylize at."""
-    max_fps: float | None = None
-    """Frames per second above which pictures are dropped as soon as they come."""
-    similar: float = 0.0
-    """Mean absolute difference to the picture painted last, in levels of 0 to 255, below which that is shown
-    again; 0 paints all."""
-    loop: bool = False
-    """Whether a file begins again at its end."""
-    retry: float = 30.0
-    """Seconds to wait for a source that is gone."""
-    force: bool = False
-    """Whether to overwrite existing files."""
-    audio: bool = True
-    """Whether sinks that can take sound get that of the source."""
-
-    def __post_init__(self) -> None:
-        if self.fps is not None and self.size is not None:
-            raise InvalidArgument(
-                field="fps",
-                problem="[option:fps] chooses the size and [option:size] fixes it",
-                hint="leave out one of them",
-            )
-        if self.max_fps is not None and not (math.isfinite(self.max_fps) and self.max_fps > 0):
-            raise InvalidArgument(
-                field="max_fps", problem=f"[option:max_fps] must be above 0, got {self.max_fps:g}"
-            )
-        if not (math.isfinite(self.similar) and 0 <= self.similar <= 255):
-            raise InvalidArgument(
-                field="similar", problem=f"[option:similar] is a level from 0 to 255, got {self.similar:g}"
-            )
 
 
 class LiveSession(ExitStack):

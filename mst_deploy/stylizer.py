@@ -56,7 +56,8 @@ from mst_deploy.styles.resolve import encode_film, make_style, require_same_mode
 from mst_deploy.styles.timeline import StyleKey, Timeline
 
 if TYPE_CHECKING:  # stills need no PyAV
-    from mst_deploy.jobs.render_file import RenderOptions, RenderResult
+    from mst_deploy.jobs.options import RenderOptions
+    from mst_deploy.jobs.render_file import RenderResult
     from mst_deploy.video.info import Frame
     from mst_deploy.video.reader import VideoReader
     from mst_deploy.video.sources import FrameSource

@@ -21,7 +21,8 @@ from mst_deploy.images import load_image
 from mst_deploy.model.bundle import open_bundle
 from mst_deploy.model.film import STYLE_SUFFIX, save_style
 from mst_deploy.model.zoo import MODELS, bundle_path, style_folder
-from mst_deploy.styles.optimize import FOR_ALL, StyleOptimizer, normalized_vgg
+from mst_deploy.styles.optimize import StyleOptimizer, normalized_vgg
+from mst_deploy.styles.options import FOR_ALL
 from mst_deploy.styles.resolve import as_style, make_style
 from mst_deploy.styles.tuning_data import builtin_photos
 

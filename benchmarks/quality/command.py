@@ -43,7 +43,8 @@ from mst_deploy.model.bundle import MANIFEST, open_bundle
 from mst_deploy.model.zoo import resolve_model
 from mst_deploy.perceptual.vgg import find_vgg, load_vgg
 from mst_deploy.reporter import SILENT, Reporter
-from mst_deploy.styles.optimize import FOR_ALL, OptimizeOptions, StyleOptimizer, normalized_vgg
+from mst_deploy.styles.optimize import StyleOptimizer, normalized_vgg
+from mst_deploy.styles.options import FOR_ALL, OptimizeOptions
 from mst_deploy.stylizer import Stylizer
 from mst_deploy.video.motion import ESTIMATORS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from mst_deploy.backends.registry import offered
@@ -21,3 +22,8 @@ class ModelOptions:
     model: Annotated[str | None, Option(MODEL_HELP, MODEL, metavar="MODEL")] = None
     backend: Annotated[str, Option(f"What runs the model: {BACKENDS_HELP}.", MODEL)] = "onnxrt"
     device: Annotated[str, Option(DEVICE_HELP, MODEL)] = "auto"
+
+    @property
+    def folder(self) -> Path | None:
+        """Return the model as a path, for checks of what a command reads; None for the default."""
+        return Path(self.model) if self.model else None

@@ -20,7 +20,6 @@ from mst_deploy.cli.eval import eval_app
 from mst_deploy.cli.image import image
 from mst_deploy.cli.live import live
 from mst_deploy.cli.options import CORE, JsonOptions, MessageOptions, requires
-from mst_deploy.cli.panels import PanelCommand
 from mst_deploy.cli.renamed import renamed
 from mst_deploy.cli.sheet import sheet
 from mst_deploy.cli.signature import expand_options
@@ -45,10 +44,10 @@ app.add_typer(style_app, name="style")
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
 app.add_typer(engines_app, name="engines")
-app.command("image", cls=PanelCommand)(image)
-app.command("sheet", cls=PanelCommand)(sheet)
-app.command("video", cls=PanelCommand)(video)
-app.command("live", cls=PanelCommand)(live)
+app.command("image")(image)
+app.command("sheet")(sheet)
+app.command("video")(video)
+app.command("live")(live)
 app.add_typer(bench_app, name="bench")
 app.command("build")(build)
 

@@ -4,112 +4,82 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from mst_deploy.cli.job import (
-    BackgroundStyleOption,
-    Job,
-    MaskOption,
-    OptimizeStyleOption,
-    OptimizeVggOption,
-    PreserveOption,
-    SeedOption,
-    StrengthsOption,
-    StrokeSizeOption,
-    StrokesOption,
-    StylesOption,
-    TimelineOption,
-    refuse_times,
-    timeline_of,
-)
-from mst_deploy.cli.options import (
-    BackendOption,
-    DeviceOption,
-    ForceOption,
-    JsonOption,
-    MaxPixelsOption,
-    ModelOption,
-    QuietOption,
-    SizeOption,
-)
+from mst_deploy.backends.options import ModelOptions
+from mst_deploy.cli.job import Job, refuse_times
+from mst_deploy.cli.options import LimitOptions, MessageOptions
+from mst_deploy.cli.signature import expand_options
 from mst_deploy.cli.tasks import Failures
 from mst_deploy.errors import BackendError, InputError, InvalidArgument
 from mst_deploy.files import require_writable
+from mst_deploy.jobs.options import ResultSize
+from mst_deploy.options import INPUT_OUTPUT, Option
+from mst_deploy.size import Size
+from mst_deploy.styles.options import OptimizeStyleOptions, TimelineOptions
 
 if TYPE_CHECKING:
     from mst_deploy.image_files import PictureInfo
-    from mst_deploy.size import Size
 
 
-def image(
+@dataclass(frozen=True)
+class ImageOptions:
+    """Pictures to stylize, and where the results are written."""
+
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="IN...", help="Pictures, folders or patterns ('*.jpg').")
-    ],
-    style: StylesOption = None,
+        tuple[Path, ...],
+        Option("Pictures, folders or patterns ('*.jpg').", metavar="IN...", positional=True),
+    ]
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Result file; for several inputs, an existing folder."),
-    ] = None,
-    size: SizeOption = None,
-    strength: StrengthsOption = None,
-    strokes: StrokesOption = None,
-    stroke_size: StrokeSizeOption = None,
-    seed: SeedOption = None,
-    preserve_color: PreserveOption = False,
-    mask: MaskOption = None,
-    background_style: BackgroundStyleOption = None,
-    timeline: TimelineOption = None,
-    optimize_style: OptimizeStyleOption = False,
-    vgg: OptimizeVggOption = None,
-    model: ModelOption = None,
-    backend: BackendOption = "onnxrt",
-    device: DeviceOption = "auto",
-    max_pixels: MaxPixelsOption = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Make only the results that are not there yet.")
-    ] = False,
-    force: ForceOption = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
+        Path | None, Option("Result file; for several inputs, an existing folder.", INPUT_OUTPUT)
+    ] = None
+    size: ResultSize = field(default_factory=Size)
+    limits: LimitOptions = field(default_factory=LimitOptions)
+    resume: Annotated[bool, Option("Make only the results that are not there yet.", INPUT_OUTPUT)] = False
+    force: Annotated[bool, Option("Overwrite existing files.", INPUT_OUTPUT, letter="f")] = False
+
+
+@expand_options
+def image(
+    options: ImageOptions,
+    style: TimelineOptions,
+    optimize: OptimizeStyleOptions,
+    model: ModelOptions,
+    messages: MessageOptions,
 ) -> None:
     """Stylize pictures, with their transparency.
 
     Results are named IN-STYLE beside the inputs unless -o says otherwise.
     """
     from mst_deploy.cli.console import print_result
-    from mst_deploy.image_files import IMAGE_SUFFIXES, MAX_PIXELS, limited_pixels
+    from mst_deploy.image_files import IMAGE_SUFFIXES
     from mst_deploy.jobs.inputs import expand, files_read
-    from mst_deploy.size import Size
 
-    style_timeline = timeline_of(
-        style, strength, preserve_color, mask, background_style, timeline, strokes, stroke_size, seed
-    )
-    refuse_times(style_timeline)
-    wanted = Size.parse(size) if size else Size()
-    files = expand(inputs, IMAGE_SUFFIXES)
-    many = len(files) > 1
+    timeline = style.load()
+    refuse_times(timeline)
+    files = expand(options.inputs, IMAGE_SUFFIXES)
+    many, output = len(files) > 1, options.output
     if many and output is not None and not output.is_dir():
         raise InvalidArgument(f"for several inputs -o must be an existing folder; {output} is not")
-    read = files_read(style_timeline, timeline, Path(model) if model else None, vgg)
+    read = files_read(timeline, *style.files, model.folder, optimize.vgg)
     failures = Failures(many)
     gained: dict[str, Any] = {}
     made: list[Path] = []
     facts: dict[str, Any] = {}
-    with limited_pixels(max_pixels or MAX_PIXELS):
-        tasks = _find_tasks(files, style_timeline.label, output, failures, quiet)
-        tasks = [task for task in tasks if _is_wanted(task, read, failures, force, resume, quiet)]
+    with options.limits.applied():
+        tasks = _find_tasks(files, timeline.label, output, failures, messages.quiet)
+        tasks = [task for task in tasks if _is_wanted(task, read, failures, options, messages.quiet)]
         if tasks:
-            with Job(style_timeline, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job:
-                made = _make(tasks, job, wanted, failures, gained, quiet=quiet, shown=not (quiet or as_json))
-            facts = {**job.facts(), **({"tuned": gained} if optimize_style else {})}
+            with Job(timeline, model, optimize) as job:
+                made = _make(tasks, job, options.size, failures, gained, messages)
+            facts = {**job.facts(), **({"tuned": gained} if optimize.optimize_style else {})}
     names = [str(target) for target in made]
-    if names or as_json:
-        print_result("\n".join(names), {"outputs": names, **facts}, as_json=as_json, quiet=quiet)
+    if names or messages.as_json:
+        values = {"outputs": names, **facts}
+        print_result("\n".join(names), values, as_json=messages.as_json, quiet=messages.quiet)
     failures.summarize(len(files))
 
 
@@ -173,18 +143,18 @@ def note_further_frames(path: Path, info: PictureInfo, *, quiet: bool) -> None:
 
 
 def _is_wanted(
-    task: PictureTask, read: list[Path], failures: Failures, force: bool, resume: bool, quiet: bool
+    task: PictureTask, read: list[Path], failures: Failures, options: ImageOptions, quiet: bool
 ) -> bool:
     """Return whether a picture is still to be made; a target that must not be overwritten is reported as a
     failure."""
     from mst_deploy.cli.console import echo
 
-    if resume and not force and task.target.exists():
+    if options.resume and not options.force and task.target.exists():
         echo(f"note: {task.target} is there already; --force makes it again", quiet=quiet)
         return False
     wanted = False
     with failures.of(task.source):
-        require_writable(task.target, task.source, force=force, read=read)
+        require_writable(task.target, task.source, force=options.force, read=read)
         wanted = True
     return wanted
 
@@ -195,9 +165,7 @@ def _make(
     size: Size,
     failures: Failures,
     gained: dict[str, Any],
-    *,
-    quiet: bool,
-    shown: bool,
+    messages: MessageOptions,
 ) -> list[Path]:
     """Make all pictures, one after the other; results of style optimization are added to ``gained``."""
     from mst_deploy.cli.console import echo, progress
@@ -205,11 +173,11 @@ def _make(
     from mst_deploy.images import resize
 
     made = []
-    with progress("stylizing", len(tasks), unit="pictures/s", quiet=not shown) as on_progress:
+    with progress("stylizing", len(tasks), unit="pictures/s", quiet=messages.silent) as on_progress:
         for done, task in enumerate(tasks, start=1):
             with failures.of(task.source), enough_memory(task.source):
                 style_plan, gain = job.plan_for(
-                    task.source, on_progress=partial(on_progress, done - 1), quiet=not shown
+                    task.source, on_progress=partial(on_progress, done - 1), quiet=messages.silent
                 )
                 picture = load_picture(task.source)
                 width, height = size.applied(picture.image.shape[1], picture.image.shape[0])
@@ -219,7 +187,7 @@ def _make(
                 made.append(task.target)
                 gained |= {str(task.target): gain["tuned"]} if gain else {}
                 for loss in losses(picture, task.target):
-                    echo(f"note: not kept: {loss}", quiet=quiet)
+                    echo(f"note: not kept: {loss}", quiet=messages.quiet)
             on_progress(done)
     return made
 

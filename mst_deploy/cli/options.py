@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,7 @@ import typer
 from mst_deploy.backends.options import BACKENDS_HELP, MODEL_HELP
 from mst_deploy.cli.errors import exit_code, one_line
 from mst_deploy.errors import MissingDependency, MstError
-from mst_deploy.options import MESSAGES, Option
+from mst_deploy.options import INPUT_OUTPUT, MESSAGES, Option
 from mst_deploy.reporter import Reporter
 
 StrengthOption = Annotated[
@@ -82,6 +82,27 @@ class MessageOptions:
     def reporter(self) -> Reporter:
         """Return the reporter of notes and progress on the terminal."""
         return terminal(quiet=self.silent)
+
+
+@dataclass(frozen=True)
+class LimitOptions:
+    """Limits of what is read."""
+
+    max_pixels: Annotated[
+        int | None,
+        Option(
+            "Refuse pictures (inputs, styles, masks) of more pixels, before they are decoded. Default: "
+            "300000000.",
+            INPUT_OUTPUT,
+            minimum=1,
+        ),
+    ] = None
+
+    def applied(self) -> AbstractContextManager[None]:
+        """Return a block in which larger pictures are refused."""
+        from mst_deploy.image_files import MAX_PIXELS, limited_pixels
+
+        return limited_pixels(self.max_pixels or MAX_PIXELS)
 
 
 def run_alone(main: Callable[..., object]) -> None:

@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mst_deploy.cli.options import MessageOptions
 from mst_deploy.cli.tasks import Failures, stem_of
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import require_writable
 
 if TYPE_CHECKING:
     from mst_deploy.cli.job import Job
-    from mst_deploy.jobs.render_file import RenderOptions
+    from mst_deploy.jobs.options import RenderOptions
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class PreviewTask:
 def find_previews(
     files: Sequence[Path],
     label: str,
-    times: str,
+    times: Sequence[Fraction],
     output: Path | None,
     options: RenderOptions,
     failures: Failures,
@@ -38,14 +39,13 @@ def find_previews(
 ) -> list[PreviewTask]:
     """What there is to make, known before the model is opened.
 
-    Raises InvalidArgument for ``times`` that are none, and where no name can be found; OutputError for a name
-    that must not be taken.
+    Raises InvalidArgument where no name can be found, OutputError for a name that must not be taken.
     """
-    from mst_deploy.video.time_ranges import parse_time, time_label
+    from mst_deploy.video.time_ranges import time_label
 
     if options.resume:
         raise InvalidArgument("--preview starts no job, so there is none to resume; leave out one of the two")
-    wanted = sorted({parse_time(text) for text in times.split(",")})
+    wanted = sorted(set(times))
     tasks = []
     for path in files:
         with failures.of(path):
@@ -84,9 +84,7 @@ def make_previews(
     open_job: Callable[[], Job],
     options: RenderOptions,
     failures: Failures,
-    *,
-    as_json: bool,
-    quiet: bool,
+    messages: MessageOptions,
 ) -> None:
     """Write all stills and print their names; those of one video are written when all of them are made."""
     from mst_deploy.cli.console import print_result, progress
@@ -97,18 +95,20 @@ def make_previews(
         total = sum(len(task.targets) for task in tasks)
         with (
             open_job() as job,
-            progress("previewing", total, unit="stills/s", quiet=quiet or as_json) as tell,
+            progress("previewing", total, unit="stills/s", quiet=messages.silent) as tell,
         ):
             facts = job.facts()
             gains: dict[str, Any] = {}
             for task in tasks:
                 with failures.of(task.source):
-                    gained = _make(task, job, options, partial(tell, len(names)), quiet=quiet or as_json)
+                    gained = _make(task, job, options, partial(tell, len(names)), quiet=messages.silent)
                     names += map(str, task.targets.values())
                     gains |= {str(task.source): gained["tuned"]} if gained else {}
             facts |= {"tuned": gains} if gains else {}
-    if names or as_json:
-        print_result("\n".join(names), {"outputs": names, **facts}, as_json=as_json, quiet=quiet)
+    if names or messages.as_json:
+        print_result(
+            "\n".join(names), {"outputs": names, **facts}, as_json=messages.as_json, quiet=messages.quiet
+        )
 
 
 def _make(

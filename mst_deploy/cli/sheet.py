@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from mst_deploy.backends.options import ModelOptions
 from mst_deploy.cli.image import enough_memory, note_further_frames
-from mst_deploy.cli.job import (
-    PreserveOption,
-    SeedOption,
-    StrengthsOption,
-    StrokeSizeOption,
-    StrokesOption,
-    refuse_times,
-    timeline_of,
-)
-from mst_deploy.cli.options import (
-    BackendOption,
-    DeviceOption,
-    ForceOption,
-    JsonOption,
-    MaxPixelsOption,
-    ModelOption,
-    QuietOption,
-)
+from mst_deploy.cli.job import refuse_times
+from mst_deploy.cli.options import LimitOptions, MessageOptions
+from mst_deploy.cli.signature import expand_options
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import require_writable
+from mst_deploy.options import INPUT_OUTPUT, STYLE, Option
+from mst_deploy.styles.options import StrengthOptions
 from mst_deploy.styles.timeline import StyleKey, Timeline
 
 if TYPE_CHECKING:
@@ -39,41 +25,41 @@ if TYPE_CHECKING:
     from mst_deploy.stylizer import Stylizer
 
 
-def sheet(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A picture, or a video for its first frame.")],
+@dataclass(frozen=True)
+class SheetOptions:
+    """A picture, the styles to show it in, and the sheet."""
+
+    source: Annotated[
+        Path, Option("A picture, or a video for its first frame.", metavar="IN", positional=True)
+    ]
     style: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--style",
-            "-s",
+        tuple[str, ...],
+        Option(
+            "An image, a style file, or the name of a shipped style. Repeat it for several. Default: all "
+            "shipped styles of the model.",
+            STYLE,
             metavar="STYLE",
-            help="An image, a style file, or the name of a shipped style. Repeat it for several. Default: "
-            "all shipped styles of the model.",
-            show_default=False,
+            letter="s",
         ),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Result file. Default: IN-sheet.jpg beside IN.")
-    ] = None,
+    ] = ()
+    output: Annotated[Path | None, Option("Result file. Default: IN-sheet.jpg beside IN.", INPUT_OUTPUT)] = (
+        None
+    )
     columns: Annotated[
         int | None,
-        typer.Option(min=1, help="Pictures in a row. Default: so that the sheet is about 4:3."),
-    ] = None,
+        Option("Pictures in a row. Default: so that the sheet is about 4:3.", INPUT_OUTPUT, minimum=1),
+    ] = None
     size: Annotated[
-        int, typer.Option(min=32, max=4096, help="Long side of each picture on the sheet, in pixels.")
-    ] = 480,
-    strength: StrengthsOption = None,
-    strokes: StrokesOption = None,
-    stroke_size: StrokeSizeOption = None,
-    seed: SeedOption = None,
-    preserve_color: PreserveOption = False,
-    model: ModelOption = None,
-    backend: BackendOption = "onnxrt",
-    device: DeviceOption = "auto",
-    max_pixels: MaxPixelsOption = None,
-    force: ForceOption = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
+        int,
+        Option("Long side of each picture on the sheet, in pixels.", INPUT_OUTPUT, minimum=32, maximum=4096),
+    ] = 480
+    limits: LimitOptions = field(default_factory=LimitOptions)
+    force: Annotated[bool, Option("Overwrite existing files.", INPUT_OUTPUT, letter="f")] = False
+
+
+@expand_options
+def sheet(
+    options: SheetOptions, strength: StrengthOptions, model: ModelOptions, messages: MessageOptions
 ) -> None:
     """Show one picture in all shipped styles, or in those given, on one labeled sheet.
 
@@ -81,32 +67,34 @@ def sheet(
     """
     from mst_deploy.cli.console import print_result
     from mst_deploy.contact_sheet import best_columns, contact_sheet
-    from mst_deploy.image_files import MAX_PIXELS, check_writable, limited_pixels, save_image
+    from mst_deploy.image_files import check_writable, save_image
     from mst_deploy.jobs.inputs import files_read
     from mst_deploy.stylizer import Stylizer
 
-    look = timeline_of(
-        [StyleKey("style")], strength, preserve_color, None, None, None, strokes, stroke_size, seed
-    )
+    source, size = options.source, options.size
+    look = strength.timeline((StyleKey("style"),))
     refuse_times(look)
-    asked = [replace(look, styles=(StyleKey(name),)) for name in style or []]
-    target = output or source.with_name(f"{source.stem}-sheet.jpg")
+    asked = [replace(look, styles=(StyleKey(name),)) for name in options.style]
+    target = options.output or source.with_name(f"{source.stem}-sheet.jpg")
     if target.is_dir():
         target /= f"{source.stem}-sheet.jpg"
     check_writable(target)
-    with limited_pixels(max_pixels or MAX_PIXELS), enough_memory(source):
-        folder = Path(model) if model else None
-        read = [path for timeline in asked or [look] for path in files_read(timeline, folder)]
-        require_writable(target, source, force=force, read=read)
-        image, transparency = first_picture(source, quiet=quiet)
+    with options.limits.applied(), enough_memory(source):
+        read = [path for timeline in asked or [look] for path in files_read(timeline, model.folder)]
+        require_writable(target, source, force=options.force, read=read)
+        image, transparency = first_picture(source, quiet=messages.quiet)
         picture = scaled(image, size)
         alpha = None if transparency is None else scaled(transparency, size)
-        with Stylizer(model, backend=backend, device=device) as stylizer:
+        with Stylizer(model.model, backend=model.backend, device=model.device) as stylizer:
             timelines = asked or [replace(look, styles=(key,)) for key in shipped_styles(stylizer)]
-            stylized = _stylized(picture, timelines, stylizer, quiet=quiet or as_json)
-            facts = {"model": stylizer.manifest.name, "backend": backend, "device": stylizer.device}
+            stylized = _stylized(picture, timelines, stylizer, quiet=messages.silent)
+            facts = {
+                "model": stylizer.manifest.name,
+                "backend": model.backend,
+                "device": stylizer.device,
+            }
         names = [timeline.label for timeline in timelines]
-        chosen = columns or best_columns(len(names) + 1, picture.shape[1], picture.shape[0])
+        chosen = options.columns or best_columns(len(names) + 1, picture.shape[1], picture.shape[0])
         cells = [on_white(each, alpha) for each in (picture, *stylized)]
         made = contact_sheet(cells, ["source", *names], chosen)
         save_image(target, made)
@@ -120,7 +108,8 @@ def sheet(
         "strength": look.strength[0].strength,
         **facts,
     }
-    print_result(f"{target}  {len(names)} styles, {width}x{height}", values, as_json=as_json, quiet=quiet)
+    text = f"{target}  {len(names)} styles, {width}x{height}"
+    print_result(text, values, as_json=messages.as_json, quiet=messages.quiet)
 
 
 def shipped_styles(stylizer: Stylizer) -> list[StyleKey]:

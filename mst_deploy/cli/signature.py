@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
@@ -152,10 +153,10 @@ class Leaf:
         """Return the field's value for what Typer parsed; MISSING for nothing, which leaves the default."""
         if self.several:
             return tuple(map(self._parsed, given)) if given else MISSING
-        if self.option.separator:
-            return tuple(map(self._parsed, given.split(self.option.separator))) if given else MISSING
-        if self.option.parse and given is None:
+        if given is None and (self.option.parse or self.option.separator):
             return MISSING
+        if self.option.separator:
+            return tuple(map(self._parsed, given.split(self.option.separator)))
         return self._parsed(given)
 
     def _parsed(self, given: Any) -> Any:
@@ -183,7 +184,7 @@ def spellings(name: str, letter: str, default: object) -> tuple[str, ...]:
 
 def _described(kind: type) -> Iterator[tuple[Field[Any], Any, Option | None]]:
     """Yield (field, type, option) of what is offered; None as option for a dataclass that holds options."""
-    hints = get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)
     for field in fields(kind):
         hint = hints[field.name]
         found = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Option)]
@@ -192,6 +193,12 @@ def _described(kind: type) -> Iterator[tuple[Field[Any], Any, Option | None]]:
             yield field, hint, found[0]
         elif is_dataclass(hint):
             yield field, hint, None
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Return the types of a dataclass's fields with what is said beside them."""
+    return get_type_hints(kind, include_extras=True)
 
 
 def _place(parameter: inspect.Parameter) -> int:

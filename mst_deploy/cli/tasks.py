@@ -13,7 +13,8 @@ from mst_deploy.errors import InputError, InvalidArgument, MstError, OutputError
 from mst_deploy.files import require_writable
 
 if TYPE_CHECKING:
-    from mst_deploy.jobs.render_file import RenderOptions, RenderResult
+    from mst_deploy.jobs.options import RenderOptions
+    from mst_deploy.jobs.render_file import RenderResult
     from mst_deploy.video.reader import VideoInfo
 
 

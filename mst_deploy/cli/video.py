@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -10,131 +11,72 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mst_deploy.backends.options import ModelOptions
 from mst_deploy.cli.errors import worded
-from mst_deploy.cli.job import (
-    BackgroundStyleOption,
-    Job,
-    MaskOption,
-    OptimizeStyleOption,
-    OptimizeVggOption,
-    PreserveOption,
-    SeedOption,
-    StrengthsOption,
-    StrokeSizeOption,
-    StrokesOption,
-    StylesOption,
-    TimelineOption,
-    timeline_of,
-)
-from mst_deploy.cli.options import (
-    BackendOption,
-    DeviceOption,
-    ForceOption,
-    JsonOption,
-    MaxPixelsOption,
-    ModelOption,
-    QuietOption,
-    SizeOption,
-)
+from mst_deploy.cli.job import Job
+from mst_deploy.cli.options import LimitOptions, MessageOptions
 from mst_deploy.cli.preview import find_previews, make_previews
+from mst_deploy.cli.signature import expand_options
 from mst_deploy.cli.tasks import Failures, Task, find_tasks, report_late_losses
 from mst_deploy.errors import InvalidArgument
+from mst_deploy.jobs.options import RenderOptions
+from mst_deploy.options import INPUT_OUTPUT, Option
+from mst_deploy.styles.options import OptimizeStyleOptions, TimelineOptions
+from mst_deploy.video.time_ranges import parse_time
 
 if TYPE_CHECKING:
-    from mst_deploy.jobs.render_file import RenderOptions, RenderResult
+    from mst_deploy.jobs.render_file import RenderResult
 
 
-def video(
+@dataclass(frozen=True)
+class VideoOptions:
+    """Videos to stylize, and where the results are written."""
+
     inputs: Annotated[
-        list[Path],
-        typer.Argument(
+        tuple[Path, ...],
+        Option(
+            "Videos: files, folders, patterns ('*.mp4'), numbered pictures (in%06d.png), -.",
             metavar="IN...",
-            help="Videos: files, folders, patterns ('*.mp4'), numbered pictures (in%06d.png), -.",
+            positional=True,
         ),
-    ],
-    style: StylesOption = None,
+    ]
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            help="Result: .mp4, .m4v, .mov, .mkv, .webm, .gif, .webp, .y4m, numbered pictures (out%06d.png) "
-            "or - for standard output; for several inputs, an existing folder.",
+        Option(
+            "Result: .mp4, .m4v, .mov, .mkv, .webm, .gif, .webp, .y4m, numbered pictures (out%06d.png) or - "
+            "for standard output; for several inputs, an existing folder.",
+            INPUT_OUTPUT,
         ),
-    ] = None,
-    size: SizeOption = None,
-    strength: StrengthsOption = None,
-    strokes: StrokesOption = None,
-    stroke_size: StrokeSizeOption = None,
-    seed: SeedOption = None,
-    preserve_color: PreserveOption = False,
-    mask: MaskOption = None,
-    background_style: BackgroundStyleOption = None,
-    timeline: TimelineOption = None,
-    optimize_style: OptimizeStyleOption = False,
-    vgg: OptimizeVggOption = None,
-    deflicker: Annotated[
-        bool,
-        typer.Option(
-            "--deflicker",
-            help="Less flicker: average each stylized frame with up to four before it, moved along with the "
-            "picture. Where much moves, strokes get a little softer.",
-        ),
-    ] = False,
-    start: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Begin here: seconds or [HH:]MM:SS.")
-    ] = None,
-    end: Annotated[str | None, typer.Option(metavar="TIME", help="End before this moment.")] = None,
-    sample_every: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Keep one frame in each interval of this length.")
-    ] = None,
-    rate: Annotated[
-        str | None, typer.Option(help="Frames a second of numbered pictures (in%06d.png). Default: 25.")
-    ] = None,
-    sdr: Annotated[bool, typer.Option("--sdr", help="Map HDR to BT.709 instead of keeping it.")] = False,
-    codec: Annotated[
-        str | None,
-        typer.Option(
-            help="h264, hevc, av1, vp9, prores, ffv1 or raw. Default: h264, hevc for more than 8 bits."
-        ),
-    ] = None,
-    crf: Annotated[
-        int | None,
-        typer.Option(help="Coding quality; lower is better and larger. Default: no visible loss."),
-    ] = None,
-    bitrate: Annotated[
-        str | None, typer.Option(help="Bits a second in place of a quality: 800k, 4M.")
-    ] = None,
-    audio: Annotated[
-        str | None,
-        typer.Option(
-            help="Sound: copy, none, or encoded as aac, opus or flac. Default: copy; what no container takes "
-            "is encoded."
-        ),
-    ] = None,
-    subtitles: Annotated[str, typer.Option(help="Subtitles: copy or none.")] = "copy",
+    ] = None
+
+
+@dataclass(frozen=True)
+class PreviewOptions:
+    """Stills to write in place of a video."""
+
     preview: Annotated[
-        str | None,
-        typer.Option(
+        tuple[Fraction, ...],
+        Option(
+            "Write only stills of the result at these times (00:10,01:05), named IN-STYLE-00m10s.png, beside "
+            "the result or in the folder -o. Times count from the beginning of the result.",
+            INPUT_OUTPUT,
             metavar="TIME,...",
-            help="Write only stills of the result at these times (00:10,01:05), named IN-STYLE-00m10s.png, "
-            "beside the result or in the folder -o. Times count from the beginning of the result.",
+            separator=",",
+            parse=parse_time,
         ),
-    ] = None,
-    hwaccel: Annotated[
-        str, typer.Option(help="NVIDIA's decoder and encoder: off, on, or auto (where they can).")
-    ] = "off",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with what a crash or Ctrl-C left unfinished.")
-    ] = False,
-    batch: Annotated[int, typer.Option(min=1, help="Frames in one call of the model, for GPUs.")] = 1,
-    model: ModelOption = None,
-    backend: BackendOption = "onnxrt",
-    device: DeviceOption = "auto",
-    max_pixels: MaxPixelsOption = None,
-    force: ForceOption = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
+    ] = ()
+
+
+@expand_options
+def video(
+    options: VideoOptions,
+    style: TimelineOptions,
+    optimize: OptimizeStyleOptions,
+    render: RenderOptions,
+    stills: PreviewOptions,
+    limits: LimitOptions,
+    model: ModelOptions,
+    messages: MessageOptions,
 ) -> None:
     """Stylize videos: same frames at the same times, the sound untouched.
 
@@ -142,59 +84,31 @@ def video(
     file that plays; --resume makes the rest.
     """
     from mst_deploy.cli.console import echo
-    from mst_deploy.image_files import MAX_PIXELS, limited_pixels
     from mst_deploy.jobs.inputs import VIDEO_SUFFIXES, expand, files_read
-    from mst_deploy.jobs.render_file import RenderOptions
-    from mst_deploy.size import Size
-    from mst_deploy.video.codecs import EncodeOptions, parse_bitrate
-    from mst_deploy.video.info import ReadOptions
-    from mst_deploy.video.time_ranges import TimeRange
 
-    style_timeline = timeline_of(
-        style, strength, preserve_color, mask, background_style, timeline, strokes, stroke_size, seed
-    )
-    options = RenderOptions(
-        read=ReadOptions(TimeRange.parse(start, end, sample_every), sdr, hwaccel, parse_rate(rate)),
-        size=Size.parse(size) if size else Size(),
-        encode=EncodeOptions(
-            codec, crf, None if bitrate is None else parse_bitrate(bitrate), hwaccel, audio, subtitles
-        ),
-        batch=batch,
-        deflicker=deflicker,
-        resume=resume,
-        force=force,
-    )
-    files = expand(inputs, VIDEO_SUFFIXES)
-    many = len(files) > 1
+    timeline = style.load()
+    files = expand(options.inputs, VIDEO_SUFFIXES)
+    many, output = len(files) > 1, options.output
     if many and output and not output.is_dir():
         raise InvalidArgument(f"for several inputs -o must be an existing folder; {output} is not")
     failures = Failures(many)
-    read = files_read(style_timeline, timeline, Path(model) if model else None, vgg)
-    if preview is not None:
-        with limited_pixels(max_pixels or MAX_PIXELS):
-            make_previews(
-                find_previews(files, style_timeline.label, preview, output, options, failures, read),
-                lambda: Job(style_timeline, model, backend, device, optimize_style=optimize_style, vgg=vgg),
-                options,
-                failures,
-                as_json=as_json,
-                quiet=quiet,
-            )
+    read = files_read(timeline, *style.files, model.folder, optimize.vgg)
+    if stills.preview:
+        with limits.applied():
+            previews = find_previews(files, timeline.label, stills.preview, output, render, failures, read)
+            make_previews(previews, lambda: Job(timeline, model, optimize), render, failures, messages)
         failures.summarize(len(files))
         return
-    tasks = find_tasks(files, style_timeline.label, output, options, failures, quiet, read)
+    tasks = find_tasks(files, timeline.label, output, render, failures, messages.quiet, read)
     made: list[dict[str, Any]] = []
     try:
         if tasks:
-            with (
-                limited_pixels(max_pixels or MAX_PIXELS),
-                Job(style_timeline, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job,
-            ):
-                made = _make(tasks, job, options, failures, quiet=quiet or as_json)
+            with limits.applied(), Job(timeline, model, optimize) as job:
+                made = _make(tasks, job, render, failures, quiet=messages.silent)
     except KeyboardInterrupt as stop:
         echo("; ".join(["mst: interrupted", *map(worded, getattr(stop, "__notes__", ()))]))
         raise typer.Exit(130) from None
-    _print_report(made, as_json=as_json, quiet=quiet, many=many)
+    _print_report(made, messages, many=many)
     failures.summarize(len(files))
 
 
@@ -248,24 +162,11 @@ def _facts(result: RenderResult, job: Job) -> dict[str, Any]:
     }
 
 
-def parse_rate(text: str | None) -> Fraction | None:
-    """Parse a frame rate exactly: ``25``, ``23.976`` or ``24000/1001``. Raises InvalidArgument."""
-    if text is None:
-        return None
-    try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if not 0 < rate <= 1000:
-        raise InvalidArgument(f"cannot use {text!r} as a rate: give frames a second (25, 24000/1001)")
-    return rate
-
-
 def _resumed(facts: dict[str, Any]) -> str:
     return f" ({facts['resumed']} of them before)" if facts["resumed"] else ""
 
 
-def _print_report(done: list[dict[str, Any]], *, as_json: bool, quiet: bool, many: bool) -> None:
+def _print_report(done: list[dict[str, Any]], messages: MessageOptions, *, many: bool) -> None:
     from mst_deploy.cli.console import echo, print_result
 
     lines = [
@@ -276,6 +177,7 @@ def _print_report(done: list[dict[str, Any]], *, as_json: bool, quiet: bool, man
     ]
     values = {"outputs": done} if many or not done else done[0]
     if any(facts["output"] == "-" for facts in done):  # the standard output is the video's
-        echo(json.dumps(values) if as_json else "\n".join(lines), quiet=quiet and not as_json)
+        text = json.dumps(values) if messages.as_json else "\n".join(lines)
+        echo(text, quiet=messages.quiet and not messages.as_json)
         return
-    print_result("\n".join(lines), values, as_json=as_json, quiet=quiet)
+    print_result("\n".join(lines), values, as_json=messages.as_json, quiet=messages.quiet)

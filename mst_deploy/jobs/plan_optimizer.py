@@ -15,13 +15,14 @@ from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import user_cache
 from mst_deploy.images import Image, load_image
 from mst_deploy.model.bundle import Bundle, Manifest
-from mst_deploy.styles.optimize import OptimizedStyle, OptimizeOptions, StyleOptimizer, normalized_vgg
+from mst_deploy.styles.optimize import OptimizedStyle, StyleOptimizer, normalized_vgg
+from mst_deploy.styles.options import OptimizeOptions
 from mst_deploy.styles.plan import StylePlan
 from mst_deploy.styles.resolve import as_style, resolve_style
 from mst_deploy.styles.timeline import Timeline
 from mst_deploy.styles.tuning_data import sample_frames
 from mst_deploy.video.demuxing import is_pipe
-from mst_deploy.video.info import ReadOptions
+from mst_deploy.video.options import ReadOptions
 
 
 @dataclass(frozen=True)

@@ -14,38 +14,19 @@ from mst_deploy.errors import Message
 from mst_deploy.files import followed, refuse_to_overwrite
 from mst_deploy.jobs.disk import check_before, expected_bytes
 from mst_deploy.jobs.inputs import files_read
+from mst_deploy.jobs.options import RenderOptions
 from mst_deploy.jobs.segments import SegmentOptions, in_parts, open_output
 from mst_deploy.pipeline.events import Note, OnEvent, Started, ignore
 from mst_deploy.pipeline.render import render
 from mst_deploy.pipeline.stages import FramePreparer
 from mst_deploy.pipeline.threads import StageTimer
-from mst_deploy.size import Size
 from mst_deploy.styles.masks import open_mask
 from mst_deploy.styles.plan import StylePlan
 from mst_deploy.video.containers import goes_into_pipe
-from mst_deploy.video.info import ReadOptions, VideoInfo, resized
+from mst_deploy.video.info import VideoInfo, resized
 from mst_deploy.video.sinks import spec_of
 from mst_deploy.video.sources import open_source
-from mst_deploy.video.writer import EncodeOptions, encoder_of, probe_output
-
-
-@dataclass(frozen=True)
-class RenderOptions:
-    """Options of a rendering, apart from its style."""
-
-    read: ReadOptions = field(default_factory=ReadOptions)
-    size: Size = field(default_factory=Size)
-    encode: EncodeOptions = field(default_factory=EncodeOptions)
-    batch: int = 1
-    """Pictures in one call of the generator."""
-    deflicker: bool = False
-    """Average stylized frames along the motion, against flicker; see :mod:`video.deflicker`."""
-    part_frames: int = 120
-    """Frames of one segment of the result: a crash loses at most these."""
-    resume: bool = False
-    """Resume an unfinished job beside the output, if there is one."""
-    force: bool = False
-    """Discard an unfinished job instead of refusing to start."""
+from mst_deploy.video.writer import encoder_of, probe_output
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ from mst_deploy.perceptual.distances import (
     style_distance,
 )
 from mst_deploy.perceptual.vgg import Vgg19, calibrate, find_vgg, load_vgg
+from mst_deploy.styles.options import OptimizeOptions
 from mst_deploy.styles.resolve import encode_film
 from mst_deploy.styles.tuning_data import FramePair, is_blank
 from mst_deploy.video.canvas import MovingCanvas
@@ -61,57 +62,6 @@ LAST_RATE = 0.2  # relative to the first rate
 STRENGTH_POWER = 3.0  # exponent for ``OptimizeOptions.strengths``, as in the training recipes
 LEVEL = 1 / 255  # one gray level, of pixels in 0..1
 HALF_A_LEVEL = LEVEL / 2  # smoothing of the distance at 0: differences that rounding hides
-
-
-@dataclass(frozen=True)
-class OptimizeOptions:
-    """Options of the optimization."""
-
-    steps: int = 16
-    style_weight: float = 4.0
-    """Weight of the style distance relative to the content distance (``perceptual``)."""
-    halo_weight: float = 1_500.0
-    """Weight of ``low_frequency_bleed_loss``: seams along edges and clouds in flat areas."""
-    fringe_weight: float = 1_000.0
-    """Weight of ``edge_fringe_loss``: light and colored lines along edges."""
-    temporal_weight: float = 0.6
-    """Weight of log(1 + flicker in gray levels). Flicker is the warping error: the mean RGB distance
-    between corresponding pixels of a frame and the next. Halving it has the same value in a noisy clip
-    as in a calm one."""
-    temporal_limit: float = 0.5
-    """Largest norm of the flicker gradient relative to that of the distances. Below 1 it cannot reverse
-    them, so the style is preserved; infinity is no limit."""
-    at_once: int = 3
-    """Number of frame pairs per step; if there are more, they are used in turn."""
-    strengths: tuple[float, ...] = (1.0,)
-    """Strengths at which the pictures are stylized, in turn (see ``film.with_strength``). A vector
-    optimized at 1 alone may give worse pictures at intermediate strengths. Below 1 the style weight is
-    multiplied by strength to the power STRENGTH_POWER, as in training."""
-    rate: float = 0.04
-    """First step size of every value of the vector; decays linearly to a fifth."""
-
-    def __post_init__(self) -> None:
-        counts = self.steps, self.at_once
-        weights = (
-            self.style_weight,
-            self.halo_weight,
-            self.fringe_weight,
-            self.temporal_weight,
-            self.temporal_limit,
-        )
-        possible = all(0 < strength <= 1 for strength in self.strengths) and self.strengths
-        if min(counts) < 1 or not all(weight >= 0 for weight in weights) or not self.rate > 0 or not possible:
-            raise InvalidArgument(
-                "tuning needs steps, weights of 0 or more, a positive rate and strengths above 0 and up to "
-                f"1, got {self}"
-            )
-
-
-FOR_ALL = OptimizeOptions(
-    style_weight=8.0, halo_weight=6_000.0, fringe_weight=4_000.0, strengths=(1.0, 0.9, 0.8)
-)
-"""Options for the built-in photographs, which represent all. A style can be weakened by the strength, not
-amplified."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +141,9 @@ def optimize_style(
     if not frame_pairs:
         raise InvalidArgument("tuning needs at least one picture")
     if any(map(is_blank, frame_pairs)):
-        raise InvalidArgument("a picture of one color cannot be tuned to; give one that shows something")
+        raise InvalidArgument(
+            "no style can be optimized for a picture of one color; give one that shows something"
+        )
     how = how or OptimizeOptions()
     weakened = min(how.strengths) < 1
     if weakened and own is None:

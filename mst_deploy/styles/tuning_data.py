@@ -13,12 +13,11 @@ from mst_deploy.errors import InputError
 from mst_deploy.image_files import is_still
 from mst_deploy.images import Image, load_image, resize_short_side
 from mst_deploy.model.zoo import shipped_photographs
+from mst_deploy.styles.options import FRAME_SIZE, FRAMES
 from mst_deploy.video.demuxing import is_pattern
-from mst_deploy.video.info import ReadOptions
+from mst_deploy.video.options import ReadOptions
 from mst_deploy.video.reader import VideoReader
 
-FRAMES = 3  # default number of frame pairs of a video
-SIZE = 320  # pixels; largest short side
 SHIFT = (3, 2)  # pixels down and right between two windows into a photograph
 # smallest standard deviation in gray levels; a picture of one color has no useful gradient
 LEAST_CONTRAST = 2.0
@@ -38,7 +37,7 @@ class FramePair:
 
 
 def sample_frames(
-    path: Path, count: int = FRAMES, size: int = SIZE, read: ReadOptions | None = None
+    path: Path, count: int = FRAMES, size: int = FRAME_SIZE, read: ReadOptions | None = None
 ) -> list[FramePair]:
     """Return a picture, or ``count`` frame pairs evenly spread over a video; the short side is at most
     ``size`` pixels.

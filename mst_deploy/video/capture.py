@@ -17,7 +17,7 @@ import numpy as np
 
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.video.counter_bars import COUNT, draw_counter
-from mst_deploy.video.info import Image, ReadOptions
+from mst_deploy.video.info import Image
 from mst_deploy.video.live_sound import RATE, FileSound, Samples, Sound
 from mst_deploy.video.live_source import (
     CaptureOptions,
@@ -29,6 +29,7 @@ from mst_deploy.video.live_source import (
     scheme_of,
 )
 from mst_deploy.video.live_streams import NETWORK, open_device, open_network, open_pipe
+from mst_deploy.video.options import ReadOptions
 from mst_deploy.video.reader import VideoReader
 
 TEST = re.compile(r"test(?::(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?)?", re.ASCII)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 from mst_deploy.errors import InvalidArgument, OutputError
-from mst_deploy.video.hardware import check_mode, use_encoder
-from mst_deploy.video.sound import check_sound
+from mst_deploy.options import VIDEO, Option
+from mst_deploy.video.options import Hwaccel, check_hwaccel, check_sound
 
 # SVT-AV1 writes to the terminal unless its environment variable forbids it.
 os.environ.setdefault("SVT_LOG", "1")
@@ -101,26 +102,56 @@ ONLY_CODEC = {".gif": "gif", ".webp": "webp", ".png": "png", ".y4m": "raw"}
 USUAL_CODEC = {**ONLY_CODEC, ".webm": "vp9"}
 
 
+def parse_bitrate(text: str) -> int:
+    """Parse ``800k``, ``4M`` or plain bits per second to bits per second. Raises InvalidArgument."""
+    number, unit = (text[:-1], text[-1:].lower()) if text[-1:].isalpha() else (text, "")
+    try:
+        rate = int(float(number) * {"": 1, "k": 1000, "m": 1000_000, "g": 1000_000_000}[unit])
+    except (ValueError, KeyError, OverflowError):
+        rate = 0
+    if not 1000 <= rate < 2**31:
+        raise InvalidArgument(
+            field="bitrate",
+            problem=f"cannot use {text!r} as a bit rate: give bits a second, with k or M (800k, 4M)",
+        )
+    return rate
+
+
 @dataclass(frozen=True)
 class EncodeOptions:
     """Options of the output's encoding."""
 
-    codec: str | None = None
+    codec: Annotated[
+        str | None,
+        Option("h264, hevc, av1, vp9, prores, ffv1 or raw. Default: h264, hevc for more than 8 bits.", VIDEO),
+    ] = None
     """Codec; None: the one of the output's suffix, else H.264, or HEVC for more than 8 bits."""
-    crf: int | None = None
+    crf: Annotated[
+        int | None, Option("Coding quality; lower is better and larger. Default: no visible loss.", VIDEO)
+    ] = None
     """Constant rate factor: lower is better and larger. None means the codec's default."""
-    bitrate: int | None = None
+    bitrate: Annotated[
+        int | None,
+        Option("Bits a second in place of a quality: 800k, 4M.", VIDEO, parse=parse_bitrate),
+    ] = None
     """Bits per second, instead of a constant quality."""
-    hwaccel: str = "off"
+    hwaccel: Hwaccel = "off"
     """NVIDIA's encoder: off, on, or auto (where it starts)."""
-    audio: str | None = None
+    audio: Annotated[
+        str | None,
+        Option(
+            "Sound: copy, none, or encoded as aac, opus or flac. Default: copy; what no container takes is "
+            "encoded.",
+            VIDEO,
+        ),
+    ] = None
     """Sound: copy, none, or a codec to encode it in. None copies it, and encodes sound that no container
     takes."""
-    subtitles: str = "copy"
+    subtitles: Annotated[str, Option("Subtitles: copy or none.", VIDEO)] = "copy"
     """Subtitles: copy or none."""
 
     def __post_init__(self) -> None:
-        check_mode(self.hwaccel)
+        check_hwaccel(self.hwaccel)
         check_sound(self.audio, self.subtitles)
         if self.crf is not None and self.bitrate is not None:
             raise InvalidArgument(
@@ -193,6 +224,8 @@ def settings_for(
     options: EncodeOptions, width: int, height: int, depth: int, *, alpha: bool = False
 ) -> EncoderSettings:
     """Return encoder and pixel format for frames of one size. Raises OutputError, BackendError."""
+    from mst_deploy.video.hardware import use_encoder  # here, because it loads PyAV
+
     assert options.codec is not None  # resolved before
     codec = CODECS[options.codec]
     if min(width, height) < codec.smallest:
@@ -223,21 +256,6 @@ def settings_for(
 def keeps_depth(options: EncodeOptions) -> bool:
     """Return whether the codec stores more than 8 bits."""
     return options.known.deep is not None
-
-
-def parse_bitrate(text: str) -> int:
-    """Parse ``800k``, ``4M`` or plain bits per second to bits per second. Raises InvalidArgument."""
-    number, unit = (text[:-1], text[-1:].lower()) if text[-1:].isalpha() else (text, "")
-    try:
-        rate = int(float(number) * {"": 1, "k": 1000, "m": 1000_000, "g": 1000_000_000}[unit])
-    except (ValueError, KeyError, OverflowError):
-        rate = 0
-    if not 1000 <= rate < 2**31:
-        raise InvalidArgument(
-            field="bitrate",
-            problem=f"cannot use {text!r} as a bit rate: give bits a second, with k or M (800k, 4M)",
-        )
-    return rate
 
 
 def keeps_alpha(codec: str, muxer: str) -> bool:

@@ -13,17 +13,8 @@ from typing import Any
 import av
 from av.codec.hwaccel import HWAccel
 
-from mst_deploy.errors import BackendError, InvalidArgument
-
-MODES = ("auto", "on", "off")
-
-
-def check_mode(mode: str) -> None:
-    """Raise InvalidArgument for an unknown mode."""
-    if mode not in MODES:
-        raise InvalidArgument(
-            field="hwaccel", problem=f"[option:hwaccel] must be one of {', '.join(MODES)}, got {mode!r}"
-        )
+from mst_deploy.errors import BackendError
+from mst_deploy.video.options import check_hwaccel
 
 
 @cache
@@ -54,7 +45,7 @@ def encoder_opens(name: str, pix_fmt: str) -> bool:
 def decoding(mode: str) -> HWAccel | None:
     """Return the hardware decoder to open a file with; None means software. Raises BackendError for ``on``
     without hardware."""
-    check_mode(mode)
+    check_hwaccel(mode)
     if mode == "off":
         return None
     if device_opens():
@@ -70,7 +61,7 @@ def decoding(mode: str) -> HWAccel | None:
 def use_encoder(mode: str, name: str | None, pix_fmt: str) -> bool:
     """Return whether to encode with a hardware encoder. Raises BackendError for ``on`` where it does not
     start."""
-    check_mode(mode)
+    check_hwaccel(mode)
     if mode == "off":
         return False
     if name is not None and encoder_opens(name, pix_fmt):

@@ -1,4 +1,4 @@
-"""Values of a video: frames, the stream they come from, options of reading, and reports."""
+"""Values of a video: frames, the stream they come from, and reports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mst_deploy.video.color import ColorTags, Mastering
 from mst_deploy.video.demuxing import Pipe
-from mst_deploy.video.time_ranges import ClockSpan, TimeRange
+from mst_deploy.video.time_ranges import ClockSpan
 
 Image = NDArray[np.uint8]
 """Picture (H, W, 3) uint8 RGB, upright."""
@@ -32,19 +32,6 @@ class Frame:
     """Time of capture by a live source, in seconds of ``time.monotonic``. None for a file."""
     alpha: Plane | None = field(default=None, repr=False)
     """Alpha (H, W) uint8: 255 where the picture is opaque; None if all of it is."""
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """Options of reading a file."""
-
-    span: TimeRange = field(default_factory=TimeRange)
-    sdr: bool = False
-    """Whether to map high dynamic range to BT.709."""
-    hwaccel: str = "off"
-    """NVIDIA's decoder: off, on, or auto (where it can do the job)."""
-    rate: Fraction | None = None
-    """Frame rate of a numbered sequence; None means 25."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ from mst_deploy.video.demuxing import (
 from mst_deploy.video.filters import Deinterlacer, ToneMapper
 from mst_deploy.video.frame_times import DecodeOrderTimes, rising
 from mst_deploy.video.hardware import decoding
-from mst_deploy.video.info import Frame, Image, Plane, ReadOptions, VideoInfo, resized
+from mst_deploy.video.info import Frame, Image, Plane, VideoInfo, resized
+from mst_deploy.video.options import ReadOptions
 from mst_deploy.video.orientation import matrix_of, orientation, upright
 from mst_deploy.video.side_data import (
     has_captions,

@@ -7,25 +7,13 @@ from typing import Any
 
 import av
 
-from mst_deploy.errors import InvalidArgument
+from mst_deploy.video.options import SOUND_CODECS
 
-SOUND_CODECS = {"aac": "aac", "opus": "libopus", "flac": "flac"}
-"""FFmpeg's encoder, by the name that the option takes."""
-SOUND = ("copy", *SOUND_CODECS, "none")
-SUBTITLES = ("copy", "none")
 USUAL_SOUND = {"mp4": "aac", "mov": "aac", "matroska": "flac", "webm": "opus"}
 """Codec by muxer for sound that cannot be copied."""
 OPUS_RATES = (48000, 24000, 16000, 12000, 8000)
 BITS_PER_SECOND = {"aac": 96_000, "opus": 80_000}
 """Bit rate per channel, above the threshold of transparency (ITU-R BS.1116 tests of both codecs)."""
-
-
-def check_sound(audio: str | None, subtitles: str | None) -> None:
-    """Raise InvalidArgument for an unknown choice."""
-    if audio is not None and audio not in SOUND:
-        raise InvalidArgument(f"[option:audio] must be one of {', '.join(SOUND)}, got {audio!r}")
-    if subtitles is not None and subtitles not in SUBTITLES:
-        raise InvalidArgument(f"[option:subtitles] must be one of {', '.join(SUBTITLES)}, got {subtitles!r}")
 
 
 class SoundEncoder:

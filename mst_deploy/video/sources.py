@@ -13,7 +13,8 @@ from typing import Protocol, Self, cast
 
 from mst_deploy.errors import InputError
 from mst_deploy.video.demuxing import is_pattern, is_pipe
-from mst_deploy.video.info import Frame, ReadOptions, VideoInfo
+from mst_deploy.video.info import Frame, VideoInfo
+from mst_deploy.video.options import ReadOptions
 
 
 class FrameSource(Protocol):

@@ -4,51 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Annotated
 
 from mst_deploy.errors import InvalidArgument
-
-
-@dataclass(frozen=True)
-class TimeRange:
-    """A part of a clip, in seconds from the start of the file."""
-
-    start: Fraction | None = None
-    end: Fraction | None = None
-    """First time that is not selected any more, in seconds."""
-    sample_every: Fraction | None = None
-    """Keep one frame in each interval of this length in seconds; times are kept, so the clip plays at its own
-    speed."""
-
-    def __post_init__(self) -> None:
-        if self.start is not None and self.start < 0:
-            raise InvalidArgument(
-                field="start", problem=f"[option:start] must not be negative, got {float(self.start):g} s"
-            )
-        if self.end is not None and self.end <= (self.start or 0):
-            raise InvalidArgument(
-                field="end",
-                problem=(
-                    f"[option:end] ({float(self.end):g} s) must be later than [option:start] "
-                    f"({float(self.start or 0):g} s)"
-                ),
-            )
-        if self.sample_every is not None and self.sample_every <= 0:
-            raise InvalidArgument(
-                field="sample_every",
-                problem=(
-                    f"[option:sample_every] must be longer than nothing, got {float(self.sample_every):g} s"
-                ),
-            )
-
-    @classmethod
-    def parse(cls, start: str | None, end: str | None, sample_every: str | None) -> TimeRange:
-        """Parse the options as they were typed. Raises InvalidArgument."""
-        return cls(*(None if text is None else parse_time(text) for text in (start, end, sample_every)))
-
-    @property
-    def cuts(self) -> bool:
-        """Return whether anything is left out at the start or the end."""
-        return self.start is not None or self.end is not None
+from mst_deploy.options import INPUT_OUTPUT, Option
 
 
 def parse_time(text: str) -> Fraction:
@@ -74,6 +33,57 @@ def parse_time(text: str) -> Fraction:
     for power, part in enumerate(reversed(larger), start=1):
         seconds += int(part) * 60**power
     return seconds
+
+
+@dataclass(frozen=True)
+class TimeRange:
+    """A part of a clip, in seconds from the start of the file."""
+
+    start: Annotated[
+        Fraction | None,
+        Option("Begin here: seconds or [HH:]MM:SS.", INPUT_OUTPUT, metavar="TIME", parse=parse_time),
+    ] = None
+    end: Annotated[
+        Fraction | None, Option("End before this moment.", INPUT_OUTPUT, metavar="TIME", parse=parse_time)
+    ] = None
+    """First time that is not selected any more, in seconds."""
+    sample_every: Annotated[
+        Fraction | None,
+        Option(
+            "Keep one frame in each interval of this length.",
+            INPUT_OUTPUT,
+            metavar="TIME",
+            parse=parse_time,
+        ),
+    ] = None
+    """Keep one frame in each interval of this length in seconds; times are kept, so the clip plays at its own
+    speed."""
+
+    def __post_init__(self) -> None:
+        if self.start is not None and self.start < 0:
+            raise InvalidArgument(
+                field="start", problem=f"[option:start] must not be negative, got {float(self.start):g} s"
+            )
+        if self.end is not None and self.end <= (self.start or 0):
+            raise InvalidArgument(
+                field="end",
+                problem=(
+                    f"[option:end] ({float(self.end):g} s) must be later than [option:start] "
+                    f"({float(self.start or 0):g} s)"
+                ),
+            )
+        if self.sample_every is not None and self.sample_every <= 0:
+            raise InvalidArgument(
+                field="sample_every",
+                problem=(
+                    f"[option:sample_every] must be longer than nothing, got {float(self.sample_every):g} s"
+                ),
+            )
+
+    @property
+    def cuts(self) -> bool:
+        """Return whether anything is left out at the start or the end."""
+        return self.start is not None or self.end is not None
 
 
 def time_label(time: Fraction) -> str:

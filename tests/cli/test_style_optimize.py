@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mst_deploy.benchmarks.quality import command as quality_command
-from mst_deploy.cli.style import style_optimize
 from mst_deploy.images import center_crop, load_image, save_image
 from mst_deploy.jobs import plan_optimizer
 from mst_deploy.model.film import load_style
 from mst_deploy.model.zoo import shipped_photographs
 from mst_deploy.styles import optimize, tuning_data
-from mst_deploy.styles.optimize import FOR_ALL, OptimizeOptions
-from mst_deploy.styles.tuning_data import FRAMES, SIZE
+from mst_deploy.styles.options import OptimizeOptions
 from mst_deploy.video.reader import VideoReader
 from tests.clips import Clip, write_clip
 from tests.command_line import mst
@@ -127,18 +124,6 @@ def test_the_command_writes_a_style_for_the_model(tmp_path: Path, vgg_file: Path
     assert nothing.returncode == 1
     assert "none.mp4" in nothing.stderr
     assert not (tmp_path / "x.safetensors").exists()
-
-
-def test_the_command_and_the_values_have_the_same_defaults() -> None:
-    """They are written twice, because a help text must not import PyTorch."""
-    parameters = inspect.signature(style_optimize, eval_str=True).parameters
-    given = {name: value.default for name, value in parameters.items()}
-    for name in ("steps", "temporal_weight", "temporal_limit"):
-        assert given[name] == getattr(OptimizeOptions(), name) == getattr(FOR_ALL, name), name
-    (option,) = (part for part in get_args(parameters["style_weight"].annotation) if hasattr(part, "help"))
-    weights = OptimizeOptions().style_weight, FOR_ALL.style_weight
-    assert "Default: {:g}, or {:g} for everyday photographs".format(*weights) in option.help
-    assert (given["frames"], given["size"]) == (FRAMES, SIZE)
 
 
 @pytest.mark.usefixtures("shortened")

@@ -23,11 +23,12 @@ from mst_deploy.cli.errors import one_line
 from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.jobs import disk
 from mst_deploy.jobs.journal import JOURNAL, Journal, parts_folder, read_journal, unfinished
-from mst_deploy.jobs.render_file import RenderOptions, render_file
+from mst_deploy.jobs.options import RenderOptions
+from mst_deploy.jobs.render_file import render_file
 from mst_deploy.styles.plan import constant_plan
 from mst_deploy.video.deflicker import REACH
 from mst_deploy.video.hardware import device_opens
-from mst_deploy.video.info import ReadOptions
+from mst_deploy.video.options import ReadOptions
 from mst_deploy.video.passthrough import PassthroughStreams
 from mst_deploy.video.writer import EncodeOptions
 from tests.clips import Clip, probe, write_clip
@@ -40,7 +41,8 @@ JOB = """
 import sys, time
 from pathlib import Path
 from mst_deploy.backends.fake import FakeGenerator
-from mst_deploy.jobs.render_file import RenderOptions, render_file
+from mst_deploy.jobs.render_file import render_file
+from mst_deploy.jobs.options import RenderOptions
 from mst_deploy.styles.plan import constant_plan
 from mst_deploy.model.bundle import open_bundle
 from mst_deploy.model.zoo import resolve_model

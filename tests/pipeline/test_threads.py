@@ -12,7 +12,8 @@ import pytest
 
 from mst_deploy.errors import InputError, MstError
 from mst_deploy.jobs import segments
-from mst_deploy.jobs.render_file import RenderOptions, render_file
+from mst_deploy.jobs.options import RenderOptions
+from mst_deploy.jobs.render_file import render_file
 from mst_deploy.pipeline.threads import StageTimer, ThreadedPipeline
 from mst_deploy.styles.plan import FramePlan, StylePlan, constant_plan
 from mst_deploy.video.deflicker import Deflicker

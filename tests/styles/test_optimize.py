@@ -28,14 +28,8 @@ from mst_deploy.perceptual.artifacts import edge_fringe_loss, low_frequency_blee
 from mst_deploy.perceptual.distances import Distances, as_tensor
 from mst_deploy.perceptual.vgg import Vgg19, load_vgg
 from mst_deploy.pipeline.still import stylize_image
-from mst_deploy.styles.optimize import (
-    CANVAS_CELLS,
-    OptimizeOptions,
-    StyleOptimizer,
-    limited,
-    normalized_vgg,
-    optimize_style,
-)
+from mst_deploy.styles.optimize import CANVAS_CELLS, StyleOptimizer, limited, normalized_vgg, optimize_style
+from mst_deploy.styles.options import OptimizeOptions
 from mst_deploy.styles.resolve import as_style, encode_film
 from mst_deploy.styles.tuning_data import FramePair, sample_frames
 from mst_deploy.video.canvas import MovingCanvas

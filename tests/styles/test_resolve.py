@@ -18,7 +18,7 @@ from mst_deploy.model.bundle import Bundle, open_bundle
 from mst_deploy.model.film import Style, load_style, save_style
 from mst_deploy.model.zoo import MODELS, bundle_path, load_shipped_styles, shipped_styles
 from mst_deploy.pipeline.still import stylize_image
-from mst_deploy.styles.optimize import FOR_ALL
+from mst_deploy.styles.options import FOR_ALL
 from mst_deploy.styles.plan import load_plan
 from mst_deploy.styles.resolve import encode_film, make_style, resolve_style
 from mst_deploy.styles.timeline import StrengthKey, StyleKey, Timeline

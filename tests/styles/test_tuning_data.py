@@ -11,7 +11,7 @@ from mst_deploy.errors import InputError
 from mst_deploy.images import save_image
 from mst_deploy.model.zoo import shipped_photographs
 from mst_deploy.styles.tuning_data import SHIFT, builtin_photos, sample_frames
-from mst_deploy.video.info import ReadOptions
+from mst_deploy.video.options import ReadOptions
 from mst_deploy.video.reader import VideoReader
 from mst_deploy.video.time_ranges import TimeRange
 from tests.clips import NTSC, Clip, write_clip

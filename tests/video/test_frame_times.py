@@ -10,7 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from mst_deploy.jobs.render_file import RenderOptions, render_file
+from mst_deploy.jobs.options import RenderOptions
+from mst_deploy.jobs.render_file import render_file
 from mst_deploy.styles.plan import constant_plan
 from mst_deploy.video.reader import ReadOptions, VideoReader
 from mst_deploy.video.time_ranges import TimeRange

@@ -18,7 +18,7 @@ import pytest
 
 from mst_deploy.cli.tasks import Task, report_losses
 from mst_deploy.errors import BackendError, InputError, InvalidArgument, OutputError
-from mst_deploy.jobs.render_file import RenderOptions
+from mst_deploy.jobs.options import RenderOptions
 from mst_deploy.size import Size
 from mst_deploy.video.codecs import parse_bitrate
 from mst_deploy.video.reader import ReadOptions, VideoReader

@@ -16,7 +16,8 @@ import pytest
 
 from mst_deploy.backends import BackendBase
 from mst_deploy.errors import InputError, InvalidArgument, OutputError
-from mst_deploy.jobs.render_file import RenderOptions, render_file
+from mst_deploy.jobs.options import RenderOptions
+from mst_deploy.jobs.render_file import render_file
 from mst_deploy.size import Size
 from mst_deploy.styles.plan import constant_plan
 from mst_deploy.video.reader import Frame, ReadOptions, VideoReader
