@@ -65,12 +65,16 @@ def hidden_folder(parent: Path, stem: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def refuse_to_overwrite(path: Path, read: Iterable[Path]) -> None:
-    """Raise OutputError if ``path`` is one of the files that are read for it, by whatever name or link."""
-    for other in read if path.exists() else ():
-        if other.exists() and path.samefile(other):
-            what = "the input itself" if path == other else f"{other}, which is read for it"
-            raise OutputError(f"the output {path} is {what}; choose another name with [option:output]")
+def refuse_to_overwrite(path: Path, inputs: Iterable[Path], read: Iterable[Path] = ()) -> None:
+    """Raise OutputError if ``path`` is one of the inputs, or of the other files that are read for it, by
+    whatever name or link."""
+    if not path.exists():
+        return
+    for what, files in (("the input itself", inputs), ("a style, mask or model that is read for it", read)):
+        for other in files:
+            if other.exists() and path.samefile(other):
+                what = what if path == other else f"{other}, which is read for it"
+                raise OutputError(f"the output {path} is {what}; choose another name with [option:output]")
 
 
 def followed(path: Path) -> Path:
@@ -120,7 +124,7 @@ def require_writable(path: Path, source: Path | None, *, force: bool, read: Iter
     Raises OutputError when it exists, or is the input or one of the files that are ``read`` too, by whatever
     name or link.
     """
-    refuse_to_overwrite(path, [*([] if source is None else [source]), *read])
+    refuse_to_overwrite(path, [] if source is None else [source], read)
     if path.exists() and not force:
         raise OutputError(
             f"{path} already exists; use [option:force] to overwrite it, or [option:output] for another name"

@@ -161,24 +161,25 @@ def main(
     size: Annotated[int, typer.Option(help="Short side of the frames.")] = 384,
     frames: Annotated[int, typer.Option(help="Frames of each clip.")] = 16,
     vgg: Annotated[Path | None, typer.Option(help="VGG-19 weights.")] = None,
-    vgg_scales: Annotated[Path | None, typer.Option(help="Factors that normalize VGG-19.")] = None,
+    vgg_scales: Annotated[Path | None, typer.Option(help="Scales that normalize VGG-19.")] = None,
     optimize_style: Annotated[
-        Path | None, typer.Option(help="Tune each style to each clip; folder to keep the rows in.")
+        Path | None,
+        typer.Option(help="Optimize each style for each clip; folder to keep the optimized styles in."),
     ] = None,
-    tune_once: Annotated[
+    optimize_once: Annotated[
         bool,
         typer.Option(
-            "--optimize-once", help="With --optimize-style: each style once, to the shipped photographs."
+            "--optimize-once", help="With --optimize-style: each style once, for the shipped photographs."
         ),
     ] = False,
     deflicker: Annotated[
         bool, typer.Option("--deflicker", help="As mst video --deflicker makes them.")
     ] = False,
     temporal_weight: Annotated[
-        float, typer.Option(min=0.0, help="Of flicker when tuning, as in mst style optimize.")
+        float, typer.Option(min=0.0, help="Weight of flicker in this optimization, as in mst style optimize.")
     ] = OptimizeOptions().temporal_weight,
     temporal_limit: Annotated[
-        float, typer.Option(min=0.0, help="Of flicker's gradient when tuning, as in mst style optimize.")
+        float, typer.Option(min=0.0, help="Limit of the flicker's gradient, as in mst style optimize.")
     ] = OptimizeOptions().temporal_limit,
 ) -> None:
     """Measure one system; give --model, or --program and --function."""
@@ -192,7 +193,7 @@ def main(
         optimizer, bundle = None, resolve_model(model)
         if optimize_style is not None:
             how = replace(
-                FOR_ALL if tune_once else OptimizeOptions(),
+                FOR_ALL if optimize_once else OptimizeOptions(),
                 temporal_weight=temporal_weight,
                 temporal_limit=temporal_limit,
             )
@@ -200,8 +201,8 @@ def main(
             optimizer = StyleOptimizer(
                 open_bundle(bundle), normalized_vgg(vgg, vgg_scales), "cpu", how, optimize_style
             )
-        name = bundle.name if optimizer is None else f"{bundle.name}, tuned{' once' if tune_once else ''}"
-        run = model_frames(bundle, optimizer, size, once=tune_once, deflicker=deflicker)
+        name = bundle.name if optimizer is None else f"{bundle.name}, tuned{' once' if optimize_once else ''}"
+        run = model_frames(bundle, optimizer, size, once=optimize_once, deflicker=deflicker)
     else:
         assert program is not None
         name, run = function, other_frames(program, function, deflicker=deflicker)

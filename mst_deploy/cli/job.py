@@ -60,7 +60,7 @@ class Job:
             return self.style_plan, {}
         style_plan, optimized = self.style_optimizer(self.style_plan, source, read, on_progress)
         for name, gained in optimized.items():
-            echo(f"note: {Path(name).name} tuned to {source.name}: {gained.describe()}", quiet=quiet)
+            echo(f"note: {Path(name).name} optimized for {source.name}: {gained.describe()}", quiet=quiet)
         return style_plan, {
             "tuned": {
                 name: {"before": asdict(gained.before), "after": asdict(gained.after)}

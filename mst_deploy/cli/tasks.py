@@ -138,7 +138,7 @@ def _is_wanted(task: Task, options: RenderOptions, quiet: bool, read: Sequence[P
         return True
     sources = _pictures(task.source) if is_pattern(task.source) else [task.source]
     for target in _pictures(task.target) if is_sequence(task.target) else [task.target]:
-        refuse_to_overwrite(target, [*sources, *read])
+        refuse_to_overwrite(target, sources, read)
     if is_sequence(task.target):
         if task.target.absolute() == task.source.absolute():
             raise OutputError(f"the output {task.target} is the input itself; choose another name with -o")

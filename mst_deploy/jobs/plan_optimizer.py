@@ -63,7 +63,7 @@ class PlanOptimizer:
                     "[option:optimize_style] looks at the video before it is painted, and a pipe can be read "
                     "only once"
                 ),
-                hint="give the file itself, or tune with mst style optimize before",
+                hint="give the file itself, or use mst style optimize before",
             )
         moments = sample_frames(source, read=read)
         found: dict[str, OptimizedStyle] = {}
@@ -75,7 +75,7 @@ class PlanOptimizer:
 
 
 def _note(on_progress: Callable[[str], None], style: str, done: int) -> None:
-    on_progress(f"tuning {style}, step {done} of {OptimizeOptions.steps}")
+    on_progress(f"optimizing {style}, step {done} of {OptimizeOptions.steps}")
 
 
 def artworks_of(timeline: Timeline, manifest: Manifest) -> dict[str, Image]:

@@ -74,7 +74,7 @@ def render_file(
     ``resume`` then and after an error. Raises InputError, OutputError, BackendError.
     """
     options, output = options or RenderOptions(), followed(output)
-    refuse_to_overwrite(output, [source, *files_read(style_plan.timeline)])
+    refuse_to_overwrite(output, [source], files_read(style_plan.timeline))
     started = time.perf_counter()
     timer = StageTimer()
     with open_source(source, options.read) as frames, open_mask(style_plan.timeline.mask) as mask:

@@ -139,7 +139,7 @@ def optimize_style(
     weights are too large.
     """
     if not frame_pairs:
-        raise InvalidArgument("tuning needs at least one picture")
+        raise InvalidArgument("an optimization needs at least one picture")
     if any(map(is_blank, frame_pairs)):
         raise InvalidArgument(
             "no style can be optimized for a picture of one color; give one that shows something"
@@ -147,7 +147,7 @@ def optimize_style(
     how = how or OptimizeOptions()
     weakened = min(how.strengths) < 1
     if weakened and own is None:
-        raise InvalidArgument("tuning at strengths below 1 needs the pictures' own FiLM vectors")
+        raise InvalidArgument("an optimization at strengths below 1 needs the pictures' own FiLM vectors")
     device = vgg.mean.device
     layout = generator.layout
     whole = torch.from_numpy(film[None].copy()).to(device)  # (1, P)
@@ -213,7 +213,9 @@ def optimize_style(
             on_progress(done)
         assert before is not None
         if not torch.isfinite(params).all():
-            raise InvalidArgument(f"tuning came to no numbers with {how}; lower the rate or the weights")
+            raise InvalidArgument(
+                f"the optimization diverged (not finite) with {how}; lower the rate or the weights"
+            )
         after = evaluate(targets, learn=False)
     finally:
         for parameter, need in zip(generator.parameters(), trainable, strict=True):

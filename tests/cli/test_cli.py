@@ -20,6 +20,8 @@ from typer.main import get_command
 
 from mst_deploy.backends.options import MODEL_HELP
 from mst_deploy.cli import app
+from mst_deploy.errors import OutputError
+from mst_deploy.files import refuse_to_overwrite
 from mst_deploy.images import load_image, save_image
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.zoo import MODELS
@@ -136,6 +138,17 @@ def test_the_input_is_never_overwritten(small_clip: Path, tmp_path: Path) -> Non
     done = mst("video", "in.mp4", "-s", "zodiac", "-o", "in.mp4", "--force", cwd=tmp_path)
     assert done.returncode == 1
     assert "is the input itself" in done.stderr
+
+
+def test_a_file_that_is_read_is_not_called_the_input(tmp_path: Path) -> None:
+    mask, link = tmp_path / "mask.png", tmp_path / "link.png"
+    mask.touch()
+    link.symlink_to(mask)
+    refuse_to_overwrite(tmp_path / "new.png", [mask], [mask])
+    with pytest.raises(OutputError, match=r"mask\.png is a style, mask or model that is read for it"):
+        refuse_to_overwrite(mask, [tmp_path / "in.png"], [mask])
+    with pytest.raises(OutputError, match=r"link\.png is .*mask\.png, which is read for it"):
+        refuse_to_overwrite(link, [tmp_path / "in.png"], [mask])
 
 
 def test_style_list_and_doctor_speak_json() -> None:
