@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mst_deploy.errors import InvalidArgument, OutputError
-from mst_deploy.image_files import save_image
+from mst_deploy.images.files import save_image
 from mst_deploy.pipeline.events import Note
 from mst_deploy.pipeline.live import LivePipeline
 from mst_deploy.pipeline.live_counts import LiveReport

@@ -33,9 +33,9 @@ from mst_deploy.perceptual.distances import Distances, as_tensor
 from mst_deploy.perceptual.vgg import find_vgg, load_vgg
 from mst_deploy.pipeline.still import stylize_image
 from mst_deploy.styles.optimize import StyleOptimizer, normalized_vgg
-from mst_deploy.styles.options import FOR_ALL, OptimizeOptions
+from mst_deploy.styles.options import FOR_ALL, FRAMES, OptimizeOptions
 from mst_deploy.styles.resolve import as_style
-from mst_deploy.styles.tuning_data import FRAMES, builtin_photos, sample_frames
+from mst_deploy.styles.tuning_data import builtin_photos, sample_frames
 from mst_deploy.stylizer import Stylizer
 from mst_deploy.video.deflicker import Deflicker
 from mst_deploy.video.reader import VideoReader

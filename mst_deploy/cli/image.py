@@ -22,7 +22,7 @@ from mst_deploy.size import Size
 from mst_deploy.styles.options import OptimizeStyleOptions, TimelineOptions
 
 if TYPE_CHECKING:
-    from mst_deploy.image_files import PictureInfo
+    from mst_deploy.images.files import PictureInfo
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def image(
     Results are named IN-STYLE beside the inputs unless -o says otherwise.
     """
     from mst_deploy.cli.console import print_result
-    from mst_deploy.image_files import IMAGE_SUFFIXES
+    from mst_deploy.images.files import IMAGE_SUFFIXES
     from mst_deploy.jobs.inputs import expand, files_read
 
     timeline = style.load()
@@ -117,7 +117,7 @@ def _find_tasks(
 def _task(path: Path, label: str, output: Path | None, quiet: bool) -> PictureTask:
     """Return the task of an input. Raises InputError for files that are no pictures, OutputError for a result
     of no known kind."""
-    from mst_deploy.image_files import IMAGE_SUFFIXES, check_writable, probe_picture, result_suffix
+    from mst_deploy.images.files import IMAGE_SUFFIXES, check_writable, probe_picture, result_suffix
     from mst_deploy.jobs.inputs import VIDEO_SUFFIXES
 
     suffix = path.suffix.lower()
@@ -169,8 +169,8 @@ def _make(
 ) -> list[Path]:
     """Make all pictures, one after the other; results of style optimization are added to ``gained``."""
     from mst_deploy.cli.console import echo, progress
-    from mst_deploy.image_files import load_picture, losses, save_image
     from mst_deploy.images import resize
+    from mst_deploy.images.files import load_picture, losses, save_image
 
     made = []
     with progress("stylizing", len(tasks), unit="pictures/s", quiet=messages.silent) as on_progress:

@@ -100,7 +100,7 @@ class LimitOptions:
 
     def applied(self) -> AbstractContextManager[None]:
         """Return a block in which larger pictures are refused."""
-        from mst_deploy.image_files import MAX_PIXELS, limited_pixels
+        from mst_deploy.images.files import MAX_PIXELS, limited_pixels
 
         return limited_pixels(self.max_pixels or MAX_PIXELS)
 

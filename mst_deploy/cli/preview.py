@@ -116,7 +116,7 @@ def _make(
 ) -> dict[str, Any]:
     """The stills of one video; returns what optimizing its styles brought."""
     from mst_deploy.cli.console import echo
-    from mst_deploy.image_files import save_image
+    from mst_deploy.images.files import save_image
     from mst_deploy.video.sources import open_source
 
     style_plan, gained = job.plan_for(task.source, options.read, on_progress=tell, quiet=quiet)

@@ -67,7 +67,7 @@ def sheet(
     """
     from mst_deploy.cli.console import print_result
     from mst_deploy.contact_sheet import best_columns, contact_sheet
-    from mst_deploy.image_files import check_writable, save_image
+    from mst_deploy.images.files import check_writable, save_image
     from mst_deploy.jobs.inputs import files_read
     from mst_deploy.stylizer import Stylizer
 
@@ -142,7 +142,7 @@ def first_picture(source: Path, *, quiet: bool) -> tuple[Image, Alpha | None]:
 
     Raises InputError.
     """
-    from mst_deploy.image_files import IMAGE_SUFFIXES, load_picture, probe_picture
+    from mst_deploy.images.files import IMAGE_SUFFIXES, load_picture, probe_picture
     from mst_deploy.jobs.inputs import VIDEO_SUFFIXES
     from mst_deploy.stylizer import open_video
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mst_deploy.image_files import is_still, load_picture
 from mst_deploy.images import Image, masked, resize, to_gray
+from mst_deploy.images.files import is_still, load_picture
 
 if TYPE_CHECKING:
     from mst_deploy.video.reader import VideoReader

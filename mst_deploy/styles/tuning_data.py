@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from mst_deploy.errors import InputError
-from mst_deploy.image_files import is_still
 from mst_deploy.images import Image, load_image, resize_short_side
+from mst_deploy.images.files import is_still
 from mst_deploy.model.zoo import shipped_photographs
 from mst_deploy.styles.options import FRAME_SIZE, FRAMES
 from mst_deploy.video.demuxing import is_pattern

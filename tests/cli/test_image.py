@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image as pillow
 
-from mst_deploy.image_files import load_picture
 from mst_deploy.images import load_image, save_image
+from mst_deploy.images.files import load_picture
 from tests.command_line import mst
 from tests.pictures import picture
 

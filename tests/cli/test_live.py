@@ -24,7 +24,7 @@ from mst_deploy.backends.fake import FakeGenerator
 from mst_deploy.cli import app
 from mst_deploy.cli.live_keys import LiveKeys
 from mst_deploy.errors import BackendError, InvalidArgument, MstError
-from mst_deploy.image_files import load_image
+from mst_deploy.images.files import load_image
 from mst_deploy.video import live_displays
 from mst_deploy.video.counter_bars import read_counter
 from mst_deploy.video.live_source import Picture

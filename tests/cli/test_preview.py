@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mst_deploy.image_files import load_image
 from mst_deploy.images import resize
+from mst_deploy.images.files import load_image
 from mst_deploy.stylizer import open_video
 from mst_deploy.video.time_ranges import parse_time, time_label
 from tests.command_line import mst

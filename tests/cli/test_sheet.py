@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mst_deploy.contact_sheet import SheetLayout, best_columns
-from mst_deploy.image_files import load_image, save_image
+from mst_deploy.images.files import load_image, save_image
 from mst_deploy.model.zoo import styles_for
 from mst_deploy.stylizer import Stylizer, open_video
 from tests.command_line import mst

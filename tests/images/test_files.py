@@ -15,7 +15,7 @@ from PIL import Image as pillow
 from PIL import ImageCms
 
 from mst_deploy.errors import InputError, InvalidArgument
-from mst_deploy.image_files import (
+from mst_deploy.images.files import (
     KINDS,
     decode_picture,
     fill_transparent,

@@ -1,4 +1,4 @@
-"""Still pictures as (H, W, 3) uint8 RGB arrays: resizing and mixing. ``image_files`` reads and writes
+"""Still pictures as (H, W, 3) uint8 RGB arrays: resizing and mixing. ``files`` reads and writes
 them."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.image_files import (
+from mst_deploy.images.files import (
     IMAGE_SUFFIXES,
     JPEG_QUALITY,
     Alpha,
