@@ -37,22 +37,24 @@ class FewSteps(OptimizeOptions):
     steps: int = 4
 
 
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Few steps, and a part of one shipped photograph."""
+    photograph = tmp_path_factory.mktemp("photographs") / "photograph.png"
+    save_image(photograph, center_crop(load_image(shipped_photographs()[0]), 128))
+    for module in (optimize, tuning_data):
+        monkeypatch.setattr(module, "shipped_photographs", lambda: [photograph])
+    for module in (plan_optimizer, quality_command):
+        monkeypatch.setattr(module, "OptimizeOptions", FewSteps)
+
+
 @pytest.fixture(
     params=[pytest.param(True, id="shortened"), pytest.param(False, id="in full", marks=pytest.mark.slow)]
 )
-def shortened(
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> bool:
-    """Few steps, and a part of one shipped photograph; in full, everything is as people get it."""
+def shortened(request: pytest.FixtureRequest) -> bool:
+    """In full, everything is as people get it."""
     if request.param:
-        photograph = tmp_path_factory.mktemp("photographs") / "photograph.png"
-        save_image(photograph, center_crop(load_image(shipped_photographs()[0]), 128))
-        for module in (optimize, tuning_data):
-            monkeypatch.setattr(module, "shipped_photographs", lambda: [photograph])
-        for module in (plan_optimizer, quality_command):
-            monkeypatch.setattr(module, "OptimizeOptions", FewSteps)
+        request.getfixturevalue("few_steps")
     return bool(request.param)
 
 
@@ -141,7 +143,7 @@ def test_the_command_and_the_values_have_the_same_defaults() -> None:
     assert (given["frames"], given["size"]) == (FRAMES, SIZE)
 
 
-@pytest.mark.usefixtures("shortened")
+@pytest.mark.usefixtures("few_steps")
 def test_models_are_measured_tuned(tmp_path: Path, vgg_file: Path) -> None:
     for folder, seed in (("photos", 1), ("art", 40)):
         (tmp_path / folder).mkdir()
@@ -234,7 +236,7 @@ def frames_of(clip: Path) -> Any:
         return np.stack([frame.image for frame in reader]).astype(float)
 
 
-@pytest.mark.usefixtures("shortened")
+@pytest.mark.usefixtures("few_steps")
 def test_pictures_are_tuned_one_by_one(tmp_path: Path, vgg_file: Path) -> None:
     names = []
     for seed in (1, 2):
