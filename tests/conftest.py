@@ -21,6 +21,8 @@ from mst_deploy.model.zoo import resolve_model
 ROOT = Path(__file__).parent.parent
 PROCESSES = 2
 """Of a run of all tests, if pytest-xdist is installed."""
+WORKER = "PYTEST_XDIST_WORKER"
+"""Environment variable that pytest-xdist sets in each process."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -30,6 +32,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     ``-n`` decides otherwise.
     """
     option = config.option
+    if WORKER in os.environ:  # one of the processes
+        return
     if config.args_source != pytest.Config.ArgsSource.TESTPATHS or option.collectonly or option.usepdb:
         return
     if config.pluginmanager.hasplugin("xdist") and option.numprocesses is None:
@@ -41,7 +45,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread_in_each_of_several_processes() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
-        if "PYTEST_XDIST_WORKER" in os.environ:
+        if WORKER in os.environ:
             make = onnxruntime.SessionOptions
 
             def options_of_one_thread() -> Any:
