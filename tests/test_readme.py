@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,8 +38,8 @@ LONG = ("mst export", "mst train", "mst style optimize")
 SHORT = "--steps 3 --precision fp32"  # processors that lack bfloat16 take minutes to imitate it
 
 
-FEW_FRAMES = pytest.param(Clip(width=256, height=144, frames=11, step=15000), id="short clip")
-SHIPPED = pytest.param(None, id="shipped clip", marks=pytest.mark.slow)
+FEW_FRAMES = Clip(width=256, height=144, frames=11, step=15000)
+SHORT_CLIP, SHIPPED_CLIP = "short clip", "shipped clip"
 
 
 def is_long(line: str) -> bool:
@@ -49,29 +51,40 @@ def needs_the_clip(line: str) -> bool:
     return not is_long(line) and ("bunny.mp4" in line or line.startswith("mst style make"))
 
 
-@pytest.fixture(scope="module", params=[FEW_FRAMES, SHIPPED])
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def folder_with(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the place with one of the clips, which all commands share."""
+
+    @cache
+    def folder(clip: str) -> Path:
+        folder = tmp_path_factory.mktemp("readme")
+        made_before = shutil.ignore_patterns("bunny-*")  # by whoever ran the first line here
+        shutil.copytree(ROOT / "examples", folder / "examples", ignore=made_before)
+        if clip == SHORT_CLIP:
+            (folder / "examples" / "bunny.mp4").unlink()
+            write_clip(folder / "examples" / "bunny.mp4", FEW_FRAMES)
+        for kind in ("photos", "paintings"):
+            (folder / kind).mkdir()
+            for index in range(2):
+                cv2.imwrite(str(folder / kind / f"{index}.png"), picture(300, 280, 50 * index))
+        write_clip(folder / "few.mp4", Clip(width=96, height=64, frames=4))
+        torch.manual_seed(0)
+        cached = folder / "torch" / "hub" / "checkpoints"  # as if it had been downloaded before
+        cached.mkdir(parents=True)
+        torch.save(Vgg19().state_dict(), cached / "vgg19-dcbb9e9d.pth")
+        return folder
+
+    return folder
+
+
+@pytest.fixture(params=[SHORT_CLIP, pytest.param(SHIPPED_CLIP, marks=pytest.mark.slow)])
+def folder(request: pytest.FixtureRequest, folder_with: Callable[[str], Path]) -> Path:
     """A place to run the README from top to bottom: the examples and something to train with.
 
     A clip as long as the shipped one, but of a few small frames, takes its place; with the shipped one,
     commands run that read it.
     """
-    folder = tmp_path_factory.mktemp("readme")
-    made_before = shutil.ignore_patterns("bunny-*")  # by whoever ran the first line here
-    shutil.copytree(ROOT / "examples", folder / "examples", ignore=made_before)
-    if request.param is not None:
-        (folder / "examples" / "bunny.mp4").unlink()
-        write_clip(folder / "examples" / "bunny.mp4", request.param)
-    for kind in ("photos", "paintings"):
-        (folder / kind).mkdir()
-        for index in range(2):
-            cv2.imwrite(str(folder / kind / f"{index}.png"), picture(300, 280, 50 * index))
-    write_clip(folder / "few.mp4", Clip(width=96, height=64, frames=4))
-    torch.manual_seed(0)
-    cache = folder / "torch" / "hub" / "checkpoints"  # as if it had been downloaded before
-    cache.mkdir(parents=True)
-    torch.save(Vgg19().state_dict(), cache / "vgg19-dcbb9e9d.pth")
-    return folder
+    return folder_with(request.param)
 
 
 def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -90,12 +103,9 @@ def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("folder", "line"),
-    [
-        pytest.param(*FEW_FRAMES.values, line, id=line, marks=[pytest.mark.slow] * is_long(line))
-        for line in COMMANDS
-    ]
+    [pytest.param(SHORT_CLIP, line, id=line, marks=[pytest.mark.slow] * is_long(line)) for line in COMMANDS]
     + [
-        pytest.param(*SHIPPED.values, line, id=f"shipped clip: {line}", marks=pytest.mark.slow)
+        pytest.param(SHIPPED_CLIP, line, id=f"shipped clip: {line}", marks=pytest.mark.slow)
         for line in COMMANDS
         if needs_the_clip(line)
     ],
