@@ -22,6 +22,7 @@ from mst_deploy.cli.live import live
 from mst_deploy.cli.options import CORE, JsonOptions, MessageOptions, requires
 from mst_deploy.cli.panels import PanelCommand
 from mst_deploy.cli.renamed import renamed
+from mst_deploy.cli.serve import serve
 from mst_deploy.cli.sheet import sheet
 from mst_deploy.cli.signature import expand_options
 from mst_deploy.cli.streams import escape_unprintable, flush_output
@@ -49,6 +50,7 @@ app.command("image", cls=PanelCommand)(image)
 app.command("sheet", cls=PanelCommand)(sheet)
 app.command("video", cls=PanelCommand)(video)
 app.command("live", cls=PanelCommand)(live)
+app.command("serve", cls=PanelCommand)(serve)
 app.add_typer(bench_app, name="bench")
 app.command("build")(build)
 
