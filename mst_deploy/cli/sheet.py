@@ -32,7 +32,6 @@ from mst_deploy.files import require_writable
 from mst_deploy.styles.timeline import StyleKey, Timeline
 
 if TYPE_CHECKING:
-
     from mst_deploy.images import Alpha, Image
     from mst_deploy.stylizer import Stylizer
 

@@ -24,7 +24,7 @@ from mst_deploy.serve.guard import Access, Guard
 from mst_deploy.serve.jobs import FINISHED, RESULT
 from mst_deploy.serve.looks import Look
 from mst_deploy.serve.problems import Refused
-from mst_deploy.serve.service import Service
+from mst_deploy.serve.service import FIRST_FRAME, Service
 from mst_deploy.serve.sockets import camera_route
 from mst_deploy.serve.uploads import read_picture, save_clip
 
@@ -235,11 +235,10 @@ def _clip_routes(app: FastAPI, service: Service) -> None:
         service.library.require_space()
         return await _new_clip(request, service)
 
-    @app.get("/v1/clips/{identity}/frame", tags=["videos"], response_class=Response)
-    async def frame(identity: str) -> Response:
+    @app.get("/v1/clips/{identity}/frame", tags=["videos"], response_class=FileResponse)
+    async def frame(identity: str) -> FileResponse:
         """Return the first frame of an uploaded clip as JPEG."""
-        path = service.library.clip(identity)
-        return Response(await service.in_line(service.first_frame, path), media_type="image/jpeg")
+        return FileResponse(service.library.clip(identity).with_name(FIRST_FRAME), media_type="image/jpeg")
 
     @app.post("/v1/clips/{identity}/previews", tags=["videos"])
     async def previews(
@@ -266,7 +265,7 @@ def _clip_routes(app: FastAPI, service: Service) -> None:
         path = service.library.clip(identity)
         if service.jobs.in_use(path.parent):
             raise Refused(409, "a video is being made of this clip", "cancel it first")
-        service.library.remove_clip(identity)
+        service.library.discard(path)
 
 
 def _job_routes(app: FastAPI, service: Service) -> None:
@@ -324,9 +323,9 @@ async def _new_clip(request: Request, service: Service) -> dict[str, Any]:
     try:
         await save_clip(request, service.limits, path)
         service.library.require_space()
-        facts = await asyncio.to_thread(service.probe, path)
+        facts = await asyncio.to_thread(service.accept_clip, path)
     except BaseException:
-        service.library.remove_clip(path.parent.name) if path.exists() else path.parent.rmdir()
+        service.library.discard(path)
         raise
     return {"id": path.parent.name, **vars(facts)}
 

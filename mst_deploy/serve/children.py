@@ -17,6 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mst_deploy.backends import BackendBase
 from mst_deploy.errors import InputError, InvalidArgument, MstError, OutputError
 
 if TYPE_CHECKING:
@@ -184,7 +185,11 @@ def _error(kind: str, text: str, details: dict[str, str]) -> MstError:
 
 def _serve(pipe: Connection, memory: int) -> None:
     """Run tasks until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its children
+    for each in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # of a terminal, or of the group: the parent ends its children
+        signal.signal(each, signal.SIG_IGN)
     with suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -272,21 +277,15 @@ def _open_clip(path: Path, limits: Limits) -> Any:
     return source, facts
 
 
-def _probe_clip(pipe: Connection, path: Path, limits: Limits) -> ClipFacts:
+def _probe_clip(pipe: Connection, path: Path, limits: Limits) -> tuple[ClipFacts, Images]:
+    """Return the facts of a clip that is within the limits, and its first frame (H, W, 3)."""
     with _without_path(path):
         source, facts = _open_clip(path, limits)
         with source:
-            next(iter(source))
-        checked: ClipFacts = facts
-        return checked
+            return facts, next(iter(source)).image
 
 
-def _first_frame(pipe: Connection, path: Path, limits: Limits) -> Any:
-    with _without_path(path), _open_clip(path, limits)[0] as source:
-        return next(iter(source)).image
-
-
-class _RemoteModel:
+class _RemoteModel(BackendBase):
     """The model of the parent, as a backend."""
 
     def __init__(self, pipe: Connection, manifest: Any, name: str, device: str) -> None:
@@ -296,17 +295,6 @@ class _RemoteModel:
         self.pipe.send(("stylize", frames, film_params, canvas))
         stylized: Images = self.pipe.recv()
         return stylized
-
-    def stream(self, batches: Any) -> Any:
-        """Stylize batches one after the other."""
-        for batch in batches:
-            yield self(*batch)
-
-    def tiling(self) -> None:
-        """Frames of a clip are not stylized in tiles."""
-
-    def close(self) -> None:
-        """The model is the parent's."""
 
     def encode(self, image: Images) -> Any:
         """Return the FiLM vector (P,) of a picture (H, W, 3)."""
@@ -337,7 +325,7 @@ def _render_clip(pipe: Connection, path: Path, output: Path, order: ClipOrder, l
     options = RenderOptions(size=size, resume=True, deflicker=order.deflicker, part_frames=order.part_frames)
     with _without_path(path):
         _open_clip(path, limits)[0].__exit__()
-        return render_file(path, output, model, order.plan_for(model), options, on_event).frames  # type: ignore[arg-type]
+        return render_file(path, output, model, order.plan_for(model), options, on_event).frames
 
 
 def _preview_clip(
@@ -357,7 +345,7 @@ def _preview_clip(
             model,
             preparer,
             times,
-            deflicker=order.deflicker,  # type: ignore[arg-type]
+            deflicker=order.deflicker,
         )
         return [frame.image for frame in stills]
 
@@ -383,7 +371,6 @@ class ClipOrder:
 TASKS: dict[str, Callable[..., Any]] = {
     "picture": _decode_picture,
     "probe": _probe_clip,
-    "first": _first_frame,
     "render": _render_clip,
     "preview": _preview_clip,
 }

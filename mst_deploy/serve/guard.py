@@ -92,7 +92,8 @@ class Guard:
             answer = problem(*refusal)
             if refusal[0] == 401:
                 answer.headers["WWW-Authenticate"] = "Bearer"
-            return await answer(scope, receive, send_with_headers)
+            await answer(scope, receive, send_with_headers)
+            return
         await self.app(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str] | None:

@@ -75,9 +75,10 @@ class Library:
         path.parent.mkdir()
         return path
 
-    def remove_clip(self, identity: str) -> None:
-        """Delete an uploaded clip. Raises Refused (404)."""
-        shutil.rmtree(self._found("clips", identity, "clip").parent, ignore_errors=True)
+    @staticmethod
+    def discard(clip: Path) -> None:
+        """Delete an uploaded clip with all that is beside it."""
+        shutil.rmtree(clip.parent, ignore_errors=True)
 
     def style(self, identity: str) -> Style | None:
         """Return an uploaded style, which counts as used now; None if there is none of that name."""

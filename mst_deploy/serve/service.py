@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,6 +37,8 @@ from mst_deploy.stylizer import Stylizer
 T = TypeVar("T")
 WORKERS = 2
 """Pictures in work at a time: one is decoded or encoded while the model works on the other."""
+FIRST_FRAME, FACTS = "frame.jpg", "facts.json"
+"""Files beside an uploaded clip."""
 SWEEP = 60.0  # seconds between two looks for expired files
 
 
@@ -188,15 +191,15 @@ class Service:
         finally:
             child.close()
 
-    def probe(self, path: Path) -> ClipFacts:
-        """Return the facts of a clip. Raises InputError for one that is refused."""
-        facts: ClipFacts = self.in_child("probe", path, self.limits, patience=self.limits.decode_seconds)
-        return facts
-
-    def first_frame(self, path: Path) -> bytes:
-        """Return the first frame of a clip as JPEG. Raises InputError."""
-        frame = self.in_child("first", path, self.limits, patience=self.limits.decode_seconds)
-        return encode_picture(".jpg", frame)
+    def accept_clip(self, path: Path) -> ClipFacts:
+        """Check an uploaded clip, and keep its facts and first frame beside it. Raises InputError."""
+        patience = self.limits.decode_seconds
+        facts, frame = self.in_child("probe", path, self.limits, patience=patience)
+        path.with_name(FIRST_FRAME).write_bytes(encode_picture(".jpg", frame))
+        path.with_name(FACTS).write_text(json.dumps(asdict(facts)), encoding="utf-8")
+        self.counts["clips"] += 1
+        accepted: ClipFacts = facts
+        return accepted
 
     def previews(
         self, path: Path, times: list[Fraction], look: Look, size: str, deflicker: bool
@@ -218,7 +221,8 @@ class Service:
         """Put a video in line. Raises Refused, InvalidArgument, InputError."""
         self.library.require_space()
         self.plan(look)  # a wrong style is told now
-        facts = self.probe(self.library.clip(clip))
+        path = self.library.clip(clip)
+        facts = ClipFacts(**json.loads(path.with_name(FACTS).read_text(encoding="utf-8")))
         size_within(size, facts.width, facts.height, self.limits.clip_pixels)
         return self.jobs.add(clip, look.values(), size, deflicker, facts.frames)
 

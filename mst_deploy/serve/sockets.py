@@ -29,7 +29,8 @@ def camera_route(app: FastAPI, service: Service, fps: float) -> None:
         offered = socket.scope.get("subprotocols", [])
         await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
         if service.cameras >= service.limits.cameras:
-            return await socket.close(TRY_LATER, f"{service.cameras} cameras are stylized already")
+            await socket.close(TRY_LATER, f"{service.cameras} cameras are stylized already")
+            return
         service.cameras += 1
         try:
             await _Connection(socket, service, fps).run()

@@ -45,7 +45,8 @@ async def save_clip(request: Request, limits: Limits, path: Path) -> int:
 
 def media_type(request: Request) -> str:
     """Return the media type of a request's body in lower case, without parameters."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    given: str = request.headers.get("content-type", "")
+    return given.partition(";")[0].strip().lower()
 
 
 def _check_type(request: Request, kind: str) -> None:
