@@ -37,7 +37,7 @@ FILES = {
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 """Files of the page: a fixed list, so that no name of a request is ever looked up on disk."""
-EXAMPLE = "kodim05.jpg"
+EXAMPLE = "kodim22.jpg"
 SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp"}
 NDJSON = "application/x-ndjson"
 EVENT_SECONDS = 0.5  # between two events of a job
