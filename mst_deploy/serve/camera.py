@@ -22,12 +22,15 @@ import numpy as np
 from mst_deploy.backends import StylizeBackend
 from mst_deploy.errors import InputError
 from mst_deploy.image_files import Image
-from mst_deploy.pipeline.live import LivePipeline, LiveReport, Look, Slot
+from mst_deploy.pipeline.live import LivePipeline
+from mst_deploy.pipeline.live_counts import LiveReport
+from mst_deploy.pipeline.live_look import Look
 from mst_deploy.pipeline.live_size import SizePolicy, sizes_for
+from mst_deploy.pipeline.slots import Slot
 from mst_deploy.serve.limits import Limits
 from mst_deploy.styles.plan import StylePlan
-from mst_deploy.video.capture import Picture, SinkClosed
 from mst_deploy.video.info import Frame
+from mst_deploy.video.live_source import Picture, SinkClosed
 
 HEAD = struct.Struct("<d")
 QUALITY = 80  # of the JPEG pictures that are sent

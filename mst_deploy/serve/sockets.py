@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from mst_deploy.errors import InputError, InvalidArgument, MstError
-from mst_deploy.pipeline.live import LiveReport
+from mst_deploy.pipeline.live_counts import LiveReport
 from mst_deploy.serve.camera import HEAD, CameraSession, jpeg_size
 from mst_deploy.serve.guard import SUBPROTOCOL
 from mst_deploy.serve.looks import Look
