@@ -50,7 +50,7 @@ app.command("image", cls=PanelCommand)(image)
 app.command("sheet", cls=PanelCommand)(sheet)
 app.command("video", cls=PanelCommand)(video)
 app.command("live", cls=PanelCommand)(live)
-app.command("serve", cls=PanelCommand)(serve)
+app.command("serve")(serve)
 app.add_typer(bench_app, name="bench")
 app.command("build")(build)
 
