@@ -21,6 +21,7 @@ from mst_deploy.cli.image import image
 from mst_deploy.cli.live import live
 from mst_deploy.cli.options import CORE, JsonOptions, MessageOptions, requires
 from mst_deploy.cli.renamed import renamed
+from mst_deploy.cli.serve import serve
 from mst_deploy.cli.sheet import sheet
 from mst_deploy.cli.signature import expand_options
 from mst_deploy.cli.streams import escape_unprintable, flush_output
@@ -48,6 +49,7 @@ app.command("image")(image)
 app.command("sheet")(sheet)
 app.command("video")(video)
 app.command("live")(live)
+app.command("serve")(serve)
 app.add_typer(bench_app, name="bench")
 app.command("build")(build)
 

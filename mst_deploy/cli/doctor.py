@@ -10,7 +10,13 @@ from mst_deploy.backends.registry import BACKENDS
 from mst_deploy.cli.errors import one_line
 from mst_deploy.environment import gpu_name, version
 
-COMMANDS = {"export": "mst export", "train": "mst train", "eval": "mst eval", "rtx": "mst build"}
+COMMANDS = {
+    "export": "mst export",
+    "train": "mst train",
+    "eval": "mst eval",
+    "serve": "mst serve",
+    "rtx": "mst build",
+}
 """Commands that need an extra, by extra."""
 PACKAGES = {
     **dict.fromkeys(
@@ -26,6 +32,7 @@ PACKAGES = {
     "lightning": "train",
     "tensorboard": "train",
     "tensorrt": "tensorrt",
+    **dict.fromkeys(("fastapi", "uvicorn", "python-multipart", "websockets"), "serve"),
     "torchmetrics": "eval",
     "matplotlib": "eval",
 }

@@ -178,7 +178,7 @@ def spellings(name: str, letter: str, default: object) -> tuple[str, ...]:
     short = FLAGS.get(name, "")
     long = f"--{name.replace('_', '-')}" if len(short) == 2 else flag(name)
     letter = f"-{letter}" if letter else short if len(short) == 2 else ""
-    long = f"{long}/--no-{long[2:]}" if default is True else long
+    long = long if default is False else f"{long}/--no-{long[2:]}"
     return (letter, long) if letter else (long,)
 
 
