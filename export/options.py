@@ -18,7 +18,16 @@ class ExportOptions:
         str | None,
         Option(f"Checkpoint (.safetensors) or model. {MODEL_HELP}", metavar="MODEL", positional=True),
     ] = None
-    precision: Annotated[str, Option("Type of the convolutions: fp16, fp32 or bf16.")] = "fp16"
+    precision: Annotated[str, Option("Type of the convolutions: fp16, fp32, bf16; int8 beside fp16.")] = "fp16"
+    styles: Annotated[
+        tuple[str, ...],
+        Option(
+            "Styles to calibrate int8 with: names, style files or pictures. May be repeated. Default: all ready "
+            "ones of the model.",
+            letter="s",
+            name="style",
+        ),
+    ] = ()
     opset: Annotated[int, Option("ONNX operator set: 20, or 17 for parsers such as TensorRT 8.6's.")] = 20
     engine: Annotated[
         str | None, Option("Also build a TensorRT engine for frames of this size.", metavar="WxH")
