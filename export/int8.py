@@ -185,7 +185,7 @@ def check(
     """Compare a graph in 8 bits with the float32 one, every photograph in every style, and every style at
     ``sizes``. Raises VerificationError below LEAST_MEAN or LEAST_WORST."""
     wanted, found = session_of(reference), session_of(graph)
-    per_style: dict[str, Any] = {}
+    per_style: dict[str, dict[str, float]] = {}
     everything: list[tuple[float, str]] = []
     for style in material.styles:
         pictures = [(path.stem, load_image(path)) for path in material.photographs]
@@ -193,11 +193,13 @@ def check(
         everything += [
             (value, f"{style.name} on {stem}") for value, (stem, _) in zip(values, pictures, strict=True)
         ]
-        per_style[style.name] = {"mean": round(float(np.mean(values)), 1), "worst": round(min(values), 1)}
+        own = per_style[style.name] = {}
+        if values:
+            own |= {"mean": round(float(np.mean(values)), 1), "worst": round(min(values), 1)}
         for width, height in sizes:
             inputs = graph_inputs(manifest, sample_picture(height, width, seed=2), style.film)
             (value,) = parity(wanted, found, [inputs])
-            per_style[style.name][f"{width}x{height}"] = round(value, 1)
+            own[f"{width}x{height}"] = round(value, 1)
             everything.append((value, f"{style.name} at {width}x{height}"))
     mean, (worst, where) = float(np.mean([value for value, _ in everything])), min(everything)
     if mean < LEAST_MEAN or worst < LEAST_WORST:

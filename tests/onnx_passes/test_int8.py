@@ -148,9 +148,7 @@ def test_signed_integers_cover_the_same_range(ends: tuple[float, float]) -> None
     assert tensors["down1.input.zero_point"] == 0
     assert tensors["down1.input.scale"] * 127 == pytest.approx(2.0, rel=0.01)
     errors = [np.square(found - float_result).mean() for found in (unsigned, signed)]
-    assert (
-        errors[1] < 8 * errors[0]
-    )  # half of the integers cost a factor of 4 at most, and the weights' error stays
+    assert errors[1] < 8 * errors[0]  # half of the integers cost a factor of 4 at most
 
 
 def test_an_unknown_layer_is_not_passed_over() -> None:
