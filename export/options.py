@@ -18,12 +18,14 @@ class ExportOptions:
         str | None,
         Option(f"Checkpoint (.safetensors) or model. {MODEL_HELP}", metavar="MODEL", positional=True),
     ] = None
-    precision: Annotated[str, Option("Type of the convolutions: fp16, fp32, bf16; int8 beside fp16.")] = "fp16"
+    precision: Annotated[
+        str, Option("Type of the convolutions: fp16, fp32 or bf16; or int8, beside the graph in fp16.")
+    ] = "fp16"
     styles: Annotated[
         tuple[str, ...],
         Option(
-            "Styles to calibrate int8 with: names, style files or pictures. May be repeated. Default: all ready "
-            "ones of the model.",
+            "Style to calibrate int8 with: a name, style file or picture; may be repeated. Default: all "
+            "ready ones.",
             letter="s",
             name="style",
         ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +15,11 @@ from mst_deploy.backends.registry import BACKENDS
 from mst_deploy.errors import BackendError, BundleError, InvalidArgument, VerificationError
 from mst_deploy.export import command, int8
 from mst_deploy.export.int8 import Effort, export_int8
+from mst_deploy.export.options import ExportOptions
 from mst_deploy.images import load_image
 from mst_deploy.model.bundle import GENERATOR, GENERATOR_INT8, STYLE_ENCODER, Bundle, open_bundle
 from mst_deploy.model.zoo import bundle_path, load_shipped_styles, shipped_photographs
 from mst_deploy.onnx_passes.cpu import in_float32
-from tests.command_line import mst
 
 STYLES = ("starry-night", "zodiac")
 LITTLE = Effort(calibrated=6, measured=1, photographs=1, sizes=((96, 64),))
@@ -140,19 +139,16 @@ def test_backends_that_do_not_multiply_integers_refuse_in_one_line(lite: Bundle)
 
 
 def test_options_that_do_not_go_together(lite: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgument, match="no styles are needed for fp16"):
-        command.export("lite", "fp16", tmp_path / "a", opset=20, force=False, styles=["zodiac"])
-    with pytest.raises(InvalidArgument, match="have opset 20 and are copied as they are"):
-        command.export("lite", "int8", tmp_path / "a", opset=17, force=False)
-    with pytest.raises(InvalidArgument, match="fp16, fp32, bf16, int8"):
-        command.export("lite", "int4", tmp_path / "a", opset=20, force=False)
+    made = tmp_path / "made"
+    for message, options in (
+        ("no styles are needed for fp16", ExportOptions("lite", styles=("zodiac",), output=made)),
+        ("have opset 20 and are copied", ExportOptions("lite", "int8", opset=17, output=made)),
+        ("fp16, fp32, bf16, int8", ExportOptions("lite", "int4", output=made)),
+        ("engines are built in fp16, fp32", ExportOptions("lite", "int8", engine="64x48", output=made)),
+    ):
+        with pytest.raises(InvalidArgument, match=message):
+            command.export(options)
     manifest = replace(lite.manifest, model_id="0" * 16)
     with pytest.raises(InvalidArgument, match="no ready styles of the model lite"):
         int8.find_styles((), Bundle(lite.path, manifest), None)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
-
-
-def test_no_engine_is_built_of_it() -> None:
-    done: subprocess.CompletedProcess[str] = mst("export", "lite", "--precision", "int8", "--engine", "64x48")
-    assert done.returncode == 2, done.stderr
-    assert "TensorRT engines are built in fp16, fp32 and bf16 only" in done.stderr
