@@ -61,7 +61,8 @@ def graph_inputs(manifest: Manifest, image: Image, film: FilmParams, seed: int =
     """Return the inputs for one picture (H, W, 3) uint8 with the canvas of a still."""
     inputs: Inputs = {"frames": image[None], "film": film[None]}
     if manifest.canvas_bands:
-        inputs["canvas"] = still_canvas(*image.shape[:2], seed=seed)[None]
+        height, width = image.shape[:2]
+        inputs["canvas"] = still_canvas(height, width, seed)[None]
     return inputs
 
 

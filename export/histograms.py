@@ -45,7 +45,7 @@ class Histogram:
     @property
     def centers(self) -> NDArray[np.float64]:
         """Middle of every bin, (BINS,)."""
-        return (np.arange(BINS) + 0.5) * (2 * self.limit / BINS) - self.limit
+        return np.asarray((np.arange(BINS) + 0.5) * (2 * self.limit / BINS) - self.limit, np.float64)
 
 
 def best_affine(histogram: Histogram) -> Affine:

@@ -95,7 +95,7 @@ def _around(
 ) -> list[NodeProto]:
     """Return the nodes before a convolution, which is connected to them."""
     integers, scales = quantized_weight(numpy_helper.to_array(weight))
-    tensors = {
+    tensors: dict[str, NDArray[Any]] = {
         f"{layer}.input.scale": np.array(affine.scale, np.float32),
         f"{layer}.input.zero_point": np.array(affine.zero_point, np.uint8),
         f"{layer}.weight.int8": integers,

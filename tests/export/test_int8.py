@@ -14,6 +14,7 @@ from mst_deploy.backends.parity import psnr
 from mst_deploy.backends.registry import BACKENDS
 from mst_deploy.errors import BackendError, BundleError, InvalidArgument, VerificationError
 from mst_deploy.export import command, int8
+from mst_deploy.export.calibration import Material
 from mst_deploy.export.int8 import Effort, export_int8
 from mst_deploy.export.options import ExportOptions
 from mst_deploy.images import load_image
@@ -117,7 +118,7 @@ def test_a_check_sees_another_graph(lite: Bundle) -> None:
     weights = next(t for t in other.graph.initializer if t.name == "generator.up2.conv.weight")
     values = onnx.numpy_helper.to_array(weights)
     weights.CopyFrom(onnx.numpy_helper.from_array(values[..., ::-1].copy(), weights.name))
-    material = int8.Material((), tuple(load_shipped_styles("lite")[:1]))
+    material = Material((), tuple(load_shipped_styles("lite")[:1]))
     with pytest.raises(VerificationError, match="differ too much"):
         int8.check(reference, other, lite.manifest, material, [(32, 24)])
     assert int8.check(reference, reference, lite.manifest, material, [(32, 24)])["worst_psnr_db"] == 100
