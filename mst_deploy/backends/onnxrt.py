@@ -22,10 +22,16 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class OnnxGenerator(TimedBackend):
-    """Session of generator.onnx; on a CPU with its weights in float32."""
+    """Session of generator.onnx, on a CPU with its weights in float32; or of generator_int8.onnx."""
 
-    def __init__(self, bundle: Bundle, device: str, threads: int = 0) -> None:
-        self.manifest = bundle.manifest
+    def __init__(self, bundle: Bundle, device: str, precision: str = "", threads: int = 0) -> None:
+        self.manifest, self.precision = bundle.manifest, precision
+        if precision == "int8":
+            if choose_device(device) != "cpu":
+                raise BackendError("onnxrt:int8 computes on the CPU only; add [option:device] cpu")
+            self.path = bundle.generator_int8
+            self.session, self.device = open_fast_session(self.path, "cpu", threads)
+            return
         if bundle.manifest.precision == "bf16":
             raise BackendError(
                 f"ONNX Runtime cannot compute the bfloat16 graph of {bundle.path}; run it with "
@@ -36,7 +42,8 @@ class OnnxGenerator(TimedBackend):
         self.session, self.device = open_fast_session(bundle.generator, device, threads)
 
     def tiling(self) -> OnnxTiles | None:
-        return OnnxTiles(self) if self.manifest.network.get("injection") == "film" else None
+        film = self.manifest.network.get("injection") == "film"
+        return OnnxTiles(self) if film and not self.precision else None
 
     def prepare(
         self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None
@@ -100,13 +107,13 @@ class OnnxStyleEncoder:
         return np.asarray(embedding, np.float32), np.asarray(film, np.float32)
 
 
-def open_generator(bundle: Bundle, device: str, threads: int = 0) -> OnnxGenerator:
+def open_generator(bundle: Bundle, device: str, precision: str = "", threads: int = 0) -> OnnxGenerator:
     """Open the generator in a session; 0 threads are as many as the processor has cores. Raises BundleError,
     BackendError."""
-    return OnnxGenerator(bundle, device, threads)
+    return OnnxGenerator(bundle, device, precision, threads)
 
 
-def open_style_encoder(bundle: Bundle, device: str) -> OnnxStyleEncoder:
+def open_style_encoder(bundle: Bundle, device: str, precision: str = "") -> OnnxStyleEncoder:
     """Open the style encoder in a session. Raises BundleError, BackendError."""
     return OnnxStyleEncoder(bundle, device)
 

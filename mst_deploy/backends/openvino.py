@@ -1,4 +1,4 @@
-"""OpenVINO backend on the CPU: in float32, or in bfloat16 if the processor supports it.
+"""OpenVINO backend on the CPU: in float32, in bfloat16 if the processor supports it, or in 8-bit integers.
 
 A network is compiled for each frame shape: with symbolic sizes OpenVINO plans its memory again for every
 frame. The last few shapes are cached.
@@ -23,8 +23,8 @@ from mst_deploy.model.canvas import Canvas
 SHAPES = 4
 """Number of cached compiled networks; each holds its own copy of the maps of a frame."""
 BFLOAT16 = "BF16"
-HINTS = {"fp32": "f32", "bf16": "bf16"}
-"""Names of the precisions in OpenVINO."""
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""Names of the precisions in OpenVINO; for int8 that of everything between the convolutions."""
 
 
 class Compiled:
@@ -64,13 +64,14 @@ class Compiled:
 
 
 class OpenVinoGenerator(TimedBackend):
-    """generator.onnx, compiled by OpenVINO."""
+    """generator.onnx or generator_int8.onnx, compiled by OpenVINO."""
 
     device = "cpu"
 
     def __init__(self, bundle: Bundle, precision: str, threads: int) -> None:
-        self.manifest = bundle.manifest
-        self.compiled = Compiled(bundle.generator, precision, threads)
+        self.manifest, self.precision = bundle.manifest, precision
+        graph = bundle.generator_int8 if precision == "int8" else bundle.generator
+        self.compiled = Compiled(graph, precision, threads)
 
     def prepare(
         self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None

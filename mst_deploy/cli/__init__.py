@@ -90,6 +90,18 @@ def export(options: ExportOptions, messages: MessageOptions) -> None:
         from mst_deploy.export import command
     bundle = command.export(options, messages.reporter())
     target, checks, precision = bundle.path, bundle.manifest.checks, options.precision
+    if precision == "int8":
+        from mst_deploy.export.int8 import report
+
+        facts = bundle.manifest.int8
+        lines = [
+            f"{target} (int8, and the graph it was made of), checked against float32:",
+            *report(facts),
+            "  run it with: --backend openvino:int8",
+        ]
+        result = {"output": str(target), "precision": precision, **facts}
+        print_result("\n".join(lines), result, as_json=messages.as_json, quiet=messages.quiet)
+        return
     lines = [
         f"  {check['size']}: largest pixel difference {check['max_pixel_difference']}, "
         f"PSNR {check['psnr_db']} dB"

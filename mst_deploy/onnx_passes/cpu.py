@@ -21,7 +21,7 @@ from mst_deploy.onnx_passes.statistics import StatisticsNames, give_statistics, 
 
 def for_cpu(path: Path) -> bytes:
     """Return the graph of a file in float32, optimized and serialized. Raises BundleError."""
-    model = _in_float32(path)
+    model = in_float32(path)
     film_into_norm(model)
     upsample_into_conv(model)
     return bytes(model.SerializeToString())
@@ -32,13 +32,14 @@ def for_tiles(path: Path, *, measure: bool) -> tuple[bytes, list[StatisticsNames
 
     Raises BundleError, and ValueError for a graph whose normalizations have no FiLM.
     """
-    model = _in_float32(path)
+    model = in_float32(path)
     names = measure_statistics(model) if measure else give_statistics(model)
     upsample_into_conv(model)
     return bytes(model.SerializeToString()), names
 
 
-def _in_float32(path: Path) -> onnx.ModelProto:
+def in_float32(path: Path) -> onnx.ModelProto:
+    """Return the graph of a file in float32, without constants that are computed. Raises BundleError."""
     try:
         model = onnx.load(path)
     except Exception as error:  # onnx and protobuf share no base class
