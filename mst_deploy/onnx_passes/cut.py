@@ -39,7 +39,8 @@ LARGEST_HALF = 65504.0
 def cut_into_stages(model: onnx.ModelProto, bands: int) -> list[Stage]:
     """Cut a generator in float32 with FiLM into stages, in their order.
 
-    ``bands`` is the number of octaves of its canvas. The last stage makes the picture. Raises ValueError for a graph of another structure.
+    ``bands`` is the number of octaves of its canvas. The last stage makes the picture. Raises ValueError
+    for a graph of another structure.
     """
     seen = [node.input[0] for node in model.graph.node if node.op_type == "InstanceNormalization"]
     names = give_statistics(model)
@@ -204,4 +205,6 @@ def _constants() -> list[TensorProto]:
 
 
 def _value(name: str, kind: int) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, None)
+    """Return the declaration of a map or picture, or of the four numbers of a window or shape."""
+    sizes: list[int | None] = [4] if kind == TensorProto.INT64 else [None] * 4
+    return helper.make_tensor_value_info(name, kind, sizes)

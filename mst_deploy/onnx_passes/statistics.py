@@ -50,7 +50,7 @@ def _given(
     epsilon = next(attribute.f for attribute in norm.attribute if attribute.name == "epsilon")
     model.graph.initializer.append(numpy_helper.from_array(np.array(epsilon, np.float32), f"{own}.epsilon"))
     for value in (name.mean, name.variance):
-        model.graph.input.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, None))
+        model.graph.input.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, [1, None, 1, 1]))
     yield helper.make_node("Add", [name.variance, f"{own}.epsilon"], [f"{own}.positive"])
     yield helper.make_node("Sqrt", [f"{own}.positive"], [f"{own}.deviation"])
     yield helper.make_node("Div", [scale.input[1], f"{own}.deviation"], [f"{own}.factor"])
