@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from mst_deploy.onnx_passes.passes import upsample_into_conv
@@ -91,7 +93,7 @@ class _Cutter:
         for node in self.model.graph.node:
             if own & {*node.input} and {*node.input} <= own | constants:
                 own |= {*node.output}
-        last = {
+        last: set[str] = {
             name
             for node in self.model.graph.node
             if not {*node.output} <= own
@@ -195,7 +197,7 @@ def _keeping(name: str, stored: str, *, measured: bool, picture: bool) -> Iterab
 
 
 def _constants() -> list[TensorProto]:
-    values = {
+    values: dict[str, NDArray[Any]] = {
         "window.height_width": np.array([2, 3], np.int64),
         "window.rows_columns": np.array([1, 2], np.int64),
         "least_half": np.array(-LARGEST_HALF, np.float32),

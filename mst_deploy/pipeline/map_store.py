@@ -61,7 +61,7 @@ class MapStore:
                 stored.blocks[key] = (stored.end, values.shape[1:])
                 stored.end += values.nbytes
             stored.file.seek(stored.blocks[key][0])
-            rest = memoryview(np.ascontiguousarray(values)).cast("B")
+            rest = memoryview(values.tobytes())
             while rest:  # a disk that becomes full takes a part first
                 rest = rest[stored.file.write(rest) :]
         except OSError as error:

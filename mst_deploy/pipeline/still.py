@@ -65,7 +65,7 @@ def stylize_as_planned(
     padded = np.ascontiguousarray(pad_to_minimum(image, least))
     noise = None if canvas is None else pad_to_minimum(canvas, least)
     if height * width > WHOLE_PIXELS and (tiling := generator.tiling()) is not None:
-        stylized = []
+        stylized: list[Images] = []
         for film in frame_plan.film_params:
             share = partial(_share, on_progress, len(stylized), len(frame_plan.film_params))
             stylized.append(stylize_in_tiles(padded, film, noise, tiling, generator.manifest, share))

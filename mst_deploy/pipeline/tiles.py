@@ -143,4 +143,4 @@ class Moments:
 
     def total(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return mean and variance, each (1, C, 1, 1)."""
-        return np.float32(self.mean), np.float32(self.squares / self.count)
+        return np.asarray(self.mean, np.float32), np.asarray(self.squares / self.count, np.float32)

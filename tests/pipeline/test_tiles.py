@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_moments_of_parts_are_those_of_the_whole() -> None:
 
 
 def test_a_disk_without_room_is_said_before_work(lite: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(map_store.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1))
     with pytest.raises(OutputError, match=r"12000x9000 needs 3\.5 GB .* TMPDIR"):
         map_store.MapStore(9000, 12000, lite.manifest)
 
