@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from mst_deploy.backends import Images, StylizeBackend
+from mst_deploy.backends.base import enough_memory
 from mst_deploy.images import pad_to_minimum
 from mst_deploy.model.canvas import Canvas, still_canvas
 from mst_deploy.model.film import Blend, FilmParams
@@ -59,7 +60,21 @@ def stylize_as_planned(
     on_progress: Callable[[float], None] = lambda done: None,
 ) -> Images:
     """Stylize one picture (H, W, 3) uint8 RGB with its canvas (H, W, 1) and compose the result according to a
-    plan."""
+    plan.
+
+    Raises BackendError without enough memory.
+    """
+    with enough_memory((1, *image.shape)):
+        return _stylize_as_planned(image, frame_plan, generator, canvas, on_progress)
+
+
+def _stylize_as_planned(
+    image: Images,
+    frame_plan: FramePlan,
+    generator: StylizeBackend,
+    canvas: Canvas | None,
+    on_progress: Callable[[float], None],
+) -> Images:
     height, width = image.shape[:2]
     least = generator.manifest.min_size
     padded = np.ascontiguousarray(pad_to_minimum(image, least))

@@ -304,7 +304,8 @@ class _RemoteModel(BackendBase):
 
 def _render_clip(pipe: Connection, path: Path, output: Path, order: ClipOrder, limits: Limits) -> int:
     """Render a whole clip and return its number of frames."""
-    from mst_deploy.jobs.render_file import RenderOptions, render_file
+    from mst_deploy.jobs.options import RenderOptions
+    from mst_deploy.jobs.render_file import render_file
     from mst_deploy.pipeline.events import FramesDone, Started
     from mst_deploy.size import Size
 
