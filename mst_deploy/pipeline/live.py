@@ -322,7 +322,7 @@ class LivePipeline:
                 self.on_event(Note(f"{outlet.name} gets no more frames: {outlet.error}"))
 
     def _leave(self, stages: list[threading.Thread]) -> None:
-        """Close the slots and wait for the stages and then for the sinks, each at most ``CLOSING`` seconds."""
+        """Close the slots and wait for the stages, then for the sinks, each at most ``CLOSING`` seconds."""
         slots: list[Slot[Any]] = [self.to_prepare, self.to_infer, *(outlet.slot for outlet in self.outlets)]
         for slot in slots:
             slot.close()
