@@ -114,6 +114,8 @@ def split_precision(backend: str) -> tuple[str, dict[str, str]]:
     choices = tuple(filter(None, spec.precisions)) if len(spec.precisions) > 1 else ()
     if precision not in choices:
         hint = f"choose one of {', '.join(choices)}" if choices else f"give {name} alone"
+        if choices and "" in spec.precisions:
+            hint = f"give {name} alone, or {' or '.join(f'{name}:{choice}' for choice in choices)}"
         if (new := RENAMED.get(precision)) in choices:
             hint = f"it is called {new} now: {name}:{new}"
         raise InvalidArgument(
