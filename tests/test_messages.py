@@ -44,6 +44,7 @@ LIBRARY_ONLY = {
     "identity_share",
     "padding",
     "schedule",
+    "sinks",
     "strength_share",
     "time",
     "widths",
