@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
-
 from mst_deploy.errors import OutputError
 
 LOCK = ".lock"
@@ -48,6 +46,8 @@ def hidden_folder(parent: Path, stem: str) -> Iterator[Path]:
     Those of the same stem that a killed process left are deleted first: nobody holds the lock in them.
     Raises OutputError when ``parent`` cannot be written to.
     """
+    from filelock import FileLock  # here, because help texts need this module, but no lock
+
     _clear_abandoned(parent, stem)
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{stem}-", dir=parent))
@@ -86,6 +86,8 @@ def followed(path: Path) -> Path:
 
 def _clear_abandoned(parent: Path, stem: str) -> None:
     """Delete hidden folders of this stem whose process is dead."""
+    from filelock import FileLock
+
     try:
         found = [path for path in parent.iterdir() if path.name.startswith(f".{stem}-")]
     except OSError:

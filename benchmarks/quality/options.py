@@ -234,8 +234,12 @@ class SheetOptions:
         Path | None,
         Option("File that says which picture is which system's. Default: OUTPUT-key.json.", INPUT_OUTPUT),
     ] = None
-    seed: Annotated[int, Option("Order of the sheets, and which is A.", INPUT_OUTPUT)] = 0
-    size: Annotated[int, Option("Longer side of a result, pixels at least.", INPUT_OUTPUT, minimum=256)] = 640
+    seed: Annotated[
+        int, Option("Seed of the order of the sheets, and of which system is A.", INPUT_OUTPUT)
+    ] = 0
+    size: Annotated[
+        int, Option("Least longer side of a result on the sheets, in pixels.", INPUT_OUTPUT, minimum=256)
+    ] = 640
     answers: Annotated[
         tuple[Path, ...], Option("Filled form: count the votes. May be repeated.", INPUT_OUTPUT)
     ] = ()

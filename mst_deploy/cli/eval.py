@@ -61,7 +61,7 @@ def eval_identity(targets: SetOptions, how: MeasureOptions, messages: MessageOpt
 @eval_app.command("optimum")
 @expand_options
 def eval_optimum(targets: OptimumOptions, how: MeasureOptions, messages: MessageOptions) -> None:
-    """Optimize every picture on the measured distances themselves (slow), then measure: the upper bound."""
+    """Optimize the pixels of every picture for the measured distances (slow), then measure: the best case."""
     with requires("eval", "mst eval"):
         from mst_deploy.benchmarks.quality import command
     _print_report(command.evaluate_optimum(targets, how, messages.reporter()), targets.output, messages)

@@ -15,7 +15,6 @@ import typer
 
 from mst_deploy.backends.options import ModelOptions
 from mst_deploy.cli.keys import pressed_keys
-from mst_deploy.cli.live_control import controlled, parse_port
 from mst_deploy.cli.live_keys import KEYS, LiveKeys
 from mst_deploy.cli.live_output import list_devices, status_line, summary, values
 from mst_deploy.cli.options import MessageOptions
@@ -142,6 +141,7 @@ def live(
     Ends with q, Ctrl-C, --seconds or the source, and reports the numbers and delays of the frames.
     """
     from mst_deploy.cli.console import echo, print_result
+    from mst_deploy.cli.live_control import controlled, parse_port  # here, because it loads a server
     from mst_deploy.live import LiveSession
     from mst_deploy.stylizer import Stylizer
     from mst_deploy.video.live_encoding import PIPE

@@ -47,7 +47,7 @@ class MakeOptions:
 def style_make(
     options: MakeOptions, model: ModelOptions, limits: LimitOptions, messages: MessageOptions
 ) -> None:
-    """Read the style off pictures once; the small files work wherever --style does."""
+    """Compute style files from pictures; they are small and work wherever --style does."""
     from mst_deploy.backends import open_style_encoder
     from mst_deploy.cli.console import print_result, progress
     from mst_deploy.model.bundle import open_bundle
