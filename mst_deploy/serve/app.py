@@ -110,7 +110,7 @@ def create_app(service: Service, access: Access, *, camera_fps: float = 10.0) ->
     for add in (_page_routes, _state_routes, _picture_routes, _clip_routes, _job_routes):
         add(app, service)
     camera_route(app, service, camera_fps)
-    return Guard(app, access)
+    return Guard(app, access, service.limits.head_bytes)
 
 
 def _page_routes(app: FastAPI, service: Service) -> None:
@@ -253,7 +253,7 @@ def _clip_routes(app: FastAPI, service: Service) -> None:
             raise InvalidArgument(field="time", problem=f"give 1 to {service.limits.previews} finite times")
         times = sorted(time)
         path = service.library.clip(identity)
-        made = await service.in_line(
+        made = await service.with_clip(
             service.previews, path, list(map(Fraction, times)), look, size, deflicker
         )
         lines = [_line({"time": each}, still) for each, still in zip(times, made, strict=True)]
@@ -323,7 +323,7 @@ async def _new_clip(request: Request, service: Service) -> dict[str, Any]:
     try:
         await save_clip(request, service.limits, path)
         service.library.require_space()
-        facts = await asyncio.to_thread(service.accept_clip, path)
+        facts = await service.with_clip(service.accept_clip, path)
     except BaseException:
         service.library.discard(path)
         raise

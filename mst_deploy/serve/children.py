@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 CLIP_NAME = "the clip"
 PICTURE_NAME = "the picture"
 TICK = 0.2  # seconds between checks whether a job was canceled
+STARTING = 120.0
+"""Seconds that a process may take to start, which do not count as its work."""
 ANSWER_LIMIT = 4096  # characters of a message
 KINDS: dict[str, type[MstError]] = {
     each.__name__: each for each in (InputError, InvalidArgument, OutputError, MstError)
@@ -66,6 +68,7 @@ class Child:
         self.process = context.Process(target=_serve, args=(theirs, memory), daemon=True, name="decoder")
         self.process.start()
         theirs.close()
+        self.started = False
 
     def run(self, task: str, *arguments: Any, patience: float, parent: Parent | None = None) -> Any:
         """Run a task of ``TASKS`` and return its result.
@@ -75,6 +78,9 @@ class Child:
         """
         parent = parent or Parent()
         try:
+            if not self.started:
+                self._answer(STARTING, parent)
+                self.started = True
             self.pipe.send((task, arguments))
             while True:
                 kind, *values = self._answer(patience, parent)
@@ -195,7 +201,11 @@ def _serve(pipe: Connection, memory: int) -> None:
 
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    import mst_deploy.images.files
+    import mst_deploy.video.sources  # noqa: F401  # before the first task, whose time is limited
+
     with suppress(EOFError, OSError):
+        pipe.send(("started",))
         while True:
             task, arguments = pipe.recv()
             try:

@@ -66,8 +66,9 @@ class Access:
 class Guard:
     """ASGI middleware that lets only permitted requests through and adds headers to every answer."""
 
-    def __init__(self, app: App, access: Access) -> None:
-        self.app, self.access = app, access
+    def __init__(self, app: App, access: Access, head_bytes: int) -> None:
+        """``head_bytes`` is the limit of a request's header."""
+        self.app, self.access, self.head_bytes = app, access, head_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -98,6 +99,9 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str] | None:
         """Return status, problem and hint of a request that is not permitted."""
+        size = sum(len(name) + len(value) for name, value in headers.items())
+        if size + len(scope["path"]) + len(scope.get("query_string", b"")) > self.head_bytes:
+            return 431, f"the header may have {self.head_bytes} bytes", ""
         host = headers.get("host", "")
         if not self.access.knows(host):
             return 403, f"this service is not called {_name(host)[:100]!r}", "start it with that name allowed"

@@ -55,8 +55,10 @@ class Service:
         self.decoders = PictureDecoders(self.limits)
         self.jobs = Jobs(self.library, self.limits, self._order_of_job, self._parent)
         self.pool = ThreadPoolExecutor(WORKERS, "picture")
+        self.clip_pool = ThreadPoolExecutor(1, "clip")
+        """One at a time, because each starts a process."""
         self.camera_pool = ThreadPoolExecutor(self.limits.cameras, "camera")
-        self.admitted = self.cameras = 0
+        self.admitted = self.clips = self.cameras = 0
         self.seconds = 1.0
         """Mean time of the last pictures."""
         self.counts: Counter[str] = Counter()
@@ -78,6 +80,7 @@ class Service:
         self.closing.set()
         self.jobs.close()
         self.pool.shutdown(cancel_futures=True)
+        self.clip_pool.shutdown(cancel_futures=True)
         self.camera_pool.shutdown(cancel_futures=True)
         self.decoders.close()
 
@@ -104,6 +107,16 @@ class Service:
             return await asyncio.get_running_loop().run_in_executor(self.pool, work, *arguments)
         finally:
             self.admitted -= 1
+
+    async def with_clip(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run work that reads a clip, one after the other. Raises Refused (429) when too many are waiting."""
+        if self.clips >= self.limits.jobs:
+            raise Refused(429, f"{self.clips} clips are waiting already", "ask again", retry=10)
+        self.clips += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.clip_pool, work, *arguments)
+        finally:
+            self.clips -= 1
 
     # Styles
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
@@ -54,9 +55,15 @@ class Browser:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        from websockets.sync.client import connect
+        self.stack = ExitStack()
+        self.stack.callback(self._end)
+        try:
+            from websockets.sync.client import connect
 
-        self.socket = connect(self._page(port), max_size=None)
+            self.socket = self.stack.enter_context(connect(self._page(port), max_size=None))
+        except BaseException:
+            self.stack.close()
+            raise
         self.numbers = count(1)
         self.messages: list[str] = []
         """Errors of the console, and uncaught ones."""
@@ -79,7 +86,6 @@ class Browser:
                     return str(pages[0]["webSocketDebuggerUrl"])
             except (OSError, IndexError):
                 if time.monotonic() > until:
-                    self.process.kill()
                     raise
                 time.sleep(0.1)
 
@@ -136,7 +142,9 @@ class Browser:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.socket.close()
+        self.stack.close()
+
+    def _end(self) -> None:
         self.process.terminate()
         try:
             self.process.wait(20)

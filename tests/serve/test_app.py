@@ -325,6 +325,7 @@ def test_files_have_a_limit_in_all(client: Any, service: Service) -> None:
         (Access(), {}, 200),
         (Access(), {"Host": "localhost:8000", "Origin": "http://localhost:8000"}, 200),
         (Access(), {"Host": "[::1]:8000"}, 200),
+        (Access(), {"Cookie": "x" * 20000}, 431),
         (Access(), {"Host": "evil.example"}, 403),
         (Access(), {"Host": "127.0.0.1.evil.example"}, 403),
         (Access(), {"Origin": "http://evil.example"}, 403),
