@@ -106,9 +106,10 @@ def test_below_the_limits_nothing_is_written(
     monkeypatch.setattr(int8, "LEAST_WORST", worst)
     monkeypatch.setattr(int8, "sensitivity", lambda graph, ranges, samples: dict.fromkeys(ranges, 0.0))
     effort = Effort(calibrated=1, photographs=0, sizes=((32, 32),))
-    with pytest.raises(VerificationError, match=r"zodiac at 32x32.*at least 101") as error:
+    with pytest.raises(VerificationError, match="at least 101") as error:
         export_int8(lite.path, tmp_path / "made", ["zodiac"], effort=effort)
     assert "nothing was written" in str(error.value)
+    assert "zodiac at 32x32" in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
