@@ -35,6 +35,8 @@ JPEG_QUALITY = 95
 MAX_PIXELS = 300_000_000
 """Largest number of pixels that is decoded, unless ``limited_pixels`` sets another."""
 GIF_COLORS = 256
+PNG_TEXT = 2**26
+"""Largest text in a PNG in bytes, as programs write into it how they made it. It is not kept."""
 
 
 @dataclass(frozen=True)
@@ -265,20 +267,22 @@ def _opened_file(path: Path) -> Iterator[IO[bytes]]:
 def _header(file: IO[bytes], name: str | os.PathLike[str]) -> Iterator[PilImage]:
     """Open a picture of which only size and settings have been read. Raises InputError."""
     from PIL import Image as pillow
+    from PIL import PngImagePlugin as png
 
     file.seek(0, os.SEEK_END)
     if file.tell() == 0:
         raise InputError(f"cannot read {name} as an image: the file is empty; {_advice()}")
     file.seek(0)
     try:
-        # Pillow's own limit is a setting of the process, and its warnings would go to the terminal.
+        # Pillow's own limits are settings of the process, and its warnings would go to the terminal.
         with _pillow_settings, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pillow_limit, pillow.MAX_IMAGE_PIXELS = pillow.MAX_IMAGE_PIXELS, None
+            text_limit, png.MAX_TEXT_CHUNK = png.MAX_TEXT_CHUNK, PNG_TEXT
             try:
                 header = pillow.open(file, formats=FORMATS)
             finally:
-                pillow.MAX_IMAGE_PIXELS = pillow_limit
+                pillow.MAX_IMAGE_PIXELS, png.MAX_TEXT_CHUNK = pillow_limit, text_limit
     except Exception as error:  # damaged files raise whatever the parsers of Pillow stumble over
         raise _unreadable(name, error) from error
     with header:

@@ -95,7 +95,8 @@ def video(
     codec: Annotated[
         str | None,
         typer.Option(
-            help="h264, hevc, av1, vp9, prores, ffv1 or raw. Default: h264, hevc for more than 8 bits."
+            help="h264, hevc, av1, vp9, prores, ffv1 or raw. Default: h264, hevc for more than 8 bits, "
+            "prores for ProRes in .mov and .mkv."
         ),
     ] = None,
     crf: Annotated[

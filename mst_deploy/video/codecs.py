@@ -98,6 +98,8 @@ CODECS = {
 
 ONLY_CODEC = {".gif": "gif", ".webp": "webp", ".png": "png", ".y4m": "raw"}
 """Suffixes of files that hold only one codec."""
+PRORES_SUFFIXES = (".mov", ".mkv")
+"""Suffixes of files in which ProRes stays ProRes."""
 USUAL_CODEC = {**ONLY_CODEC, ".webm": "vp9"}
 
 
@@ -106,7 +108,8 @@ class EncodeOptions:
     """Options of the output's encoding."""
 
     codec: str | None = None
-    """Codec; None: the one of the output's suffix, else H.264, or HEVC for more than 8 bits."""
+    """Codec; None: the one of the output's suffix, else ProRes for ProRes, H.264, or HEVC for more than 8
+    bits."""
     crf: int | None = None
     """Constant rate factor: lower is better and larger. None means the codec's default."""
     bitrate: int | None = None
@@ -131,8 +134,9 @@ class EncodeOptions:
         if self.codec is not None:
             _check_quality(self.codec, self.crf, self.bitrate)
 
-    def resolved(self, suffix: str, depth: int) -> EncodeOptions:
-        """Return the same options with a codec, for a file of this suffix and sources of this many bits.
+    def resolved(self, suffix: str, depth: int, decoder: str = "") -> EncodeOptions:
+        """Return the same options with a codec, for a file of this suffix and sources of this many bits that
+        are read with a decoder.
 
         Raises InvalidArgument.
         """
@@ -149,6 +153,8 @@ class EncodeOptions:
                 problem=f"[option:codec] {self.codec} cannot be written into a {suffix or 'nameless'} file",
             )
         usual = USUAL_CODEC.get(suffix, "hevc" if depth > 8 else "h264")
+        if decoder == "prores" and suffix in PRORES_SUFFIXES:
+            usual = "prores"
         return replace(self, codec=self.codec or usual)
 
     @property
