@@ -10,7 +10,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -335,11 +335,14 @@ def _is_deep(header: PilImage) -> bool:
 def _upright(picture: PilImage) -> PilImage:
     from PIL import ImageOps
 
-    try:
-        turned = ImageOps.exif_transpose(picture)
-    except Exception:  # an orientation that cannot be read is none
-        return picture
-    return turned if turned is not None else picture
+    with suppress(Exception):  # an orientation that cannot be read is none
+        ImageOps.exif_transpose(picture, in_place=True)
+    return picture
+
+
+def _as_rgb(picture: PilImage) -> PilImage:
+    """Convert to RGB; Pillow would copy what is RGB already."""
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _color_and_alpha(picture: PilImage) -> tuple[PilImage, Alpha | None]:
@@ -365,7 +368,7 @@ def _color_and_alpha(picture: PilImage) -> tuple[PilImage, Alpha | None]:
         return whole.getchannel("R") if gray else whole.convert("RGB"), alpha
     if mode in ("1", "L"):
         return picture.convert("L"), None
-    return picture if mode == "CMYK" else picture.convert("RGB"), None
+    return picture if mode == "CMYK" else _as_rgb(picture), None
 
 
 def _unless_opaque(alpha: Alpha | None) -> Alpha | None:
@@ -392,12 +395,12 @@ def _in_srgb(picture: PilImage, profile: bytes | None) -> PilImage:
                 ImageCms.Flags.BLACKPOINTCOMPENSATION,
             )
         except (ImageCms.PyCMSError, OSError):  # damaged, or of another color space than the picture
-            return picture.convert("RGB")
+            return _as_rgb(picture)
         if picture.mode == "CMYK" or _changes_colors(transform, picture.mode):
             converted = ImageCms.applyTransform(picture, transform)
             assert converted is not None  # only None when done in place
             return converted
-    return picture.convert("RGB")
+    return _as_rgb(picture)
 
 
 def _changes_colors(transform: Any, mode: str) -> bool:

@@ -93,7 +93,7 @@ def main() -> None:
             Path(folder, "out.mp4"),
             "--quiet",
         ]
-        begun, samples = time.monotonic(), []
+        begun, samples = time.monotonic(), list[dict[str, float]]()
         with subprocess.Popen([sys.executable, "-m", "mst_deploy", *map(str, words), *given.options]) as job:
             while job.poll() is None:
                 time.sleep(given.every)
