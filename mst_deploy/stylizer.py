@@ -124,6 +124,12 @@ class Stylizer:
             check_image(style, "a style")
             sha256 = hashlib.sha256(repr(style.shape).encode() + style.tobytes()).hexdigest()
             return self._remembered((sha256,), lambda: self._style_of(style, sha256))
+        if not isinstance(style, (str, os.PathLike)):
+            raise InvalidArgument(
+                field="style",
+                problem=f"cannot read a style from a {type(style).__name__}",
+                hint="give a name, a file or a picture (H, W, 3) uint8",
+            )
         found = resolve_style(os.fspath(style), self.manifest)
         if isinstance(found, Style):
             return found
@@ -366,7 +372,7 @@ def write_video(
 ) -> int:
     """Write frames, with the sound and everything else of ``source``; return their number.
 
-    Without a codec the suffix decides, and H.264 or, for more than 8 bits, HEVC where it leaves a choice;
+    Without a codec the suffix decides, and the source where it leaves a choice: see EncodeOptions;
     ``bitrate`` is in bits a second and takes the place of ``crf``. The file gets its name when all frames are
     written. Encoding runs in a thread of its own. All frames must be of one size. Raises OutputError,
     InvalidArgument, and the errors of the iterator.

@@ -10,7 +10,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,8 @@ JPEG_QUALITY = 95
 MAX_PIXELS = 300_000_000
 """Largest number of pixels that is decoded, unless ``limited_pixels`` sets another."""
 GIF_COLORS = 256
+PNG_TEXT = 2**26
+"""Largest text in a PNG in bytes, as programs write into it how they made it. It is not kept."""
 
 
 @dataclass(frozen=True)
@@ -270,20 +272,22 @@ def _opened_file(path: Path) -> Iterator[IO[bytes]]:
 def _header(file: IO[bytes], name: str | os.PathLike[str]) -> Iterator[PilImage]:
     """Open a picture of which only size and settings have been read. Raises InputError."""
     from PIL import Image as pillow
+    from PIL import PngImagePlugin as png
 
     file.seek(0, os.SEEK_END)
     if file.tell() == 0:
         raise InputError(f"cannot read {name} as an image: the file is empty; {_advice()}")
     file.seek(0)
     try:
-        # Pillow's own limit is a setting of the process, and its warnings would go to the terminal.
+        # Pillow's own limits are settings of the process, and its warnings would go to the terminal.
         with _pillow_settings, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pillow_limit, pillow.MAX_IMAGE_PIXELS = pillow.MAX_IMAGE_PIXELS, None
+            text_limit, png.MAX_TEXT_CHUNK = png.MAX_TEXT_CHUNK, PNG_TEXT
             try:
                 header = pillow.open(file, formats=FORMATS)
             finally:
-                pillow.MAX_IMAGE_PIXELS = pillow_limit
+                pillow.MAX_IMAGE_PIXELS, png.MAX_TEXT_CHUNK = pillow_limit, text_limit
     except Exception as error:  # damaged files raise whatever the parsers of Pillow stumble over
         raise _unreadable(name, error) from error
     with header:
@@ -336,11 +340,14 @@ def _is_deep(header: PilImage) -> bool:
 def _upright(picture: PilImage) -> PilImage:
     from PIL import ImageOps
 
-    try:
-        turned = ImageOps.exif_transpose(picture)
-    except Exception:  # an orientation that cannot be read is none
-        return picture
-    return turned if turned is not None else picture
+    with suppress(Exception):  # an orientation that cannot be read is none
+        ImageOps.exif_transpose(picture, in_place=True)
+    return picture
+
+
+def _as_rgb(picture: PilImage) -> PilImage:
+    """Convert to RGB; Pillow would copy what is RGB already."""
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _color_and_alpha(picture: PilImage) -> tuple[PilImage, Alpha | None]:
@@ -366,7 +373,7 @@ def _color_and_alpha(picture: PilImage) -> tuple[PilImage, Alpha | None]:
         return whole.getchannel("R") if gray else whole.convert("RGB"), alpha
     if mode in ("1", "L"):
         return picture.convert("L"), None
-    return picture if mode == "CMYK" else picture.convert("RGB"), None
+    return picture if mode == "CMYK" else _as_rgb(picture), None
 
 
 def _unless_opaque(alpha: Alpha | None) -> Alpha | None:
@@ -393,12 +400,12 @@ def _in_srgb(picture: PilImage, profile: bytes | None) -> PilImage:
                 ImageCms.Flags.BLACKPOINTCOMPENSATION,
             )
         except (ImageCms.PyCMSError, OSError):  # damaged, or of another color space than the picture
-            return picture.convert("RGB")
+            return _as_rgb(picture)
         if picture.mode == "CMYK" or _changes_colors(transform, picture.mode):
             converted = ImageCms.applyTransform(picture, transform)
             assert converted is not None  # only None when done in place
             return converted
-    return picture.convert("RGB")
+    return _as_rgb(picture)
 
 
 def _changes_colors(transform: Any, mode: str) -> bool:

@@ -55,7 +55,7 @@ class SegmentedSink:
     def __init__(self, journal: Journal, source: VideoInfo, options: EncodeOptions, frames_each: int) -> None:
         self.journal, self.source = journal, source
         # The parts have another suffix than the result, and must not choose another codec by it.
-        self.options = options.resolved(journal.output.suffix.lower(), source.depth)
+        self.options = options.resolved(journal.output.suffix.lower(), source.depth, source.decoder)
         alpha = encoder_settings(journal.output, source, self.options).alpha
         self.suffix = segment_suffix(self.options, alpha=alpha)
         self.frames_each = frames_each

@@ -99,6 +99,8 @@ CODECS = {
 
 ONLY_CODEC = {".gif": "gif", ".webp": "webp", ".png": "png", ".y4m": "raw"}
 """Suffixes of files that hold only one codec."""
+PRORES_SUFFIXES = (".mov", ".mkv")
+"""Suffixes of files in which ProRes stays ProRes."""
 USUAL_CODEC = {**ONLY_CODEC, ".webm": "vp9"}
 
 
@@ -123,9 +125,14 @@ class EncodeOptions:
 
     codec: Annotated[
         str | None,
-        Option("h264, hevc, av1, vp9, prores, ffv1 or raw. Default: h264, hevc for more than 8 bits.", VIDEO),
+        Option(
+            "h264, hevc, av1, vp9, prores, ffv1 or raw. Default: h264, hevc for more than 8 bits, prores for "
+            "ProRes in .mov and .mkv.",
+            VIDEO,
+        ),
     ] = None
-    """Codec; None: the one of the output's suffix, else H.264, or HEVC for more than 8 bits."""
+    """Codec; None: the one of the output's suffix, else ProRes for ProRes, H.264, or HEVC for more
+    than 8 bits."""
     crf: Annotated[
         int | None, Option("Coding quality; lower is better and larger. Default: no visible loss.", VIDEO)
     ] = None
@@ -162,8 +169,9 @@ class EncodeOptions:
         if self.codec is not None:
             _check_quality(self.codec, self.crf, self.bitrate)
 
-    def resolved(self, suffix: str, depth: int) -> EncodeOptions:
-        """Return the same options with a codec, for a file of this suffix and sources of this many bits.
+    def resolved(self, suffix: str, depth: int, decoder: str = "") -> EncodeOptions:
+        """Return the same options with a codec, for a file of this suffix and sources of this many bits that
+        are read with a decoder.
 
         Raises InvalidArgument.
         """
@@ -180,6 +188,8 @@ class EncodeOptions:
                 problem=f"[option:codec] {self.codec} cannot be written into a {suffix or 'nameless'} file",
             )
         usual = USUAL_CODEC.get(suffix, "hevc" if depth > 8 else "h264")
+        if decoder == "prores" and suffix in PRORES_SUFFIXES:
+            usual = "prores"
         return replace(self, codec=self.codec or usual)
 
     @property

@@ -348,7 +348,7 @@ def encoder_settings(path: Path, source: VideoInfo, options: EncodeOptions) -> E
     suffix = path.suffix.lower()
     if goes_into_pipe(path):
         suffix = pipe_suffix(path, options.codec)
-    chosen = options.resolved(suffix, source.depth)
+    chosen = options.resolved(suffix, source.depth, source.decoder)
     if source.color.hdr and not keeps_depth(chosen):
         raise OutputError(
             f"{source.path} is HDR ({source.color.hdr}), and {chosen.codec} is written in 8 bits; "

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image as pillow
 from PIL import ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.images.files import (
@@ -150,6 +151,14 @@ def test_what_a_kind_has_no_room_for_is_said(tmp_path: Path) -> None:
     assert losses(found, Path("b.gif"))[0].startswith("partial transparency")
     deep = decode_picture(png(2, 1, 16, 2, filtered(np.full((1, 2, 3), 700, ">u2"))), "deep")
     assert losses(deep, Path("b.png")) == ["more than 8 bits a channel"]
+
+
+def test_a_png_with_a_long_text_is_read(tmp_path: Path) -> None:
+    """Programs that make pictures write into them how: with another picture in it this is megabytes."""
+    text, image = PngInfo(), picture(8, 8, 0)
+    text.add_text("parameters", "x" * 3_000_000, zip=True)
+    pillow.fromarray(image).save(tmp_path / "made.png", pnginfo=text)
+    np.testing.assert_array_equal(load_picture(tmp_path / "made.png").image, image)
 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path: Path) -> None:

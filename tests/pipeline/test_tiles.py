@@ -123,7 +123,7 @@ import numpy as np
 import mst_deploy as mst
 from mst_deploy.benchmarks.environment import peak_memory
 from mst_deploy.pipeline import still, tiles
-tiles.TILE = 32
+tiles.TILE = 80
 image = np.random.default_rng(0).integers(0, 256, (3, 60, 3), np.uint8).repeat(100, 0).repeat(100, 1)
 with mst.Stylizer("lite") as stylizer:
     before = peak_memory()

@@ -187,6 +187,19 @@ def combing(image: Any) -> float:
     return float(np.abs(gray[1:-1] - (gray[:-2] + gray[2:]) / 2).mean())
 
 
+def test_prores_stays_prores(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "in.mov", Clip(frames=3, codec="prores_ks", pix_fmt="yuv422p10le"))
+    for name, codec in (("out.mov", "prores"), ("out.mp4", "hevc")):
+        with (
+            VideoReader(clip) as reader,
+            open_writer(tmp_path / name, reader.info, EncodeOptions()) as writer,
+        ):
+            for frame in reader:
+                writer.write(frame)
+        with av.open(tmp_path / name) as result:
+            assert result.streams.video[0].codec_context.name == codec
+
+
 def test_fields_become_frames_and_it_is_said(tmp_path: Path) -> None:
     source = write_interlaced(tmp_path / "in.mpg")
     with av.open(source) as container:
