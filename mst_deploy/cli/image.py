@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mst_deploy.backends.registry import AUTO
 from mst_deploy.cli.job import (
     BackgroundStyleOption,
     Job,
@@ -34,6 +35,7 @@ from mst_deploy.cli.options import (
     JsonOption,
     MaxPixelsOption,
     ModelOption,
+    PrecisionOption,
     QuietOption,
     SizeOption,
 )
@@ -67,7 +69,8 @@ def image(
     optimize_style: OptimizeStyleOption = False,
     vgg: OptimizeVggOption = None,
     model: ModelOption = None,
-    backend: BackendOption = "onnxrt",
+    backend: BackendOption = AUTO,
+    precision: PrecisionOption = AUTO,
     device: DeviceOption = "auto",
     max_pixels: MaxPixelsOption = None,
     resume: Annotated[
@@ -104,7 +107,15 @@ def image(
         tasks = _find_tasks(files, style_timeline.label, output, failures, quiet)
         tasks = [task for task in tasks if _is_wanted(task, read, failures, force, resume, quiet)]
         if tasks:
-            with Job(style_timeline, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job:
+            with Job(
+                style_timeline,
+                model,
+                backend,
+                device,
+                optimize_style=optimize_style,
+                vgg=vgg,
+                precision=precision,
+            ) as job:
                 made = _make(tasks, job, wanted, failures, gained, quiet=quiet, shown=not (quiet or as_json))
             facts = {**job.facts(), **({"tuned": gained} if optimize_style else {})}
     names = [str(target) for target in made]
@@ -217,6 +228,7 @@ def _make(
                 alpha = None if picture.alpha is None else resize(picture.alpha, width, height)
                 save_image(task.target, job.stylizer.image(image, style_plan), alpha)
                 made.append(task.target)
+                job.tell_choice(quiet=quiet)
                 gained |= {str(task.target): gain["tuned"]} if gain else {}
                 for loss in losses(picture, task.target):
                     echo(f"note: not kept: {loss}", quiet=quiet)

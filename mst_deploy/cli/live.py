@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from mst_deploy.cli.job import PreserveOption, parsed_by
+from mst_deploy.backends.registry import AUTO
+from mst_deploy.cli.job import PreserveOption, parsed_by, tell_choice
 from mst_deploy.cli.keys import pressed_keys
 from mst_deploy.cli.live_control import controlled, parse_port
 from mst_deploy.cli.live_keys import KEYS, LiveKeys
@@ -23,6 +24,7 @@ from mst_deploy.cli.options import (
     ForceOption,
     JsonOption,
     ModelOption,
+    PrecisionOption,
     QuietOption,
     StrengthOption,
 )
@@ -136,7 +138,8 @@ def live(
         bool, typer.Option("--list", help="List the cameras, virtual cameras and screens of this machine.")
     ] = False,
     model: ModelOption = None,
-    backend: BackendOption = "onnxrt",
+    backend: BackendOption = AUTO,
+    precision: PrecisionOption = AUTO,
     device: DeviceOption = "auto",
     force: ForceOption = False,
     quiet: QuietOption = False,
@@ -179,12 +182,13 @@ def live(
     )
     on_note = _note_printer(quiet)
     with (
-        Stylizer(model, backend=backend, device=device, threads=threads) as stylizer,
+        Stylizer(model, backend=backend, device=device, precision=precision, threads=threads) as stylizer,
         LiveSession(stylizer, source, names, timeline, options, on_note) as session,
     ):
         live = session.pipeline
         if latency_test:
             session.read_back()
+        tell_choice(stylizer.choice, quiet=quiet)
         for hint in session.hints():
             echo(hint, quiet=quiet)
         keys = LiveKeys(session, tuple(dict.fromkeys(key.style for key in timeline.styles)), fade)
@@ -203,10 +207,11 @@ def live(
                 except MstError as failed:
                     error = failed
         report, latency = session.stats(), session.latency()
+    facts = values(report, latency) | {"backend": stylizer.backend_name, "device": stylizer.device}
     if PIPE in names:  # the standard output has the video
         echo(summary(report, latency), quiet=quiet)
     elif report.captured or error is None:
-        print_result(summary(report, latency), values(report, latency), as_json=as_json, quiet=quiet)
+        print_result(summary(report, latency), facts, as_json=as_json, quiet=quiet)
     if error is not None:
         raise error
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mst_deploy.backends.registry import AUTO
 from mst_deploy.cli.image import enough_memory, note_further_frames
 from mst_deploy.cli.job import (
     PreserveOption,
@@ -16,6 +17,7 @@ from mst_deploy.cli.job import (
     StrokeSizeOption,
     StrokesOption,
     refuse_times,
+    tell_choice,
     timeline_of,
 )
 from mst_deploy.cli.options import (
@@ -25,6 +27,7 @@ from mst_deploy.cli.options import (
     JsonOption,
     MaxPixelsOption,
     ModelOption,
+    PrecisionOption,
     QuietOption,
 )
 from mst_deploy.errors import InvalidArgument
@@ -68,7 +71,8 @@ def sheet(
     seed: SeedOption = None,
     preserve_color: PreserveOption = False,
     model: ModelOption = None,
-    backend: BackendOption = "onnxrt",
+    backend: BackendOption = AUTO,
+    precision: PrecisionOption = AUTO,
     device: DeviceOption = "auto",
     max_pixels: MaxPixelsOption = None,
     force: ForceOption = False,
@@ -101,10 +105,15 @@ def sheet(
         image, transparency = first_picture(source, quiet=quiet)
         picture = scaled(image, size)
         alpha = None if transparency is None else scaled(transparency, size)
-        with Stylizer(model, backend=backend, device=device) as stylizer:
+        with Stylizer(model, backend=backend, device=device, precision=precision) as stylizer:
             timelines = asked or [replace(look, styles=(key,)) for key in shipped_styles(stylizer)]
             stylized = _stylized(picture, timelines, stylizer, quiet=quiet or as_json)
-            facts = {"model": stylizer.manifest.name, "backend": backend, "device": stylizer.device}
+            tell_choice(stylizer.choice, quiet=quiet)
+            facts = {
+                "model": stylizer.manifest.name,
+                "backend": stylizer.backend_name,
+                "device": stylizer.device,
+            }
         names = [timeline.label for timeline in timelines]
         chosen = columns or best_columns(len(names) + 1, picture.shape[1], picture.shape[0])
         cells = [on_white(each, alpha) for each in (picture, *stylized)]

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mst_deploy.backends.registry import AUTO
 from mst_deploy.cli.options import (
     BackendOption,
     DeviceOption,
@@ -41,7 +42,7 @@ def style_make(
         float | None, typer.Option(min=0.5, max=3, help="Their size by default: 0.5 to 3.")
     ] = None,
     model: ModelOption = None,
-    backend: BackendOption = "onnxrt",
+    backend: BackendOption = AUTO,
     device: DeviceOption = "auto",
     max_pixels: MaxPixelsOption = None,
     force: ForceOption = False,
@@ -50,6 +51,7 @@ def style_make(
 ) -> None:
     """Read the style off pictures once; the small files work wherever --style does."""
     from mst_deploy.backends import open_style_encoder
+    from mst_deploy.backends.auto import resolve
     from mst_deploy.cli.console import print_result, progress
     from mst_deploy.image_files import MAX_PIXELS, limited_pixels
     from mst_deploy.model.bundle import open_bundle
@@ -64,7 +66,9 @@ def style_make(
         require_writable(output or path.with_suffix(STYLE_SUFFIX), path, force=force) for path in images
     ]
     with progress("reading styles", len(images), unit="styles/s", quiet=quiet or as_json) as on_progress:
-        encoder = open_style_encoder(open_bundle(resolve_model(model)), backend, device)
+        bundle = open_bundle(resolve_model(model))
+        choice = resolve(bundle, backend, device)
+        encoder = open_style_encoder(bundle, choice.backend, choice.device)
         chosen = strokes is not None or stroke_size is not None
         if chosen and not encoder.manifest.canvas_bands:
             raise InvalidArgument(

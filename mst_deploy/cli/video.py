@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mst_deploy.backends.registry import AUTO
 from mst_deploy.cli.errors import worded
 from mst_deploy.cli.job import (
     BackgroundStyleOption,
@@ -33,6 +34,7 @@ from mst_deploy.cli.options import (
     JsonOption,
     MaxPixelsOption,
     ModelOption,
+    PrecisionOption,
     QuietOption,
     SizeOption,
 )
@@ -41,7 +43,10 @@ from mst_deploy.cli.tasks import Failures, Task, find_tasks, report_late_losses
 from mst_deploy.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mst_deploy.jobs.render_file import RenderOptions, RenderResult
+    from mst_deploy.size import Size
 
 
 def video(
@@ -129,7 +134,8 @@ def video(
     ] = False,
     batch: Annotated[int, typer.Option(min=1, help="Frames in one call of the model, for GPUs.")] = 1,
     model: ModelOption = None,
-    backend: BackendOption = "onnxrt",
+    backend: BackendOption = AUTO,
+    precision: PrecisionOption = AUTO,
     device: DeviceOption = "auto",
     max_pixels: MaxPixelsOption = None,
     force: ForceOption = False,
@@ -174,7 +180,15 @@ def video(
         with limited_pixels(max_pixels or MAX_PIXELS):
             make_previews(
                 find_previews(files, style_timeline.label, preview, output, options, failures, read),
-                lambda: Job(style_timeline, model, backend, device, optimize_style=optimize_style, vgg=vgg),
+                lambda: Job(
+                    style_timeline,
+                    model,
+                    backend,
+                    device,
+                    optimize_style=optimize_style,
+                    vgg=vgg,
+                    precision=precision,
+                ),
                 options,
                 failures,
                 as_json=as_json,
@@ -188,9 +202,19 @@ def video(
         if tasks:
             with (
                 limited_pixels(max_pixels or MAX_PIXELS),
-                Job(style_timeline, model, backend, device, optimize_style=optimize_style, vgg=vgg) as job,
+                Job(
+                    style_timeline,
+                    model,
+                    backend,
+                    device,
+                    optimize_style=optimize_style,
+                    vgg=vgg,
+                    precision=precision,
+                    sizes=painted_sizes(tasks, options.size),
+                    batch=batch,
+                ) as job,
             ):
-                made = _make(tasks, job, options, failures, quiet=quiet or as_json)
+                made = _make(tasks, job, options, failures, quiet=quiet, shown=not (quiet or as_json))
     except KeyboardInterrupt as stop:
         echo("; ".join(["mst: interrupted", *map(worded, getattr(stop, "__notes__", ()))]))
         raise typer.Exit(130) from None
@@ -198,8 +222,16 @@ def video(
     failures.summarize(len(files))
 
 
+def painted_sizes(tasks: Sequence[Task], size: Size) -> list[tuple[int, int]]:
+    """Sizes (width, height) that the model will see; none if one of the inputs is a pipe, not opened yet."""
+    infos = [task.info for task in tasks]
+    if any(info is None for info in infos):
+        return []
+    return [size.applied(info.width, info.height) for info in infos if info is not None]
+
+
 def _make(
-    tasks: list[Task], job: Job, options: RenderOptions, failures: Failures, *, quiet: bool
+    tasks: list[Task], job: Job, options: RenderOptions, failures: Failures, *, quiet: bool, shown: bool
 ) -> list[dict[str, Any]]:
     """Make all videos, one after the other, with one progress display over all their frames."""
     from mst_deploy.cli.console import echo, progress
@@ -208,23 +240,24 @@ def _make(
     total = sum(task.frames for task in tasks)
     label = tasks[0].source.name if len(tasks) == 1 else f"{len(tasks)} videos"
     made, before = [], 0
-    with progress(f"{label} ({job.stylizer.device})", total, quiet=quiet) as on_progress:
+    with progress(f"{label} ({job.stylizer.device})", total, quiet=not shown) as on_progress:
         for number, task in enumerate(tasks, start=1):
             note = f"{number}: {task.source.name}" if len(tasks) > 1 else ""
 
             def on_event(event: Event, before: int = before, note: str = note) -> None:
                 if isinstance(event, FramesDone):
+                    job.tell_choice(quiet=quiet)
                     on_progress(before + event.done, note)
                 elif isinstance(event, Note):
-                    echo(f"note: {worded(event.text)}", quiet=quiet)
+                    echo(f"note: {worded(event.text)}", quiet=not shown)
 
             with failures.of(task.source):
                 style_plan, gained = job.plan_for(
-                    task.source, options.read, on_progress=partial(on_progress, before), quiet=quiet
+                    task.source, options.read, on_progress=partial(on_progress, before), quiet=not shown
                 )
                 result = job.stylizer.file(task.source, task.target, style_plan, options, on_event)
                 made.append({**_facts(result, job), **gained})
-                report_late_losses(task, result, quiet)
+                report_late_losses(task, result, not shown)
             before += task.frames
     return made
 
