@@ -382,7 +382,9 @@ def test_the_session_runs_what_was_chosen(tmp_path: Path, monkeypatch: pytest.Mo
     assert time.process_time() - started < 0.3  # 4 ms here; a check takes longer
 
 
-def test_one_line_says_what_was_taken(machine: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_one_line_says_what_was_taken(
+    machine: Callable[..., list[str]], tmp_path: Path, small_clip: Path
+) -> None:
     machine(found=ALL | {ONNXRT: Trial(80.0, 0.5)})  # ONNX Runtime, which is always there, is the fastest
     source = Path(__file__).parents[2] / "examples" / "paintings" / "zodiac.jpg"
     look = ("-s", "zodiac", "--model", "lite", "--size", "48")
@@ -396,8 +398,8 @@ def test_one_line_says_what_was_taken(machine: Callable[..., list[str]], tmp_pat
     assert notes == [f"note: --backend auto takes onnxrt on cpu: {reason}"]
     assert command(*arguments, "--quiet", "--device", "cpu").stderr == ""
     assert "--backend auto" not in command(*arguments, "--backend", "fake").stderr
-    for name in ("image", "video", "sheet"):
-        asked = (name, source, *look[:4], "--backend", "onnxrt", "--precision", "bf16")
+    for name, file in (("image", source), ("video", small_clip), ("sheet", source)):
+        asked = (name, file, *look[:4], "--backend", "onnxrt", "--precision", "bf16")
         assert "the backend onnxrt cannot compute in 'bf16'" in command(*asked).stderr
     doctor = json.loads(command("doctor", "--json").stdout)["auto"]
     slower = ["openvino:bf16: takes 2.00 times as long here", "openvino: takes 4.00 times as long here"]
