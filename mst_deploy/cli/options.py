@@ -30,7 +30,19 @@ CORE = ("av",)
 videos."""
 ModelOption = Annotated[str | None, typer.Option(metavar="MODEL", help=MODEL_HELP)]
 ModelArgument = Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
-BackendOption = Annotated[str, typer.Option(help=f"What runs the model: {BACKENDS_HELP}.")]
+BackendOption = Annotated[
+    str,
+    typer.Option(
+        help=f"What runs the model: auto (the fastest that works here, see mst doctor), {BACKENDS_HELP}."
+    ),
+]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        help="What it computes in: auto (the fastest at 36 dB or more from float32), fp32 (for results that "
+        "stay the same), bf16 or int8."
+    ),
+]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is an NVIDIA GPU.")]
 VggOption = Annotated[
     Path | None, typer.Option(help="VGG-19: .pth or .safetensors. Default: downloaded once.")
