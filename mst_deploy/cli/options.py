@@ -1,4 +1,8 @@
-"""Options that several commands share, and the check for packages that a command needs."""
+"""Options that several commands share, and the check for packages that a command needs.
+
+Dataclasses are for commands made by ``signature.expand_options``, the other options for functions that Typer
+takes as they are, such as programs run with ``python -m``.
+"""
 
 from __future__ import annotations
 
@@ -17,48 +21,16 @@ from mst_deploy.errors import MissingDependency, MstError
 from mst_deploy.options import INPUT_OUTPUT, MESSAGES, Option
 from mst_deploy.reporter import Reporter
 
-StrengthOption = Annotated[
-    float,
-    typer.Option(help="0 keeps the picture, 1 gives the full style.", min=0.0, max=1.0),
-]
-SizeOption = Annotated[
-    str | None,
-    typer.Option(help="Result size: WIDTHxHEIGHT, or one number for the short side. Default: as the input."),
-]
 CORE = ("av",)
 """Packages that are installed with the program itself although parts of it work without them: PyAV, for
 videos."""
 ModelOption = Annotated[str | None, typer.Option(metavar="MODEL", help=MODEL_HELP)]
-ModelArgument = Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
-BackendOption = Annotated[
-    str,
-    typer.Option(
-        help=f"What runs the model: auto (the fastest that works here, see mst doctor), {BACKENDS_HELP}."
-    ),
-]
-PrecisionOption = Annotated[
-    str,
-    typer.Option(
-        help="What it computes in: auto (the fastest at 36 dB or more from float32), fp32 (for results that "
-        "stay the same), bf16 or int8."
-    ),
-]
+BackendOption = Annotated[str, typer.Option(help=f"What runs the model: {BACKENDS_HELP}.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto: cuda where there is an NVIDIA GPU.")]
 VggOption = Annotated[
     Path | None, typer.Option(help="VGG-19: .pth or .safetensors. Default: downloaded once.")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")]
-MaxPixelsOption = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Refuse pictures (inputs, styles, masks) of more pixels, before they are decoded. "
-        "Default: 300000000.",
-        show_default=False,
-    ),
-]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
 @dataclass(frozen=True)
