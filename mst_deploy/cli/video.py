@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mst_deploy.backends.options import GeneratorOptions
+from mst_deploy.cli import terminal_picture
 from mst_deploy.cli.errors import worded
 from mst_deploy.cli.job import Job
 from mst_deploy.cli.options import LimitOptions, MessageOptions
 from mst_deploy.cli.preview import find_previews, make_previews
 from mst_deploy.cli.signature import expand_options
 from mst_deploy.cli.tasks import Failures, Task, find_tasks, report_late_losses
-from mst_deploy.errors import InvalidArgument
+from mst_deploy.errors import InvalidArgument, MstError
 from mst_deploy.jobs.options import RenderOptions
 from mst_deploy.options import INPUT_OUTPUT, Option
 from mst_deploy.styles.options import OptimizeStyleOptions, TimelineOptions
@@ -108,6 +110,8 @@ def video(
         if tasks:
             sizes = painted_sizes(tasks, render.size)
             with limits.applied(), Job(timeline, model, optimize, sizes=sizes, batch=render.batch) as job:
+                if not messages.silent and terminal_picture.shows_pictures():
+                    _show_first_frame(tasks[0], job, render)
                 made = _make(tasks, job, render, failures, messages)
     except KeyboardInterrupt as stop:
         echo("; ".join(["mst: interrupted", *map(worded, getattr(stop, "__notes__", ()))]))
@@ -123,6 +127,21 @@ def painted_sizes(tasks: Sequence[Task], size: Size) -> list[tuple[int, int]]:
     if any(info is None for info in infos):
         return []
     return [size.applied(info.width, info.height) for info in infos if info is not None]
+
+
+def _show_first_frame(task: Task, job: Job, options: RenderOptions) -> None:
+    """Show the first frame of the first result in the terminal; what is wrong with the input is left to the
+    job to report."""
+    from mst_deploy.video.sources import open_source
+
+    if task.info is None:  # a pipe, which is read only once
+        return
+    with (
+        suppress(MstError),
+        open_source(task.source, options.read) as source,
+        closing(job.stylizer.preview(source, job.style_plan, [0], size=options.size)) as frames,
+    ):
+        terminal_picture.show(next(frames).image)
 
 
 def _make(
