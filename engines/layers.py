@@ -80,7 +80,7 @@ def summary(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def convolution_types(layers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Count the convolutions by type: fp16, fp32, other; the type is that of their input."""
+    """Count the convolutions by type: fp16, fp32, int8, other; the type is that of their input."""
     counts = Counter(
         type_of(layer["Inputs"][0]) for layer in layers if is_convolution(layer) and layer.get("Inputs")
     )
@@ -95,12 +95,14 @@ def is_convolution(layer: Mapping[str, Any]) -> bool:
 
 
 def type_of(tensor: Mapping[str, Any]) -> str:
-    """Return fp16, fp32 or other. Up to version 10 the type is in "Format/Datatype", in 11 in "Datatype"."""
+    """Return fp16, fp32, int8 or other. Version 10 has the type in "Format/Datatype", 11 in "Datatype"."""
     words = (
         str(tensor.get("Datatype") or tensor.get("Format/Datatype") or "").lower().replace("-", " ").split()
     )
     if any(word in HALVES for word in words):
         return "fp16"
+    if "int8" in words:
+        return "int8"
     return "fp32" if any(word in FULLS for word in words) else "other"
 
 

@@ -18,7 +18,18 @@ class ExportOptions:
         str | None,
         Option(f"Checkpoint (.safetensors) or model. {MODEL_HELP}", metavar="MODEL", positional=True),
     ] = None
-    precision: Annotated[str, Option("Type of the convolutions: fp16, fp32 or bf16.")] = "fp16"
+    precision: Annotated[
+        str, Option("Type of the convolutions: fp16, fp32 or bf16; or int8, beside the graph in fp16.")
+    ] = "fp16"
+    styles: Annotated[
+        tuple[str, ...],
+        Option(
+            "Style to calibrate int8 with: a name, style file or picture; may be repeated. Default: all "
+            "ready ones.",
+            letter="s",
+            name="style",
+        ),
+    ] = ()
     opset: Annotated[int, Option("ONNX operator set: 20, or 17 for parsers such as TensorRT 8.6's.")] = 20
     engine: Annotated[
         str | None, Option("Also build a TensorRT engine for frames of this size.", metavar="WxH")

@@ -176,10 +176,16 @@ class Stylizer:
         timeline = style if isinstance(style, Timeline) else Timeline((StyleKey(os.fspath(style)),))
         return load_plan(timeline, self.manifest, self.encoder, read_style=self.style)
 
-    def image(self, image: Images, style: StyleLike) -> Images:
-        """Stylize one picture (H, W, 3) uint8 RGB -> the same shape and type. Raises as :meth:`plan` does."""
+    def image(
+        self, image: Images, style: StyleLike, on_progress: Callable[[float], None] = lambda done: None
+    ) -> Images:
+        """Stylize one picture (H, W, 3) uint8 RGB -> the same shape and type.
+
+        Large ones are stylized in tiles; ``on_progress`` gets the finished part, 0 to 1. Raises as
+        :meth:`plan` does, and OutputError without room for the temporary files of a large picture.
+        """
         check_image(image, "the picture")
-        return stylize_picture(image, self.backend, self.plan(style))
+        return stylize_picture(image, self.backend, self.plan(style), on_progress)
 
     def frames(
         self,

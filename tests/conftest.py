@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from mst_deploy.backends.fake import FakeGenerator
@@ -23,6 +24,42 @@ from mst_deploy.model.zoo import resolve_model
 
 ROOT = Path(__file__).parent.parent
 os.environ.setdefault("MST_BACKEND", "onnxrt")
+PROCESSES = 2
+"""Of a run of all tests, if pytest-xdist is installed."""
+WORKER = "PYTEST_XDIST_WORKER"
+"""Environment variable that pytest-xdist sets in each process."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run all tests in processes of one thread each, file by file; chosen files run in this process.
+
+    ``-n`` decides otherwise.
+    """
+    option = config.option
+    if WORKER in os.environ:  # one of the processes
+        return
+    if config.args_source != pytest.Config.ArgsSource.TESTPATHS or option.collectonly or option.usepdb:
+        return
+    if config.pluginmanager.hasplugin("xdist") and option.numprocesses is None:
+        option.numprocesses, option.dist = PROCESSES, "loadfile"
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread_in_each_of_several_processes() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        if WORKER in os.environ:
+            make = onnxruntime.SessionOptions
+
+            def options_of_one_thread() -> Any:
+                options = make()
+                options.intra_op_num_threads = 1
+                return options
+
+            patched.setattr(onnxruntime, "SessionOptions", options_of_one_thread)
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -73,6 +73,12 @@ NEEDS = {
     "mst_deploy.backends.trt.cuda": "cuda.bindings",
     "mst_deploy.backends.openvino": "openvino",
     "mst_deploy.benchmarks.comparisons.tflite": "ai_edge_litert",
+    **dict.fromkeys(
+        (f"mst_deploy.serve.{name}" for name in ("app", "guard", "jobs", "library", "problems", "service")),
+        "fastapi",
+    ),
+    **dict.fromkeys((f"mst_deploy.serve.{name}" for name in ("sockets", "uploads")), "fastapi"),
+    **dict.fromkeys((f"mst_deploy.serve.{name}" for name in ("connections", "run")), "uvicorn"),
 }
 
 

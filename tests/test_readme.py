@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,39 +34,57 @@ DOCUMENTS = sorted(
 )
 PIPED = [line for line in SHELL if line.startswith("pip install")]
 COMMANDS = [line for line in SHELL if line.startswith("mst ")]
-LONG = ("mst export", "mst train")
+LONG = ("mst export", "mst train", "mst style optimize")
 SHORT = "--steps 3 --precision fp32"  # processors that lack bfloat16 take minutes to imitate it
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(Clip(width=256, height=144, frames=11, step=15000), id="short clip"),
-        pytest.param(None, id="shipped clip", marks=pytest.mark.slow),
-    ],
-)
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+FEW_FRAMES = Clip(width=256, height=144, frames=11, step=15000)
+SHORT_CLIP, SHIPPED_CLIP = "short clip", "shipped clip"
+
+
+def is_long(line: str) -> bool:
+    return line.startswith(LONG) or "--optimize-style" in line
+
+
+def needs_the_clip(line: str) -> bool:
+    """Whether the length of the clip makes a difference, or a later command needs the output."""
+    return not is_long(line) and ("bunny.mp4" in line or line.startswith("mst style make"))
+
+
+@pytest.fixture(scope="module")
+def folder_with(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the place with one of the clips, which all commands share."""
+
+    @cache
+    def folder(clip: str) -> Path:
+        folder = tmp_path_factory.mktemp("readme")
+        made_before = shutil.ignore_patterns("bunny-*")  # by whoever ran the first line here
+        shutil.copytree(ROOT / "examples", folder / "examples", ignore=made_before)
+        if clip == SHORT_CLIP:
+            (folder / "examples" / "bunny.mp4").unlink()
+            write_clip(folder / "examples" / "bunny.mp4", FEW_FRAMES)
+        for kind in ("photos", "paintings"):
+            (folder / kind).mkdir()
+            for index in range(2):
+                cv2.imwrite(str(folder / kind / f"{index}.png"), picture(300, 280, 50 * index))
+        write_clip(folder / "few.mp4", Clip(width=96, height=64, frames=4))
+        torch.manual_seed(0)
+        cached = folder / "torch" / "hub" / "checkpoints"  # as if it had been downloaded before
+        cached.mkdir(parents=True)
+        torch.save(Vgg19().state_dict(), cached / "vgg19-dcbb9e9d.pth")
+        return folder
+
+    return folder
+
+
+@pytest.fixture(params=[SHORT_CLIP, pytest.param(SHIPPED_CLIP, marks=pytest.mark.slow)])
+def folder(request: pytest.FixtureRequest, folder_with: Callable[[str], Path]) -> Path:
     """A place to run the README from top to bottom: the examples and something to train with.
 
-    A clip as long as the shipped one, but of a few small frames, takes its place unless everything is run
-    in full.
+    A clip as long as the shipped one, but of a few small frames, takes its place; with the shipped one,
+    commands run that read it.
     """
-    folder = tmp_path_factory.mktemp("readme")
-    made_before = shutil.ignore_patterns("bunny-*")  # by whoever ran the first line here
-    shutil.copytree(ROOT / "examples", folder / "examples", ignore=made_before)
-    if request.param is not None:
-        (folder / "examples" / "bunny.mp4").unlink()
-        write_clip(folder / "examples" / "bunny.mp4", request.param)
-    for kind in ("photos", "paintings"):
-        (folder / kind).mkdir()
-        for index in range(2):
-            cv2.imwrite(str(folder / kind / f"{index}.png"), picture(300, 280, 50 * index))
-    write_clip(folder / "few.mp4", Clip(width=96, height=64, frames=4))
-    torch.manual_seed(0)
-    cache = folder / "torch" / "hub" / "checkpoints"  # as if it had been downloaded before
-    cache.mkdir(parents=True)
-    torch.save(Vgg19().state_dict(), cache / "vgg19-dcbb9e9d.pth")
-    return folder
+    return folder_with(request.param)
 
 
 def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -82,22 +102,29 @@ def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "line",
-    [pytest.param(line, marks=pytest.mark.slow) if line.startswith(LONG) else line for line in COMMANDS],
+    ("folder", "line"),
+    [pytest.param(SHORT_CLIP, line, id=line, marks=[pytest.mark.slow] * is_long(line)) for line in COMMANDS]
+    + [
+        pytest.param(SHIPPED_CLIP, line, id=f"shipped clip: {line}", marks=pytest.mark.slow)
+        for line in COMMANDS
+        if needs_the_clip(line)
+    ],
+    indirect=["folder"],
 )
-def test_command(line: str, folder: Path, request: pytest.FixtureRequest) -> None:
+def test_command(line: str, folder: Path) -> None:
     """As written; only training (in float32) and optimizing are cut short, the latter by a small clip too."""
-    in_full = "shipped clip" in request.node.callspec.id
     line = line.replace("--steps 20000", SHORT)
     if "--optimize-style" in line:
         line = line.replace("examples/bunny.mp4", "few.mp4")
     less = "--steps 1 --frames 1 --size 180"
-    if "--for" not in line and not in_full:
+    if "--for" not in line:
         less += " --for few.mp4"  # not the shipped photographs
     done = run(line.replace("style optimize", f"style optimize {less}"), folder)
     assert done.returncode == 0, done.stderr
     if " -o " in line:
         assert (folder / shlex.split(line)[-1]).exists()
+    if line.startswith("mst train"):
+        assert load_checkpoint(folder / "run" / "weights.safetensors").training["steps_done"] == 3
 
 
 def test_first_line_makes_the_clip_it_promises(folder: Path) -> None:
@@ -113,13 +140,6 @@ def test_first_line_makes_the_clip_it_promises(folder: Path) -> None:
 
 def test_second_line_is_the_one_that_ci_runs() -> None:
     assert PIPED[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-
-
-@pytest.mark.slow
-def test_training_line_gave_a_model(folder: Path) -> None:
-    line = next(line for line in COMMANDS if line.startswith("mst train"))
-    assert run(line.replace("--steps 20000", SHORT), folder).returncode == 0
-    assert load_checkpoint(folder / "run" / "weights.safetensors").training["steps_done"] == 3
 
 
 def test_python_block_runs(folder: Path) -> None:

@@ -35,7 +35,7 @@ from mst_deploy.backends.registry import (
 from mst_deploy.environment import cuda_device_name, processor_flags, processor_name, version
 from mst_deploy.errors import MstError, OutputError
 from mst_deploy.files import replacing, user_cache
-from mst_deploy.model.bundle import GENERATOR, Bundle
+from mst_deploy.model.bundle import GENERATOR, GENERATOR_INT8, Bundle
 
 if TYPE_CHECKING:
     from mst_deploy.backends.base import FilmBatch, Images
@@ -55,8 +55,6 @@ NEEDED_FLAGS = {
 alone bfloat16 is twice as fast as float32 on some and slower on others, so that all is measured."""
 INSTRUCTIONS = {"bf16": "AMX-BF16, AVX512-BF16 or ARM's BF16", "int8": "AMX-INT8, VNNI or ARM's dot product"}
 """The same in words."""
-GENERATOR_INT8 = "generator_int8.onnx"
-"""What a bundle with a generator in int8 has."""
 FOLDER = "backends"
 VARIABLE = "MST_BACKEND"
 """Environment variable that names the backend where none is named otherwise."""

@@ -7,7 +7,7 @@ a context manager.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +20,7 @@ from mst_deploy.backends.registry import BACKENDS, find_spec, split_precision
 from mst_deploy.errors import BackendError, InvalidArgument, MstError
 from mst_deploy.model.bundle import Bundle, Manifest, open_bundle
 from mst_deploy.model.canvas import Canvas, still_canvas
+from mst_deploy.onnx_passes.stage import Stage
 
 Images = NDArray[np.uint8]
 """RGB images, (N, H, W, 3) uint8."""
@@ -67,26 +68,20 @@ class StylizeBackend(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
 
-Statistics = dict[str, NDArray[np.float32]]
-"""Mean and mean square of what every normalization sees, by the names of the graph, each (1, C, 1, 1)."""
-
-
 class TilingBackend(Protocol):
-    """Stylizes parts of pictures that do not fit into memory as parts of the whole. A context manager."""
+    """What runs the generator stage by stage over tiles, for pictures that do not fit into memory."""
 
-    def measure(self, frame: Images, film: FilmBatch, canvas: Canvas | None) -> Statistics:
-        """frame (1, H, W, 3), film (1, P), canvas (1, H, W, 1) -> its statistics."""
+    def stages(self) -> Sequence[Stage]:
+        """Return the stages, in their order."""
         ...
 
-    def __call__(
-        self, frame: Images, film: FilmBatch, canvas: Canvas | None, statistics: Statistics
-    ) -> Images:
-        """As a generator, with given statistics in the place of the frame's own."""
+    def open(self, stage: Stage) -> StageRunner:
+        """Return what runs a stage on its inputs by name."""
         ...
 
-    def __enter__(self) -> Self: ...
 
-    def __exit__(self, *error: object) -> None: ...
+StageRunner = Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]
+"""Inputs of a stage by name -> its outputs by name; they may be overwritten by the next call."""
 
 
 class BackendBase:

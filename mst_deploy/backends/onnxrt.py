@@ -9,22 +9,29 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from mst_deploy.backends import FilmBatch, Images, Statistics, TimedBackend, enough_memory, model_inputs
+from mst_deploy.backends import FilmBatch, Images, StageRunner, TimedBackend, model_inputs
 from mst_deploy.backends.base import CLOSED
 from mst_deploy.environment import cuda_device_name
 from mst_deploy.errors import BackendError, BundleError
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.canvas import Canvas
 from mst_deploy.onnx_passes.cpu import for_cpu, for_tiles
+from mst_deploy.onnx_passes.stage import Stage
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class OnnxGenerator(TimedBackend):
-    """Session of generator.onnx; on a CPU with its weights in float32."""
+    """Session of generator.onnx, on a CPU with its weights in float32; or of generator_int8.onnx."""
 
-    def __init__(self, bundle: Bundle, device: str, threads: int = 0) -> None:
-        self.manifest = bundle.manifest
+    def __init__(self, bundle: Bundle, device: str, precision: str = "", threads: int = 0) -> None:
+        self.manifest, self.precision = bundle.manifest, precision
+        if precision == "int8":
+            if choose_device(device) != "cpu":
+                raise BackendError("onnxrt:int8 computes on the CPU only; add [option:device] cpu")
+            self.path = bundle.generator_int8
+            self.session, self.device = open_fast_session(self.path, "cpu", threads)
+            return
         if bundle.manifest.precision == "bf16":
             raise BackendError(
                 f"ONNX Runtime cannot compute the bfloat16 graph of {bundle.path}; run it with "
@@ -35,7 +42,8 @@ class OnnxGenerator(TimedBackend):
         self.session, self.device = open_fast_session(bundle.generator, device, threads)
 
     def tiling(self) -> OnnxTiles | None:
-        return OnnxTiles(self) if self.manifest.network.get("injection") == "film" else None
+        film = self.manifest.network.get("injection") == "film"
+        return OnnxTiles(self) if film and not self.precision else None
 
     def prepare(
         self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None
@@ -55,36 +63,21 @@ class OnnxGenerator(TimedBackend):
 
 
 class OnnxTiles:
-    """A generator whose normalizations are given their statistics. Sessions are opened when they are used."""
+    """The generator in stages, each in a session of its own."""
 
     def __init__(self, generator: OnnxGenerator) -> None:
         self.manifest, self.path, self.device = generator.manifest, generator.path, generator.device
-        self.session: onnxruntime.InferenceSession | None = None
 
-    def measure(self, frame: Images, film: FilmBatch, canvas: Canvas | None) -> Statistics:
-        graph, names = for_tiles(self.path, measure=True)
-        wanted = [output for name in names for output in (name.mean, name.square)]
-        session, _ = open_session(graph, self.device, str(self.path), keep_memory=False)
-        with enough_memory(frame.shape):
-            values = session.run(wanted, model_inputs(self.manifest, frame, film, canvas))
-        return dict(zip(wanted, values, strict=True))
+    def stages(self) -> list[Stage]:
+        return for_tiles(self.path, self.manifest.canvas_bands)
 
-    def __call__(
-        self, frame: Images, film: FilmBatch, canvas: Canvas | None, statistics: Statistics
-    ) -> Images:
-        if self.session is None:
-            graph, _ = for_tiles(self.path, measure=False)
-            self.session, _ = open_session(graph, self.device, str(self.path), keep_memory=False)
-        inputs = {**model_inputs(self.manifest, frame, film, canvas), **statistics}
-        with enough_memory(frame.shape):
-            (stylized,) = self.session.run(["stylized"], inputs)
-        return np.asarray(stylized, np.uint8)
+    def open(self, stage: Stage) -> StageRunner:
+        session, _ = open_session(stage.graph, self.device, str(self.path))
 
-    def __enter__(self) -> OnnxTiles:
-        return self
+        def run(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            return dict(zip(stage.outputs, session.run(list(stage.outputs), inputs), strict=True))
 
-    def __exit__(self, *error: object) -> None:
-        self.session = None
+        return run
 
 
 class OnnxStyleEncoder:
@@ -99,13 +92,13 @@ class OnnxStyleEncoder:
         return np.asarray(embedding, np.float32), np.asarray(film, np.float32)
 
 
-def open_generator(bundle: Bundle, device: str, threads: int = 0) -> OnnxGenerator:
+def open_generator(bundle: Bundle, device: str, precision: str = "", threads: int = 0) -> OnnxGenerator:
     """Open the generator in a session; 0 threads are as many as the processor has cores. Raises BundleError,
     BackendError."""
-    return OnnxGenerator(bundle, device, threads)
+    return OnnxGenerator(bundle, device, precision, threads)
 
 
-def open_style_encoder(bundle: Bundle, device: str) -> OnnxStyleEncoder:
+def open_style_encoder(bundle: Bundle, device: str, precision: str = "") -> OnnxStyleEncoder:
     """Open the style encoder in a session. Raises BundleError, BackendError."""
     return OnnxStyleEncoder(bundle, device)
 
@@ -130,13 +123,12 @@ def choose_device(device: str) -> str:
 
 
 def open_session(
-    graph: Path | bytes, device: str, name: str = "", *, keep_memory: bool = True, threads: int = 0
+    graph: Path | bytes, device: str, name: str = "", *, threads: int = 0
 ) -> tuple[onnxruntime.InferenceSession, str]:
     """Return a session of the unmodified graph on the requested device, and the device that it really runs
     on.
 
     ONNX Runtime falls back to the CPU without an error if CUDA cannot be loaded; here that is an error.
-    ``keep_memory`` False gives memory back between calls: less of it, a little slower.
     Raises BackendError, or BundleError for a damaged graph, which is called ``name``.
     """
     device = choose_device(device)
@@ -144,7 +136,6 @@ def open_session(
         _prepare_cuda()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only; relevant warnings are checked below
-    options.enable_cpu_mem_arena = keep_memory
     options.intra_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=[PROVIDERS[device]])

@@ -1,4 +1,4 @@
-"""OpenVINO backend on the CPU: in float32, or in bfloat16 if the processor supports it.
+"""OpenVINO backend on the CPU: in float32, in bfloat16 if the processor supports it, or in 8-bit integers.
 
 A network is compiled for each frame shape: with symbolic sizes OpenVINO plans its memory again for every
 frame. The last few shapes are cached.
@@ -14,23 +14,24 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from mst_deploy.backends import FilmBatch, Images, TimedBackend, model_inputs
+from mst_deploy.backends import FilmBatch, Images, StageRunner, TimedBackend, model_inputs
 from mst_deploy.backends.base import CLOSED
 from mst_deploy.errors import BackendError, BundleError
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.canvas import Canvas
+from mst_deploy.onnx_passes.stage import Stage
 
 SHAPES = 4
 """Number of cached compiled networks; each holds its own copy of the maps of a frame."""
 BFLOAT16 = "BF16"
-HINTS = {"fp32": "f32", "bf16": "bf16"}
-"""Names of the precisions in OpenVINO."""
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""Names of the precisions in OpenVINO; for int8 that of everything between the convolutions."""
 
 
 class Compiled:
-    """A graph, compiled for each shape that it is called with."""
+    """A graph, from a file or serialized, compiled for each shape that it is called with."""
 
-    def __init__(self, path: Path, precision: str, threads: int = 0) -> None:
+    def __init__(self, graph: Path | bytes, precision: str, name: str = "", *, threads: int = 0) -> None:
         self.core = openvino.Core()
         if precision == "bf16" and BFLOAT16 not in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise BackendError(
@@ -41,9 +42,9 @@ class Compiled:
         if threads:
             self.options["INFERENCE_NUM_THREADS"] = str(threads)
         try:
-            self.model = self.core.read_model(path)
+            self.model = self.core.read_model(graph)
         except RuntimeError as error:
-            raise BundleError(f"OpenVINO cannot load {path}: {error}") from error
+            raise BundleError(f"OpenVINO cannot load {name or graph!s}: {error}") from error
         self.known: OrderedDict[tuple[tuple[int, ...], ...], Any] = OrderedDict()
 
     def __call__(self, inputs: dict[str, NDArray[Any]]) -> Any:
@@ -64,13 +65,18 @@ class Compiled:
 
 
 class OpenVinoGenerator(TimedBackend):
-    """generator.onnx, compiled by OpenVINO."""
+    """generator.onnx or generator_int8.onnx, compiled by OpenVINO."""
 
     device = "cpu"
 
     def __init__(self, bundle: Bundle, precision: str, threads: int) -> None:
-        self.manifest = bundle.manifest
-        self.compiled = Compiled(bundle.generator, precision, threads)
+        self.manifest, self.precision = bundle.manifest, precision
+        self.path = bundle.generator
+        graph = bundle.generator_int8 if precision == "int8" else bundle.generator
+        self.compiled = Compiled(graph, precision, threads=threads)
+
+    def tiling(self) -> OpenVinoTiles | None:
+        return OpenVinoTiles(self) if self.manifest.network.get("injection") == "film" else None
 
     def prepare(
         self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None
@@ -85,6 +91,27 @@ class OpenVinoGenerator(TimedBackend):
 
     def close(self) -> None:
         self.compiled = CLOSED
+
+
+class OpenVinoTiles:
+    """The generator in stages; always in float32, because they hand on statistics of whole pictures."""
+
+    def __init__(self, generator: OpenVinoGenerator) -> None:
+        self.manifest, self.path = generator.manifest, generator.path
+
+    def stages(self) -> list[Stage]:
+        from mst_deploy.onnx_passes.cpu import for_tiles  # frames need no onnx
+
+        return for_tiles(self.path, self.manifest.canvas_bands)
+
+    def open(self, stage: Stage) -> StageRunner:
+        compiled = Compiled(stage.graph, "fp32", str(self.path))
+
+        def run(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            outputs = compiled(inputs)
+            return {name: outputs[name] for name in stage.outputs}
+
+        return run
 
 
 class OpenVinoStyleEncoder:

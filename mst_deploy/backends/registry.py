@@ -24,8 +24,8 @@ class BackendSpec:
     """The extra of this package that brings them; empty if the package itself does."""
     devices: tuple[str, ...] = ("cpu",)
     precisions: tuple[str, ...] = ()
-    """In what it computes if that is not the weights' to say, the default first. Of several one can be
-    chosen: NAME:PRECISION."""
+    """In what it computes if that is not the weights' to say ("" where it is), the default first. Of several
+    one can be chosen: NAME:PRECISION."""
     threads: bool = False
     """Whether the number of its threads can be chosen."""
     hidden: bool = False
@@ -42,7 +42,8 @@ class BackendSpec:
         ``requested`` is a precision the user gave, "" for none; ``weights`` is that of the model. Processors
         multiply in float32 unless another precision is requested.
         """
-        return requested or (*self.precisions, "fp32" if device == "cpu" else weights)[0]
+        own = requested or (*self.precisions, "")[0]
+        return own or ("fp32" if device == "cpu" else weights)
 
     def missing(self, package: str, purpose: str = "") -> MissingDependency:
         """The error for one of its packages that is not installed."""
@@ -57,13 +58,14 @@ BACKENDS = {
             "mst_deploy.backends.onnxrt",
             {"onnxruntime": ("onnxruntime-gpu", "onnxruntime")},
             devices=("cpu", "cuda"),
+            precisions=("", "int8"),
             threads=True,
         ),
         BackendSpec(
             "openvino",
             "mst_deploy.backends.openvino",
             {"openvino": ("openvino",)},
-            precisions=("fp32", "bf16"),
+            precisions=("fp32", "bf16", "int8"),
             threads=True,
         ),
         BackendSpec(
@@ -119,9 +121,11 @@ def split_precision(backend: str) -> tuple[str, dict[str, str]]:
     spec = find_spec(name)
     if not colon:
         return name, {}
-    choices = spec.precisions if len(spec.precisions) > 1 else ()
+    choices = tuple(filter(None, spec.precisions)) if len(spec.precisions) > 1 else ()
     if precision not in choices:
         hint = f"choose one of {', '.join(choices)}" if choices else f"give {name} alone"
+        if choices and "" in spec.precisions:
+            hint = f"give {name} alone, or {' or '.join(f'{name}:{choice}' for choice in choices)}"
         if (new := RENAMED.get(precision)) in choices:
             hint = f"it is called {new} now: {name}:{new}"
         raise InvalidArgument(

@@ -21,6 +21,7 @@ from mst_deploy.cli.image import image
 from mst_deploy.cli.live import live
 from mst_deploy.cli.options import CORE, JsonOptions, MessageOptions, requires
 from mst_deploy.cli.renamed import renamed
+from mst_deploy.cli.serve import serve
 from mst_deploy.cli.sheet import sheet
 from mst_deploy.cli.signature import expand_options
 from mst_deploy.cli.streams import escape_unprintable, flush_output
@@ -48,6 +49,7 @@ app.command("image")(image)
 app.command("sheet")(sheet)
 app.command("video")(video)
 app.command("live")(live)
+app.command("serve")(serve)
 app.add_typer(bench_app, name="bench")
 app.command("build")(build)
 
@@ -88,6 +90,18 @@ def export(options: ExportOptions, messages: MessageOptions) -> None:
         from mst_deploy.export import command
     bundle = command.export(options, messages.reporter())
     target, checks, precision = bundle.path, bundle.manifest.checks, options.precision
+    if precision == "int8":
+        from mst_deploy.export.int8 import report
+
+        facts = bundle.manifest.int8
+        lines = [
+            f"{target} (int8, and the graph it was made of), checked against float32:",
+            *report(facts),
+            "  run it with: --backend openvino:int8",
+        ]
+        result = {"output": str(target), "precision": precision, **facts}
+        print_result("\n".join(lines), result, as_json=messages.as_json, quiet=messages.quiet)
+        return
     lines = [
         f"  {check['size']}: largest pixel difference {check['max_pixel_difference']}, "
         f"PSNR {check['psnr_db']} dB"

@@ -11,7 +11,13 @@ from mst_deploy.backends.registry import BACKENDS
 from mst_deploy.cli.errors import one_line, worded
 from mst_deploy.environment import gpu_name, version
 
-COMMANDS = {"export": "mst export", "train": "mst train", "eval": "mst eval", "rtx": "mst build"}
+COMMANDS = {
+    "export": "mst export",
+    "train": "mst train",
+    "eval": "mst eval",
+    "serve": "mst serve",
+    "rtx": "mst build",
+}
 """Commands that need an extra, by extra."""
 PACKAGES = {
     **dict.fromkeys(
@@ -27,6 +33,7 @@ PACKAGES = {
     "lightning": "train",
     "tensorboard": "train",
     "tensorrt": "tensorrt",
+    **dict.fromkeys(("fastapi", "uvicorn", "python-multipart", "websockets"), "serve"),
     "torchmetrics": "eval",
     "matplotlib": "eval",
 }
@@ -75,17 +82,19 @@ def examine() -> dict[str, Any]:
 
 
 def model_state(name: str) -> dict[str, Any]:
-    """Return the path of a shipped model, whether its files are undamaged, and its styles."""
+    """Return the path of a shipped model, whether its files are undamaged, its styles and precisions."""
     from mst_deploy.errors import MstError
     from mst_deploy.model.bundle import open_bundle
     from mst_deploy.model.zoo import bundle_path, styles_for
 
     folder = bundle_path(name)
     try:
-        styles = list(styles_for(open_bundle(folder).manifest.model_id))
+        manifest = open_bundle(folder).manifest
     except MstError as error:
-        return {"folder": str(folder), "state": one_line(error), "styles": []}
-    return {"folder": str(folder), "state": "works", "styles": styles}
+        return {"folder": str(folder), "state": one_line(error), "styles": [], "precisions": []}
+    precisions = [manifest.precision, *(["int8"] if manifest.int8 else [])]
+    styles = list(styles_for(manifest.model_id))
+    return {"folder": str(folder), "state": "works", "styles": styles, "precisions": precisions}
 
 
 def auto_state() -> dict[str, Any]:
@@ -152,7 +161,8 @@ def report(findings: dict[str, Any]) -> str:
         lines.append(f"ONNX Runtime on {device}: {state}")
     lines += [f"TensorRT: {findings['tensorrt']}", *auto_lines(findings["auto"]), ""]
     for model, found in findings["models"].items():
-        lines.append(f"model {model}: {found['state']}, {len(found['styles'])} styles")
+        kinds = "".join(f", {precision}" for precision in found["precisions"])
+        lines.append(f"model {model}: {found['state']}{kinds}, {len(found['styles'])} styles")
     lines.append("")
     for extra, purpose in purposes().items():
         missing = [name for name, needs in PACKAGES.items() if needs == extra and not packages[name]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -183,7 +183,8 @@ def _make(
                 width, height = size.applied(picture.image.shape[1], picture.image.shape[0])
                 image = resize(picture.image, width, height)
                 alpha = None if picture.alpha is None else resize(picture.alpha, width, height)
-                save_image(task.target, job.stylizer.image(image, style_plan), alpha)
+                stylized = job.stylizer.image(image, style_plan, partial(_add_part, on_progress, done - 1))
+                save_image(task.target, stylized, alpha)
                 made.append(task.target)
                 job.tell_choice(quiet=messages.quiet)
                 gained |= {str(task.target): gain["tuned"]} if gain else {}
@@ -191,6 +192,11 @@ def _make(
                     echo(f"note: not kept: {loss}", quiet=messages.quiet)
             on_progress(done)
     return made
+
+
+def _add_part(on_progress: Callable[..., None], done: int, part: float) -> None:
+    """Report finished pictures and the finished part of the next."""
+    on_progress(done + part)
 
 
 @contextmanager

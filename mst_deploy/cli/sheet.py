@@ -18,9 +18,6 @@ from mst_deploy.styles.options import StrengthOptions
 from mst_deploy.styles.timeline import StyleKey, Timeline
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from mst_deploy.images import Alpha, Image
     from mst_deploy.stylizer import Stylizer
 
@@ -67,6 +64,7 @@ def sheet(
     """
     from mst_deploy.cli.console import print_result
     from mst_deploy.contact_sheet import best_columns, contact_sheet
+    from mst_deploy.images import on_white, resize_long_side
     from mst_deploy.images.files import check_writable, save_image
     from mst_deploy.jobs.inputs import files_read
     from mst_deploy.stylizer import Stylizer
@@ -83,8 +81,8 @@ def sheet(
         read = [path for timeline in asked or [look] for path in files_read(timeline, model.folder)]
         require_writable(target, source, force=options.force, read=read)
         image, transparency = first_picture(source, quiet=messages.quiet)
-        picture = scaled(image, size)
-        alpha = None if transparency is None else scaled(transparency, size)
+        picture = resize_long_side(image, size)
+        alpha = None if transparency is None else resize_long_side(transparency, size)
         with Stylizer(
             model.model, backend=model.backend, device=model.device, precision=model.precision
         ) as stylizer:
@@ -157,21 +155,3 @@ def first_picture(source: Path, *, quiet: bool) -> tuple[Image, Alpha | None]:
     note_further_frames(source, probe_picture(source), quiet=quiet)
     picture = load_picture(source)
     return picture.image, picture.alpha
-
-
-def on_white(image: Image, alpha: Alpha | None) -> Image:
-    """(H, W, 3) as it looks on white paper, with the transparency (H, W)."""
-    import numpy as np
-
-    from mst_deploy.images import masked
-
-    return image if alpha is None else masked(image, np.full_like(image, 255), alpha)
-
-
-def scaled(image: NDArray[np.uint8], long_side: int) -> NDArray[np.uint8]:
-    """Resample (H, W, ...) so that the longer side has ``long_side`` pixels; the shape is kept."""
-    from mst_deploy.images import resize
-
-    height, width = image.shape[:2]
-    scale = long_side / max(height, width)
-    return resize(image, max(1, round(width * scale)), max(1, round(height * scale)))

@@ -120,11 +120,9 @@ class Leaf:
             "show_default": default is not None,
             "rich_help_panel": option.group or None,
         }
-        info = (
-            typer.Argument(**common)
-            if option.positional
-            else typer.Option(*spellings(option.name or self.name, option.letter, default), **common)
-        )
+        can_be_off = default is True or (default is None and self.hint == (bool | None))
+        names = spellings(option.name or self.name, option.letter, can_be_off=can_be_off)
+        info = typer.Argument(**common) if option.positional else typer.Option(*names, **common)
         return inspect.Parameter(
             self.name,
             inspect.Parameter.KEYWORD_ONLY,
@@ -173,12 +171,12 @@ class Leaf:
             ) from error
 
 
-def spellings(name: str, letter: str, default: object) -> tuple[str, ...]:
-    """Return the names of an option as they are typed; one that is on by default can be turned off."""
+def spellings(name: str, letter: str, *, can_be_off: bool) -> tuple[str, ...]:
+    """Return the names of an option as they are typed, and the one that turns it off."""
     short = FLAGS.get(name, "")
     long = f"--{name.replace('_', '-')}" if len(short) == 2 else flag(name)
     letter = f"-{letter}" if letter else short if len(short) == 2 else ""
-    long = f"{long}/--no-{long[2:]}" if default is True else long
+    long = f"{long}/--no-{long[2:]}" if can_be_off else long
     return (letter, long) if letter else (long,)
 
 

@@ -29,8 +29,10 @@ __all__ = [
     "load_image",
     "masked",
     "mix",
+    "on_white",
     "pad_to_minimum",
     "resize",
+    "resize_long_side",
     "resize_short_side",
     "save_image",
     "to_gray",
@@ -79,6 +81,18 @@ def resize_short_side(image: Image, size: int) -> Image:
     height, width = image.shape[:2]
     scale = size / min(height, width)
     return resize(image, max(size, round(width * scale)), max(size, round(height * scale)))
+
+
+def resize_long_side(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Resize (H, W, ...) so that the longer side has ``size`` pixels; the aspect ratio is kept."""
+    height, width = image.shape[:2]
+    scale = size / max(height, width)
+    return resize(image, max(1, round(width * scale)), max(1, round(height * scale)))
+
+
+def on_white(image: Image, alpha: Alpha | None) -> Image:
+    """Return (H, W, 3) as it looks on white paper, with the transparency (H, W)."""
+    return image if alpha is None else masked(image, np.full_like(image, 255), alpha)
 
 
 def center_crop(image: Image, size: int) -> Image:

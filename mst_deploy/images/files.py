@@ -172,12 +172,17 @@ def save_image(path: Path, image: Image, alpha: Alpha | None = None) -> None:
 
     Raises InvalidArgument, OutputError.
     """
-    check_writable(path)
-    kind = KINDS[path.suffix.lower()]
-    alpha = None if kind.alpha == "none" else alpha
-    data = _encoded(path, kind, image, alpha)
+    data = encode_picture(path.suffix, image, alpha)
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def encode_picture(suffix: str, image: Image, alpha: Alpha | None = None) -> bytes:
+    """Return (H, W, 3) uint8 RGB as the content of a file with a suffix; otherwise as :func:`save_image`."""
+    path = Path(f"picture{suffix}")
+    check_writable(path)
+    kind = KINDS[suffix.lower()]
+    return _encoded(path, kind, image, None if kind.alpha == "none" else alpha)
 
 
 def check_writable(path: Path) -> None:

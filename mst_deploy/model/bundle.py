@@ -1,8 +1,8 @@
 """Model bundles and their manifests.
 
-A bundle is a folder: ``generator.onnx``, ``style_encoder.onnx`` and ``manifest.json``. The manifest holds the
-SHA-256 of both graphs, so a stale or foreign file is refused by name, and all that a backend or a user needs
-to know without opening the graphs.
+A bundle is a folder: ``generator.onnx``, ``style_encoder.onnx`` and ``manifest.json``; it may also hold the
+generator in 8 bits, ``generator_int8.onnx``. The manifest holds the SHA-256 of all graphs, so a stale or
+foreign file is refused by name, and all that a backend or a user needs to know without opening the graphs.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 GENERATOR = "generator.onnx"
 STYLE_ENCODER = "style_encoder.onnx"
+GENERATOR_INT8 = "generator_int8.onnx"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Manifest:
     training: dict[str, Any] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)
     """Versions of the programs that wrote the bundle."""
+    int8: dict[str, Any] = field(default_factory=dict)
+    """Calibration, layers and checks of the generator in 8 bits; empty for a bundle without one."""
     license: str = "Apache-2.0"
     schema: int = SCHEMA
 
@@ -73,6 +76,8 @@ class Manifest:
         """Serialize the manifest in the form of manifest.json."""
         values = asdict(self)
         values["licence"] = values.pop("license")  # as schema 1 spells it
+        if not self.int8:  # absent for bundles without, so that older programs read them
+            del values["int8"]
         return json.dumps({**values, "film_size": self.film_size}, indent=2) + "\n"
 
 
@@ -93,11 +98,21 @@ class Bundle:
         """Path of the style encoder's graph."""
         return self.path / STYLE_ENCODER
 
+    @property
+    def generator_int8(self) -> Path:
+        """Path of the generator's graph in 8 bits. Raises BundleError for a bundle without one."""
+        if GENERATOR_INT8 not in self.manifest.files:
+            raise BundleError(
+                f"the model bundle {self.path} has no generator in int8; make a bundle with one: mst export "
+                f"{self.path} [option:precision] int8"
+            )
+        return self.path / GENERATOR_INT8
+
 
 def open_bundle(path: Path) -> Bundle:
     """Read and verify a bundle folder. Raises BundleError, naming the file at fault."""
     manifest = read_manifest(path)
-    for name in (GENERATOR, STYLE_ENCODER):
+    for name in (GENERATOR, STYLE_ENCODER, *({GENERATOR_INT8} & manifest.files.keys())):
         file = path / name
         if not file.is_file():
             raise BundleError(f"the model bundle {path} is incomplete: {name} is missing; export it again")

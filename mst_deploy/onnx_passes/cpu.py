@@ -15,30 +15,30 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
 from mst_deploy.errors import BundleError
+from mst_deploy.onnx_passes.cut import cut_into_stages
 from mst_deploy.onnx_passes.passes import fold_small_constants, to_float32, upsample_into_conv
-from mst_deploy.onnx_passes.statistics import StatisticsNames, give_statistics, measure_statistics
+from mst_deploy.onnx_passes.stage import Stage
 
 
 def for_cpu(path: Path) -> bytes:
     """Return the graph of a file in float32, optimized and serialized. Raises BundleError."""
-    model = _in_float32(path)
+    model = in_float32(path)
     film_into_norm(model)
     upsample_into_conv(model)
     return bytes(model.SerializeToString())
 
 
-def for_tiles(path: Path, *, measure: bool) -> tuple[bytes, list[StatisticsNames]]:
-    """As :func:`for_cpu`, with the statistics of the normalizations as outputs, or as inputs.
+def for_tiles(path: Path, bands: int) -> list[Stage]:
+    """Return the graph of a file in float32, cut into stages that are run tile by tile.
 
-    Raises BundleError, and ValueError for a graph whose normalizations have no FiLM.
+    ``bands`` is the number of octaves of its canvas. Raises BundleError, and ValueError for a graph that is
+    not a generator with FiLM.
     """
-    model = _in_float32(path)
-    names = measure_statistics(model) if measure else give_statistics(model)
-    upsample_into_conv(model)
-    return bytes(model.SerializeToString()), names
+    return cut_into_stages(in_float32(path), bands)
 
 
-def _in_float32(path: Path) -> onnx.ModelProto:
+def in_float32(path: Path) -> onnx.ModelProto:
+    """Return the graph of a file in float32, without constants that are computed. Raises BundleError."""
     try:
         model = onnx.load(path)
     except Exception as error:  # onnx and protobuf share no base class

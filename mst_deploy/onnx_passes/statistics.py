@@ -1,47 +1,22 @@
-"""Instance normalizations whose statistics are inputs and outputs of the graph, for pictures in tiles.
+"""Instance normalizations whose statistics are inputs of the graph, for pictures in tiles.
 
 A normalization looks at a whole map. Where a map does not fit into memory, each tile of it is normalized with
-the mean and the variance of the whole, which are measured before.
+the mean and the variance of the whole, which are measured before (``cut``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-
-@dataclass(frozen=True)
-class StatisticsNames:
-    """What the graph calls the statistics of one normalization, each (1, C, 1, 1) float32."""
-
-    mean: str
-    square: str
-    """Mean of the squared values."""
-
-
-def measure_statistics(model: onnx.ModelProto) -> list[StatisticsNames]:
-    """Make mean and mean square of what every instance normalization sees outputs of a float32 graph."""
-    norms = _normalizations(model)
-    nodes = list(model.graph.node)
-    axes = "statistics.axes"
-    model.graph.initializer.append(numpy_helper.from_array(np.array([2, 3], np.int64), axes))
-    for norm, name in norms:
-        seen, squared = norm.input[0], f"{norm.output[0]}.squared"
-        nodes.append(helper.make_node("ReduceMean", [seen, axes], [name.mean], keepdims=1))
-        nodes.append(helper.make_node("Mul", [seen, seen], [squared]))
-        nodes.append(helper.make_node("ReduceMean", [squared, axes], [name.square], keepdims=1))
-        for output in (name.mean, name.square):
-            model.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, None))
-    _set_nodes(model, nodes)
-    return [name for _, name in norms]
+from mst_deploy.onnx_passes.stage import StatisticsNames
 
 
 def give_statistics(model: onnx.ModelProto) -> list[StatisticsNames]:
-    """Make mean and mean square of every instance normalization inputs of a float32 graph.
+    """Make mean and variance of every instance normalization inputs of a float32 graph.
 
     Normalization and FiLM become one multiplication and one addition of the map. For one image at a time.
     Raises ValueError for a normalization without FiLM.
@@ -58,7 +33,7 @@ def give_statistics(model: onnx.ModelProto) -> list[StatisticsNames]:
 def _normalizations(model: onnx.ModelProto) -> list[tuple[NodeProto, StatisticsNames]]:
     norms = [node for node in model.graph.node if node.op_type == "InstanceNormalization"]
     return [
-        (norm, StatisticsNames(f"statistics.mean{index}", f"statistics.square{index}"))
+        (norm, StatisticsNames(f"statistics.mean{index}", f"statistics.variance{index}"))
         for index, norm in enumerate(norms)
     ]
 
@@ -74,12 +49,9 @@ def _given(
         raise ValueError(f"the normalization {own} is not followed by its film")
     epsilon = next(attribute.f for attribute in norm.attribute if attribute.name == "epsilon")
     model.graph.initializer.append(numpy_helper.from_array(np.array(epsilon, np.float32), f"{own}.epsilon"))
-    for value in (name.mean, name.square):
-        model.graph.input.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, None))
-    yield helper.make_node("Mul", [name.mean, name.mean], [f"{own}.mean_squared"])
-    yield helper.make_node("Sub", [name.square, f"{own}.mean_squared"], [f"{own}.variance"])
-    yield helper.make_node("Relu", [f"{own}.variance"], [f"{own}.not_negative"])  # but for rounding
-    yield helper.make_node("Add", [f"{own}.not_negative", f"{own}.epsilon"], [f"{own}.positive"])
+    for value in (name.mean, name.variance):
+        model.graph.input.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, [1, None, 1, 1]))
+    yield helper.make_node("Add", [name.variance, f"{own}.epsilon"], [f"{own}.positive"])
     yield helper.make_node("Sqrt", [f"{own}.positive"], [f"{own}.deviation"])
     yield helper.make_node("Div", [scale.input[1], f"{own}.deviation"], [f"{own}.factor"])
     yield helper.make_node("Mul", [name.mean, f"{own}.factor"], [f"{own}.moved"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 
 from mst_deploy.errors import BundleError
+from mst_deploy.onnx_passes.int8 import to_signed
 from mst_deploy.onnx_passes.passes import cast_at_io, fold_small_constants, to_opset17, upsample_into_conv
 
 OPSET_17_MAJORS = (8,)
@@ -17,11 +18,12 @@ def for_tensorrt(path: Path, major: int, *, rewrite: bool = True) -> bytes:
     """Return the serialized graph for TensorRT ``major``. Raises BundleError.
 
     Casts are moved next to the inputs and outputs; with ``rewrite``, doubling and convolution are fused (see
-    ``mst_deploy.onnx_passes.passes``); for 8.6 the opset is lowered.
+    ``mst_deploy.onnx_passes.passes``); integers of a graph in 8 bits get signs; for 8.6 the opset is lowered.
     """
     model = read(path)
     fold_small_constants(model)
     cast_at_io(model)
+    to_signed(model)
     if rewrite:
         upsample_into_conv(model)
     if major in OPSET_17_MAJORS:

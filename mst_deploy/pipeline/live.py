@@ -38,8 +38,9 @@ from mst_deploy.video.live_source import LIVE_CLOCK, Picture, SinkClosed
 
 Clock = Callable[[], float]
 """Seconds of a clock that only goes forward."""
-CLOSING = 5.0
-"""Seconds that stages get to end; a sink that blocks for longer is abandoned and reported."""
+CLOSING = 10.0
+"""Seconds that the stages get to end, and then the sinks; one that blocks for longer is abandoned and
+reported."""
 
 
 class LiveSink(Protocol):
@@ -321,7 +322,7 @@ class LivePipeline:
                 self.on_event(Note(f"{outlet.name} gets no more frames: {outlet.error}"))
 
     def _leave(self, stages: list[threading.Thread]) -> None:
-        """Close the slots and wait for all threads, at most ``CLOSING`` seconds."""
+        """Close the slots and wait for the stages, then for the sinks, each at most ``CLOSING`` seconds."""
         slots: list[Slot[Any]] = [self.to_prepare, self.to_infer, *(outlet.slot for outlet in self.outlets)]
         for slot in slots:
             slot.close()
@@ -329,6 +330,7 @@ class LivePipeline:
         for thread in stages:
             if thread.ident is not None:
                 thread.join(max(0.0, until - time.monotonic()))
+        until = time.monotonic() + CLOSING
         for outlet in self.outlets:
             if outlet.thread is None or outlet.thread.ident is None:
                 continue

@@ -1,116 +1,146 @@
-"""Pictures of any size in bounded memory: tile by tile, with statistics of a sample of the whole.
+"""Pictures of any size in bounded memory: stage by stage and tile by tile, with the result of the whole.
 
-Instance normalization ties every pixel to all others. Mean and variance of each map are measured once on
-crops that are spread evenly over the picture, at the picture's own scale, and given to all tiles; so tiles
-meet without seams. (Chen et al., "Towards Ultra-Resolution Neural Style Transfer via Thumbnail Instance
-Normalization", 2022, arXiv 2103.11784, measure on a thumbnail instead, where strokes have another size.)
-Tiles overlap by the radius of the receptive field, so that with exact statistics they equal the whole
-picture's result.
+Instance normalization ties every pixel to all others. The generator is cut in front of every normalization
+(``onnx_passes.cut``): each stage runs over all tiles, and mean and variance of what the next normalization
+sees are put together from the tiles. What stages hand on is in temporary files, as float16. (Others measure
+on a thumbnail, where strokes have another size: Chen et al., "Towards Ultra-Resolution Neural Style Transfer
+via Thumbnail Instance Normalization", 2022, arXiv 2103.11784.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mst_deploy.backends import Images, TilingBackend
+from mst_deploy.backends import Images, TilingBackend, enough_memory
 from mst_deploy.model.bundle import Manifest
 from mst_deploy.model.canvas import Canvas
 from mst_deploy.model.film import FilmParams
+from mst_deploy.onnx_passes.stage import MEASURED, MEASURED_SHAPE, PICTURE, STEPS, WINDOW, WRITTEN
+from mst_deploy.pipeline.map_store import MapStore, scaled
 
-WHOLE_PIXELS = 2**25
-"""Larger pictures are stylized in tiles, whose sampled statistics change the result a little. Pictures of 24
-megapixels are not; they take 9 GB with the model ``base``."""
-TILE = 512
-"""Side of the part of a tile that is kept, in pixels; a multiple of the network's coarsest step."""
-CROPS, CROP_SIZE = 3, 424
-"""Rows and columns of crops that statistics are measured on, and their side in pixels."""
-STEP = 4
-"""Pixels of the picture under one value of the coarsest map; tiles and crops begin at multiples of it."""
+WHOLE_PIXELS = 3 * 2**20
+"""Larger pictures are stylized in tiles. One of this size takes 1.5 GB as a whole with the model ``base``."""
+TILE = 128
+"""Largest side of the part of a tile that is kept, in cells."""
+CELL = 4
+"""Side of a cell: pixels under one value of the coarsest map. Tiles consist of whole cells."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of the result and the larger one that it is computed from, both in pixels of the
-    picture."""
+    """A rectangle of a picture and the larger one that it is computed from, rows and columns in cells."""
 
     kept: tuple[slice, slice]
     seen: tuple[slice, slice]
 
-    @property
-    def inside(self) -> tuple[slice, slice]:
-        """Return the place of ``kept`` within the result of ``seen``."""
-        rows, columns = (
-            slice(kept.start - seen.start, kept.stop - seen.start)
-            for kept, seen in zip(self.kept, self.seen, strict=True)
+    def window(self, step: int) -> NDArray[np.int64]:
+        """Return top, left, bottom, right of ``kept`` within ``seen``, in values of a map of a step.
+
+        At the end of a picture whose size is no multiple of a cell this is more than there is.
+        """
+        starts, stops = (
+            [getattr(kept, end) - seen.start for kept, seen in zip(self.kept, self.seen, strict=True)]
+            for end in ("start", "stop")
         )
-        return rows, columns
+        return np.array([*starts, *stops], np.int64) * (CELL // step)
 
 
 def stylize_in_tiles(
-    image: Images, film: FilmParams, canvas: Canvas | None, backend: TilingBackend, manifest: Manifest
+    image: Images,
+    film: FilmParams,
+    canvas: Canvas | None,
+    backend: TilingBackend,
+    manifest: Manifest,
+    on_progress: Callable[[float], None] = lambda done: None,
 ) -> Images:
     """Stylize a picture (H, W, 3) with a FiLM vector (P,) and a canvas (H, W, 1) -> the same shape, uint8.
 
-    No side may be shorter than the model's minimum.
+    No side may be shorter than the model's minimum. ``on_progress`` gets the finished part of the work, 0 to
+    1. Raises OutputError where there is no room for temporary files.
     """
-    statistics = backend.measure(
-        sample(image)[None], film[None], None if canvas is None else sample(canvas)[None]
-    )
-    result = np.empty_like(image)
     height, width = image.shape[:2]
-    for tile in tiles(height, width, overlap_of(manifest)):
-        seen = np.ascontiguousarray(image[tile.seen])[None]
-        noise = None if canvas is None else np.ascontiguousarray(canvas[tile.seen])[None]
-        result[tile.kept] = backend(seen, film[None], noise, statistics)[0][tile.inside]
+    result = np.empty_like(image)
+    inputs: dict[str, Any] = {"film": film[None]}
+    pictures = {"frames": image} if canvas is None else {"frames": image, "canvas": canvas}
+    stages = backend.stages()
+    with MapStore(height, width, manifest) as store:
+        for index, stage in enumerate(stages):
+            run = backend.open(stage)
+            moments = Moments()
+            parts = tiles(height, width, stage.radius)
+            for count, tile in enumerate(parts, start=1):
+                values = {name: inputs[name] for name in stage.inputs & inputs.keys()}
+                values[WINDOW] = tile.window(stage.step)
+                for name in stage.inputs & pictures.keys():
+                    values[name] = np.ascontiguousarray(pictures[name][scaled(tile.seen, CELL)])[None]
+                for name in stage.inputs & STEPS.keys():
+                    values[name] = store.read(name, scaled(tile.seen, CELL // STEPS[name]))
+                with enough_memory((1, *image.shape)):
+                    outputs = run(values)
+                for name in stage.writes:
+                    store.write(name, scaled(tile.kept, CELL // STEPS[name]), outputs[f"{name}{WRITTEN}"])
+                if stage.measures:
+                    shape = outputs[MEASURED_SHAPE]
+                    moments.add(shape, outputs[MEASURED.mean], outputs[MEASURED.variance])
+                if PICTURE in outputs:
+                    result[scaled(tile.kept, CELL)] = outputs[PICTURE][0]
+                on_progress((index + count / len(parts)) / len(stages))
+            if stage.measures:
+                inputs[stage.measures.mean], inputs[stage.measures.variance] = moments.total()
+            store.keep(frozenset().union(*(later.inputs for later in stages[index + 1 :])))
     return result
 
 
-def sample(image: Images) -> Images:
-    """Return crops spread evenly over a picture (H, W, C), side by side in one; small pictures are returned
-    whole."""
-    height, width = image.shape[:2]
-    side = CROPS * CROP_SIZE
-    if height * width <= side * side:
-        return image
-    rows, columns = (_spread(length) for length in (height, width))
-    return np.concatenate([np.concatenate([image[y, x] for x in columns], axis=1) for y in rows], axis=0)
+def tiles(height: int, width: int, radius: int) -> list[Tile]:
+    """Return tiles that cover a picture of a size in pixels once, with at least ``radius`` pixels around.
 
-
-def _spread(length: int) -> list[slice]:
-    """Return parts of a side that begin at multiples of the step, without repetition even where the side is
-    short."""
-    size = min(CROP_SIZE, length // CROPS // STEP * STEP or length)
-    starts = np.linspace(0, length - size, CROPS if size < length else 1)
-    return [slice(start, start + size) for start in (int(at) // STEP * STEP for at in starts)]
-
-
-def tiles(height: int, width: int, overlap: int) -> Iterator[Tile]:
-    """Yield tiles that cover a picture once, each with ``overlap`` pixels around it, fewer at the border."""
-    for top in range(0, height, TILE):
-        for left in range(0, width, TILE):
-            bottom, right = min(top + TILE, height), min(left + TILE, width)
-            yield Tile(
-                (slice(top, bottom), slice(left, right)),
-                (
-                    slice(max(0, top - overlap), min(height, bottom + overlap)),
-                    slice(max(0, left - overlap), min(width, right + overlap)),
-                ),
-            )
-
-
-def overlap_of(manifest: Manifest) -> int:
-    """Return the radius of the network's receptive field in pixels, rounded up to the step.
-
-    The sum over its convolutions of radius times the step of the map that they are on: 9x9 at both ends, 3x3
-    between, and beside the first two the canvas, smoothed band by band (``model.canvas_bands``) at half
-    resolution.
+    All of them see areas of one size, so that runtimes prepare for one. At the borders of the picture there
+    is less around them, and more on the other side.
     """
-    blocks, bands = int(manifest.network["residual_blocks"]), manifest.canvas_bands
-    first = 4 + 1
-    if bands:
-        first = max(first, 2 + 2 * sum(2 * 2**band for band in range(bands)) + 2)
-    radius = first + 2 + 2 * blocks * 4 + 2 + 1 + 4
-    return -(-(radius + STEP) // STEP) * STEP  # a step more: doubling and halving round
+    halo = -(-radius // CELL)
+    rows, columns = (_parts(-(-side // CELL), halo) for side in (height, width))
+    return [
+        Tile((row, column), (seen_rows, seen_columns))
+        for row, seen_rows in rows
+        for column, seen_columns in columns
+    ]
+
+
+def _parts(side: int, halo: int) -> list[tuple[slice, slice]]:
+    """Return the parts of a side that are kept, nearly equal, and what is seen for them."""
+    kept = -(-side // -(-side // TILE))
+    seen = min(side, kept + 2 * halo)
+    parts = []
+    for start in range(0, side, kept):
+        first = min(max(0, start - halo), side - seen)
+        parts.append((slice(start, min(start + kept, side)), slice(first, first + seen)))
+    return parts
+
+
+class Moments:
+    """Mean and variance of a map, put together from those of its tiles (Chan, Golub & LeVeque 1983)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Any = 0.0
+        self.squares: Any = 0.0
+        """Sum of the squared distances to the mean, (1, C, 1, 1) float64."""
+
+    def add(self, shape: NDArray[np.int64], mean: NDArray[np.float32], variance: NDArray[np.float32]) -> None:
+        """Add a tile of a shape (1, C, h, w)."""
+        added = int(shape[2] * shape[3])
+        total = self.count + added
+        distance = mean.astype(np.float64) - self.mean
+        self.mean = self.mean + distance * added / total
+        self.squares = self.squares + variance.astype(np.float64) * added
+        self.squares = self.squares + distance**2 * self.count * added / total
+        self.count = total
+
+    def total(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return mean and variance, each (1, C, 1, 1)."""
+        return np.asarray(self.mean, np.float32), np.asarray(self.squares / self.count, np.float32)

@@ -33,7 +33,7 @@ from mst_deploy.video.options import ReadOptions
 from mst_deploy.video.reader import VideoReader
 
 TEST = re.compile(r"test(?::(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?)?", re.ASCII)
-AHEAD = 0.1
+AHEAD = 0.2
 """Seconds by which sound is read ahead of its picture."""
 KINDS = (
     "camera[:N or :NAME], screen[:N], udp:// tcp:// rtmp:// rtsp:// http://, a file, - (standard input), "

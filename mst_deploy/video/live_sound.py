@@ -26,6 +26,9 @@ Samples = NDArray[np.float32]
 """(2, N) float32, left and right, -1..1, ``RATE`` a second."""
 RATE = 48000
 CHUNK = 1024  # samples of one AAC frame, and of the encoder's delay
+BEYOND = 4 * CHUNK
+"""Samples after the time of a picture that are encoded before it: the encoder keeps two frames, and a
+multiplexer sends a picture once it has sound after it."""
 TOLERANCE = RATE // 100
 """Samples by which sound may be off its time before it is moved: 10 ms."""
 GONE = RATE // 2
@@ -136,6 +139,7 @@ class SoundEncoder:
         self.pending: list[Samples] = []
         self.begin = CHUNK  # sample, from the first picture, at which what is pending begins
         self.end = CHUNK  # sample after it; the encoder's delay makes the first time 0
+        self.silent = False  # whether silence takes the place of sound that does not come
 
     def hear(self, sound: Sound) -> None:
         """Take a piece of sound; the oldest is left out where a sink has been blocked for long."""
@@ -147,14 +151,14 @@ class SoundEncoder:
     def packets_until(self, seconds: float, captured: float) -> Iterator[Any]:
         """Yield the packets that belong before a picture: its time in the sink, and its time of capture.
 
-        One or two packets of later sound come as well where it is there: a multiplexer sends a picture when
-        it knows the sound after it.
+        A packet or two of later sound come as well where it is there; see ``BEYOND``.
         """
         self._take(captured - seconds)
         target = round(seconds * RATE)
-        if self.end < target - GONE:
-            self._append(np.zeros((2, target + 2 * CHUNK - self.end), np.float32))
-        yield from self._encoded(target + 2 * CHUNK)
+        self.silent = self.silent or self.end < target - GONE
+        if self.silent and self.end < target + BEYOND + CHUNK:
+            self._append(np.zeros((2, target + BEYOND + CHUNK - self.end), np.float32))
+        yield from self._encoded(target + BEYOND)
 
     def rest(self, seconds: float, captured: float) -> Iterator[Any]:
         """Yield the last packets, up to a time in the sink."""
@@ -172,6 +176,7 @@ class SoundEncoder:
                 self._append(np.zeros((2, min(off, 60 * RATE)), np.float32))
             elif off < -TOLERANCE:
                 samples = samples[:, -off:]
+            self.silent = self.silent and not samples.shape[1]
             self._append(samples)
 
     def _append(self, samples: Samples) -> None:

@@ -188,10 +188,10 @@ def test_a_session_on_another_provider_is_an_error(bundle: Bundle, monkeypatch: 
 
 
 def test_unknown_names_are_refused(bundle: Bundle) -> None:
-    with pytest.raises(InvalidArgument, match=r"onnxrt, openvino, openvino:bf16, trt, pytorch$"):
+    with pytest.raises(InvalidArgument, match=r"openvino:bf16, openvino:int8, trt, pytorch$"):
         load_backend("tpu")
     with pytest.raises(InvalidArgument, match="fp32, bf16"):
-        open_generator(bundle, "openvino:int8", "cpu")
+        open_generator(bundle, "openvino:int4", "cpu")
     with pytest.raises(InvalidArgument, match=r"compute in 'f32'; it is called fp32 now: openvino:fp32"):
         open_generator(bundle, "openvino:f32", "cpu")
     with pytest.raises(InvalidArgument, match="give onnxrt alone"):

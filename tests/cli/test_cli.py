@@ -204,6 +204,7 @@ def test_every_choice_of_a_model_says_the_same() -> None:
         "mst engines verify",
         "mst bench latency",
         "mst live",
+        "mst serve",
         "mst bench video",
         "mst bench work",
         "mst eval model",

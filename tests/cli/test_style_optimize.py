@@ -34,22 +34,24 @@ class FewSteps(OptimizeOptions):
     steps: int = 4
 
 
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Few steps, and a part of one shipped photograph."""
+    photograph = tmp_path_factory.mktemp("photographs") / "photograph.png"
+    save_image(photograph, center_crop(load_image(shipped_photographs()[0]), 128))
+    for module in (optimize, tuning_data):
+        monkeypatch.setattr(module, "shipped_photographs", lambda: [photograph])
+    for module in (plan_optimizer, quality_command):
+        monkeypatch.setattr(module, "OptimizeOptions", FewSteps)
+
+
 @pytest.fixture(
     params=[pytest.param(True, id="shortened"), pytest.param(False, id="in full", marks=pytest.mark.slow)]
 )
-def shortened(
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> bool:
-    """Few steps, and a part of one shipped photograph; in full, everything is as people get it."""
+def shortened(request: pytest.FixtureRequest) -> bool:
+    """In full, everything is as people get it."""
     if request.param:
-        photograph = tmp_path_factory.mktemp("photographs") / "photograph.png"
-        save_image(photograph, center_crop(load_image(shipped_photographs()[0]), 128))
-        for module in (optimize, tuning_data):
-            monkeypatch.setattr(module, "shipped_photographs", lambda: [photograph])
-        for module in (plan_optimizer, quality_command):
-            monkeypatch.setattr(module, "OptimizeOptions", FewSteps)
+        request.getfixturevalue("few_steps")
     return bool(request.param)
 
 
@@ -126,7 +128,7 @@ def test_the_command_writes_a_style_for_the_model(tmp_path: Path, vgg_file: Path
     assert not (tmp_path / "x.safetensors").exists()
 
 
-@pytest.mark.usefixtures("shortened")
+@pytest.mark.usefixtures("few_steps")
 def test_models_are_measured_tuned(tmp_path: Path, vgg_file: Path) -> None:
     for folder, seed in (("photos", 1), ("art", 40)):
         (tmp_path / folder).mkdir()
@@ -219,7 +221,7 @@ def frames_of(clip: Path) -> Any:
         return np.stack([frame.image for frame in reader]).astype(float)
 
 
-@pytest.mark.usefixtures("shortened")
+@pytest.mark.usefixtures("few_steps")
 def test_pictures_are_tuned_one_by_one(tmp_path: Path, vgg_file: Path) -> None:
     names = []
     for seed in (1, 2):

@@ -26,6 +26,8 @@ from mst_deploy.engines.options import BuildOptions
 from mst_deploy.errors import BackendError
 from mst_deploy.model.bundle import open_bundle
 from mst_deploy.model.zoo import MODELS, resolve_model
+from mst_deploy.onnx_passes.cpu import in_float32
+from mst_deploy.onnx_passes.int8 import Affine, convolutions, quantize
 from mst_deploy.onnx_passes.passes import to_float32
 from mst_deploy.onnx_passes.trt import for_tensorrt
 
@@ -106,6 +108,19 @@ def test_convolutions_have_the_type_of_the_graph_and_statistics_are_float32(
         assert facts["convolutions_in_fp16"] == (precision == "fp16")
         assert facts["device_memory_mib"] < ROOM * memory_mib
         assert len(built.plan) < ROOM * plan_mib * MIB
+
+
+def test_a_graph_in_8_bits_multiplies_integers(tmp_path: Path) -> None:
+    """Ranges do not matter for that: each is one for normalized values."""
+    graph = in_float32(resolve_model("lite") / "generator.onnx")
+    layers = convolutions(graph)
+    quantize(graph, dict.fromkeys(layers, Affine.over(-4, 4)))
+    onnx.save(graph, tmp_path / "int8.onnx")
+    built = build(for_tensorrt(tmp_path / "int8.onnx", 1), STATIC)
+    (message,) = [text for text in built.details if text.startswith("Layers:")]
+    types = convolution_types(layers_in(message))
+    assert types["int8"] == len(layers), types
+    assert len(built.plan) < ROOM * RECORDED["lite", "fp32"][0][0] * MIB
 
 
 @pytest.mark.parametrize("target", compat.FLAVORS[compat.RTX].targets)

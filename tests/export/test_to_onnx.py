@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +17,7 @@ from mst_deploy.backends import open_generator, open_style_encoder, parity
 from mst_deploy.errors import BackendError, InvalidArgument, VerificationError
 from mst_deploy.export import check, to_onnx
 from mst_deploy.export.to_onnx import export_bundle
-from mst_deploy.model.bundle import GENERATOR, STYLE_ENCODER, Bundle, open_bundle
+from mst_deploy.model.bundle import STYLE_ENCODER, Bundle, open_bundle
 from mst_deploy.model.checkpoints import Networks, load_bundle, load_checkpoint, model_id, save_checkpoint
 from mst_deploy.model.networks import Generator, NetworkConfig, StyleEncoder
 from mst_deploy.model.zoo import MODELS, bundle_path
@@ -38,30 +41,40 @@ def _small_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "SIZES", SMALL)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        ("fp16", SMALL),
-        ("fp32", SMALL),
-        pytest.param(("fp16", FULL), marks=pytest.mark.slow),
-        pytest.param(("fp32", FULL), marks=pytest.mark.slow),
-    ],
-    ids=["fp16", "fp32", "fp16 at full size", "fp32 at full size"],
-)
-def exported(
-    request: pytest.FixtureRequest, networks: Networks, tmp_path_factory: pytest.TempPathFactory
-) -> Bundle:
-    precision, sizes = request.param
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(check, "SIZES", sizes)
-        bundle = export_bundle(networks, tmp_path_factory.mktemp("export") / "tiny", precision)
-    checked = [record["size"] for record in bundle.manifest.checks if "size" in record]
-    assert checked == [f"{width}x{height}" for width, height in sizes]
-    return bundle
+@pytest.fixture(scope="module")
+def export(networks: Networks, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]:
+    """Gives the bundle in a precision, exported once."""
+
+    @cache
+    def exported(precision: str) -> Bundle:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(check, "SIZES", SMALL)
+            return export_bundle(networks, tmp_path_factory.mktemp("export") / "tiny", precision)
+
+    return exported
 
 
-def test_exports_are_checked_small_odd_and_at_full_hd() -> None:
+@pytest.fixture(scope="module", params=["fp16", "fp32"])
+def exported(request: pytest.FixtureRequest, export: Callable[[str], Bundle]) -> Bundle:
+    return export(request.param)
+
+
+def sizes_of(checks: Iterable[dict[str, Any]]) -> list[str]:
+    return [record["size"] for record in checks if "size" in record]
+
+
+def test_exports_are_checked_small_odd_and_at_full_hd(exported: Bundle) -> None:
     assert FULL == ((96, 64), (853, 479), (1920, 1080))
+    assert sizes_of(exported.manifest.checks) == ["96x64", "203x119"]
+
+
+@pytest.mark.slow
+def test_graphs_pass_the_check_at_full_hd(
+    exported: Bundle, networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "SIZES", FULL)
+    checks = check.check_bundle(networks, exported)
+    assert sizes_of(checks) == ["96x64", "853x479", "1920x1080"]
 
 
 def signature(values: object) -> dict[str, tuple[int, list[str | int]]]:
@@ -220,8 +233,24 @@ def test_psnr_closed_form() -> None:
     assert parity.psnr(zeros, zeros + 1) == pytest.approx(48.1308, abs=1e-3)
 
 
-def test_bf16_generator_with_its_float32_statistics(networks: Networks, tmp_path: Path) -> None:
-    """Typed as bfloat16, checked in float32; styles are those of the other precisions."""
+def test_bf16_generator_with_its_float32_statistics(
+    networks: Networks, export: Callable[[str], Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Typed as bfloat16, checked in float32; styles are those of the other precisions.
+
+    The encoder has float16 here too: the one that is traced already is copied.
+    """
+    trace = to_onnx.trace
+
+    def trace_generator(module: Any, inputs: Any, outputs: Any, dynamic: Any, path: Path, opset: int) -> None:
+        if path.name == STYLE_ENCODER:
+            assert opset == to_onnx.OPSET
+            assert {value.dtype for value in module.parameters()} >= {torch.float16}
+            shutil.copy(export("fp16").style_encoder, path)
+        else:
+            trace(module, inputs, outputs, dynamic, path, opset)
+
+    monkeypatch.setattr(to_onnx, "trace", trace_generator)
     bundle = export_bundle(networks, tmp_path / "bf16", "bf16")
     assert bundle.manifest.opset == 22
     assert bundle.manifest.model_id == model_id(networks)
@@ -236,7 +265,8 @@ def test_bf16_generator_with_its_float32_statistics(networks: Networks, tmp_path
         torch.testing.assert_close(tensor, wanted[name], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("precision", ["fp16", pytest.param("fp32", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
 def test_opset_17_bundle_runs_and_is_checked(networks: Networks, tmp_path: Path, precision: str) -> None:
     bundle = open_bundle(export_bundle(networks, tmp_path / "old", precision, opset=17).path)
     for graph in (bundle.generator, bundle.style_encoder):
@@ -259,7 +289,6 @@ def test_shipped_graphs_name_no_file_of_the_machine_they_were_made_on(model: str
         assert b".py" not in path.read_bytes()
 
 
-def test_exported_graphs_name_no_source_file(networks: Networks, tmp_path: Path) -> None:
-    to_onnx.write_graphs(networks, tmp_path, "fp32", to_onnx.OPSET)
-    for name in (GENERATOR, STYLE_ENCODER):
-        assert b".py" not in (tmp_path / name).read_bytes()
+def test_exported_graphs_name_no_source_file(exported: Bundle) -> None:
+    for path in (exported.generator, exported.style_encoder):
+        assert b".py" not in path.read_bytes()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import astuple, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,17 @@ from mst_deploy.backends import open_generator, open_style_encoder
 from mst_deploy.benchmarks.quality.video import measure_flicker
 from mst_deploy.errors import BackendError, InputError, InvalidArgument
 from mst_deploy.images import Image, center_crop, load_image, save_image
-from mst_deploy.model.bundle import Bundle
+from mst_deploy.model.bundle import Bundle, open_bundle
 from mst_deploy.model.canvas import still_canvas
 from mst_deploy.model.canvas_bands import white
 from mst_deploy.model.checkpoints import load_bundle
 from mst_deploy.model.film import with_strength
-from mst_deploy.model.zoo import shipped_photographs
+from mst_deploy.model.zoo import resolve_model, shipped_photographs
 from mst_deploy.perceptual.artifacts import edge_fringe_loss, low_frequency_bleed_loss
 from mst_deploy.perceptual.distances import Distances, as_tensor
 from mst_deploy.perceptual.vgg import Vgg19, load_vgg
 from mst_deploy.pipeline.still import stylize_image
+from mst_deploy.styles import optimize
 from mst_deploy.styles.optimize import CANVAS_CELLS, StyleOptimizer, limited, normalized_vgg, optimize_style
 from mst_deploy.styles.options import OptimizeOptions
 from mst_deploy.styles.resolve import as_style, encode_film
@@ -38,6 +39,17 @@ from tests.perceptual.test_vgg import REAL, SCALES
 
 PAINTING = ROOT / "examples" / "paintings" / "great-wave.jpg"
 NEEDS_VGG = pytest.mark.skipif(not REAL.exists(), reason="no pretrained weights beside the checkout")
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    """The small model: most of these tests are about the optimization, whatever is optimized."""
+    return open_bundle(resolve_model("lite"))
+
+
+@pytest.fixture(scope="module")
+def film(bundle: Bundle) -> Any:
+    return bundle.manifest.layout.identity()
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +67,13 @@ def still(size: int) -> FramePair:
 
 def start(bundle: Bundle) -> tuple[Any, Image]:
     """The painting's FiLM vector and the painting as the encoder sees it."""
-    painting = load_image(PAINTING)
+    film, painting = started(bundle.path)
+    return film.copy(), painting
+
+
+@cache
+def started(path: Path) -> tuple[Any, Image]:
+    bundle, painting = open_bundle(path), load_image(PAINTING)
     return encode_film(open_style_encoder(bundle, device="cpu"), painting), as_style(
         painting, bundle.manifest
     )
@@ -119,14 +137,17 @@ def test_the_networks_are_left_alone(bundle: Bundle, vgg: Vgg19) -> None:
     assert all(value.requires_grad and value.grad is None for value in generator.parameters())
 
 
-def test_without_factors_the_shipped_photographs_normalize(vgg_file: Path) -> None:
+def test_without_factors_the_shipped_photographs_normalize(
+    vgg_file: Path, vgg: Vgg19, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every channel that responds has a mean of 1 over them; what the weights mean hangs on that."""
-    pictures = [load_image(path) for path in shipped_photographs()]
-    vgg = normalized_vgg(vgg_file, None)
+    monkeypatch.setattr(optimize, "load_image", lambda path: center_crop(load_image(path), 96))
+    pictures = [as_tensor(center_crop(load_image(path), 96)) for path in shipped_photographs()]
+    normalized = normalized_vgg(vgg_file, None)
     with torch.no_grad():
-        means = torch.stack([vgg(as_tensor(picture))["relu2_1"].mean(dim=(0, 2, 3)) for picture in pictures])
-        plain = torch.stack(
-            [load_vgg(vgg_file)(as_tensor(p))["relu2_1"].mean(dim=(0, 2, 3)) for p in pictures]
+        means, plain = (
+            torch.stack([network(picture)["relu2_1"].mean(dim=(0, 2, 3)) for picture in pictures])
+            for network in (normalized, vgg)
         )
     alive = plain.mean(dim=0) > plain.mean() * 0.1
     assert alive.sum() > 10

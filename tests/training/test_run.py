@@ -137,6 +137,7 @@ if fabric.is_global_zero:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
     """Same global batch of 4, with gloo. Sums in another order differ by 1e-5 of the largest entry."""
     script = tmp_path / "ddp.py"

@@ -78,6 +78,23 @@ def test_sound_keeps_its_time() -> None:
     np.testing.assert_allclose(encoded_clicks(pieces_of(3.5), 3.5), [1, 2, 3], atol=0.002)
 
 
+@pytest.mark.parametrize("heard", [True, False])
+def test_no_picture_waits_for_its_sound(heard: bool) -> None:
+    """A multiplexer sends a picture when it has a packet of sound after it: with sound that comes 200 ms
+    ahead, and without any sound for longer than half a second."""
+    waiting, newest = pieces_of(3.0) if heard else [], -1.0
+    with av.open(BytesIO(), "w", format="matroska") as container:
+        encoder = SoundEncoder(container)
+        for number in range(50):
+            now = number / 25
+            while waiting and waiting[0].captured <= 50.0 + now + 0.2:
+                encoder.hear(waiting.pop(0))
+            for packet in encoder.packets_until(now, 50.0 + now):
+                newest = max(newest, float(packet.pts * packet.time_base))
+            if heard or now > 0.6:
+                assert newest > now
+
+
 def test_a_gap_becomes_silence_and_late_sound_is_left_out() -> None:
     """No sound from 0.9 to 2.4 s, and a source that then repeats half a second."""
     pieces = [piece for piece in pieces_of(5.5) if not 0.9 <= piece.captured - 50 < 2.4]
