@@ -36,6 +36,7 @@ from mst_deploy.environment import cuda_device_name, processor_flags, processor_
 from mst_deploy.errors import MstError, OutputError
 from mst_deploy.files import replacing, user_cache
 from mst_deploy.model.bundle import GENERATOR, GENERATOR_INT8, Bundle
+from mst_deploy.model.zoo import MODELS
 
 if TYPE_CHECKING:
     from mst_deploy.backends.base import FilmBatch, Images
@@ -120,7 +121,8 @@ def why_excluded(name: str, bundle: Bundle) -> str | None:
         if find_module(package) is None:
             return f"not installed; pip install {distributions[0]}"
     if precision == "int8" and GENERATOR_INT8 not in bundle.manifest.files:
-        return f"this model has no generator in int8; make one with mst export {bundle.path} --precision int8"
+        model = bundle.manifest.name if bundle.manifest.name in MODELS else bundle.path
+        return f"this model has no generator in int8; mst export {model} [option:precision] int8 makes one"
     if precision in NEEDED_FLAGS and not processor_flags() & NEEDED_FLAGS[precision]:
         return f"this processor is not known to compute fast in {precision} ({INSTRUCTIONS[precision]})"
     return None

@@ -110,7 +110,7 @@ def auto_state() -> dict[str, Any]:
         choice = resolve(open_bundle(resolve_model()), AUTO, "auto")
     except MstError as error:
         return {"error": one_line(error)}
-    return asdict(choice)
+    return {**asdict(choice), "not_taken": [worded(line) for line in choice.not_taken]}
 
 
 def auto_lines(state: dict[str, Any]) -> list[str]:
@@ -121,7 +121,7 @@ def auto_lines(state: dict[str, Any]) -> list[str]:
         return [f"--backend auto takes {state['backend']}: the environment variable MST_BACKEND names it"]
     return [
         f"--backend auto takes {state['backend']} on {state['device']}: {state['reason']}",
-        *(f"  not {worded(line)}" for line in state["not_taken"]),
+        *(f"  not {line}" for line in state["not_taken"]),
     ]
 
 

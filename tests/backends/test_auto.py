@@ -18,7 +18,7 @@ import mst_deploy as mst
 from mst_deploy.backends import auto
 from mst_deploy.backends.auto import Check, Memory, resolve
 from mst_deploy.backends.choice import LEAST_PSNR, ON_CPU, Choice, Facts, Trial, choose
-from mst_deploy.backends.registry import split_precision, with_precision
+from mst_deploy.backends.registry import offered, split_precision, with_precision
 from mst_deploy.backends.trt.engine_cache import Gpu, Identity, Machine, ShapeRange, store
 from mst_deploy.errors import BackendError, InvalidArgument
 from mst_deploy.jobs.options import RenderOptions
@@ -31,7 +31,8 @@ GPU = "NVIDIA RTX 4090"
 BF16, FP32, ONNXRT = "openvino:bf16", "openvino", "onnxrt"
 ALL = {BF16: Trial(55.0, 1.0), FP32: Trial(74.0, 2.0), ONNXRT: Trial(80.0, 4.0)}
 WRONG = Trial(20.0, 0.1)
-NOT_INSTALLED = {"openvino:bf16": "not installed", "openvino": "not installed"}
+NO_INT8 = {"openvino:int8": "no int8", "onnxrt:int8": "no int8"}
+NOT_INSTALLED = {"openvino:bf16": "not installed", "openvino": "not installed", **NO_INT8}
 
 
 @pytest.mark.parametrize(
@@ -75,18 +76,22 @@ def test_what_is_not_taken_is_told_with_the_reason() -> None:
     assert choose(facts).not_taken == (
         "trt: no engine for 8x8",
         "onnxrt on cuda: no cuDNN",
+        "openvino:int8: no int8",
+        "onnxrt:int8: no int8",
         "openvino:bf16: not installed",
         "openvino: not installed",
     )
     assert "openvino: not installed" in choose(facts).reason
-    assert choose(Facts(trials=ALL | {BF16: WRONG})).not_taken == (
+    assert choose(Facts(excluded=NO_INT8, trials=ALL | {BF16: WRONG})).not_taken == (
+        "openvino:int8: no int8",
+        "onnxrt:int8: no int8",
         "openvino:bf16: 20 dB from float32, at least 36 dB are needed",
         "onnxrt: takes 2.00 times as long here",
     )
 
 
-def test_int8_is_a_candidate_where_a_backend_offers_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mst_deploy.backends.choice.offered", lambda: list(ON_CPU))
+def test_int8_is_taken_where_it_is_the_fastest() -> None:
+    assert set(ON_CPU) <= set(offered())
     int8 = {"openvino:int8": Trial(39.0, 0.5), "onnxrt:int8": Trial(41.0, 0.7)}
     assert choose(Facts(trials=ALL | int8)).backend == "openvino:int8"
     assert choose(Facts(precision="int8", trials=int8)).backend == "openvino:int8"
@@ -101,8 +106,7 @@ def test_a_precision_is_an_order(
     assert resolve(bundle, "auto", "cpu", precision="fp32").backend == "openvino"
     with pytest.raises(InvalidArgument, match=r"nothing computes in bf16 here: .*AVX512-BF16"):
         resolve(bundle, "auto", "cpu", precision="bf16")
-    monkeypatch.setattr("mst_deploy.backends.choice.offered", lambda: list(ON_CPU))
-    with pytest.raises(InvalidArgument, match=r"no generator in int8; make one with mst export .*precision"):
+    with pytest.raises(InvalidArgument, match=r"no generator in int8; mst export base .*precision"):
         resolve(bundle, "auto", "cpu", precision="int8")
     with pytest.raises(InvalidArgument, match="unknown precision 'half'"):
         resolve(bundle, "auto", "cpu", precision="half")
@@ -402,7 +406,13 @@ def test_one_line_says_what_was_taken(
         asked = (name, file, *look[:4], "--backend", "onnxrt", "--precision", "bf16")
         assert "the backend onnxrt cannot compute in 'bf16'" in command(*asked).stderr
     doctor = json.loads(command("doctor", "--json").stdout)["auto"]
-    slower = ["openvino:bf16: takes 2.00 times as long here", "openvino: takes 4.00 times as long here"]
+    why = "this model has no generator in int8; mst export base --precision int8 makes one"
+    slower = [
+        f"openvino:int8: {why}",
+        f"onnxrt:int8: {why}",
+        "openvino:bf16: takes 2.00 times as long here",
+        "openvino: takes 4.00 times as long here",
+    ]
     assert doctor == {"backend": "onnxrt", "device": "cpu", "reason": reason, "not_taken": slower}
     report = command("doctor").stdout
     assert f"--backend auto takes onnxrt on cpu: {reason}\n  not {slower[0]}\n  not {slower[1]}\n" in report
