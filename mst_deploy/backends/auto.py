@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 Sizes = Sequence[tuple[int, int]]
 """Sizes of frames, (width, height) in pixels."""
 
-PICTURE = (192, 256)
+PICTURE = (160, 192)
 """Height and width of the check picture: small, because every candidate is run on it."""
 CALLS = 2
 """Timed calls of each candidate, after one that is not; the fastest counts."""
