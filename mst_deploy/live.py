@@ -16,6 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mst_deploy.backends.registry import AUTO
 from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.images.files import save_image
 from mst_deploy.pipeline.events import Note
@@ -194,8 +195,9 @@ def open_live(
     style: Name | Timeline,
     styles: Sequence[str] = (),
     model: Name | None = None,
-    backend: str = "onnxrt",
+    backend: str = AUTO,
     device: str = "auto",
+    precision: str = AUTO,
     threads: int | None = None,
     on_note: Callable[[str], None] = lambda text: None,
     **options: Any,
@@ -210,7 +212,7 @@ def open_live(
     more = tuple(StyleKey(name, Fraction(1)) for name in styles if name not in timeline.names)
     timeline = replace(timeline, styles=(*timeline.styles, *more))
     with (
-        Stylizer(model, backend=backend, device=device, threads=threads) as stylizer,
+        Stylizer(model, backend=backend, device=device, precision=precision, threads=threads) as stylizer,
         LiveSession(
             stylizer, source, sinks or ("null",), timeline, LiveOptions(**options), on_note
         ) as session,

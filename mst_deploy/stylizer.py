@@ -16,8 +16,9 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict, abc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -25,22 +26,15 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from mst_deploy.backends import (
-    BackendBase,
-    Batch,
-    FilmBatch,
-    Images,
-    StyleEncoder,
-    StylizeBackend,
-    TilingBackend,
-    open_generator,
-    open_style_encoder,
-)
-from mst_deploy.errors import BackendError, InputError, InvalidArgument
+from mst_deploy.backends import Images, StyleEncoder, StylizeBackend, open_style_encoder
+from mst_deploy.backends.auto import resolve
+from mst_deploy.backends.choice import Choice
+from mst_deploy.backends.registry import AUTO
+from mst_deploy.backends.shared import open_shared
+from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.files import refuse_to_overwrite
 from mst_deploy.images import check_image
 from mst_deploy.model.bundle import Bundle, Manifest, open_bundle
-from mst_deploy.model.canvas import Canvas
 from mst_deploy.model.film import Style
 from mst_deploy.model.zoo import resolve_model, styles_for
 from mst_deploy.pipeline.events import OnEvent, ignore
@@ -80,21 +74,30 @@ class Stylizer:
         self,
         model: Name | None = None,
         *,
-        backend: str = "onnxrt",
+        backend: str = AUTO,
         device: str = "auto",
+        precision: str = AUTO,
         threads: int | None = None,
+        sizes: Sequence[tuple[int, int]] = (),
+        batch: int = 1,
     ) -> None:
         """Open ``base`` (the default), ``lite`` or the folder of a bundle.
 
         A shipped name takes precedence over a folder of that name, see
-        :func:`mst_deploy.model.zoo.resolve_model`. ``device`` is cpu, cuda or auto. ``threads`` limits what
-        the model takes of the processor (onnxrt, openvino); None leaves that to the runtime. Raises
-        BundleError, BackendError, MissingDependency, InvalidArgument.
+        :func:`mst_deploy.model.zoo.resolve_model`. ``backend`` auto is the fastest of this machine, see
+        :mod:`mst_deploy.backends.auto`; results of different backends differ slightly, so name one where
+        bytes are compared between machines. ``precision`` is fp32, bf16, int8 or auto, which allows auto all
+        that come within 36 dB of float32. ``sizes`` (width, height) of the frames and ``batch`` let auto take
+        a TensorRT engine. ``device`` is cpu, cuda or auto. ``threads`` limits what the model takes of the
+        processor (onnxrt, openvino); None leaves that to the runtime. Raises BundleError, BackendError,
+        MissingDependency, InvalidArgument.
         """
         self.bundle: Bundle = open_bundle(resolve_model(model))
-        self.backend_name = backend
-        self.backend: StylizeBackend = SharedBackend(open_generator(self.bundle, backend, device, threads))
-        self._device = device
+        self.choice: Choice = resolve(self.bundle, backend, device, sizes, batch, precision)
+        """The backend that runs, and why it was chosen."""
+        self.backend_name = self.choice.backend
+        """NAME or NAME:PRECISION."""
+        self.backend: StylizeBackend = open_shared(self.bundle, self.choice, threads)
         self._lock = threading.RLock()
         self._encoder: StyleEncoder | None = None
         self._styles: OrderedDict[tuple[object, ...], Style] = OrderedDict()
@@ -154,7 +157,7 @@ class Stylizer:
         """Return the style encoder, opened now if need be."""
         with self._lock:
             if self._encoder is None:
-                self._encoder = open_style_encoder(self.bundle, self.backend_name, self._device)
+                self._encoder = open_style_encoder(self.bundle, self.backend_name, self.choice.device)
             return self._encoder
 
     def plan(self, style: StyleLike) -> StylePlan:
@@ -269,7 +272,8 @@ class Stylizer:
         """Render a whole video from file to file; see :func:`mst_deploy.jobs.render_file.render_file`."""
         from mst_deploy.jobs.render_file import render_file
 
-        return render_file(Path(source), Path(output), self.backend, self.plan(style), options, on_event)
+        made = render_file(Path(source), Path(output), self.backend, self.plan(style), options, on_event)
+        return replace(made, backend=self.backend_name)
 
     def close(self) -> None:
         """Free the resources of the model; the session cannot be used afterwards."""
@@ -299,59 +303,6 @@ def _checked_times(times: Iterable[Fraction | float]) -> list[Fraction]:
             field="times", problem=f"times must be seconds from 0 up, at least one; got {found}"
         )
     return exact
-
-
-class SharedBackend:
-    """A backend that several threads may use: one call at a time.
-
-    A backend whose ``stream`` overlaps two batches (TensorRT) is taken for a whole stream; other threads
-    wait.
-    """
-
-    def __init__(self, backend: StylizeBackend) -> None:
-        self.backend, self.manifest, self.device = backend, backend.manifest, backend.device
-        self.name = type(backend).__name__
-        self._lock = threading.RLock()
-        self._streaming = False
-
-    def __call__(self, frames: Images, film_params: FilmBatch, canvas: Canvas | None = None) -> Images:
-        with self._lock:
-            if self._streaming:  # by this very thread, or the lock would not be free
-                raise BackendError(
-                    "the model is in the middle of a video; close its iterator of frames before using the "
-                    "session for something else in the same thread, or open a second Stylizer"
-                )
-            return self.backend(frames, film_params, canvas)
-
-    def tiling(self) -> TilingBackend | None:
-        """Return the backend that stylizes large pictures in tiles, with sessions of its own; None if there
-        is none."""
-        return self.backend.tiling()
-
-    def stream(self, batches: Iterable[Batch]) -> Iterator[Images]:
-        """Yield the stylized batches in order."""
-        if getattr(type(self.backend), "stream", None) is BackendBase.stream:
-            for batch in batches:
-                yield self(*batch)
-            return
-        with self._lock:
-            self._streaming = True
-            try:
-                yield from self.backend.stream(batches)
-            finally:
-                self._streaming = False
-
-    def close(self) -> None:
-        with self._lock:
-            self.backend.close()
-
-    def __enter__(self) -> Self:
-        self.backend.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self.backend.__exit__(*error)
 
 
 def open_video(path: Name) -> VideoReader:

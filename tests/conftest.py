@@ -1,4 +1,8 @@
-"""Fixtures: the shipped bundle, synthetic clips, an identity generator, restored random states."""
+"""Fixtures: the shipped bundle, synthetic clips, an identity generator, restored random states.
+
+Where no backend is named the tests run ONNX Runtime, on every machine the same, in this process and in those
+it starts; ``tests/backends/test_auto.py`` is about the choice.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ from mst_deploy.model.bundle import Bundle, open_bundle
 from mst_deploy.model.zoo import resolve_model
 
 ROOT = Path(__file__).parent.parent
+os.environ.setdefault("MST_BACKEND", "onnxrt")
 PROCESSES = 2
 """Of a run of all tests, if pytest-xdist is installed."""
 WORKER = "PYTEST_XDIST_WORKER"

@@ -105,7 +105,7 @@ def test_every_extra_that_messages_name_brings_the_package() -> None:
     for package, extra in PACKAGES.items():
         assert package in requirements(extra)
     assert set(purposes()) <= set(CONFIG["project"]["optional-dependencies"])
-    assert "--backend openvino" in purposes()["openvino"]
+    assert CONFIG["project"]["optional-dependencies"]["openvino"] == []  # of the base install now
 
 
 def test_version_is_written_once_and_read_without_importing_anything() -> None:

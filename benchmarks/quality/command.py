@@ -102,7 +102,7 @@ def evaluate_model(
         facts = {
             "model_id": opened.manifest.model_id,
             "precision": opened.manifest.precision,
-            "backend": options.backend,
+            "backend": stylizer.backend_name,
             "strength": strength,
         }
         if optimizer is not None:

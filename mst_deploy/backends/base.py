@@ -289,12 +289,17 @@ def _opened(bundle: Bundle | Path) -> Bundle:
     return open_bundle(bundle) if isinstance(bundle, Path) else bundle
 
 
-def _usable(name: str, device: str) -> str:
-    """The device itself if the backend can run on it. Raises InvalidArgument."""
+def check_device(device: str) -> None:
+    """Raise InvalidArgument for a device that does not exist."""
     if device not in DEVICES:
         raise InvalidArgument(
             field="device", problem=f"unknown device {device!r}", hint=f"choose one of {', '.join(DEVICES)}"
         )
+
+
+def _usable(name: str, device: str) -> str:
+    """The device itself if the backend can run on it. Raises InvalidArgument."""
+    check_device(device)
     runs_on = find_spec(name).devices
     if device != "auto" and device not in runs_on:
         others = [spec.name for spec in BACKENDS.values() if device in spec.devices and not spec.hidden]

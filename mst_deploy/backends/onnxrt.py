@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from mst_deploy.backends import FilmBatch, Images, StageRunner, TimedBackend, model_inputs
 from mst_deploy.backends.base import CLOSED
+from mst_deploy.environment import cuda_device_name
 from mst_deploy.errors import BackendError, BundleError
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.canvas import Canvas
@@ -106,13 +105,7 @@ def open_style_encoder(bundle: Bundle, device: str, precision: str = "") -> Onnx
 
 def gpu_present() -> bool:
     """Return whether the NVIDIA driver is installed and reports a GPU."""
-    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        driver = ctypes.CDLL(name)
-    except OSError:
-        return False
-    count = ctypes.c_int(0)
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    return cuda_device_name() is not None
 
 
 def open_fast_session(path: Path, device: str, threads: int = 0) -> tuple[onnxruntime.InferenceSession, str]:

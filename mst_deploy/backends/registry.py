@@ -65,7 +65,6 @@ BACKENDS = {
             "openvino",
             "mst_deploy.backends.openvino",
             {"openvino": ("openvino",)},
-            extra="openvino",
             precisions=("fp32", "bf16", "int8"),
             threads=True,
         ),
@@ -87,6 +86,11 @@ BACKENDS = {
         BackendSpec("fake", "mst_deploy.backends.fake", hidden=True),
     )
 }
+AUTO = "auto"
+"""Not a backend: the choice among those of this machine, made by ``backends.auto``."""
+PRECISIONS = (AUTO, "fp32", "bf16", "int8")
+"""What can be asked for where the backend is not named with one: auto is the fastest that is close enough to
+float32."""
 RENAMED = {"f32": "fp32"}
 """Precisions with another name now."""
 
@@ -98,6 +102,12 @@ def offered() -> list[str]:
 
 def find_spec(name: str) -> BackendSpec:
     """The backend of a name. Raises InvalidArgument."""
+    if name == AUTO:
+        raise InvalidArgument(
+            field="backend",
+            problem="a backend must be named here; auto would leave the choice to the machine",
+            hint=f"choose one of {', '.join(offered())}",
+        )
     if name not in BACKENDS:
         raise InvalidArgument(
             field="backend", problem=f"unknown backend {name!r}", hint=f"choose one of {', '.join(offered())}"
@@ -124,6 +134,37 @@ def split_precision(backend: str) -> tuple[str, dict[str, str]]:
             hint=hint,
         )
     return name, {"precision": precision}
+
+
+def check_precision(precision: str) -> None:
+    """Raise InvalidArgument for a precision that does not exist."""
+    if precision not in PRECISIONS:
+        raise InvalidArgument(
+            field="precision",
+            problem=f"unknown precision {precision!r}",
+            hint=f"choose one of {', '.join(PRECISIONS)}",
+        )
+
+
+def with_precision(backend: str, precision: str, device: str, weights: str) -> str:
+    """Return a named backend (NAME or NAME:PRECISION) that computes in a precision; auto leaves it as it is.
+
+    Raises InvalidArgument where it cannot, or was named with another.
+    """
+    check_precision(precision)
+    name, colon, own = backend.partition(":")
+    if precision == AUTO or own == precision:
+        return backend
+    if colon:
+        raise InvalidArgument(
+            field="precision",
+            problem=f"{precision} contradicts the backend {backend}",
+            hint=f"leave out one of the two, or name the backend {name} alone",
+        )
+    if find_spec(name).compute_precision("", device, weights) == precision:
+        return name
+    split_precision(f"{name}:{precision}")
+    return f"{name}:{precision}"
 
 
 def precision_of(backend: str, device: str, weights: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import asdict
 from typing import Any
 
 from mst_deploy.backends.registry import BACKENDS
-from mst_deploy.cli.errors import one_line
+from mst_deploy.cli.errors import one_line, worded
 from mst_deploy.environment import gpu_name, version
 
 COMMANDS = {
@@ -75,6 +76,7 @@ def examine() -> dict[str, Any]:
         "onnxruntime_providers": onnxruntime.get_available_providers(),
         "devices": devices,
         "tensorrt": tensorrt_state(),
+        "auto": auto_state(),
         "models": {model: model_state(model) for model in MODELS},
     }
 
@@ -93,6 +95,34 @@ def model_state(name: str) -> dict[str, Any]:
     precisions = [manifest.precision, *(["int8"] if manifest.int8 else [])]
     styles = list(styles_for(manifest.model_id))
     return {"folder": str(folder), "state": "works", "styles": styles, "precisions": precisions}
+
+
+def auto_state() -> dict[str, Any]:
+    """Return what ``--backend auto`` takes for the default model, why, and why nothing else; TensorRT
+    engines depend on the size of the frames."""
+    from mst_deploy.backends.auto import resolve
+    from mst_deploy.backends.registry import AUTO
+    from mst_deploy.errors import MstError
+    from mst_deploy.model.bundle import open_bundle
+    from mst_deploy.model.zoo import resolve_model
+
+    try:
+        choice = resolve(open_bundle(resolve_model()), AUTO, "auto")
+    except MstError as error:
+        return {"error": one_line(error)}
+    return {**asdict(choice), "not_taken": [worded(line) for line in choice.not_taken]}
+
+
+def auto_lines(state: dict[str, Any]) -> list[str]:
+    """Format the choice and what was not chosen as lines."""
+    if "error" in state:
+        return [f"--backend auto: {state['error']}"]
+    if not state["reason"]:
+        return [f"--backend auto takes {state['backend']}: the environment variable MST_BACKEND names it"]
+    return [
+        f"--backend auto takes {state['backend']} on {state['device']}: {state['reason']}",
+        *(f"  not {line}" for line in state["not_taken"]),
+    ]
 
 
 def tensorrt_state() -> str:
@@ -129,7 +159,7 @@ def report(findings: dict[str, Any]) -> str:
     ]
     for device, state in findings["devices"].items():
         lines.append(f"ONNX Runtime on {device}: {state}")
-    lines += [f"TensorRT: {findings['tensorrt']}", ""]
+    lines += [f"TensorRT: {findings['tensorrt']}", *auto_lines(findings["auto"]), ""]
     for model, found in findings["models"].items():
         kinds = "".join(f", {precision}" for precision in found["precisions"])
         lines.append(f"model {model}: {found['state']}{kinds}, {len(found['styles'])} styles")

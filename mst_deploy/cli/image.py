@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from mst_deploy.backends.options import ModelOptions
+from mst_deploy.backends.options import GeneratorOptions
 from mst_deploy.cli.job import Job, refuse_times
 from mst_deploy.cli.options import LimitOptions, MessageOptions
 from mst_deploy.cli.signature import expand_options
@@ -47,7 +47,7 @@ def image(
     options: ImageOptions,
     style: TimelineOptions,
     optimize: OptimizeStyleOptions,
-    model: ModelOptions,
+    model: GeneratorOptions,
     messages: MessageOptions,
 ) -> None:
     """Stylize pictures, with their transparency.
@@ -186,6 +186,7 @@ def _make(
                 stylized = job.stylizer.image(image, style_plan, partial(_add_part, on_progress, done - 1))
                 save_image(task.target, stylized, alpha)
                 made.append(task.target)
+                job.tell_choice(quiet=messages.quiet)
                 gained |= {str(task.target): gain["tuned"]} if gain else {}
                 for loss in losses(picture, task.target):
                     echo(f"note: not kept: {loss}", quiet=messages.quiet)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mst_deploy.backends.options import ModelOptions
+from mst_deploy.backends.options import GeneratorOptions
+from mst_deploy.backends.registry import precision_of
 from mst_deploy.cli.options import requires
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.styles.options import OptimizeStyleOptions
 from mst_deploy.styles.timeline import Timeline
 
 if TYPE_CHECKING:
+    from mst_deploy.backends.choice import Choice
     from mst_deploy.jobs.plan_optimizer import PlanOptimizer
     from mst_deploy.styles.plan import StylePlan
     from mst_deploy.video.options import ReadOptions
@@ -25,17 +27,39 @@ def refuse_times(timeline: Timeline) -> None:
         raise InvalidArgument("a picture has no time: give styles, strength and strokes without @TIME")
 
 
+def tell_choice(choice: Choice, *, quiet: bool) -> None:
+    """Say which backend was chosen and why; nothing for one that was named."""
+    from mst_deploy.cli.console import echo
+
+    if not choice.named:
+        echo(f"note: --backend auto takes {choice.backend} on {choice.device}: {choice.reason}", quiet=quiet)
+
+
 class Job:
     """Session and style plan of one command. A context manager."""
 
     def __init__(
-        self, timeline: Timeline, model: ModelOptions, optimize: OptimizeStyleOptions | None = None
+        self,
+        timeline: Timeline,
+        model: GeneratorOptions,
+        optimize: OptimizeStyleOptions | None = None,
+        *,
+        sizes: Sequence[tuple[int, int]] = (),
+        batch: int = 1,
     ) -> None:
         from mst_deploy.stylizer import Stylizer
 
         self.timeline = timeline
+        self._choice_told = False
         self.style_optimizer: PlanOptimizer | None = None
-        self.stylizer = Stylizer(model.model, backend=model.backend, device=model.device)
+        self.stylizer = Stylizer(
+            model.model,
+            backend=model.backend,
+            device=model.device,
+            precision=model.precision,
+            sizes=sizes,
+            batch=batch,
+        )
         if optimize is not None and optimize.optimize_style:
             with requires("export", "--optimize-style"):
                 from mst_deploy.jobs import plan_optimizer as optimized
@@ -68,15 +92,24 @@ class Job:
             }
         }
 
+    def tell_choice(self, *, quiet: bool) -> None:
+        """Say which backend was chosen, once. Called when the first result is under way, so that an input
+        that fails before is still one line."""
+        if not self._choice_told:
+            self._choice_told = True
+            tell_choice(self.stylizer.choice, quiet=quiet)
+
     def facts(self) -> dict[str, Any]:
         """Return the facts of the job for JSON output."""
         strengths = [key.strength for key in self.timeline.strength]
+        backend, device = self.stylizer.backend_name, self.stylizer.device
         return {
             "style": self.timeline.label,
             "strength": strengths[0] if len(strengths) == 1 else strengths,
             "model": self.stylizer.manifest.name,
-            "backend": self.stylizer.backend_name,
-            "device": self.stylizer.device,
+            "backend": backend,
+            "precision": precision_of(backend, device, self.stylizer.manifest.precision),
+            "device": device,
         }
 
     def __enter__(self) -> Job:

@@ -13,7 +13,8 @@ from typing import Annotated
 
 import typer
 
-from mst_deploy.backends.options import ModelOptions
+from mst_deploy.backends.options import GeneratorOptions
+from mst_deploy.cli.job import tell_choice
 from mst_deploy.cli.keys import pressed_keys
 from mst_deploy.cli.live_keys import KEYS, LiveKeys
 from mst_deploy.cli.live_output import list_devices, status_line, summary, values
@@ -133,7 +134,7 @@ def live(
     where: SourceOptions,
     style: LiveStyleOptions,
     options: LiveOptions,
-    model: ModelOptions,
+    model: GeneratorOptions,
     messages: MessageOptions,
 ) -> None:
     """Stylize live video: the newest frame is stylized, older ones are dropped, so the delay never grows.
@@ -163,12 +164,19 @@ def live(
         _check_latency_test(source, names)
     on_note = _note_printer(quiet)
     with (
-        Stylizer(model.model, backend=model.backend, device=model.device, threads=where.threads) as stylizer,
+        Stylizer(
+            model.model,
+            backend=model.backend,
+            device=model.device,
+            precision=model.precision,
+            threads=where.threads,
+        ) as stylizer,
         LiveSession(stylizer, source, names, timeline, options, on_note) as session,
     ):
         live = session.pipeline
         if where.latency_test:
             session.read_back()
+        tell_choice(stylizer.choice, quiet=quiet)
         for hint in session.hints():
             echo(hint, quiet=quiet)
         keys = LiveKeys(session, tuple(dict.fromkeys(key.style for key in timeline.styles)), style.fade)
@@ -190,7 +198,7 @@ def live(
     if PIPE in names:  # the standard output has the video
         echo(summary(report, latency), quiet=quiet)
     elif report.captured or error is None:
-        found = values(report, latency)
+        found = values(report, latency) | {"backend": stylizer.backend_name, "device": stylizer.device}
         print_result(summary(report, latency), found, as_json=messages.as_json, quiet=quiet)
     if error is not None:
         raise error

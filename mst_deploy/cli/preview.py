@@ -103,6 +103,7 @@ def make_previews(
                 with failures.of(task.source):
                     gained = _make(task, job, options, partial(tell, len(names)), quiet=messages.silent)
                     names += map(str, task.targets.values())
+                    job.tell_choice(quiet=messages.quiet)
                     gains |= {str(task.source): gained["tuned"]} if gained else {}
             facts |= {"tuned": gains} if gains else {}
     if names or messages.as_json:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from mst_deploy.backends.options import ModelOptions
+from mst_deploy.backends.options import GeneratorOptions
 from mst_deploy.cli.options import QuietOptions, requires
 from mst_deploy.cli.signature import expand_options
 from mst_deploy.errors import InputError, InvalidArgument
@@ -60,7 +60,7 @@ class ServeOptions:
 
 
 @expand_options
-def serve(options: ServeOptions, model: ModelOptions, messages: QuietOptions) -> None:
+def serve(options: ServeOptions, model: GeneratorOptions, messages: QuietOptions) -> None:
     """Serve a page that stylizes pictures, videos and the camera, and an HTTP API for programs.
 
     Ends with Ctrl-C; unfinished videos go on at the next start with the same port or folder.
@@ -108,7 +108,9 @@ def serve(options: ServeOptions, model: ModelOptions, messages: QuietOptions) ->
 
     with (
         listener,
-        Stylizer(model.model, backend=model.backend, device=model.device) as stylizer,
+        Stylizer(
+            model.model, backend=model.backend, device=model.device, precision=model.precision
+        ) as stylizer,
         Service(stylizer, options.folder or user_cache("serve") / str(port), limits) as service,
     ):
         app = create_app(service, Access(host, secret, options.allow_host), camera_fps=options.camera_fps)

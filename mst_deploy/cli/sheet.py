@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from mst_deploy.backends.options import ModelOptions
+from mst_deploy.backends.options import GeneratorOptions
 from mst_deploy.cli.image import enough_memory, note_further_frames
-from mst_deploy.cli.job import refuse_times
+from mst_deploy.cli.job import refuse_times, tell_choice
 from mst_deploy.cli.options import LimitOptions, MessageOptions
 from mst_deploy.cli.signature import expand_options
 from mst_deploy.errors import InvalidArgument
@@ -56,7 +56,7 @@ class SheetOptions:
 
 @expand_options
 def sheet(
-    options: SheetOptions, strength: StrengthOptions, model: ModelOptions, messages: MessageOptions
+    options: SheetOptions, strength: StrengthOptions, model: GeneratorOptions, messages: MessageOptions
 ) -> None:
     """Show one picture in all shipped styles, or in those given, on one labeled sheet.
 
@@ -83,12 +83,15 @@ def sheet(
         image, transparency = first_picture(source, quiet=messages.quiet)
         picture = resize_long_side(image, size)
         alpha = None if transparency is None else resize_long_side(transparency, size)
-        with Stylizer(model.model, backend=model.backend, device=model.device) as stylizer:
+        with Stylizer(
+            model.model, backend=model.backend, device=model.device, precision=model.precision
+        ) as stylizer:
             timelines = asked or [replace(look, styles=(key,)) for key in shipped_styles(stylizer)]
             stylized = _stylized(picture, timelines, stylizer, quiet=messages.silent)
+            tell_choice(stylizer.choice, quiet=messages.quiet)
             facts = {
                 "model": stylizer.manifest.name,
-                "backend": model.backend,
+                "backend": stylizer.backend_name,
                 "device": stylizer.device,
             }
         names = [timeline.label for timeline in timelines]

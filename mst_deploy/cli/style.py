@@ -49,6 +49,7 @@ def style_make(
 ) -> None:
     """Compute style files from pictures; they are small and work wherever --style does."""
     from mst_deploy.backends import open_style_encoder
+    from mst_deploy.backends.auto import resolve
     from mst_deploy.cli.console import print_result, progress
     from mst_deploy.model.bundle import open_bundle
     from mst_deploy.model.film import STYLE_SUFFIX, save_style
@@ -65,7 +66,8 @@ def style_make(
     ]
     with progress("reading styles", len(images), unit="styles/s", quiet=messages.silent) as on_progress:
         bundle = open_bundle(resolve_model(model.model))
-        encoder = open_style_encoder(bundle, model.backend, model.device)
+        choice = resolve(bundle, model.backend, model.device)
+        encoder = open_style_encoder(bundle, choice.backend, choice.device)
         chosen = strokes is not None or stroke_size is not None
         if chosen and not encoder.manifest.canvas_bands:
             raise InvalidArgument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -11,21 +12,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mst_deploy.backends.options import ModelOptions
+from mst_deploy.backends.options import GeneratorOptions
+from mst_deploy.cli import terminal_picture
 from mst_deploy.cli.errors import worded
 from mst_deploy.cli.job import Job
 from mst_deploy.cli.options import LimitOptions, MessageOptions
 from mst_deploy.cli.preview import find_previews, make_previews
 from mst_deploy.cli.signature import expand_options
 from mst_deploy.cli.tasks import Failures, Task, find_tasks, report_late_losses
-from mst_deploy.errors import InvalidArgument
+from mst_deploy.errors import InvalidArgument, MstError
 from mst_deploy.jobs.options import RenderOptions
 from mst_deploy.options import INPUT_OUTPUT, Option
 from mst_deploy.styles.options import OptimizeStyleOptions, TimelineOptions
 from mst_deploy.video.time_ranges import parse_time
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mst_deploy.jobs.render_file import RenderResult
+    from mst_deploy.size import Size
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def video(
     render: RenderOptions,
     stills: PreviewOptions,
     limits: LimitOptions,
-    model: ModelOptions,
+    model: GeneratorOptions,
     messages: MessageOptions,
 ) -> None:
     """Stylize videos: same frames at the same times, the sound untouched.
@@ -103,8 +108,11 @@ def video(
     made: list[dict[str, Any]] = []
     try:
         if tasks:
-            with limits.applied(), Job(timeline, model, optimize) as job:
-                made = _make(tasks, job, render, failures, quiet=messages.silent)
+            sizes = painted_sizes(tasks, render.size)
+            with limits.applied(), Job(timeline, model, optimize, sizes=sizes, batch=render.batch) as job:
+                if not messages.silent and terminal_picture.shows_pictures():
+                    _show_first_frame(tasks[0], job, render)
+                made = _make(tasks, job, render, failures, messages)
     except KeyboardInterrupt as stop:
         echo("; ".join(["mst: interrupted", *map(worded, getattr(stop, "__notes__", ()))]))
         raise typer.Exit(130) from None
@@ -112,8 +120,32 @@ def video(
     failures.summarize(len(files))
 
 
+def painted_sizes(tasks: Sequence[Task], size: Size) -> list[tuple[int, int]]:
+    """Return the sizes (width, height) that the model will see; none if one of the inputs is a pipe, which is
+    not opened yet."""
+    infos = [task.info for task in tasks]
+    if any(info is None for info in infos):
+        return []
+    return [size.applied(info.width, info.height) for info in infos if info is not None]
+
+
+def _show_first_frame(task: Task, job: Job, options: RenderOptions) -> None:
+    """Show the first frame of the first result in the terminal; what is wrong with the input is left to the
+    job to report."""
+    from mst_deploy.video.sources import open_source
+
+    if task.info is None:  # a pipe, which is read only once
+        return
+    with (
+        suppress(MstError),
+        open_source(task.source, options.read) as source,
+        closing(job.stylizer.preview(source, job.style_plan, [0], size=options.size)) as frames,
+    ):
+        terminal_picture.show(next(frames).image)
+
+
 def _make(
-    tasks: list[Task], job: Job, options: RenderOptions, failures: Failures, *, quiet: bool
+    tasks: list[Task], job: Job, options: RenderOptions, failures: Failures, messages: MessageOptions
 ) -> list[dict[str, Any]]:
     """Make all videos, one after the other, with one progress display over all their frames."""
     from mst_deploy.cli.console import echo, progress
@@ -121,13 +153,14 @@ def _make(
 
     total = sum(task.frames for task in tasks)
     label = tasks[0].source.name if len(tasks) == 1 else f"{len(tasks)} videos"
-    made, before = [], 0
+    made, before, quiet = [], 0, messages.silent
     with progress(f"{label} ({job.stylizer.device})", total, quiet=quiet) as on_progress:
         for number, task in enumerate(tasks, start=1):
             note = f"{number}: {task.source.name}" if len(tasks) > 1 else ""
 
             def on_event(event: Event, before: int = before, note: str = note) -> None:
                 if isinstance(event, FramesDone):
+                    job.tell_choice(quiet=messages.quiet)
                     on_progress(before + event.done, note)
                 elif isinstance(event, Note):
                     echo(f"note: {worded(event.text)}", quiet=quiet)

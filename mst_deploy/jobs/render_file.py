@@ -53,6 +53,8 @@ class RenderResult:
     """FFmpeg's name of the decoder, with ``(cuda)`` where the GPU decoded."""
     encoder: str = ""
     """FFmpeg's name of the encoder; NVIDIA's end in ``_nvenc``."""
+    backend: str = ""
+    """Backend that ran the model, NAME or NAME:PRECISION; empty for a model of another kind."""
 
     @property
     def fps(self) -> float:

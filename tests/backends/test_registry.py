@@ -106,7 +106,8 @@ def test_the_help_offers_every_backend_but_those_for_tests() -> None:
     (text,) = (parameter.help for parameter in commands["image"].params if "--backend" in parameter.opts)
     names = ["onnxrt", "onnxrt:int8", "openvino", "openvino:bf16", "openvino:int8", "trt", "pytorch"]
     assert offered() == names
-    assert text == f"What runs the model: {', '.join(names[:-1])} or {names[-1]}."
+    shown = f"{', '.join(names[:-1])} or {names[-1]}"
+    assert text == f"What runs the model: auto (the fastest that works here, see mst doctor), {shown}."
 
 
 def test_help_and_the_list_of_backends_load_no_framework() -> None:

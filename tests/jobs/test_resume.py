@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -543,4 +544,40 @@ def test_a_job_of_a_session_names_the_runtime_behind_it(
     monkeypatch.setattr(Journal, "begin", begin)
     with mst.Stylizer(backend="fake") as stylizer, pytest.raises(OutputError, match="seen enough"):
         stylizer.file(clip, tmp_path / "out.mp4", "zodiac")
-    assert begun[0]["runtime"] == "FakeGenerator on cpu"
+    assert begun[0]["runtime"] == "fake on cpu"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["onnxrt", "openvino", "openvino:bf16"])
+def test_every_precision_gives_the_same_bytes_again_and_after_a_break(
+    backend: str, clip: Path, tmp_path: Path
+) -> None:
+    """Twice from the beginning, and stopped at frame 26 and taken up again: the same file."""
+    if backend != "onnxrt":
+        openvino = pytest.importorskip("openvino")
+        if backend.endswith("bf16") and "BF16" not in openvino.Core().get_property(
+            "CPU", "OPTIMIZATION_CAPABILITIES"
+        ):
+            pytest.skip("this processor has no bfloat16")
+    target = tmp_path / "out.mp4"
+    with mst.Stylizer("lite", backend=backend, device="cpu") as stylizer:
+        first = everything(stylizer.file(clip, tmp_path / "first.mp4", "zodiac", TEN).output)
+        second = everything(stylizer.file(clip, tmp_path / "second.mp4", "zodiac", TEN).output)
+        assert first == second
+        stopped_at = frames_to(lambda done: signal.raise_signal(signal.SIGINT) if done == 26 else None)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                stylizer.file(clip, target, "zodiac", TEN, stopped_at)
+        finally:
+            signal.signal(signal.SIGINT, before)
+    other = "openvino" if backend == "onnxrt" else "onnxrt"
+    if other != "openvino" or find_spec("openvino"):
+        with mst.Stylizer("lite", backend=other, device="cpu") as stylizer:
+            going_on = replace(TEN, resume=True)
+            with pytest.raises(OutputError, match=f"runtime was {backend}, .*now {other}"):
+                stylizer.file(clip, target, "zodiac", going_on)
+    with mst.Stylizer("lite", backend=backend, device="cpu") as stylizer:
+        result = stylizer.file(clip, target, "zodiac", replace(TEN, resume=True))
+    assert result.resumed > 0
+    assert everything(target) == first
