@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
+from contextlib import suppress
 from importlib import metadata
+from pathlib import Path
 
 
 def version(distribution: str) -> str | None:
@@ -13,6 +16,15 @@ def version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+def processor_name() -> str:
+    """Return the model name of the processor, as the system calls it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def gpu_name() -> str | None:

@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mst_deploy import __version__
+from mst_deploy.cli.batch import batch
 from mst_deploy.cli.bench import bench_app
 from mst_deploy.cli.engines import build, build_engine, engines_app
 from mst_deploy.cli.errors import exit_code, one_line
@@ -48,6 +49,7 @@ app.add_typer(engines_app, name="engines")
 app.command("image", cls=PanelCommand)(image)
 app.command("sheet", cls=PanelCommand)(sheet)
 app.command("video", cls=PanelCommand)(video)
+app.command("batch", cls=PanelCommand)(batch)
 app.command("live", cls=PanelCommand)(live)
 app.add_typer(bench_app, name="bench")
 app.command("build")(build)

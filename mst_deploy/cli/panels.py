@@ -8,11 +8,12 @@ from typer.core import TyperCommand
 
 PANELS = {
     "Input and output": "output columns size start end preview sample_every rate fps loop seconds retry "
-    "control resume force max_pixels",
+    "control resume force max_pixels dry_run report",
     "Style": "style styles strength fade preserve_color mask background_style timeline optimize_style vgg",
     "Strokes": "strokes stroke_size seed",
     "Video": "deflicker sdr codec crf bitrate audio subtitles hwaccel",
-    "Model and device": "model backend device batch",
+    "Model and device": "model backend device batch frames_per_call",
+    "Workers": "address workers cpus_per_worker gpus_per_worker tries same_bytes trust_network",
     "Messages": "quiet as_json latency_test devices",
 }
 """Names of parameters by the group they are shown in; others are shown under "Options"."""
