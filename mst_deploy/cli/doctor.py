@@ -10,7 +10,13 @@ from mst_deploy.backends.registry import BACKENDS
 from mst_deploy.cli.errors import one_line
 from mst_deploy.environment import gpu_name, version
 
-COMMANDS = {"export": "mst export", "train": "mst train", "eval": "mst eval", "rtx": "mst build"}
+COMMANDS = {
+    "export": "mst export",
+    "train": "mst train",
+    "eval": "mst eval",
+    "rtx": "mst build",
+    "batch": "mst batch --address",
+}
 """Commands that need an extra, by extra."""
 PACKAGES = {
     **dict.fromkeys(
@@ -28,6 +34,8 @@ PACKAGES = {
     "tensorrt": "tensorrt",
     "torchmetrics": "eval",
     "matplotlib": "eval",
+    "ray": "batch",
+    "fsspec": "batch",
 }
 """Distributions and the extra that installs them; the two forms of OpenCV and ONNX Runtime exclude each
 other."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -525,54 +526,60 @@ def listening() -> set[str]:
 
 
 BATCH = """
-import sys
+import sys, time
 from pathlib import Path
-from tests.jobs.test_batch import planned
+from mst_deploy.backends.fake import FakeGenerator
+from mst_deploy.jobs.batch import worker
 from mst_deploy.jobs.batch.command import run
-from mst_deploy.jobs.render_file import RenderOptions
-import time
+from tests.jobs.test_batch import planned
 
-def slowed(event):
-    print("event", flush=True)
+class Slow(FakeGenerator):
+    def __call__(self, frames, film_params, canvas=None):
+        time.sleep(0.03)
+        return super().__call__(frames, film_params, canvas)
+
+worker.open_generator = lambda bundle, *_: Slow(bundle)  # in the workers, too: they import this file
 
 if __name__ == "__main__":
     plan = planned([Path(sys.argv[1])], sys.argv[2])
-    raise SystemExit(len(run(plan, slowed).failed))
+    raise SystemExit(len(run(plan, lambda event: None).failed))
 """
 
 
 @pytest.mark.slow
 def test_kill_workers_and_drivers_at_random_moments(clip: Path, tmp_path: Path) -> None:
-    script = tmp_path / "batch.py"
+    script, out = tmp_path / "batch.py", tmp_path / "out"
     script.write_text(BATCH)
     expected = tmp_path / "expected.mp4"
-    plan = planned([clip], tmp_path / "out")
+    plan = planned([clip], out)
     with Worker(plan.setup) as one:
         render_file(clip, expected, one.generator, one.style_plan, TEN)
+    result, unfinished = out / plan.videos[0].name, out / f"{plan.videos[0].name}.batch"
     dice = random.Random(7)
-    kills = 0
-    for _ in range(20):
-        driver = subprocess.Popen([sys.executable, script, clip, tmp_path / "out"], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + dice.uniform(0.5, 6)
-        while time.monotonic() < deadline and driver.poll() is None:
-            time.sleep(0.05)
-        if driver.poll() is None:
-            victims = children(driver.pid)
-            target = dice.choice([driver.pid, *victims])
-            subprocess.run(["kill", "-9", str(target)], check=False)
-            kills += 1
-            if target != driver.pid:
-                driver.wait(timeout=120)
+    begun = finished = 0
+    for number in range(20):
+        before = len(list(unfinished.glob("0*.json")))
+        driver = subprocess.Popen([sys.executable, script, clip, out], stdout=subprocess.DEVNULL)
+        while len(list(unfinished.glob("0*.json"))) <= before and driver.poll() is None:
+            time.sleep(0.02)
+        time.sleep(dice.uniform(0, 0.3))
+        begun += driver.poll() is None
+        victims = children(driver.pid)
+        if number % 2 and victims:  # a worker: the driver goes on
+            os.kill(dice.choice(victims), signal.SIGKILL)
+            assert driver.wait(timeout=120) == 0
+            finished += 1
+        else:
             driver.kill()
-        driver.wait()
-        if (tmp_path / "out" / plan.videos[0].name).exists():
-            assert (tmp_path / "out" / plan.videos[0].name).read_bytes() == expected.read_bytes()
-            assert [path.name for path in (tmp_path / "out").iterdir()] == [plan.videos[0].name]
-            (tmp_path / "out" / plan.videos[0].name).unlink()
-    assert kills >= 5
-    assert subprocess.run([sys.executable, script, clip, tmp_path / "out"], check=False).returncode == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [plan.videos[0].name]
-    assert (tmp_path / "out" / plan.videos[0].name).read_bytes() == expected.read_bytes()
+            driver.wait()
+        if result.exists():
+            assert result.read_bytes() == expected.read_bytes()
+            result.unlink()
+    assert begun >= 5
+    assert finished >= 5
+    assert subprocess.run([sys.executable, script, clip, out], check=False).returncode == 0
+    assert [path.name for path in out.iterdir()] == [result.name]
+    assert result.read_bytes() == expected.read_bytes()
 
 
 def children(process: int) -> list[int]:

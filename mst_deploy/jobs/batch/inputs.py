@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mst_deploy.errors import InputError, InvalidArgument, MstError, OutputError, error_line, template_of
 from mst_deploy.files import refuse_to_overwrite
+from mst_deploy.jobs.batch.segment_files import Lease, SegmentFiles
 from mst_deploy.jobs.batch.storage import Storage, filesystem, identity_of, is_url
 from mst_deploy.jobs.batch.tasks import Video
 from mst_deploy.jobs.inputs import VIDEO_SUFFIXES, expand
+from mst_deploy.jobs.journal import unfinished
 from mst_deploy.jobs.render_file import RenderOptions
 from mst_deploy.video.containers import AV_CONTAINERS
 from mst_deploy.video.demuxing import is_pattern, is_pipe, open_input, picture_stream, pictures_of, seconds_of
@@ -83,7 +86,7 @@ def plan_videos(
                 )
             if storage.local is not None:
                 refuse_to_overwrite(storage.local / video.name, [Path(source), *read])
-            if storage.size(video.name) is not None and not options.force:
+            if _complete(storage, video.name) and not options.force:
                 rejected.append(Rejected(source, output, ""))
             else:
                 videos.append(video)
@@ -96,6 +99,20 @@ def plan_videos(
         videos.remove(video)
         rejected.append(Rejected(video.source, "", "it is the result of another input"))
     return videos, rejected
+
+
+def _complete(storage: Storage, name: str) -> bool:
+    """Return whether a result is there, and clear up what a batch that was killed just then has left."""
+    if storage.size(name) is None:
+        return False
+    if storage.local is not None and unfinished(storage.local / name):
+        return False  # the journal of mst video knows
+    files = SegmentFiles(storage, name)
+    if storage.names(files.folder):
+        with suppress(OutputError):  # another batch is about to do it
+            Lease(files).take()
+            files.remove()
+    return True
 
 
 def _video(source: str, label: str, options: RenderOptions) -> Video:

@@ -10,6 +10,8 @@ Kind = Literal["whole", "scan", "paint", "join"]
 FEW = 8
 """Segments up to which a video in a remote store is made in one task: nothing of that task is kept when its
 worker dies."""
+SHORT = 4
+"""Segments up to which a video is never split: reading it once more would cost as much as it gains."""
 SECONDS_EACH = 10.0
 """Seconds of work that a task of several segments should take."""
 
@@ -73,7 +75,7 @@ def divided(videos: Sequence[Video], workers: int, part_frames: int, *, remote: 
     share = sum(video.weight for video in videos) / max(1, workers)
 
     def split(video: Video) -> bool:
-        if 0 < video.frames <= part_frames:
+        if 0 < video.frames <= SHORT * part_frames:
             return False
         long = remote and video.frames > FEW * part_frames
         return long or (workers > 1 and video.weight > share / 2)

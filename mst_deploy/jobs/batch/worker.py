@@ -12,11 +12,9 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -24,8 +22,9 @@ from mst_deploy import __version__
 from mst_deploy.backends import StyleEncoder, open_generator, open_style_encoder
 from mst_deploy.backends.registry import find_spec, split_precision
 from mst_deploy.environment import processor_name
-from mst_deploy.errors import BackendError, InputError, Message
-from mst_deploy.jobs.batch.scan import SegmentScan, checksum, scan_segments
+from mst_deploy.errors import BackendError, InputError
+from mst_deploy.jobs.batch.paint import NotTheSameFrames, SegmentSink, frames_of
+from mst_deploy.jobs.batch.scan import scan_segments
 from mst_deploy.jobs.batch.segment_files import SegmentFiles
 from mst_deploy.jobs.batch.storage import fetch, identity_of, is_url, open_storage
 from mst_deploy.jobs.batch.tasks import Outcome, Task, Video
@@ -40,17 +39,9 @@ from mst_deploy.styles.masks import open_mask
 from mst_deploy.styles.plan import StylePlan
 from mst_deploy.styles.resolve import encode_film
 from mst_deploy.video.canvas import MovingCanvas
-from mst_deploy.video.info import Frame, VideoInfo, WriteReport, resized
-from mst_deploy.video.reader import VideoReader
+from mst_deploy.video.info import VideoInfo, resized
 from mst_deploy.video.sources import FrameSource, open_source
-from mst_deploy.video.writer import (
-    VideoWriter,
-    encoder_settings,
-    join_segments,
-    open_segment,
-    probe_output,
-    segment_suffix,
-)
+from mst_deploy.video.writer import join_segments, probe_output
 
 
 @dataclass(frozen=True)
@@ -84,10 +75,6 @@ class WorkerInfo:
 
 class SourceChanged(InputError):
     """The source is not what it was when the batch was planned; nothing that was made of it may stay."""
-
-
-class NotTheSameFrames(Exception):
-    """Frames that were read from the middle are not those that the scan saw."""
 
 
 class Worker:
@@ -280,127 +267,6 @@ class Worker:
         files.remove()
         notes = (*end["notes"], *report.not_kept, *(f"damaged: {damage}" for damage in report.damage))
         return Outcome(task, end["frames"], notes=notes)
-
-
-class SegmentSink:
-    """Takes the frames of some segments, and stores each segment when it is closed."""
-
-    complete = False
-    report = WriteReport()
-
-    def __init__(
-        self,
-        files: SegmentFiles,
-        folder: Path,
-        target: VideoInfo,
-        options: RenderOptions,
-        scans: list[SegmentScan],
-        made_by: str,
-    ) -> None:
-        output = Path(files.result)
-        self.files, self.folder, self.target, self.made_by = files, folder, target, made_by
-        self.options = options.encode.resolved(output.suffix.lower(), target.depth)
-        alpha = encoder_settings(output, target, self.options).alpha
-        self.suffix = segment_suffix(self.options, alpha=alpha)
-        self.done = scans[0].lookback
-        self.scans, self.current = scans, 0
-        self.written = self.in_segment = 0
-        self.started = time.perf_counter()
-        self.open = ExitStack()
-        self.writer: VideoWriter | None = None
-
-    @property
-    def path(self) -> Path:
-        return self.folder / f"segment{self.suffix}"
-
-    def write(self, frame: Frame) -> None:
-        """Encode one frame; a segment that is full is stored."""
-        if self.writer is None:
-            self.writer = self.open.enter_context(open_segment(self.path, self.target, self.options))
-        self.writer.write(frame)
-        self.written += 1
-        self.in_segment += 1
-        scan = self.scans[self.current]
-        if self.in_segment == len(scan.times) - scan.lookback:
-            self._store(scan.number)
-
-    def _store(self, number: int) -> None:
-        self.writer = None
-        self.open.close()
-        now = time.perf_counter()
-        self.files.put_segment(number, self.path, self.in_segment, now - self.started, self.made_by)
-        self.current, self.in_segment, self.started = self.current + 1, 0, now
-
-    def flush(self) -> None:
-        """Do nothing: the last frame of a segment has stored it."""
-
-    def finish(self) -> None:
-        """Do nothing: a segment is no result."""
-
-    def keep(self) -> str:
-        """Keep nothing but the stored segments."""
-        return ""
-
-    def abandon(self, error: BaseException) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Discard a segment that is not full."""
-        if self.writer is not None:
-            self.writer = None
-            error = InputError("the segment was not finished")
-            self.open.__exit__(type(error), error, None)
-
-
-def frames_of(
-    reader: FrameSource,
-    scans: list[SegmentScan],
-    frames_each: int,
-    preparer: FramePreparer,
-    *,
-    seek: bool,
-) -> Iterator[Frame]:
-    """Prepare ``preparer`` for the middle of a video, and yield the frames of consecutive segments, those
-    before them that they depend on first. Every frame is compared with the scan.
-
-    Without ``seek`` all frames before are read. Raises NotTheSameFrames.
-    """
-    expected = list(
-        chain.from_iterable(
-            zip(scan.times[:, 0].tolist(), scan.checksums.tolist(), strict=True)
-            if scan is scans[0]
-            else zip(
-                scan.times[scan.lookback :, 0].tolist(),
-                scan.checksums[scan.lookback :].tolist(),
-                strict=True,
-            )
-            for scan in scans
-        )
-    )
-    frames = iter(reader)
-    first = next(frames)
-    preparer.continue_from(first, scans[0].canvas)
-    start = expected[0][0]
-    before = scans[0].number * frames_each - scans[0].lookback
-    if before == 0:
-        frames = chain([first], frames)
-    elif seek and isinstance(reader, VideoReader) and reader.restart_at(start):
-        frames = iter(reader)
-    return _compared(frames, expected, reader.info)
-
-
-def _compared(frames: Iterator[Frame], expected: list[tuple[int, int]], info: VideoInfo) -> Iterator[Frame]:
-    number = 0
-    for frame in frames:
-        if number == 0 and frame.pts < expected[0][0]:
-            continue
-        if (frame.pts, checksum(frame)) != expected[number]:
-            raise NotTheSameFrames(Message(f"at {float(frame.pts * info.time_base):.3f} s"))
-        number += 1
-        yield frame
-        if number == len(expected):
-            return
-    raise NotTheSameFrames(f"only {number} of {len(expected)} frames were found")
 
 
 def machine_kind(device: str) -> str:
