@@ -15,7 +15,7 @@ NAMES = [name for names in PANELS.values() for name in names.split()]
 
 def test_the_commands_with_many_options_have_groups() -> None:
     many = {name for name, command in COMMANDS.items() if len(command.params) > 20}
-    assert many <= set(PANELED) == {"image", "sheet", "video", "live"}
+    assert many <= set(PANELED) == {"image", "sheet", "video", "batch", "live"}
 
 
 @pytest.mark.parametrize("name", PANELED)

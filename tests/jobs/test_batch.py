@@ -442,14 +442,15 @@ def test_nothing_stays_of_a_source_that_changes(
     source.write_bytes(clip.read_bytes())
     plan = planned([source], tmp_path / "out")
     plan = replace(plan, videos=(replace(plan.videos[0], split=split),))
-    render = worker_module.render if split else worker_module.render_file
+    changed = "render" if split else "render_file"
+    render = getattr(worker_module, changed)
 
     def changing(*arguments: Any, **named: Any) -> Any:
         result = render(*arguments, **named)
         source.touch()
         return result
 
-    monkeypatch.setattr(worker_module, "render" if split else "render_file", changing)
+    monkeypatch.setattr(worker_module, changed, changing)
     report = in_process(plan)
     assert "was changed" in report.failed[0].reason
     assert list((tmp_path / "out").iterdir()) == []
@@ -598,18 +599,8 @@ def children(process: int) -> list[int]:
 
 @pytest.mark.slow
 def test_interrupted_batch_goes_on(clip: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "mst_deploy",
-        "batch",
-        clip,
-        "-o",
-        tmp_path / "out",
-        "-s",
-        "starry-night",
-    ]
-    command += ["--backend", "fake", "--model", "lite", "--workers", "2"]
+    command = [sys.executable, "-m", "mst_deploy", "batch", str(clip), "-o", str(tmp_path / "out")]
+    command += ["-s", "starry-night", "--backend", "fake", "--model", "lite", "--workers", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     time.sleep(3)
     process.send_signal(signal.SIGINT)

@@ -218,14 +218,14 @@ def expected(plan: BatchPlan) -> dict[str, Any]:
 
 def _seconds_per_kilopixel(plan: BatchPlan, video: Video) -> float:
     kilopixels = video.weight / video.frames
-    side = max(plan.bundle.manifest.min_size, round((kilopixels * 1000) ** 0.5))
+    side: int = max(plan.bundle.manifest.min_size, round((kilopixels * 1000) ** 0.5))
     frame = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
     film = next(iter(plan.setup.style_plan.film_params.values()))[None]
-    times = []
+    times: list[float] = []
     with open_generator(plan.bundle, plan.setup.backend, plan.setup.device) as generator:
         generator(frame, film)  # the first call of a size takes longer
         for _ in range(SAMPLES):
             started = time.perf_counter()
             generator(frame, film)
             times.append(time.perf_counter() - started)
-    return median(times) / (side * side / 1000)
+    return median(times) / (side**2 / 1000)

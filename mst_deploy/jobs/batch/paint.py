@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
@@ -100,7 +100,7 @@ def frames_of(
     preparer: FramePreparer,
     *,
     seek: bool,
-) -> Iterator[Frame]:
+) -> Generator[Frame, None, None]:
     """Prepare ``preparer`` for the middle of a video, and yield the frames of consecutive segments, those
     before them that they depend on first. Every frame is compared with the scan.
 
@@ -130,7 +130,9 @@ def frames_of(
     return _compared(frames, expected, reader.info)
 
 
-def _compared(frames: Iterator[Frame], expected: list[tuple[int, int]], info: VideoInfo) -> Iterator[Frame]:
+def _compared(
+    frames: Iterator[Frame], expected: list[tuple[int, int]], info: VideoInfo
+) -> Generator[Frame, None, None]:
     number = 0
     for frame in frames:
         if number == 0 and frame.pts < expected[0][0]:

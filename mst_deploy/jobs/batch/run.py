@@ -122,7 +122,7 @@ class Driver:
             for number, video in enumerate(self.videos):
                 if video.split:
                     self._try_to_begin(number)
-            while not self.schedule.finished:
+            while True:
                 self._assign()
                 if self.schedule.finished:
                     break
