@@ -87,6 +87,17 @@ def export(options: ExportOptions, messages: MessageOptions) -> None:
     """Write a model as two ONNX graphs with a manifest, verified against PyTorch."""
     from mst_deploy.cli.console import print_result
 
+    if options.triton is not None:
+        from mst_deploy.export.triton import export_options
+
+        made = export_options(options)
+        print_result(
+            f"{made.path}: {' and '.join(made.models)}, version {made.version}",
+            {"output": str(made.path), "models": list(made.models), "version": made.version},
+            as_json=messages.as_json,
+            quiet=messages.quiet,
+        )
+        return
     with requires("export", "mst export"):
         from mst_deploy.export import command
     bundle = command.export(options, messages.reporter())
