@@ -104,8 +104,8 @@ def test_every_module_offers_what_a_backend_must(name: str) -> None:
 def test_the_help_offers_every_backend_but_those_for_tests() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
     (text,) = (parameter.help for parameter in commands["image"].params if "--backend" in parameter.opts)
-    assert text == "What runs the model: onnxrt, openvino, openvino:bf16, trt or pytorch."
-    assert offered() == ["onnxrt", "openvino", "openvino:bf16", "trt", "pytorch"]
+    assert text == "What runs the model: onnxrt, openvino, openvino:bf16, trt, pytorch or triton:URL."
+    assert offered() == ["onnxrt", "openvino", "openvino:bf16", "trt", "pytorch", "triton:URL"]
 
 
 def test_help_and_the_list_of_backends_load_no_framework() -> None:
