@@ -40,7 +40,7 @@ TRIES = 5
 PAUSE = 0.1
 """Seconds before the second try; each further one waits twice as long, times a random factor up to 2."""
 HEADER = "Inference-Header-Content-Length"
-DATATYPES = {"UINT8": np.dtype(np.uint8), "FP32": np.dtype(np.float32)}
+DATATYPES: dict[str, np.dtype[Any]] = {"UINT8": np.dtype(np.uint8), "FP32": np.dtype(np.float32)}
 NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 BUSY = (429, 503)
 Tensors = Mapping[str, NDArray[Any]]
