@@ -583,18 +583,21 @@ def test_kill_workers_and_drivers_at_random_moments(clip: Path, tmp_path: Path) 
     assert result.read_bytes() == expected.read_bytes()
 
 
-def children(process: int) -> list[int]:
-    """Processes started by a process that are workers."""
-    found = []
+def children(process: int, words: str = "spawn_main") -> list[int]:
+    """Processes that a process has started, itself or through others, with words in their command line."""
+    parents: dict[int, int] = {}
+    commands: dict[int, str] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = path.read_text().rpartition(")")[2].split()
-            command = path.with_name("cmdline").read_text()
+            number = int(path.parent.name)
+            parents[number] = int(path.read_text().rpartition(")")[2].split()[1])
+            commands[number] = path.with_name("cmdline").read_text()
         except OSError:
             continue
-        if int(fields[1]) == process and "spawn_main" in command:
-            found.append(int(path.parent.name))
-    return found
+    found = {process}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return [number for number in found - {process} if words in commands.get(number, "")]
 
 
 @pytest.mark.slow
@@ -612,23 +615,39 @@ def test_interrupted_batch_goes_on(clip: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_on_a_ray_cluster(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A real cluster of two machines (processes of Ray) on this one: same bytes, one worker killed."""
+def test_on_a_ray_cluster(clip: Path, tmp_path: Path) -> None:
+    """A real cluster of two nodes of Ray on this machine: same bytes, although a worker is killed."""
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     plan = planned([clip], tmp_path / "out")
+    unfinished = tmp_path / "out" / f"{plan.videos[0].name}.batch"
+    options = BatchOptions(TEN, "", 2, 1.0, trust_network=True)
+    killed: list[int] = []
+
+    def kill_one(event: BatchEvent) -> None:
+        if not killed and any(unfinished.glob("0*.json")):
+            killed.extend(children(os.getpid(), "ray::Actor.run")[:1])
+            for number in killed:
+                os.kill(number, signal.SIGKILL)
+
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
-    options = BatchOptions(TEN, cluster.address, 2, 1.0, trust_network=True)
     try:
+        cluster.add_node(num_cpus=1)
+        options = replace(options, address=cluster.address)
         with pytest.raises(InvalidArgument, match="RAY_AUTH_MODE"):
             run(replace(plan, options=replace(options, trust_network=False)), lambda event: None)
-        report = run(replace(plan, options=options), lambda event: None)
+        crowded = replace(plan, options=replace(options, cpus_per_worker=64.0))
+        with pytest.raises(BackendError, match="no machine of the cluster has 64 cores"):
+            run(crowded, lambda event: None)
+        wrong = replace(plan, options=options, setup=replace(plan.setup, model="base"))
+        with pytest.raises(BackendError, match="has another model under the name base"):
+            run(wrong, lambda event: None)
+        report = run(replace(plan, options=options), kill_one)
     finally:
         cluster.shutdown()
     assert report.failed == []
-    assert len(report.workers) == 2
+    assert sum(worker.state == "lost" for worker in report.workers) == len(killed)
     expected = tmp_path / "expected.mp4"
     with Worker(plan.setup) as one:
         render_file(clip, expected, one.generator, one.style_plan, TEN)

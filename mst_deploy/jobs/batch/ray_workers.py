@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,10 @@ from mst_deploy.errors import BackendError, InvalidArgument
 from mst_deploy.jobs.batch.tasks import Task, Video
 from mst_deploy.jobs.batch.worker import Setup
 from mst_deploy.jobs.batch.workers import Failed, Finished, Lost, Ready, Refused, Report, carried_out, opened
+
+
+CONNECT_SECONDS = 10.0
+"""Seconds that a cluster may take to accept a connection."""
 
 
 class Actor:
@@ -58,13 +63,16 @@ class RayWorkers:
                 "else is in its network with [option:trust_network]"
             )
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        nobody = BackendError(
+            f"no Ray cluster answers at {address}, or its token is another one; start one with: ray "
+            "start --head, or leave [option:address] out to use this machine alone"
+        )
+        if not answers(address):  # Ray itself would try for minutes
+            raise nobody
         try:
             ray.init(address=address, log_to_driver=False, logging_level="error", configure_logging=True)
         except Exception as error:  # Ray has many kinds, and none of its own for this
-            raise BackendError(
-                f"no Ray cluster answers at {address}, or its token is another one; start one with: ray "
-                "start --head, or leave [option:address] out to use this machine alone"
-            ) from error
+            raise nobody from error
         self.setup, self.started = setup, 0
         self.resources = {"num_cpus": cpus, "num_gpus": gpus}
         room = _room(ray.cluster_resources(), cpus, gpus)
@@ -122,6 +130,18 @@ class RayWorkers:
         for name in list(self.actors):
             self._discard(name)
         ray.shutdown()
+
+
+def answers(address: str) -> bool:
+    """Return whether something listens at ``HOST:PORT`` or ``ray://HOST:PORT``; True for other addresses."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return True
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def _room(resources: dict[str, float], cpus: float, gpus: float) -> int:
