@@ -15,7 +15,6 @@ from mst_deploy.jobs.batch.tasks import Task, Video
 from mst_deploy.jobs.batch.worker import Setup
 from mst_deploy.jobs.batch.workers import Failed, Finished, Lost, Ready, Refused, Report, carried_out, opened
 
-
 CONNECT_SECONDS = 10.0
 """Seconds that a cluster may take to accept a connection."""
 
