@@ -32,7 +32,7 @@ class Assumptions:
     part_frames: int = 120
     paint_fps: float = 10.1
     """Frames a second of one worker."""
-    scan_fps: float = 150.0
+    scan_fps: float = 120.0
     """Frames a second of the scan: decoding, checksums, and motion of the canvas."""
     start: float = 7.0
     """Seconds until the workers are ready."""

@@ -14,6 +14,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mst_deploy import __version__
@@ -149,10 +150,10 @@ def config_texts(
         Tensor("embedding", "FP32", (int(manifest.network["embedding_size"]),)),
         Tensor("film", "FP32", (manifest.film_size,)),
     ]
-    common = {"device": device, "instances": instances, "model_id": manifest.model_id}
+    config = partial(_config, device=device, instances=instances, model_id=manifest.model_id)
     return (
-        _config(name, inputs, [stylized], max_batch=max_batch, sizes=sizes, **common),
-        _config(f"{name}_style", [style], encoded, max_batch=1, sizes=(), **common),
+        config(name, inputs, [stylized], max_batch=max_batch, sizes=sizes),
+        config(f"{name}_style", [style], encoded, max_batch=1, sizes=()),
     )
 
 

@@ -55,7 +55,7 @@ def films() -> Any:
 
 def test_frames_and_styles_are_those_of_the_local_model(server: Server, lite: Bundle, films: Any) -> None:
     frames = np.stack([picture(48, 40, 0), picture(48, 40, 9)])
-    canvas = np.stack([still_canvas(*frames.shape[1:3], seed=seed) for seed in range(2)])
+    canvas = np.stack([still_canvas(40, 48, seed) for seed in range(2)])
     with (
         open_generator(lite, "onnxrt", "cpu") as local,
         open_generator(lite, f"triton:{server.url}/mst_lite") as remote,
@@ -68,8 +68,8 @@ def test_frames_and_styles_are_those_of_the_local_model(server: Server, lite: Bu
     style = picture(80, 70, 3)[None]
     remote_encoder = open_style_encoder(lite, f"triton:{server.url}")
     local_encoder = open_style_encoder(lite, "onnxrt", "cpu")
-    for got, wanted in zip(remote_encoder(style), local_encoder(style), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    for vectors, expected in zip(remote_encoder(style), local_encoder(style), strict=True):
+        np.testing.assert_array_equal(vectors, expected)
 
 
 def test_connections_are_kept_and_requests_overlap(server: Server, lite: Bundle, films: Any) -> None:
@@ -115,7 +115,7 @@ def test_a_busy_server_is_asked_again(server: Server, lite: Bundle, films: Any) 
 
 def test_wrong_answers_and_requests_are_one_line(server: Server, lite: Bundle, films: Any) -> None:
     frame = picture(16, 16, 0)[None]
-    with open_generator(lite, f"triton:{server.url}") as remote:
+    with triton.open_generator(lite, "auto", server.url) as remote:
         server.short = True
         with pytest.raises(BackendError, match="do not fit its shape"):
             remote(frame, films[:1])
