@@ -35,4 +35,18 @@ class ExportOptions:
         str | None, Option("Also build a TensorRT engine for frames of this size.", metavar="WxH")
     ] = None
     output: Annotated[Path | None, Option("Bundle folder to write. Default: NAME-PRECISION here.")] = None
+    triton: Annotated[
+        Path | None,
+        Option(
+            "Write MODEL, which must be a bundle, into this model repository of a Triton server.",
+            metavar="DIR",
+        ),
+    ] = None
+    triton_device: Annotated[str, Option("What that server runs it on: cuda or cpu.")] = "cuda"
+    max_batch: Annotated[int, Option("Most frames that it stylizes in one call.", minimum=1)] = 8
+    instances: Annotated[int, Option("Copies of the model on each of its devices.", minimum=1)] = 1
+    sizes: Annotated[
+        tuple[str, ...],
+        Option("Size of frames that it is warmed up with; may be repeated.", metavar="WxH", name="size"),
+    ] = ()
     force: Annotated[bool, Option("Overwrite existing files.", letter="f")] = False

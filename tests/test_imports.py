@@ -29,6 +29,7 @@ BLOCKER = """
 import sys
 import tomllib
 ABSENT = {"torch", "onnxscript", "lightning", "tensorrt", "tensorrt_rtx", "pycuda", "openvino", "matplotlib"}
+ABSENT |= {"ray"}
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ABSENT:
@@ -72,6 +73,7 @@ def test_all_folders_are_imported_from() -> None:
 NEEDS = {
     "mst_deploy.backends.trt.cuda": "cuda.bindings",
     "mst_deploy.backends.openvino": "openvino",
+    "mst_deploy.jobs.batch.ray_workers": "ray",
     "mst_deploy.benchmarks.comparisons.tflite": "ai_edge_litert",
     **dict.fromkeys(
         (f"mst_deploy.serve.{name}" for name in ("app", "guard", "jobs", "library", "problems", "service")),

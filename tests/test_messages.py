@@ -25,14 +25,15 @@ PROGRAMS = {
     "benchmarks/memory.py",
     "benchmarks/quality/clips.py",
     "benchmarks/quality/external.py",
+    "benchmarks/scaling.py",
     "benchmarks/throughput.py",
     "training/averaging.py",
     "training/compare.py",
     "training/throughput.py",
 }
 """Run with ``python -m``, with options of their own."""
-FOREIGN = re.compile(r"--(query-gpu|query-compute-apps|format|always|dirty|abbrev|exclude)\b")
-"""Arguments of nvidia-smi and git."""
+FOREIGN = re.compile(r"--(query-gpu|query-compute-apps|format|always|dirty|abbrev|exclude|head)\b")
+"""Arguments of nvidia-smi, git and ray."""
 FLAG = re.compile(r"--[a-z]")
 NAMED = re.compile(r"\[option:([a-z_]+)\]|field=\"([a-z_]+)\"")
 COMMAND = re.compile(r"\[(mst [a-z ]+): ([a-z_]+)")

@@ -301,6 +301,12 @@ def _usable(name: str, device: str) -> str:
     """The device itself if the backend can run on it. Raises InvalidArgument."""
     check_device(device)
     runs_on = find_spec(name).devices
+    if device != "auto" and not runs_on:
+        raise InvalidArgument(
+            field="device",
+            problem=f"the server of the backend {name} has a device of its own",
+            hint="leave [option:device] out",
+        )
     if device != "auto" and device not in runs_on:
         others = [spec.name for spec in BACKENDS.values() if device in spec.devices and not spec.hidden]
         raise InvalidArgument(

@@ -28,12 +28,17 @@ class BackendSpec:
     one can be chosen: NAME:PRECISION."""
     threads: bool = False
     """Whether the number of its threads can be chosen."""
+    address: str = ""
+    """Placeholder of the address of a server that has to follow: NAME:ADDRESS. Such a backend has no devices
+    of its own."""
     hidden: bool = False
     """For tests: works, but is not offered."""
 
     @property
     def choices(self) -> tuple[str, ...]:
         """What can be given as a backend: the name, and the name with each precision but the default."""
+        if self.address:
+            return (f"{self.name}:{self.address}",)
         return (self.name, *(f"{self.name}:{precision}" for precision in self.precisions[1:]))
 
     def compute_precision(self, requested: str, device: str, weights: str) -> str:
@@ -83,6 +88,7 @@ BACKENDS = {
             devices=("cpu", "cuda"),
             precisions=("fp32",),
         ),
+        BackendSpec("triton", "mst_deploy.backends.triton", devices=(), address="URL"),
         BackendSpec("fake", "mst_deploy.backends.fake", hidden=True),
     )
 }
@@ -116,9 +122,18 @@ def find_spec(name: str) -> BackendSpec:
 
 
 def split_precision(backend: str) -> tuple[str, dict[str, str]]:
-    """Split ``openvino:bf16`` into ("openvino", {"precision": "bf16"}). Raises InvalidArgument."""
+    """Split ``openvino:bf16`` into ("openvino", {"precision": "bf16"}), and ``triton:URL`` into ("triton",
+    {"address": "URL"}). Raises InvalidArgument."""
     name, colon, precision = backend.partition(":")
     spec = find_spec(name)
+    if spec.address:
+        if not precision:
+            raise InvalidArgument(
+                field="backend",
+                problem=f"the backend {name} needs the address of a server",
+                hint=f"write it like {name}:http://HOST:8000/mst_lite",
+            )
+        return name, {"address": precision}
     if not colon:
         return name, {}
     choices = tuple(filter(None, spec.precisions)) if len(spec.precisions) > 1 else ()

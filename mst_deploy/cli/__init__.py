@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mst_deploy import __version__
+from mst_deploy.cli.batch import batch
 from mst_deploy.cli.bench import bench_app
 from mst_deploy.cli.engines import build, build_engine, engines_app
 from mst_deploy.cli.errors import exit_code, one_line
@@ -50,6 +51,7 @@ app.command("sheet")(sheet)
 app.command("video")(video)
 app.command("live")(live)
 app.command("serve")(serve)
+app.command("batch")(batch)
 app.add_typer(bench_app, name="bench")
 app.command("build")(build)
 
@@ -86,6 +88,17 @@ def export(options: ExportOptions, messages: MessageOptions) -> None:
     """Write a model as two ONNX graphs with a manifest, verified against PyTorch."""
     from mst_deploy.cli.console import print_result
 
+    if options.triton is not None:
+        from mst_deploy.export.triton import export_options
+
+        made = export_options(options)
+        print_result(
+            f"{made.path}: {' and '.join(made.models)}, version {made.version}",
+            {"output": str(made.path), "models": list(made.models), "version": made.version},
+            as_json=messages.as_json,
+            quiet=messages.quiet,
+        )
+        return
     with requires("export", "mst export"):
         from mst_deploy.export import command
     bundle = command.export(options, messages.reporter())

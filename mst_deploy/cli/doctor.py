@@ -17,6 +17,7 @@ COMMANDS = {
     "eval": "mst eval",
     "serve": "mst serve",
     "rtx": "mst build",
+    "batch": "mst batch --address",
 }
 """Commands that need an extra, by extra."""
 PACKAGES = {
@@ -36,6 +37,8 @@ PACKAGES = {
     **dict.fromkeys(("fastapi", "uvicorn", "python-multipart", "websockets"), "serve"),
     "torchmetrics": "eval",
     "matplotlib": "eval",
+    "ray": "batch",
+    "fsspec": "batch",
 }
 """Distributions and the extra that installs them; the two forms of OpenCV and ONNX Runtime exclude each
 other."""

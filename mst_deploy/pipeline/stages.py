@@ -19,7 +19,7 @@ from mst_deploy.pipeline.contrast import stylized_opacity
 from mst_deploy.pipeline.threads import StageTimer
 from mst_deploy.styles.masks import Mask
 from mst_deploy.styles.plan import FramePlan, StylePlan
-from mst_deploy.video.canvas import MovingCanvas
+from mst_deploy.video.canvas import CanvasState, MovingCanvas
 
 if TYPE_CHECKING:  # pictures and sizes need no PyAV
     from mst_deploy.video.deflicker import Deflicker
@@ -86,17 +86,33 @@ class FramePreparer:
                 prepared = self(frame)
             if self.canvas is not None:
                 with timer.timing("canvas"):
-                    prepared = replace(prepared, canvas=self.canvas(prepared.frame.image))
+                    if index < skip:
+                        self.canvas.follow(prepared.frame.image)
+                    else:
+                        prepared = replace(prepared, canvas=self.canvas(prepared.frame.image))
             if index >= skip:
                 yield prepared
+
+    def continue_from(self, first: Frame, canvas: CanvasState | None) -> None:
+        """Go on in the middle of the video, as if all frames before had been prepared.
+
+        ``first`` is the very first frame of the video; ``canvas`` the state after the frame before the next.
+        """
+        self._start(first.pts, np.ascontiguousarray(resize(first.image, self.width, self.height)))
+        if self.canvas is not None:
+            self.canvas.restore(canvas)
+
+    def _start(self, pts: int, image: Images) -> None:
+        self.start = pts
+        self.style_plan = self.style_plan.started_with(image)
 
     def __call__(self, frame: Frame) -> PreparedFrame:
         """Prepare one frame. Raises InvalidArgument for an image of another form than (H, W, 3) uint8."""
         check_image(frame.image, "a frame")
         image = np.ascontiguousarray(resize(frame.image, self.width, self.height))
         if self.start is None:
-            self.start = frame.pts
-            self.style_plan = self.style_plan.started_with(image)
+            self._start(frame.pts, image)
+        assert self.start is not None
         time = (frame.pts - self.start) * self.base
         mask = self.mask.at(time, self.width, self.height) if self.mask else None
         alpha = None if frame.alpha is None else resize(frame.alpha, self.width, self.height)

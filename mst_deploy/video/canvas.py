@@ -9,6 +9,7 @@ exact independence of its pixels.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -58,6 +59,20 @@ NO_MAP = np.empty(0, np.int16)
 APART = (911, 577)  # pixels: from the noise of a place to that of its second half, see ``_looked_up``
 
 
+@dataclass(frozen=True)
+class CanvasState:
+    """What a moving canvas keeps from one frame to the next: all that the frames after it depend on."""
+
+    gray: Gray = field(repr=False)
+    """The last frame (h, w), coarse."""
+    offset: tuple[Plane, Plane] = field(repr=False)
+    """Offsets into the tile (h, w), x and y, in pixels."""
+    index: int
+    """Number of frames so far."""
+    moved: bool
+    """Whether anything has moved yet; until then the canvas is that of a still."""
+
+
 class MovingCanvas:
     """Makes the canvas of each frame of a video; frames come in order, and all of one size.
 
@@ -86,17 +101,36 @@ class MovingCanvas:
         self.index = 0
         self.flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self.canvas = still_canvas(height, width, seed)
+        self.moved = self.stale = False
+        """Whether anything has moved yet; whether it has since ``canvas`` was made."""
 
     def __call__(self, image: Gray) -> Canvas:
         """Return the canvas (H, W, 1) uint8 of the next frame (H, W, 3) uint8 RGB."""
+        self.follow(image)
+        if self.stale:
+            self.canvas, self.stale = self._looked_up(), False
+        return self.canvas
+
+    def follow(self, image: Gray) -> None:
+        """Move on to the next frame (H, W, 3) uint8 RGB without making its canvas, which takes as long
+        again."""
         cv2.cvtColor(image, cv2.COLOR_RGB2GRAY, dst=self.full)
         gray = np.asarray(cv2.resize(self.full, self.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
         before, self.gray = self.gray, gray
         self.index += 1
         if before is not None and not np.array_equal(before, gray):
             self._move(before, gray)
-            self.canvas = self._looked_up()
-        return self.canvas
+            self.moved = self.stale = True
+
+    def state(self) -> CanvasState | None:
+        """Return the state after the frames so far; None before the first."""
+        return None if self.gray is None else CanvasState(self.gray, self.offset, self.index, self.moved)
+
+    def restore(self, state: CanvasState | None) -> None:
+        """Continue from a state of a canvas of the same size and seed."""
+        if state is not None:
+            self.gray, self.offset, self.index = state.gray, state.offset, state.index
+            self.moved = self.stale = state.moved
 
     def _move(self, before: Gray, gray: Gray) -> None:
         back_x, back_y = self._settled(self._estimated(gray, before), before, gray)

@@ -149,6 +149,23 @@ class VideoReader:
             raise InputError(f"{self.path} cannot be decoded any further ({error.strerror})") from error
         self._note_early_end(end)
 
+    def restart_at(self, pts: int) -> bool:
+        """Go on reading at a key frame at or before the frame of time ``pts``; return False where that is not
+        possible and nothing was done.
+
+        Frames after a key frame may depend on ones before it, and times may be found by counting: compare the
+        frames with those that were read from the beginning, and leave out the ones before ``pts``.
+        """
+        if self.pipe is not None or self.ordered is not None or self.alpha_decoder is not None:
+            return False
+        shift = self.cut.shift(self.info.time_base) if self.cut else 0
+        time = (pts + shift) * self.info.time_base
+        begin = (self.stream.start_time or 0) * Fraction(self.stream.time_base)
+        with self.lock:
+            self._seek(ClockSpan(time, None, origin=begin))
+            self.first, self.decoded = None, self._whole_frames(self._decode())
+        return True
+
     def problems(self) -> tuple[str, ...]:
         """Describe the damage found so far, for people."""
         return self.damage.describe()

@@ -105,6 +105,7 @@ def test_the_help_offers_every_backend_but_those_for_tests() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
     (text,) = (parameter.help for parameter in commands["image"].params if "--backend" in parameter.opts)
     names = ["onnxrt", "onnxrt:int8", "openvino", "openvino:bf16", "openvino:int8", "trt", "pytorch"]
+    names.append("triton:URL")
     assert offered() == names
     shown = f"{', '.join(names[:-1])} or {names[-1]}"
     assert text == f"What runs the model: auto (the fastest that works here, see mst doctor), {shown}."

@@ -34,6 +34,7 @@ from mst_deploy.training.run_folder import RunFolder, open_run
 from mst_deploy.training.running import check_compiler
 from tests.command_line import mst, mst_process
 from tests.conftest import ROOT
+from tests.ports import free_port
 from tests.training.toys import batch_of, make_trainer, write_folders
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -158,35 +159,38 @@ def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
         assert (gradient.abs().max() > 0) != before_zeros
 
 
-@pytest.mark.slow
-def test_torchrun_trains_with_two_processes(tmp_path: Path) -> None:
-    data = write_folders(tmp_path)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        "-m",
-        "mst_deploy",
-        "train",
-        "joint",
-        *data,
-        "-o",
-        str(tmp_path / "run"),
-        "--steps",
-        "3",
-        "--workers",
-        "0",
-    ]
+def torchrun(*launcher: str, folder: Path, data: list[str]) -> subprocess.Popen[str]:
+    """One machine's torchrun of a run of three steps."""
+    command = [sys.executable, "-m", "torch.distributed.run", *launcher, "-m", "mst_deploy", "train", "joint"]
+    command += [*data, "-o", str(folder), "--steps", "3", "--workers", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stderr.count("losses: content relu4_1") == 1
-    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    return subprocess.Popen(
+        command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machines", [1, 2])
+def test_torchrun_trains_with_two_processes(machines: int, tmp_path: Path) -> None:
+    """On one machine, and as two machines that meet at an address: same weights, and one report."""
+    data, folder = write_folders(tmp_path), tmp_path / "run"
+    meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--local-addr=127.0.0.1"]
+    launcher = [f"--nnodes={machines}", f"--nproc-per-node={2 // machines}", *meeting]
+    running = [torchrun(*launcher, folder=folder, data=data) for _ in range(machines)]
+    errors = [process.communicate(timeout=300)[1] for process in running]
+    assert [process.returncode for process in running] == [0] * machines, errors[0][-2000:]
+    assert "".join(errors).count("losses: content relu4_1") == 1
+    run = json.loads((folder / "run.json").read_text())
     assert run["processes"] == 2
     assert run["done"]["images_seen"] == 6
-    assert load_checkpoint(tmp_path / "run" / "weights.safetensors").training["steps_done"] == 3
+    assert load_checkpoint(folder / "weights.safetensors").training["steps_done"] == 3
+    alone = mst_process(
+        *("train", "joint", *data, "-o", tmp_path / "alone", "--steps", "3", "--workers", "0"), env=ONE_THREAD
+    )
+    assert alone.returncode == 0, alone.stderr
+    expected, found = (load_file(path / "weights.safetensors") for path in (tmp_path / "alone", folder))
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-3)
 
 
 def test_curves_and_log_hold_what_was_reported(tmp_path: Path) -> None:
