@@ -560,7 +560,7 @@ def test_kill_workers_and_drivers_at_random_moments(clip: Path, tmp_path: Path) 
     result, unfinished = out / plan.videos[0].name, out / f"{plan.videos[0].name}.batch"
     dice = random.Random(7)
     begun = finished = 0
-    for number in range(20):
+    for number in range(12):
         before = len(list(unfinished.glob("0*.json")))
         driver = subprocess.Popen([sys.executable, script, clip, out], stdout=subprocess.DEVNULL)
         while len(list(unfinished.glob("0*.json"))) <= before and driver.poll() is None:
