@@ -57,6 +57,12 @@ class ServeOptions:
     max_megabytes: Annotated[int, Option("Largest clip, in MB.", LIMITS, minimum=1)] = 2000
     max_minutes: Annotated[float, Option("Longest clip, in minutes.", LIMITS, minimum=0)] = 10.0
     quota: Annotated[float, Option("Most that all files may take, in GB.", LIMITS, minimum=0)] = 10.0
+    threads: Annotated[
+        int | None,
+        Option(
+            "Threads of the model: fewer leave more to other programs. onnxrt, openvino.", LIMITS, minimum=1
+        ),
+    ] = None
 
 
 @expand_options
@@ -109,7 +115,11 @@ def serve(options: ServeOptions, model: GeneratorOptions, messages: QuietOptions
     with (
         listener,
         Stylizer(
-            model.model, backend=model.backend, device=model.device, precision=model.precision
+            model.model,
+            backend=model.backend,
+            device=model.device,
+            precision=model.precision,
+            threads=options.threads,
         ) as stylizer,
         Service(stylizer, options.folder or user_cache("serve") / str(port), limits) as service,
     ):

@@ -108,6 +108,8 @@ class Child:
 
     def _answer(self, patience: float, parent: Parent) -> Any:
         until = time.monotonic() + patience
+        if parent.canceled():
+            raise Canceled
         while not self.pipe.poll(TICK):
             if parent.canceled():
                 raise Canceled
