@@ -172,7 +172,7 @@ def _fixed(model: onnx.ModelProto, inputs: dict[str, Shape]) -> onnx.ModelProto:
 
 
 def _fold_sizes(model: onnx.ModelProto) -> None:
-    """Compute the sizes that follow from the input shapes: shape inference does not follow their divisions."""
+    """Compute the sizes that follow from the input shapes, as shape inference does not divide."""
     sizes = {
         tensor.name: numpy_helper.to_array(tensor)
         for tensor in model.graph.initializer
