@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from mst_deploy.errors import BundleError
 from mst_deploy.model.bundle import Manifest
@@ -25,6 +26,8 @@ from mst_deploy.model.bundle import Manifest
 Shape = tuple[int, ...]
 FREE = ("Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity", "Shape", "Constant")
 """Operators that only reinterpret the same bytes."""
+SIZES = ("Add", "Sub", "Mul", "Div", "Squeeze", "Reshape")
+"""Operators that graphs compute sizes with."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,26 @@ def _fixed(model: onnx.ModelProto, inputs: dict[str, Shape]) -> onnx.ModelProto:
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
     del model.graph.node[:]
     model.graph.node.extend(copies)
+    _fold_sizes(model)
     return model
+
+
+def _fold_sizes(model: onnx.ModelProto) -> None:
+    """Compute the sizes that follow from the input shapes, as shape inference does not divide."""
+    sizes = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in model.graph.initializer
+        if tensor.data_type == onnx.TensorProto.INT64
+    }
+    for node in model.graph.node:
+        if node.op_type in SIZES and all(name in sizes for name in node.input):
+            (value,) = ReferenceEvaluator(node).run(None, {name: sizes[name] for name in node.input})
+            sizes[node.output[0]] = value
+            model.graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
+    kept = [node for node in model.graph.node if node.output[0] not in sizes]
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
 
 
 def _replace_shape(model: onnx.ModelProto, node: NodeProto, shape: Shape) -> None:

@@ -52,9 +52,8 @@ class StrokeDirections(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         gradient = F.conv2d(F.pad(images, (REACH,) * 4, mode=self.padding), self.slopes, stride=2)
         right, down = gradient[:, :1], gradient[:, 1:]
-        squares, products = gradient.square(), 2 * right * down
-        size = squares.sum(dim=1, keepdim=True) + FAINT
-        tensor = torch.cat([squares[:, 1:] - squares[:, :1], -products, size], dim=1)  # along, not across
+        across, along = right * right, down * down
+        tensor = torch.cat([along - across, right * down * -2, across + along + FAINT], dim=1)
         height, width = tensor.shape[2:]
         mean = F.avg_pool2d(tensor, CELL, ceil_mode=True, count_include_pad=False)
         total = torch.zeros_like(mean)
@@ -63,5 +62,6 @@ class StrokeDirections(nn.Module):
             if scale:  # grain would turn the direction from cell to cell where a frame is flat
                 total = total + FADING**scale * mean
         direction = total[:, :2] / total[:, 2:]
-        known = direction / (direction.square().sum(dim=1, keepdim=True) + COHERENCE**2).sqrt()
+        length = (direction * direction).sum(dim=1, keepdim=True)
+        known = direction / (length + COHERENCE**2).sqrt()
         return F.interpolate(known, scale_factor=float(CELL), mode="bilinear")[:, :, :height, :width]

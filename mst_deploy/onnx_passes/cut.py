@@ -22,6 +22,7 @@ from mst_deploy.onnx_passes.stage import (
     BANDS,
     DOWN,
     INNER,
+    LINES,
     MEASURED,
     MEASURED_SHAPE,
     PICTURE,
@@ -51,10 +52,17 @@ def cut_into_stages(model: onnx.ModelProto, bands: int) -> list[Stage]:
     stages = []
     known: dict[str, str] = {}  # name in the graph of what is stored -> name as a stored map
     if bands:
-        octaves = cutter.canvas_only()
-        # a 5x5 convolution at full resolution, then one for each octave at half resolution
-        radius = 2 + 2 * sum(2 * 2**band for band in range(bands))
-        stages.append(cutter.stage(known, 2, radius, {octaves: BANDS}))
+        halved, octaves = cutter.canvas_only(), cutter.octaves()
+        # at half resolution, one 5x5 convolution for each octave
+        radius = 2 * sum(2 * 2**band for band in range(bands))
+        if halved == octaves:  # a 5x5 convolution at full resolution before
+            stages.append(cutter.stage({}, 2, 2 + radius, {octaves: BANDS}))
+        else:
+            # lines: 7x7 and three of 5x5 at half resolution, the latter with dilations 1, 2, 4
+            stages.append(cutter.stage({}, 2, 2 + 2 * (3 + 2 * 7), {halved: LINES}))
+            # directions: 9x9, cells of 8 pixels with five of 5x5, dilations 1 to 16, and interpolation
+            around = 4 + 8 * (1 + 2 * 31 + 1)
+            stages.append(cutter.stage({halved: LINES}, 2, around + radius, {octaves: BANDS}))
         known[octaves] = BANDS
     # 9x9 at full resolution; with 3x3 there, or at half resolution for the canvas; 3x3 at half resolution
     stages.append(cutter.stage(known, 1, 4, {}, seen[0], names[0]))
@@ -103,6 +111,22 @@ class _Cutter:
         if len(last) != 1:
             raise ValueError(f"the octaves of the canvas are {sorted(last)}, not one map")
         return last.pop()
+
+    def octaves(self) -> str:
+        """Return the map that is multiplied by the gains of the octaves, which are a part of ``film``."""
+        constants = {tensor.name for tensor in self.model.graph.initializer}
+        canvas, film = {"canvas"}, {"film"}
+        for node in self.model.graph.node:
+            read = {*node.input} - {""}
+            if node.op_type == "Shape":
+                continue
+            if canvas & read and film & read:
+                return (canvas & read).pop()
+            if canvas & read:
+                canvas |= {*node.output}
+            if film & read and read <= film | constants:
+                film |= {*node.output}
+        raise ValueError("nothing of the canvas is multiplied by values of film")
 
     def convolved(self, name: str) -> str:
         """Return the map that the convolution which makes another one reads."""

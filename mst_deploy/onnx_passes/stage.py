@@ -23,9 +23,10 @@ PICTURE = "picture"
 """Output of the last stage, (1, h, w, 3) uint8."""
 WRITTEN = ".written"
 """Ending of the names of outputs that are stored."""
-BANDS, DOWN, TRUNK, INNER, SUM, UP = "bands", "down", "trunk", "inner", "sum", "up"
-STEPS = {BANDS: 2, DOWN: 2, TRUNK: 4, INNER: 4, SUM: 4, UP: 2}
-"""Stored maps, each (1, C, H / step, W / step) float16 with sizes rounded up: the octaves of the canvas; what
+LINES, BANDS, DOWN, TRUNK, INNER, SUM, UP = "lines", "bands", "down", "trunk", "inner", "sum", "up"
+STEPS = {LINES: 2, BANDS: 2, DOWN: 2, TRUNK: 4, INNER: 4, SUM: 4, UP: 2}
+"""Stored maps, each (1, C, H / step, W / step) float16 with sizes rounded up: an oriented canvas smoothed
+in each direction; the octaves of the canvas; what
 is normalized at half resolution on the way down; at the end of a residual block; within one; the sum of the
 blocks so far; what is normalized at half resolution on the way up. Pixels of the picture under one value of
 each, along each side."""

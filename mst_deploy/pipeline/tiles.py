@@ -25,10 +25,11 @@ from mst_deploy.pipeline.map_store import MapStore, scaled
 
 WHOLE_PIXELS = 3 * 2**20
 """Larger pictures are stylized in tiles. One of this size takes 1.5 GB as a whole with the model ``base``."""
-TILE = 128
+TILE = 64
 """Largest side of the part of a tile that is kept, in cells."""
-CELL = 4
-"""Side of a cell: pixels under one value of the coarsest map. Tiles consist of whole cells."""
+CELL = 8
+"""Side of a cell: pixels under one value of the coarsest map, that of the directions of strokes. Tiles
+consist of whole cells."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,11 @@ from mst_deploy.onnx_passes.passes import (
     upsample_into_conv,
 )
 
-CANVAS = (25 + 5 * 25 + 9 * 5 * 64) / 4
+DIRECTIONS = (2 * 3 * 81 + 5 * 3 * 25 / 16) / 4
+"""The gradient of the frame at half resolution, and five averages at an eighth."""
+LINES = (8 * (49 + 3 * 25) + 2 * 8 + 8 * 8) / 4
+"""Eight lines, drawn in four steps, their agreement with the direction and their variances."""
+CANVAS = (25 + 5 * 25 + 9 * 5 * 64) / 4 + DIRECTIONS + LINES
 """Multiply-adds a pixel of the canvas, at half resolution: its filters, and five bands into 64 channels."""
 
 
@@ -165,7 +169,7 @@ def test_constants_are_computed_once_and_zero_biases_go(bundle: Bundle) -> None:
     assert fold_small_constants(model) > 0
     assert fold_small_constants(model) == 0
     convs = [node for node in model.graph.node if node.op_type == "Conv"]
-    assert [len(node.input) for node in convs] == [2] * (15 + 7) + [3]  # only the last layer has a bias
+    assert [len(node.input) for node in convs] == [2] * (15 + 7 + 12) + [3]  # only the last layer has a bias
     assert np.abs(run(model, sample(40, 60)).astype(int) - wanted.astype(int)).max() <= 1
 
 

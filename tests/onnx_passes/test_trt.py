@@ -21,6 +21,7 @@ from mst_deploy.onnx_passes.trt import for_tensorrt
 # (onnx/onnx-tensorrt, docs/operators.md), as far as the generator could use them; reflected Pad since 8.6.
 SUPPORTED = {
     "Add",
+    "AveragePool",
     "Cast",
     "Clip",
     "Concat",
@@ -35,6 +36,7 @@ SUPPORTED = {
     "Min",
     "Mul",
     "Pad",
+    "ReduceSum",
     "Relu",
     "Reshape",
     "Resize",
@@ -42,6 +44,8 @@ SUPPORTED = {
     "Shape",
     "Sigmoid",
     "Slice",
+    "Softmax",
+    "Sqrt",
     "Squeeze",
     "Sub",
     "Transpose",
@@ -91,7 +95,8 @@ def test_statistics_stay_float32_in_the_typed_graph(bundle: Bundle) -> None:
     norms = [node for node in model.graph.node if node.op_type == "InstanceNormalization"]
     convs = [node for node in model.graph.node if node.op_type == "Conv"]
     assert len(norms) == 15
-    assert len(convs) == 16 + 1 + 6  # the canvas, and the filters that split it into five bands
+    # the canvas, the filters that split it into five bands, those of directions and of lines
+    assert len(convs) == 16 + 1 + 6 + (1 + 5) + (2 + 1 + 3)
     assert {types[node.output[0]] for node in norms} == {onnx.TensorProto.FLOAT}
     assert {types[node.output[0]] for node in convs} == {onnx.TensorProto.FLOAT16}
 

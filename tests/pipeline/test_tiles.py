@@ -30,15 +30,16 @@ def lite() -> Bundle:
 
 def test_tiles_cover_every_pixel_once_and_see_what_is_around() -> None:
     for height, width in ((2000, 3001), (768, 769), (5, 800)):
-        count = np.zeros((-(-height // 4), -(-width // 4)), int)
+        cell = tiles.CELL
+        count = np.zeros((-(-height // cell), -(-width // cell)), int)
         areas = set()
-        for tile in tiles.tiles(height, width, 98):  # 25 cells
+        for tile in tiles.tiles(height, width, 25 * cell - 2):  # 25 cells
             count[tile.kept] += 1
             areas.add(tuple(part.stop - part.start for part in tile.seen))
             for kept, seen, side in zip(tile.kept, tile.seen, count.shape, strict=True):
                 assert 0 <= seen.start <= max(0, kept.start - 25)
                 assert min(side, kept.stop + 25) <= seen.stop <= side
-            top, left, bottom, right = tile.window(2)
+            top, left, bottom, right = tile.window(cell // 2)
             places = np.arange(count.size).reshape(count.shape)
             seen_places = places[tile.seen].repeat(2, 0).repeat(2, 1)
             np.testing.assert_array_equal(
@@ -49,22 +50,23 @@ def test_tiles_cover_every_pixel_once_and_see_what_is_around() -> None:
 
 
 @pytest.mark.parametrize("backend", ["onnxrt", "openvino"])
-@pytest.mark.parametrize("size", [(165, 203), (8, 9)])
+@pytest.mark.parametrize(("model", "size"), [("lite", (165, 203)), ("lite", (8, 9)), ("base", (165, 203))])
 def test_tiles_are_the_whole(
-    lite: Bundle, size: tuple[int, int], backend: str, monkeypatch: pytest.MonkeyPatch
+    model: str, size: tuple[int, int], backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Odd sizes, several tiles, against the network on the whole picture."""
+    bundle = open_bundle(resolve_model(model))
     if backend == "openvino":
         pytest.importorskip("openvino")
-    monkeypatch.setattr(tiles, "TILE", 40)
+    monkeypatch.setattr(tiles, "TILE", 10)
     image, canvas = sample_picture(*size, 1), still_canvas(*size)
-    film = styles_for(lite.manifest.model_id)["udnie"].film
-    generator = open_generator(lite, backend, "cpu")
+    film = styles_for(bundle.manifest.model_id)["udnie"].film
+    generator = open_generator(bundle, backend, "cpu")
     whole = generator(image[None], film[None], canvas[None])[0]
     tiling = generator.tiling()
     assert tiling is not None
     done: list[float] = []
-    found = tiles.stylize_in_tiles(image, film, canvas, tiling, lite.manifest, done.append)
+    found = tiles.stylize_in_tiles(image, film, canvas, tiling, bundle.manifest, done.append)
     difference = np.abs(found.astype(int) - whole)
     assert difference.max() <= 1
     assert difference.mean() < 0.1
@@ -73,7 +75,7 @@ def test_tiles_are_the_whole(
 
 
 def test_too_little_around_a_tile_shows(lite: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "TILE", 20)
+    monkeypatch.setattr(tiles, "TILE", 10)
     cut = OnnxTiles.stages
     monkeypatch.setattr(OnnxTiles, "stages", lambda self: [replace(s, radius=0) for s in cut(self)])
     image, canvas = sample_picture(160, 160, 1), still_canvas(160, 160)
