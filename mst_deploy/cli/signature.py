@@ -57,6 +57,7 @@ def expand_options(function: Callable[..., None]) -> Callable[..., None]:
         function.__doc__,
         function.__module__,
     )
+    command.__wrapped__ = function  # type: ignore[attr-defined]
     command.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
     return command

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import inspect
 import io
 import json
 import struct
@@ -17,7 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mst_deploy.cli.serve import serve
+from mst_deploy.backends.options import GeneratorOptions
+from mst_deploy.cli.options import QuietOptions
+from mst_deploy.cli.serve import ServeOptions, serve
 from mst_deploy.contact_sheet import SheetLayout, best_columns
 from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.images.files import decode_image, encode_picture
@@ -357,13 +360,17 @@ def test_who_may_ask(service: Service, access: Access, headers: dict[str, str], 
 
 
 def test_other_machines_are_served_only_with_a_token(tmp_path: Path) -> None:
+    def start(token: Path | None) -> None:
+        run: Any = inspect.unwrap(serve)
+        run(ServeOptions(host="0.0.0.0", token=token), GeneratorOptions(), QuietOptions())
+
     with pytest.raises(InvalidArgument, match="everybody who reaches"):
-        serve(host="0.0.0.0")
+        start(None)
     (tmp_path / "token").write_text("short\n", encoding="utf-8")
     with pytest.raises(InvalidArgument, match="16 or more"):
-        serve(host="0.0.0.0", token=tmp_path / "token")
+        start(tmp_path / "token")
     with pytest.raises(InputError, match="cannot read"):
-        serve(host="0.0.0.0", token=tmp_path / "none")
+        start(tmp_path / "none")
 
 
 def test_the_page_names_nothing_from_elsewhere_and_finds_all_its_parts(client: Any) -> None:
