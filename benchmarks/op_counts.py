@@ -173,14 +173,15 @@ def _fixed(model: onnx.ModelProto, inputs: dict[str, Shape]) -> onnx.ModelProto:
 
 def _fold_sizes(model: onnx.ModelProto) -> None:
     """Compute the sizes that follow from the input shapes, as shape inference does not divide."""
-    sizes = {
+    sizes: dict[str, Any] = {
         tensor.name: numpy_helper.to_array(tensor)
         for tensor in model.graph.initializer
         if tensor.data_type == onnx.TensorProto.INT64
     }
     for node in model.graph.node:
         if node.op_type in SIZES and all(name in sizes for name in node.input):
-            (value,) = ReferenceEvaluator(node).run(None, {name: sizes[name] for name in node.input})
+            read = {name: sizes[name] for name in node.input}
+            value = np.asarray(next(iter(ReferenceEvaluator(node).run(None, read))))
             sizes[node.output[0]] = value
             model.graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
     kept = [node for node in model.graph.node if node.output[0] not in sizes]

@@ -193,7 +193,20 @@ def some_array(rng: random.Random) -> Any:
 
 def some_style(rng: random.Random) -> Any:
     """Return a style, or what is none."""
-    names = ["udnie", "udnie", "none", "", ".", "a\0b", "x" * 5000, b"udnie", None, 5, [], Path("udnie")]
+    names: list[Any] = [
+        "udnie",
+        "udnie",
+        "none",
+        "",
+        ".",
+        "a\0b",
+        "x" * 5000,
+        b"udnie",
+        None,
+        5,
+        [],
+        Path("udnie"),
+    ]
     return rng.choice([*names, some_array(rng)])
 
 
@@ -202,15 +215,17 @@ def read_clip(rng: random.Random, sources: list[Path], folder: Path, stylizer: m
     path = folder / f"call{source.suffix}"
     path.write_bytes(mutated(source.read_bytes(), rng.randrange(2**32))[1])
     with mst.open_video(rng.choice([path, source, folder, folder / "missing.mp4"])) as clip:
-        how = {"size": rng.choice([None, "32", "x", "0"]), "batch": rng.choice([1, 1, 3, 0, -1])}
-        times = rng.choice([[0], [0.1, 0.2], [], [-1], [99], ["x"], [float("nan")]])
-        frames = rng.choice(
-            [
-                lambda: stylizer.frames(clip, some_style(rng), **how),
-                lambda: stylizer.preview(clip, some_style(rng), times, **how),
-                lambda: iter(clip),
-            ]
-        )()
+        how: dict[str, Any] = {
+            "size": rng.choice([None, "32", "x", "0"]),
+            "batch": rng.choice([1, 1, 3, 0, -1]),
+        }
+        times: Any = rng.choice([[0], [0.1, 0.2], [], [-1], [99], ["x"], [float("nan")]])
+        ways: list[Callable[[], Iterator[mst.Frame]]] = [
+            lambda: stylizer.frames(clip, some_style(rng), **how),
+            lambda: stylizer.preview(clip, some_style(rng), times, **how),
+            lambda: iter(clip),
+        ]
+        frames = rng.choice(ways)()
         for _ in range(rng.randrange(20)):
             if next(frames, None) is None:
                 break

@@ -71,6 +71,8 @@ class Model:
 class Server(ThreadingHTTPServer):
     """The server; its faults are attributes."""
 
+    request_queue_size = 64  # clients that connect at once
+
     daemon_threads = True
 
     def __init__(self, repository: Path) -> None:

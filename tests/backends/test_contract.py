@@ -188,7 +188,7 @@ def test_a_session_on_another_provider_is_an_error(bundle: Bundle, monkeypatch: 
 
 
 def test_unknown_names_are_refused(bundle: Bundle) -> None:
-    with pytest.raises(InvalidArgument, match=r"openvino:bf16, openvino:int8, trt, pytorch$"):
+    with pytest.raises(InvalidArgument, match=r"openvino:bf16, openvino:int8, trt, pytorch, triton:URL$"):
         load_backend("tpu")
     with pytest.raises(InvalidArgument, match="fp32, bf16"):
         open_generator(bundle, "openvino:int4", "cpu")

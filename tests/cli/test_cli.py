@@ -203,6 +203,7 @@ def test_every_choice_of_a_model_says_the_same() -> None:
         "mst engines explain",
         "mst engines verify",
         "mst bench latency",
+        "mst batch",
         "mst live",
         "mst serve",
         "mst bench video",
