@@ -162,6 +162,7 @@ def command_with_cache(folder: Path, *arguments: object) -> subprocess.Completed
     return mst(*arguments, env={"XDG_CACHE_HOME": str(folder)})
 
 
+@pytest.mark.slow
 def test_videos_are_tuned_on_the_way_as_beforehand(tmp_path: Path, vgg_file: Path, shortened: bool) -> None:
     """``mst video --optimize-style`` paints what ``mst style optimize`` and ``mst video`` paint, and
     waits only once."""

@@ -54,7 +54,7 @@ def export(networks: Networks, tmp_path_factory: pytest.TempPathFactory) -> Call
     return exported
 
 
-@pytest.fixture(scope="module", params=["fp16", "fp32"])
+@pytest.fixture(scope="module", params=["fp16", pytest.param("fp32", marks=pytest.mark.slow)])
 def exported(request: pytest.FixtureRequest, export: Callable[[str], Bundle]) -> Bundle:
     return export(request.param)
 

@@ -40,6 +40,7 @@ from mst_deploy.video.reader import VideoReader
 from mst_deploy.video.time_ranges import TimeRange, parse_time
 from tests.clips import Clip, write_clip
 from tests.command_line import mst, mst_process
+from tests.conftest import ROOT
 
 TEN = RenderOptions(part_frames=10)
 STARRY = Timeline((StyleKey("starry-night"),))
@@ -243,7 +244,7 @@ CASES: dict[str, tuple[Clip, Timeline, RenderOptions]] = {
     "cut, sampled": (
         Clip(frames=90, options={"g": "12"}),
         STARRY,
-        replace(TEN, read=ReadOptions(TimeRange(parse_time("0.5"), parse_time("2.9"), parse_time("0.07")))),
+        replace(TEN, read=ReadOptions(TimeRange(parse_time("0.5"), parse_time("2.9"), parse_time("0.05")))),
     ),
     "odd size, open GOP": (
         Clip(
@@ -553,6 +554,8 @@ if __name__ == "__main__":
 def test_kill_workers_and_drivers_at_random_moments(clip: Path, tmp_path: Path) -> None:
     script, out = tmp_path / "batch.py", tmp_path / "out"
     script.write_text(BATCH)
+    command = [sys.executable, script, clip, out]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # for the tests' own modules
     expected = tmp_path / "expected.mp4"
     plan = planned([clip], out)
     with Worker(plan.setup) as one:
@@ -562,7 +565,7 @@ def test_kill_workers_and_drivers_at_random_moments(clip: Path, tmp_path: Path) 
     begun = finished = 0
     for number in range(12):
         before = len(list(unfinished.glob("0*.json")))
-        driver = subprocess.Popen([sys.executable, script, clip, out], stdout=subprocess.DEVNULL)
+        driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
         while len(list(unfinished.glob("0*.json"))) <= before and driver.poll() is None:
             time.sleep(0.02)
         time.sleep(dice.uniform(0, 0.3))
@@ -580,7 +583,7 @@ def test_kill_workers_and_drivers_at_random_moments(clip: Path, tmp_path: Path) 
             result.unlink()
     assert begun >= 5
     assert finished >= 5
-    assert subprocess.run([sys.executable, script, clip, out], check=False).returncode == 0
+    assert subprocess.run(command, env=environment, check=False).returncode == 0
     assert [path.name for path in out.iterdir()] == [result.name]
     assert result.read_bytes() == expected.read_bytes()
 

@@ -154,6 +154,7 @@ def test_without_factors_the_shipped_photographs_normalize(
     torch.testing.assert_close(means.mean(dim=0)[alive], torch.ones(int(alive.sum())), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @NEEDS_VGG
 def test_the_photographs_normalize_about_as_the_factors_that_are_published() -> None:
     """Those were taken over many more; figures are close, as those of a plain VGG are not."""
@@ -348,6 +349,7 @@ def test_a_gradient_is_shortened_and_never_turned() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_temporal_weight_calms_and_the_limit_holds_it_back(bundle: Bundle, vgg: Vgg19) -> None:
     film, painting = start(bundle)
     (moment,) = sample_frames(ROOT / "examples" / "bunny.mp4", 1, 96)
