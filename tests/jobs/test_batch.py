@@ -554,7 +554,7 @@ if __name__ == "__main__":
 def test_kill_workers_and_drivers_at_random_moments(clip: Path, tmp_path: Path) -> None:
     script, out = tmp_path / "batch.py", tmp_path / "out"
     script.write_text(BATCH)
-    command = [sys.executable, script, clip, out]
+    command = [sys.executable, str(script), str(clip), str(out)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # for the tests' own modules
     expected = tmp_path / "expected.mp4"
     plan = planned([clip], out)
