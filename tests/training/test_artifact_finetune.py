@@ -75,6 +75,7 @@ def test_without_a_fault_nothing_changes_and_with_one_the_generator_does() -> No
     assert changed == set(trainer.trained)
 
 
+@pytest.mark.slow
 def test_fringes_fade_and_the_rest_is_kept() -> None:
     """A random generator paints some; after a few steps they are less, and its style is about the same."""
     stage = Stage(until=1.0, crop=64, batch=2, style_weight=1.0)

@@ -50,6 +50,7 @@ def test_what_has_no_mean_is_refused() -> None:
         averaged([networks(1), networks(1, replace(CONFIG, residual_blocks=2))])
 
 
+@pytest.mark.slow
 def test_command(tmp_path: Path) -> None:
     for seed in (1, 2):
         save_checkpoint(tmp_path / f"{seed}.safetensors", networks(seed))

@@ -77,7 +77,7 @@ def crash(arguments: list[str], folder: Path) -> None:
 @pytest.mark.parametrize(
     ("stop", "run_mst", "workers"),
     [
-        pytest.param(crash, mst, ["--workers", "0"], id="crashed"),
+        pytest.param(crash, mst, ["--workers", "0"], id="crashed", marks=pytest.mark.slow),
         pytest.param(
             kill,
             partial(mst_process, env=ONE_THREAD),
