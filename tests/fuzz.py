@@ -3,7 +3,7 @@
     python -m tests.fuzz --files 2000 --options 500 --calls 200 --seed 0
 
 Every attempt depends on its kind and number and the seed alone. They run in processes of their own, so that
-one that dies or hangs is told like any other finding. Exit code 1 if there is any.
+one that dies or hangs is reported like any other finding. Exit code 1 if there is any.
 """
 
 from __future__ import annotations
@@ -129,22 +129,22 @@ def run_command(
     words += [] if "--size" in words else ["--size", "64"]
     name = "video" if video else "image"
     done = command(name, source, *words, *common, "-o", output)
-    told = f"{damage}, mst {name} {source.name} {' '.join(words)}: {done.returncode} {done.stderr}"
+    reported = f"{damage}, mst {name} {source.name} {' '.join(words)}: {done.returncode} {done.stderr}"
     left = {each.name for each in folder.iterdir()} - {source.name, output.name}
     if done.returncode not in (0, 1, 2) or "Traceback" in done.stderr:
-        raise Finding(f"no error in words: {told}")
+        raise Finding(f"no error in words: {reported}")
     if done.returncode and not done.stderr.strip():
-        raise Finding(f"no word: {told}")
+        raise Finding(f"no word: {reported}")
     if left:
-        raise Finding(f"left behind: {sorted(left)}, {told}")
+        raise Finding(f"left behind: {sorted(left)}, {reported}")
     if output.exists() != (done.returncode == 0):
-        raise Finding(f"exit code and result disagree: {told}")
+        raise Finding(f"exit code and result disagree: {reported}")
     if output.exists():
-        require_readable(output, told)
+        require_readable(output, reported)
     return str(done.returncode)
 
 
-def require_readable(output: Path, told: str) -> None:
+def require_readable(output: Path, reported: str) -> None:
     """Raise Finding for a result that another reader cannot read."""
     try:
         if output.suffix == ".png":
@@ -153,9 +153,9 @@ def require_readable(output: Path, told: str) -> None:
             return
         with av.open(output) as container:
             if not list(container.decode(video=0)):
-                raise Finding(f"a result without frames: {told}")
+                raise Finding(f"a result without frames: {reported}")
     except (OSError, ValueError) as error:
-        raise Finding(f"a result that cannot be read, {error}: {told}") from error
+        raise Finding(f"a result that cannot be read, {error}: {reported}") from error
 
 
 def attempt_call(rng: random.Random, sources: list[Path], folder: Path, stylizer: mst.Stylizer) -> str:
@@ -277,7 +277,9 @@ def work(kind: str, numbers: range, seed: int, backend: str) -> None:
             print(json.dumps({**result, "seconds": time.monotonic() - start}), flush=True)
 
 
-def fuzz(counts: dict[str, int], seed: int, backend: str, told: Callable[[str], None] = print) -> list[str]:
+def fuzz(
+    counts: dict[str, int], seed: int, backend: str, reported: Callable[[str], None] = print
+) -> list[str]:
     """Make all attempts in processes of their own, tell of each kind, and return the findings."""
     findings = []
     for kind, count in counts.items():
@@ -303,7 +305,7 @@ def fuzz(counts: dict[str, int], seed: int, backend: str, told: Callable[[str], 
                 outcomes["died"] += 1
                 findings.append(f"{kind} {at - 1}: exit status {done.returncode}: {done.stderr[-2000:]}")
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        told(f"{kind}: {dict(outcomes)}, slowest {slowest:.1f} s, most memory so far {peak:.0f} MiB")
+        reported(f"{kind}: {dict(outcomes)}, slowest {slowest:.1f} s, most memory so far {peak:.0f} MiB")
     return findings
 
 

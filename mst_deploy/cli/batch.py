@@ -46,7 +46,7 @@ class InputOptions:
 
 @dataclass(frozen=True)
 class BatchRenderOptions(RenderOptions):
-    """Options of a rendering; a batch always resumes, without being told to."""
+    """Options of a rendering; a batch always resumes, without being asked to."""
 
     resume: bool = False
 

@@ -103,8 +103,8 @@ def tiles(height: int, width: int, radius: int) -> list[Tile]:
     All of them see areas of one size, so that runtimes prepare for one. At the borders of the picture there
     is less around them, and more on the other side.
     """
-    halo = -(-radius // CELL)
-    rows, columns = (_parts(-(-side // CELL), halo) for side in (height, width))
+    margin = -(-radius // CELL)
+    rows, columns = (_parts(-(-side // CELL), margin) for side in (height, width))
     return [
         Tile((row, column), (seen_rows, seen_columns))
         for row, seen_rows in rows
@@ -112,13 +112,13 @@ def tiles(height: int, width: int, radius: int) -> list[Tile]:
     ]
 
 
-def _parts(side: int, halo: int) -> list[tuple[slice, slice]]:
+def _parts(side: int, margin: int) -> list[tuple[slice, slice]]:
     """Return the parts of a side that are kept, nearly equal, and what is seen for them."""
     kept = -(-side // -(-side // TILE))
-    seen = min(side, kept + 2 * halo)
+    seen = min(side, kept + 2 * margin)
     parts = []
     for start in range(0, side, kept):
-        first = min(max(0, start - halo), side - seen)
+        first = min(max(0, start - margin), side - seen)
         parts.append((slice(start, min(start + kept, side)), slice(first, first + seen)))
     return parts
 

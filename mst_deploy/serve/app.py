@@ -277,7 +277,7 @@ def _job_routes(app: FastAPI, service: Service) -> None:
         deflicker: DeflickerQuery = False,
         clip: Annotated[str, Query(description="Id of an uploaded clip, in place of a body.")] = "",
     ) -> Response:
-        """Stylize a clip as a job; ``Location`` is where it is told of."""
+        """Stylize a clip as a job; ``Location`` is the address of its description."""
         service.plan(look)
         identity = clip or (await _new_clip(request, service))["id"]
         job = await asyncio.to_thread(service.add_job, identity, look, size, deflicker)

@@ -252,7 +252,7 @@ def _decode_picture(pipe: Connection, data: bytes, pixels: int, side: int) -> An
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What is told of an uploaded clip."""
+    """Description of an uploaded clip."""
 
     width: int
     height: int

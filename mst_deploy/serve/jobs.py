@@ -55,7 +55,7 @@ class Job:
     error: str = ""
 
     def report(self, rate: float) -> dict[str, Any]:
-        """Return what is told of the job; ``rate`` is its frames per second, 0 if unknown."""
+        """Return the description of the job; ``rate`` is its frames per second, 0 if unknown."""
         left = (self.total - self.done) / rate if self.state == RUNNING and rate else None
         return {
             "id": self.id,

@@ -1,4 +1,4 @@
-"""Errors as problem details (RFC 9457), in the words of the library; no path and no traceback is told."""
+"""Errors as problem details (RFC 9457), in the words of the library, without paths and tracebacks."""
 
 from __future__ import annotations
 

@@ -233,7 +233,7 @@ class Service:
     def add_job(self, clip: str, look: Look, size: str, deflicker: bool) -> Job:
         """Put a video in line. Raises Refused, InvalidArgument, InputError."""
         self.library.require_space()
-        self.plan(look)  # a wrong style is told now
+        self.plan(look)  # a wrong style is refused now
         path = self.library.clip(clip)
         facts = ClipFacts(**json.loads(path.with_name(FACTS).read_text(encoding="utf-8")))
         size_within(size, facts.width, facts.height, self.limits.clip_pixels)

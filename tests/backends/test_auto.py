@@ -393,12 +393,12 @@ def test_one_line_says_what_was_taken(
     source = Path(__file__).parents[2] / "examples" / "paintings" / "zodiac.jpg"
     look = ("-s", "zodiac", "--model", "lite", "--size", "48")
     arguments = ("image", source, *look, "-f", "-o", tmp_path / "o.png")
-    told = command(*arguments, "--json", "--device", "cpu")
-    assert told.returncode == 0, told.stderr
-    facts = json.loads(told.stdout)
+    reported = command(*arguments, "--json", "--device", "cpu")
+    assert reported.returncode == 0, reported.stderr
+    facts = json.loads(reported.stdout)
     assert (facts["backend"], facts["precision"]) == ("onnxrt", "fp32")
     reason = "the fastest on this processor, 80 dB from float32"
-    notes = [line for line in told.stderr.splitlines() if "--backend auto" in line]
+    notes = [line for line in reported.stderr.splitlines() if "--backend auto" in line]
     assert notes == [f"note: --backend auto takes onnxrt on cpu: {reason}"]
     assert command(*arguments, "--quiet", "--device", "cpu").stderr == ""
     assert "--backend auto" not in command(*arguments, "--backend", "fake").stderr

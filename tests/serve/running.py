@@ -41,7 +41,7 @@ class Running:
             return error.code, error.read()
 
     def state(self, path: str) -> Any:
-        """What is told of a job."""
+        """Description of a job."""
         return json.loads(self.ask(path)[1])
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:

@@ -135,10 +135,10 @@ def test_what_cannot_be_done_is_a_problem_in_words(
     answer = client.post(path, content=content, headers={"Content-Type": kind} if kind else {})
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    told = answer.json()
-    assert told["status"] == status
-    assert told["detail"].startswith(told["problem"])
-    assert told.get("field") == field
+    reported = answer.json()
+    assert reported["status"] == status
+    assert reported["detail"].startswith(reported["problem"])
+    assert reported.get("field") == field
     for secret in (str(service.library.folder), "Traceback", "mst_deploy", ".py", "[option"):
         assert secret not in answer.text
 
@@ -182,11 +182,11 @@ def test_the_service_tells_when_the_model_is_warm(client: Any) -> None:
 def test_a_sheet_shows_the_picture_in_every_style_one_after_the_other(client: Any, service: Service) -> None:
     names = [each["id"] for each in client.get("/v1/styles").json()["styles"]]
     answer = client.post("/v1/sheets?size=64", content=DATA, headers={"Content-Type": "image/png"})
-    told = [json.loads(line) for line in answer.text.splitlines()]
-    assert [line["style"] for line in told] == names
+    reported = [json.loads(line) for line in answer.text.splitlines()]
+    assert [line["style"] for line in reported] == names
     assert len(names) == 12
     expected = service.stylizer.image(PHOTO, names[0]).astype(int)
-    found = decode_image(base64.b64decode(told[0]["image"]), "cell")
+    found = decode_image(base64.b64decode(reported[0]["image"]), "cell")
     assert abs(found - expected).mean() < 4  # JPEG
     whole = client.post("/v1/sheets?size=64", content=DATA, headers=PNG)
     layout = SheetLayout(13, best_columns(13, 64, 48), 64, 48)
@@ -248,10 +248,10 @@ def clip(service: Service, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def until(client: Any, path: str, state: str) -> Any:
     end = time.monotonic() + 60
-    while (told := client.get(path).json())["state"] != state:
-        assert time.monotonic() < end, told
+    while (reported := client.get(path).json())["state"] != state:
+        assert time.monotonic() < end, reported
         time.sleep(0.005)
-    return told
+    return reported
 
 
 def test_a_video_is_a_job_with_progress_and_a_result_in_parts(
@@ -260,12 +260,17 @@ def test_a_video_is_a_job_with_progress_and_a_result_in_parts(
     asked = client.post(f"/v1/videos?style=udnie&strength=0.5&clip={clip}")
     assert asked.status_code == 202
     path = asked.headers["Location"]
-    told = until(client, path, "done")
-    assert (told["frames_done"], told["frames"], told["progress"], told["error"]) == (2, 2, 1.0, None)
-    assert told["look"]["strength"] == 0.5
+    reported = until(client, path, "done")
+    assert (reported["frames_done"], reported["frames"], reported["progress"], reported["error"]) == (
+        2,
+        2,
+        1.0,
+        None,
+    )
+    assert reported["look"]["strength"] == 0.5
     events = client.get(f"{path}/events").text
     assert json.loads(events.removeprefix("data: ").strip())["state"] == "done"
-    result = client.get(told["result"], headers={"Range": "bytes=2-4"})
+    result = client.get(reported["result"], headers={"Range": "bytes=2-4"})
     assert (result.status_code, result.content) == (206, b"234")
     assert client.delete(path).status_code == 204
     assert client.get(path).status_code == client.get(f"{path}/result").status_code == 404

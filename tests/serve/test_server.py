@@ -142,11 +142,11 @@ def test_jobs_survive_kill_9(tmp_path: Path) -> None:
     with Running(folder) as service:
         assert service.state(paths[0])["state"] == "done"
         seen = []
-        while (told := service.state(paths[1]))["state"] != "done":
-            assert told["state"] in ("waiting", "running"), told
-            seen.append(told["frames_done"])
+        while (reported := service.state(paths[1]))["state"] != "done":
+            assert reported["state"] in ("waiting", "running"), reported
+            seen.append(reported["frames_done"])
             time.sleep(0.01)
         assert min(done for done in seen if done) >= 120
-        assert told["frames_done"] == 400
-        status, video = service.ask(told["result"])
+        assert reported["frames_done"] == 400
+        status, video = service.ask(reported["result"])
         assert (status, video[4:8]) == (200, b"ftyp")

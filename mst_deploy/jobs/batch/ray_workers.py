@@ -74,14 +74,14 @@ class RayWorkers:
             raise nobody from error
         self.setup, self.started = setup, 0
         self.resources = {"num_cpus": cpus, "num_gpus": gpus}
-        room = _room(ray.cluster_resources(), cpus, gpus)
-        if room == 0:
+        capacity = _capacity(ray.cluster_resources(), cpus, gpus)
+        if capacity == 0:
             ray.shutdown()
             raise BackendError(
                 f"no machine of the cluster has {cpus:g} cores and {gpus:g} GPUs; ask for less with "
                 "[option:cpus_per_worker] and [option:gpus_per_worker]"
             )
-        self.count = room if count is None else min(count, room)
+        self.count = capacity if count is None else min(count, capacity)
         self.actors: dict[str, Any] = {}
         self.waiting: dict[Any, str] = {}
         """References to what is not reported yet, with the worker's name."""
@@ -143,11 +143,11 @@ def answers(address: str) -> bool:
     return True
 
 
-def _room(resources: dict[str, float], cpus: float, gpus: float) -> int:
+def _capacity(resources: dict[str, float], cpus: float, gpus: float) -> int:
     """Return for how many workers there is room."""
-    room = [int(resources.get("CPU", 0) // cpus)] if cpus else []
-    room += [int(resources.get("GPU", 0) // gpus)] if gpus else []
-    return min(room, default=1)
+    capacity = [int(resources.get("CPU", 0) // cpus)] if cpus else []
+    capacity += [int(resources.get("GPU", 0) // gpus)] if gpus else []
+    return min(capacity, default=1)
 
 
 def _reason(error: Exception) -> str:
