@@ -12,7 +12,6 @@ import typer
 from mst_deploy.backends.options import ModelOptions
 from mst_deploy.cli.errors import worded
 from mst_deploy.cli.options import MessageOptions, requires
-from mst_deploy.cli.signature import expand_options
 from mst_deploy.errors import InputError, OutputError
 from mst_deploy.jobs.options import RenderOptions
 from mst_deploy.options import INPUT_OUTPUT, Option
@@ -96,7 +95,6 @@ class WorkerOptions:
     ] = False
 
 
-@expand_options
 def batch(
     what: InputOptions,
     style: TimelineOptions,

@@ -19,16 +19,9 @@ from mst_deploy.benchmarks.options import (
     WorkOptions,
 )
 from mst_deploy.cli.options import JsonOptions, MessageOptions, requires
-from mst_deploy.cli.signature import expand_options
 from mst_deploy.files import require_writable
 
-bench_app = typer.Typer(
-    help="Measure how fast models run, and whether two measurements differ.", no_args_is_help=True
-)
 
-
-@bench_app.command("latency")
-@expand_options
 def latency(
     request: Request, plan: LatencyPlan, report: ReportOptions, plots: PlotOptions, messages: MessageOptions
 ) -> None:
@@ -44,8 +37,6 @@ def latency(
     _deliver(found, report, written, messages)
 
 
-@bench_app.command("video")
-@expand_options
 def video(request: VideoRequest, plan: VideoPlan, report: ReportOptions, messages: MessageOptions) -> None:
     """Measure a clip from file to file, stage by stage, beside the generator alone; results are deleted."""
     with requires("plots", "mst bench"):
@@ -55,8 +46,6 @@ def video(request: VideoRequest, plan: VideoPlan, report: ReportOptions, message
     _deliver(found, report, [], messages)
 
 
-@bench_app.command("compare")
-@expand_options
 def compare(options: CompareOptions, messages: JsonOptions) -> None:
     """Compare two reports row by row: whether B is significantly faster or slower than A."""
     from mst_deploy.cli.console import echo, print_result
@@ -77,8 +66,6 @@ def compare(options: CompareOptions, messages: JsonOptions) -> None:
         raise typer.Exit(1)
 
 
-@bench_app.command("work")
-@expand_options
 def work(options: WorkOptions, messages: JsonOptions) -> None:
     """Count multiply-adds and bytes of a generator, operator by operator."""
     from mst_deploy.cli.console import print_result

@@ -1,4 +1,4 @@
-"""The report of ``mst doctor``: packages, providers, GPU; and the command that installs what is missing."""
+"""The command ``mst doctor``: packages, providers, GPU; and the command that installs what is missing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from mst_deploy.backends.registry import BACKENDS
 from mst_deploy.cli.errors import one_line, worded
+from mst_deploy.cli.options import JsonOptions
 from mst_deploy.environment import gpu_name, version
 
 COMMANDS = {
@@ -52,6 +53,14 @@ def purposes() -> dict[str, str]:
         if spec.extra:
             found.setdefault(spec.extra, []).append(f"--backend {spec.name}")
     return {extra: " and ".join(uses) for extra, uses in found.items()}
+
+
+def doctor(messages: JsonOptions) -> None:
+    """Show what this machine can run, and the exact command that installs what is missing."""
+    from mst_deploy.cli.console import print_result
+
+    findings = examine()
+    print_result(report(findings), findings, as_json=messages.as_json)
 
 
 def examine() -> dict[str, Any]:

@@ -8,13 +8,9 @@ from typing import Any
 import typer
 
 from mst_deploy.cli.options import JsonOptions, MessageOptions, requires
-from mst_deploy.cli.signature import expand_options
 from mst_deploy.engines.options import ExplainOptions, PruneOptions, Request, VerifyOptions
 
-engines_app = typer.Typer(help="Manage the TensorRT engines that were built.", no_args_is_help=True)
 
-
-@expand_options
 def build(request: Request, messages: MessageOptions) -> None:
     """Build a TensorRT engine and keep it for --backend trt.
 
@@ -44,8 +40,6 @@ def build_engine(request: Request, messages: MessageOptions) -> None:
     print_result(text, values, as_json=messages.as_json, quiet=messages.quiet)
 
 
-@engines_app.command("list")
-@expand_options
 def engines_list(messages: JsonOptions) -> None:
     """List all engines: what they run on, where they were verified, and which this machine cannot use."""
     with requires("rtx", "mst build"):
@@ -53,8 +47,6 @@ def engines_list(messages: JsonOptions) -> None:
     _show(command.list_engines(), messages)
 
 
-@engines_app.command("explain")
-@expand_options
 def engines_explain(engine: ExplainOptions, messages: JsonOptions) -> None:
     """Show the details of one engine: what it requires, how it was verified, what it contains."""
     from mst_deploy.model.zoo import resolve_model
@@ -64,8 +56,6 @@ def engines_explain(engine: ExplainOptions, messages: JsonOptions) -> None:
     _show([command.explain(engine.name, resolve_model(engine.model))], messages)
 
 
-@engines_app.command("verify")
-@expand_options
 def engines_verify(engines: VerifyOptions, messages: JsonOptions) -> None:
     """Read engines against their checksums; run those that fit this machine and model."""
     from mst_deploy.model.zoo import resolve_model
@@ -78,8 +68,6 @@ def engines_verify(engines: VerifyOptions, messages: JsonOptions) -> None:
         raise typer.Exit(1)
 
 
-@engines_app.command("prune")
-@expand_options
 def engines_prune(engines: PruneOptions, messages: JsonOptions) -> None:
     """Remove engines that this machine cannot use, and damaged ones."""
     with requires("rtx", "mst build"):

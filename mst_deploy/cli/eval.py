@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from mst_deploy.benchmarks.quality.options import (
     CompareOptions,
     ImagesOptions,
@@ -19,16 +17,9 @@ from mst_deploy.benchmarks.quality.options import (
 )
 from mst_deploy.cli.errors import worded
 from mst_deploy.cli.options import MessageOptions, requires
-from mst_deploy.cli.signature import expand_options
 from mst_deploy.errors import InvalidArgument
 
-eval_app = typer.Typer(
-    help="Measure how good results are: any system's, a model's, a video's.", no_args_is_help=True
-)
 
-
-@eval_app.command("images")
-@expand_options
 def eval_images(images: ImagesOptions, how: MeasureOptions, messages: MessageOptions) -> None:
     """Measure existing results of any system."""
     with requires("eval", "mst eval"):
@@ -37,8 +28,6 @@ def eval_images(images: ImagesOptions, how: MeasureOptions, messages: MessageOpt
     _print_report(found, images.output, messages)
 
 
-@eval_app.command("model")
-@expand_options
 def eval_model(
     targets: SetOptions, model: ModelOptions, how: MeasureOptions, messages: MessageOptions
 ) -> None:
@@ -49,8 +38,6 @@ def eval_model(
     _print_report(found, targets.output, messages)
 
 
-@eval_app.command("identity")
-@expand_options
 def eval_identity(targets: SetOptions, how: MeasureOptions, messages: MessageOptions) -> None:
     """Measure the photographs themselves as if they were results: the baseline without any style."""
     with requires("eval", "mst eval"):
@@ -58,8 +45,6 @@ def eval_identity(targets: SetOptions, how: MeasureOptions, messages: MessageOpt
     _print_report(command.evaluate_identity(targets, how, messages.reporter()), targets.output, messages)
 
 
-@eval_app.command("optimum")
-@expand_options
 def eval_optimum(targets: OptimumOptions, how: MeasureOptions, messages: MessageOptions) -> None:
     """Optimize the pixels of every picture for the measured distances (slow), then measure: the best case."""
     with requires("eval", "mst eval"):
@@ -67,8 +52,6 @@ def eval_optimum(targets: OptimumOptions, how: MeasureOptions, messages: Message
     _print_report(command.evaluate_optimum(targets, how, messages.reporter()), targets.output, messages)
 
 
-@eval_app.command("video")
-@expand_options
 def eval_video(options: VideoOptions, messages: MessageOptions) -> None:
     """Measure flicker: the warping error of a result, beside that of its source."""
     from mst_deploy.cli.console import print_result
@@ -84,8 +67,6 @@ def eval_video(options: VideoOptions, messages: MessageOptions) -> None:
     print_result("\n".join(lines), found, as_json=messages.as_json, quiet=messages.quiet)
 
 
-@eval_app.command("compare")
-@expand_options
 def eval_compare(options: CompareOptions) -> None:
     """Make one table of several reports, if they can be compared."""
     with requires("eval", "mst eval"):
@@ -93,8 +74,6 @@ def eval_compare(options: CompareOptions) -> None:
     print(command.compare(options.reports, options.by_group))
 
 
-@eval_app.command("sheet")
-@expand_options
 def eval_sheet(options: SheetOptions, messages: MessageOptions) -> None:
     """Make a blind comparison for people: sheets without names and a form; with --answers and --key count the
     votes."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from mst_deploy.backends.options import GeneratorOptions
 from mst_deploy.cli.job import Job, refuse_times
 from mst_deploy.cli.options import LimitOptions, MessageOptions
-from mst_deploy.cli.signature import expand_options
 from mst_deploy.cli.tasks import Failures
 from mst_deploy.errors import BackendError, InputError, InvalidArgument
 from mst_deploy.files import require_writable
@@ -42,7 +41,6 @@ class ImageOptions:
     force: Annotated[bool, Option("Overwrite existing files.", INPUT_OUTPUT, letter="f")] = False
 
 
-@expand_options
 def image(
     options: ImageOptions,
     style: TimelineOptions,

@@ -19,7 +19,6 @@ from mst_deploy.cli.keys import pressed_keys
 from mst_deploy.cli.live_keys import KEYS, LiveKeys
 from mst_deploy.cli.live_output import list_devices, status_line, summary, values
 from mst_deploy.cli.options import MessageOptions
-from mst_deploy.cli.signature import expand_options
 from mst_deploy.errors import InvalidArgument, MstError
 from mst_deploy.options import INPUT_OUTPUT, MESSAGES, MODEL, STYLE, Option
 from mst_deploy.pipeline.live_options import LiveOptions
@@ -129,7 +128,6 @@ class LiveStyleOptions:
         return Timeline((*begin, *later), (StrengthKey(self.strength),), preserve_color=self.preserve_color)
 
 
-@expand_options
 def live(
     where: SourceOptions,
     style: LiveStyleOptions,

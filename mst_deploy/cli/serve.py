@@ -10,7 +10,6 @@ from typing import Annotated
 
 from mst_deploy.backends.options import GeneratorOptions
 from mst_deploy.cli.options import QuietOptions, requires
-from mst_deploy.cli.signature import expand_options
 from mst_deploy.errors import InputError, InvalidArgument
 from mst_deploy.options import Option
 
@@ -65,7 +64,6 @@ class ServeOptions:
     ] = None
 
 
-@expand_options
 def serve(options: ServeOptions, model: GeneratorOptions, messages: QuietOptions) -> None:
     """Serve a page that stylizes pictures, videos and the camera, and an HTTP API for programs.
 

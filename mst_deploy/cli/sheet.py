@@ -10,7 +10,6 @@ from mst_deploy.backends.options import GeneratorOptions
 from mst_deploy.cli.image import enough_memory, note_further_frames
 from mst_deploy.cli.job import refuse_times, tell_choice
 from mst_deploy.cli.options import LimitOptions, MessageOptions
-from mst_deploy.cli.signature import expand_options
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import require_writable
 from mst_deploy.options import INPUT_OUTPUT, STYLE, Option
@@ -54,7 +53,6 @@ class SheetOptions:
     force: Annotated[bool, Option("Overwrite existing files.", INPUT_OUTPUT, letter="f")] = False
 
 
-@expand_options
 def sheet(
     options: SheetOptions, strength: StrengthOptions, model: GeneratorOptions, messages: MessageOptions
 ) -> None:

@@ -1,8 +1,8 @@
 """Commands made of options dataclasses.
 
-    @app.command()
-    @expand_options
     def sheet(sheet: SheetOptions, model: ModelOptions, messages: MessageOptions) -> None: ...
+
+    app.command()(expand_options(sheet))
 
 The command has an option for every field of these classes that is annotated with an ``options.Option``, also
 for those of dataclasses within them. A field that several classes have (``force``) is one option and set in

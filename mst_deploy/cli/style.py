@@ -6,21 +6,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from mst_deploy.backends.options import DEVICE_HELP, MODEL_HELP, ModelOptions
 from mst_deploy.cli.options import JsonOptions, LimitOptions, MessageOptions, requires
-from mst_deploy.cli.signature import expand_options
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import require_writable
 from mst_deploy.options import INPUT_OUTPUT, MODEL, STROKES, Option
 from mst_deploy.styles.options import FOR_ALL, FRAME_SIZE, FRAMES, OptimizeOptions
 
 OPTIMIZATION = "Optimization"
-
-style_app = typer.Typer(
-    help="Make reusable style files, optimize them for a video, list the shipped ones.", no_args_is_help=True
-)
 
 
 @dataclass(frozen=True)
@@ -42,8 +35,6 @@ class MakeOptions:
     force: Annotated[bool, Option("Overwrite existing files.", INPUT_OUTPUT, letter="f")] = False
 
 
-@style_app.command("make")
-@expand_options
 def style_make(
     options: MakeOptions, model: ModelOptions, limits: LimitOptions, messages: MessageOptions
 ) -> None:
@@ -163,8 +154,6 @@ class OptimizedStyleOptions:
     force: Annotated[bool, Option("Overwrite existing files.", INPUT_OUTPUT, letter="f")] = False
 
 
-@style_app.command("optimize")
-@expand_options
 def style_optimize(options: OptimizedStyleOptions, messages: MessageOptions) -> None:
     """Optimize a style to match its painting more closely. Stylizing with it takes as long as before.
 
@@ -224,8 +213,6 @@ class ListOptions:
     model: Annotated[str | None, Option(MODEL_HELP, metavar="MODEL")] = None
 
 
-@style_app.command("list")
-@expand_options
 def style_list(options: ListOptions, messages: JsonOptions) -> None:
     """List the styles shipped for a model with artist, title and year."""
     from mst_deploy.cli.console import print_result

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import typer
-
 from mst_deploy.cli.options import QuietOptions, requires
-from mst_deploy.cli.signature import expand_options
 from mst_deploy.training.options import (
     ClassifyOptions,
     EncoderOptions,
@@ -14,11 +11,7 @@ from mst_deploy.training.options import (
     TrainOptions,
 )
 
-train_app = typer.Typer(help="Train models on your own pictures.", no_args_is_help=True)
 
-
-@train_app.command("classify")
-@expand_options
 def train_classify(options: ClassifyOptions, messages: QuietOptions) -> None:
     """Train Inception to classify paintings by art movement, the folders below --style: the first phase."""
     with requires("train", "mst train"):
@@ -26,8 +19,6 @@ def train_classify(options: ClassifyOptions, messages: QuietOptions) -> None:
     command.classify(options, messages.reporter())
 
 
-@train_app.command("joint")
-@expand_options
 def train_joint(options: JointOptions, messages: QuietOptions) -> None:
     """Train generator and style encoder together. The run in the folder -o is continued if there is one.
 
@@ -36,15 +27,11 @@ def train_joint(options: JointOptions, messages: QuietOptions) -> None:
     _train("joint", options, messages)
 
 
-@train_app.command("encoder")
-@expand_options
 def train_encoder(options: EncoderOptions, messages: QuietOptions) -> None:
     """Fine-tune the whole style encoder with the generator frozen: the second phase."""
     _train("encoder", options, messages)
 
 
-@train_app.command("finetune-artifacts")
-@expand_options
 def train_finetune_artifacts(options: FinetuneArtifactsOptions, messages: QuietOptions) -> None:
     """Remove light and colored lines along edges from what the generator makes: the last phase."""
     _train("finetune-artifacts", options, messages)

@@ -18,7 +18,6 @@ from mst_deploy.cli.errors import worded
 from mst_deploy.cli.job import Job
 from mst_deploy.cli.options import LimitOptions, MessageOptions
 from mst_deploy.cli.preview import find_previews, make_previews
-from mst_deploy.cli.signature import expand_options
 from mst_deploy.cli.tasks import Failures, Task, find_tasks, report_late_losses
 from mst_deploy.errors import InvalidArgument, MstError
 from mst_deploy.jobs.options import RenderOptions
@@ -72,7 +71,6 @@ class PreviewOptions:
     ] = ()
 
 
-@expand_options
 def video(
     options: VideoOptions,
     style: TimelineOptions,

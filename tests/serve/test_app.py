@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import inspect
 import io
 import json
 import struct
@@ -366,8 +365,7 @@ def test_who_may_ask(service: Service, access: Access, headers: dict[str, str], 
 
 def test_other_machines_are_served_only_with_a_token(tmp_path: Path) -> None:
     def start(token: Path | None) -> None:
-        run: Any = inspect.unwrap(serve)
-        run(ServeOptions(host="0.0.0.0", token=token), GeneratorOptions(), QuietOptions())
+        serve(ServeOptions(host="0.0.0.0", token=token), GeneratorOptions(), QuietOptions())
 
     with pytest.raises(InvalidArgument, match="everybody who reaches"):
         start(None)
