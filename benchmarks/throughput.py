@@ -28,7 +28,7 @@ from mst_deploy.size import Size
 from mst_deploy.styles.plan import constant_plan
 from mst_deploy.stylizer import Stylizer
 from mst_deploy.video.codecs import EncodeOptions
-from mst_deploy.video.reader import SCALING
+from mst_deploy.video.rgb import SCALING
 
 
 def make_clip(path: Path, width: int, height: int, frames: int) -> Path:

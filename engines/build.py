@@ -11,11 +11,8 @@ from typing import Any
 
 from mst_deploy.backends.trt import compat
 from mst_deploy.backends.trt.engine_cache import ShapeRange
-from mst_deploy.backends.trt.runner import (
-    CANVAS,
-    TENSORS,
-    collecting_logger,
-)
+from mst_deploy.backends.trt.loading import collecting_logger
+from mst_deploy.backends.trt.session import CANVAS, TENSORS
 from mst_deploy.engines.options import BuildOptions
 from mst_deploy.errors import BackendError
 

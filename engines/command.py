@@ -32,14 +32,8 @@ from mst_deploy.backends.trt.engine_cache import (
     with_verification,
     write_checked,
 )
-from mst_deploy.backends.trt.runner import (
-    collecting_logger,
-    deserialize,
-    figures_of,
-    machine,
-    open_cuda,
-    verified,
-)
+from mst_deploy.backends.trt.loading import collecting_logger, deserialize
+from mst_deploy.backends.trt.runner import figures_of, machine, open_cuda, verified
 from mst_deploy.backends.trt.verify import trial, verification_now
 from mst_deploy.engines.build import build_plan
 from mst_deploy.engines.layers import facts_of, layers_of, summary

@@ -15,7 +15,7 @@ from mst_deploy.files import require_writable
 if TYPE_CHECKING:
     from mst_deploy.jobs.options import RenderOptions
     from mst_deploy.jobs.render_file import RenderResult
-    from mst_deploy.video.reader import VideoInfo
+    from mst_deploy.video.info import VideoInfo
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.images.files import (
-    IMAGE_SUFFIXES,
-    JPEG_QUALITY,
-    Alpha,
-    Image,
-    decode_image,
-    load_image,
-    save_image,
-)
+from mst_deploy.images.alpha import Alpha, Image
+from mst_deploy.images.files import IMAGE_SUFFIXES, JPEG_QUALITY, decode_image, load_image, save_image
 
 __all__ = [
     "IMAGE_SUFFIXES",

@@ -1,6 +1,6 @@
-"""Still pictures in files: the kinds that are read and written, sizes before decoding, alpha, color profiles.
+"""Still pictures in files: the kinds that are read and written, sizes before decoding.
 
-Pillow reads and converts color profiles; OpenCV, which is faster at it, writes.
+Pillow reads; OpenCV, which is faster at it, writes.
 """
 
 from __future__ import annotations
@@ -18,18 +18,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from mst_deploy.errors import InputError, InvalidArgument, OutputError
 from mst_deploy.files import replacing
+from mst_deploy.images.alpha import Alpha, Image, color_and_alpha, fill_transparent, is_graded
+from mst_deploy.images.profiles import in_srgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
-
-Image = NDArray[np.uint8]
-"""(H, W, 3) RGB, 0..255."""
-Alpha = NDArray[np.uint8]
-"""(H, W): 0 is transparent, 255 opaque."""
 
 JPEG_QUALITY = 95
 MAX_PIXELS = 300_000_000
@@ -203,56 +199,13 @@ def losses(picture: Picture, target: Path) -> list[str]:
     kind, found = KINDS[target.suffix.lower()], []
     if picture.alpha is not None and kind.alpha == "none":
         found.append(f"transparency ({kind.name} has none; .png, .webp, .tiff and .avif keep it)")
-    elif picture.alpha is not None and kind.alpha == "binary" and _is_graded(picture.alpha):
+    elif picture.alpha is not None and kind.alpha == "binary" and is_graded(picture.alpha):
         found.append(f"partial transparency ({kind.name} knows all or nothing; .png keeps it)")
     if picture.deep:
         found.append("more than 8 bits a channel")
     if kind.name == "GIF":
         found.append(f"all but {GIF_COLORS} colors (.png keeps them)")
     return found
-
-
-def fill_transparent(image: Image, alpha: Alpha) -> Image:
-    """Return the image (H, W, 3) with the colors behind fully transparent pixels (H, W) replaced by those
-    around them.
-
-    Means of the visible pixels over windows that double in size until they hold one; the colors stored there
-    are ignored. Gray where nothing is visible. (Pull and push: Gortler et al., "The Lumigraph", 1996, section
-    3.4.2.)
-    """
-    hidden = alpha == 0
-    if not hidden.any():
-        return image
-    filled = image.copy()
-    filled[hidden] = np.rint(_pulled(image, ~hidden))[hidden].astype(np.uint8)
-    return filled
-
-
-def _pulled(image: NDArray[Any], known: NDArray[np.bool_]) -> Any:
-    """Return (H, W, 3) float32: the mean of the known pixels in the smallest window around each pixel that
-    has any."""
-    weight = known.astype(np.float32)
-    color = image.astype(np.float32) * weight[..., None]
-    return _filled(color, weight)
-
-
-def _filled(color: NDArray[Any], weight: NDArray[Any]) -> Any:
-    """Return the filled colors (H, W, 3); all are float32. ``color`` is already weighted by ``weight`` (H,
-    W)."""
-    height, width = weight.shape
-    own = color / np.maximum(weight, 1e-6)[..., None]
-    if weight.all():
-        return own
-    if height == width == 1:
-        return np.full_like(own, 128.0)
-    half = ((width + 1) // 2, (height + 1) // 2)
-    padding = ((0, height % 2), (0, width % 2))
-    coarse = _filled(
-        cv2.resize(np.pad(color, (*padding, (0, 0))), half, interpolation=cv2.INTER_AREA),
-        cv2.resize(np.pad(weight, padding), half, interpolation=cv2.INTER_AREA),
-    )
-    around = cv2.resize(coarse, (half[0] * 2, half[1] * 2), interpolation=cv2.INTER_LINEAR)
-    return np.where(weight[..., None] > 0, own, around[:height, :width]).astype(np.float32)
 
 
 @contextmanager
@@ -305,8 +258,8 @@ def _decoded(file: IO[bytes], name: str | os.PathLike[str]) -> Picture:
         try:
             deep, profile = _is_deep(header), header.info.get("icc_profile")
             header.load()
-            color, alpha = _color_and_alpha(_upright(header))
-            image = np.array(_in_srgb(color, profile), np.uint8)
+            color, alpha = color_and_alpha(_upright(header))
+            image = np.array(in_srgb(color, profile), np.uint8)
         except MemoryError as error:
             width, height = header.size
             raise InputError(
@@ -343,81 +296,6 @@ def _upright(picture: PilImage) -> PilImage:
     with suppress(Exception):  # an orientation that cannot be read is none
         ImageOps.exif_transpose(picture, in_place=True)
     return picture
-
-
-def _as_rgb(picture: PilImage) -> PilImage:
-    """Convert to RGB; Pillow would copy what is RGB already."""
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
-
-
-def _color_and_alpha(picture: PilImage) -> tuple[PilImage, Alpha | None]:
-    """Return color without alpha, in the mode that its profile is for (L, RGB, CMYK), and alpha if any is
-    below 255.
-
-    Raises ValueError for pictures without a range of brightness that could be shown.
-    """
-    from PIL import Image as pillow
-
-    mode = picture.mode
-    if mode in ("F", "I"):
-        raise ValueError("32 bits a channel, which have no white; convert it to 8 or 16 bits")
-    if mode.startswith("I;16"):
-        levels = np.asarray(picture).astype(np.uint16)
-        key = picture.info.get("transparency")
-        alpha = None if key is None else np.where(levels == key, 0, 255).astype(np.uint8)
-        return pillow.fromarray((levels >> 8).astype(np.uint8)), _unless_opaque(alpha)
-    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        whole = picture.convert("RGBA")
-        alpha = _unless_opaque(np.array(whole.getchannel("A")))
-        gray = mode in ("1", "L", "LA", "La")
-        return whole.getchannel("R") if gray else whole.convert("RGB"), alpha
-    if mode in ("1", "L"):
-        return picture.convert("L"), None
-    return picture if mode == "CMYK" else _as_rgb(picture), None
-
-
-def _unless_opaque(alpha: Alpha | None) -> Alpha | None:
-    return None if alpha is None or alpha.min(initial=255) == 255 else alpha
-
-
-def _is_graded(alpha: Alpha) -> bool:
-    return bool(((alpha > 0) & (alpha < 255)).any())
-
-
-def _in_srgb(picture: PilImage, profile: bytes | None) -> PilImage:
-    """Convert L, RGB or CMYK to sRGB through the color profile, unless that is sRGB or cannot be used."""
-    if profile:
-        from PIL import ImageCms
-
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            transform = ImageCms.buildTransform(
-                source,
-                ImageCms.createProfile("sRGB"),
-                picture.mode,
-                "RGB",
-                ImageCms.Intent.RELATIVE_COLORIMETRIC,
-                ImageCms.Flags.BLACKPOINTCOMPENSATION,
-            )
-        except (ImageCms.PyCMSError, OSError):  # damaged, or of another color space than the picture
-            return _as_rgb(picture)
-        if picture.mode == "CMYK" or _changes_colors(transform, picture.mode):
-            converted = ImageCms.applyTransform(picture, transform)
-            assert converted is not None  # only None when done in place
-            return converted
-    return _as_rgb(picture)
-
-
-def _changes_colors(transform: Any, mode: str) -> bool:
-    """Return whether a transform does more than rounding to a grid of colors."""
-    from PIL import Image as pillow
-    from PIL import ImageCms
-
-    levels = np.linspace(0, 255, 9).astype(np.uint8)
-    grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, -1, 3)
-    colors = pillow.fromarray(grid if mode == "RGB" else levels[None]).convert("RGB")
-    converted = ImageCms.applyTransform(colors if mode == "RGB" else colors.convert("L"), transform)
-    return bool((np.abs(np.asarray(converted, np.int16) - np.asarray(colors, np.int16)) > 2).any())
 
 
 def _encoded(path: Path, kind: Kind, image: Image, alpha: Alpha | None) -> bytes:

@@ -24,9 +24,10 @@ from mst_deploy.styles.masks import open_mask
 from mst_deploy.styles.plan import StylePlan
 from mst_deploy.video.containers import goes_into_pipe
 from mst_deploy.video.info import VideoInfo, resized
+from mst_deploy.video.output_coding import encoder_of
 from mst_deploy.video.sinks import spec_of
 from mst_deploy.video.sources import open_source
-from mst_deploy.video.writer import encoder_of, probe_output
+from mst_deploy.video.writer import probe_output
 
 
 @dataclass(frozen=True)

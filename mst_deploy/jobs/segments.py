@@ -15,18 +15,13 @@ from pathlib import Path
 from mst_deploy.errors import InvalidArgument, Message
 from mst_deploy.jobs.disk import check_during
 from mst_deploy.jobs.journal import JOINED, PAINTED, PAINTING, Journal
+from mst_deploy.video.codecs import EncodeOptions, segment_suffix
 from mst_deploy.video.containers import AV_CONTAINERS
 from mst_deploy.video.demuxing import is_pipe
 from mst_deploy.video.info import Frame, VideoInfo, WriteReport
+from mst_deploy.video.output_coding import encoder_settings
 from mst_deploy.video.sinks import FrameSink, interrupted_name, open_sink, spec_of, write_or_close
-from mst_deploy.video.writer import (
-    EncodeOptions,
-    VideoWriter,
-    encoder_settings,
-    join_segments,
-    open_segment,
-    segment_suffix,
-)
+from mst_deploy.video.writer import VideoWriter, join_segments, open_segment
 
 
 @dataclass(frozen=True)

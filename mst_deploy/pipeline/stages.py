@@ -23,7 +23,7 @@ from mst_deploy.video.canvas import CanvasState, MovingCanvas
 
 if TYPE_CHECKING:  # pictures and sizes need no PyAV
     from mst_deploy.video.deflicker import Deflicker
-    from mst_deploy.video.reader import Frame
+    from mst_deploy.video.info import Frame
 
 T = TypeVar("T")
 Request = tuple[Images, FilmParams, Canvas | None]

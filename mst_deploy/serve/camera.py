@@ -21,7 +21,7 @@ import numpy as np
 
 from mst_deploy.backends import StylizeBackend
 from mst_deploy.errors import InputError
-from mst_deploy.images.files import Image
+from mst_deploy.images.alpha import Image
 from mst_deploy.pipeline.live import LivePipeline
 from mst_deploy.pipeline.live_counts import LiveReport
 from mst_deploy.pipeline.live_look import Look

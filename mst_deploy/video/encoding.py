@@ -19,7 +19,7 @@ from mst_deploy.video.containers import SAYS_ORIENTATION
 from mst_deploy.video.filters import Palettes
 from mst_deploy.video.info import Frame, VideoInfo, turned_in_pixels
 from mst_deploy.video.orientation import coded
-from mst_deploy.video.reader import SCALING
+from mst_deploy.video.rgb import SCALING
 
 FRAME_DURATION_FLAG = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: packets carry their frames' durations
 

@@ -62,6 +62,19 @@ class Deinterlacer:
         return frame
 
 
+def deinterlaced(pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    """Yield deinterlaced frames; the filter starts at the first frame that is tagged as interlaced."""
+    filter_: Deinterlacer | None = None
+    for picture in pictures:
+        if filter_ is None and not picture.interlaced_frame:
+            yield picture
+            continue
+        filter_ = filter_ or Deinterlacer()
+        yield from filter_.push(picture)
+    if filter_ is not None:
+        yield from filter_.push(None)
+
+
 class ToneMapper:
     """Tone mapper from PQ or HLG to BT.709 RGB in 8 bits, by FFmpeg's perceptual mapping; uses the mastering
     display."""

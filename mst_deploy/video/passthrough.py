@@ -1,12 +1,11 @@
 """Everything of a file besides its picture: sound, subtitles, covers, attachments, data, chapters, metadata.
 
 Packets are copied byte for byte from a second demuxer, interleaved with the video, so that a reader of frames
-stays a plain iterator. Streams that a container cannot hold are found by trying FFmpeg's muxer.
+stays a plain iterator.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +18,7 @@ from av.stream import Discard
 from mst_deploy.errors import InputError, OutputError
 from mst_deploy.video.demuxing import is_cover, open_input, packets_of
 from mst_deploy.video.info import VideoInfo
+from mst_deploy.video.muxer_support import add_copy, can_hold, codec_name, describe, takes_encoded
 from mst_deploy.video.side_data import holds_stereo
 from mst_deploy.video.sound import USUAL_SOUND, SoundEncoder
 from mst_deploy.video.subtitles import FORM, TEXT, SubtitleRewriter
@@ -161,7 +161,7 @@ class PassthroughStreams:
         elif stream.type == "subtitle" and self.subtitles == "none":
             self.not_kept.append(f"{describe(stream)} (left out)")
         elif can_hold(self.muxer, stream):
-            made = _added(self.output, stream)
+            made = add_copy(self.output, stream)
             self.routes[stream.index] = StreamRoute(
                 made, text=stream.type == "subtitle", cover=is_cover(stream)
             )
@@ -182,9 +182,9 @@ class PassthroughStreams:
         if wanted == "none":
             self.not_kept.append(f"{describe(stream)} (left out)")
             return
-        if wanted in (None, "copy", _codec_name(stream)) and can_hold(self.muxer, stream):
-            self.routes[stream.index] = StreamRoute(_added(self.output, stream))
-            if self.muxer == "mp4" and (_codec_name(stream) or "").startswith("pcm"):
+        if wanted in (None, "copy", codec_name(stream)) and can_hold(self.muxer, stream):
+            self.routes[stream.index] = StreamRoute(add_copy(self.output, stream))
+            if self.muxer == "mp4" and (codec_name(stream) or "").startswith("pcm"):
                 self.notes.append(
                     f"{describe(stream)} is written as ipcm, which few players take in an mp4; a .mov file, "
                     "or [option:audio] aac, avoids it"
@@ -325,32 +325,6 @@ class PassthroughStreams:
         return True
 
 
-def can_hold(muxer: str, stream: Any) -> bool:
-    """Return whether FFmpeg's muxer takes a stream, by trying it on a file in memory."""
-    try:
-        with av.open(io.BytesIO(), "w", format=muxer) as container:
-            _added(container, stream)
-            container.start_encoding()
-    except (av.FFmpegError, ValueError):
-        return False
-    return True
-
-
-def takes_encoded(muxer: str, stream: Any, codec: str) -> bool:
-    """Return whether FFmpeg's muxer takes the sound of a stream in another codec."""
-    try:
-        with av.open(io.BytesIO(), "w", format=muxer) as container:
-            SoundEncoder(stream, container, codec)
-            container.start_encoding()
-    except (av.FFmpegError, ValueError):
-        return False
-    return True
-
-
-def _codec_name(stream: Any) -> str | None:
-    return stream.codec_context.name if stream.codec_context else None
-
-
 def _decodes(stream: Any) -> bool:
     """Return whether sound can be decoded: the decoder is available, and the stream has the parameters that
     it needs."""
@@ -358,23 +332,9 @@ def _decodes(stream: Any) -> bool:
     return context is not None and context.sample_rate > 0 and context.layout.nb_channels > 0
 
 
-def describe(stream: Any) -> str:
-    """Describe a stream for people: ``subtitle stream 3 (hdmv_pgs_subtitle, eng)``."""
-    codec = _codec_name(stream) or getattr(stream, "name", None)
-    words = [word for word in (codec, stream.metadata.get("language")) if word]
-    return f"{stream.type} stream {stream.index} ({', '.join(words) or 'of unknown kind'})"
-
-
 def _start(packet: Any) -> Fraction:
     time: Fraction = (packet.pts if packet.pts is not None else packet.dts) * packet.time_base
     return time
-
-
-def _added(output: Any, stream: Any) -> Any:
-    made = output.add_stream_from_template(stream, opaque=True)
-    made.metadata.update(stream.metadata)
-    made.disposition = stream.disposition
-    return made
 
 
 def _is_text(stream: Any) -> bool:
@@ -403,17 +363,3 @@ def _cut_chapters(chapters: list[dict[str, Any]], source: VideoInfo) -> list[dic
         times = {"start": int(max(start - cut.start, 0) / base), "end": int((last - cut.start) / base)}
         kept.append({**chapter, **times})
     return kept
-
-
-def fits(source: VideoInfo, muxer: str, audio: str | None = None, subtitles: str = "copy") -> bool:
-    """Return whether a container holds every stream besides the picture as it is, or as requested."""
-    encoded = audio not in (None, "copy")
-    with open_input(source.path, rate=source.rate) as container:
-        return all(
-            stream.type == "data"
-            or (stream.type == "audio" and encoded)
-            or (stream.type == "subtitle" and subtitles == "none")
-            or (stream.type != "attachment" and can_hold(muxer, stream))
-            for stream in container.streams
-            if stream.index != source.stream_index
-        )

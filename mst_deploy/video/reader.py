@@ -8,9 +8,7 @@ it is counted and reported.
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Iterator
-from contextlib import suppress
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -19,11 +17,10 @@ from typing import Any, Self
 
 import av
 from av.sidedata.sidedata import Type as SideData
-from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from mst_deploy.errors import InputError
 from mst_deploy.video.alpha import alpha_decoder, has_alpha, is_transparent
-from mst_deploy.video.color import SDR_TAGS, Mastering, read_tags
+from mst_deploy.video.color import SDR_TAGS, read_tags
 from mst_deploy.video.damage import PICTURE_EACH, DecodeReport, PacketTracker, TimestampMonitor
 from mst_deploy.video.demuxing import (
     PATIENCE,
@@ -40,25 +37,26 @@ from mst_deploy.video.demuxing import (
     seconds_of,
     tagged_end,
 )
-from mst_deploy.video.filters import Deinterlacer, ToneMapper
+from mst_deploy.video.filters import deinterlaced
 from mst_deploy.video.frame_times import DecodeOrderTimes, rising
 from mst_deploy.video.hardware import decoding
-from mst_deploy.video.info import Frame, Image, Plane, VideoInfo, resized
+from mst_deploy.video.info import Frame, Plane, VideoInfo
 from mst_deploy.video.options import ReadOptions
-from mst_deploy.video.orientation import matrix_of, orientation, upright
+from mst_deploy.video.orientation import orientation
+from mst_deploy.video.rgb import RgbConverter
+from mst_deploy.video.seeking import seek, selected_span
 from mst_deploy.video.side_data import (
+    display_matrix,
     has_captions,
     is_dolby_vision_5,
     marks_not_kept,
+    mastering,
     side_data,
     stereo_mode,
 )
 from mst_deploy.video.time_ranges import ClockSpan, TimeRange
 
-__all__ = ["DecodeReport", "Frame", "Image", "ReadOptions", "VideoInfo", "VideoReader", "resized"]
-
-# Exact rounding and full chroma interpolation: costs a little, keeps color bars within 1/255.
-SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+FIELDS = (2, 3, 4, 5)  # AV_FIELD_TT, BB, TB, BT
 
 
 class VideoReader:
@@ -71,8 +69,6 @@ class VideoReader:
         self.path, self.options = path, options or ReadOptions()
         self.damage = DecodeReport()
         self.lock, self.closed = Lock(), False
-        self.reformatter = VideoReformatter()
-        self.tone: ToneMapper | None = None
         hwaccel = decoding(self.options.hwaccel)
         self.container = open_input(path, hwaccel=hwaccel, rate=self.options.rate)
         try:
@@ -95,9 +91,9 @@ class VideoReader:
             if self.ordered is not None and (head := next(raw, None)) is not None:
                 begin, raw = head.pts, chain([head], raw)
                 self.timestamps.start = None
-            self.cut = _cut(self.options.span, self.container, self.stream, begin)
+            self.cut = selected_span(self.options.span, self.container, self.stream, begin)
             if self.cut is not None and self.cut.skips and self.pipe is None and self.ordered is None:
-                self._seek(self.cut)
+                seek(self.container, self.stream, self.cut)
             self.decoded = self._whole_frames(raw)
             self.first = next(self.decoded, None)
             if self.first is None:
@@ -144,7 +140,9 @@ class VideoReader:
                 assert picture.pts is not None  # set by rising
                 end = picture.pts + (picture.duration or 0)
                 duration = self._duration(picture)
-                yield Frame(self._upright(picture), picture.pts - shift, duration, alpha=self._alpha(picture))
+                yield Frame(
+                    self.converter.image(picture), picture.pts - shift, duration, alpha=self._alpha(picture)
+                )
         except av.FFmpegError as error:
             raise InputError(f"{self.path} cannot be decoded any further ({error.strerror})") from error
         self._note_early_end(end)
@@ -162,7 +160,7 @@ class VideoReader:
         time = (pts + shift) * self.info.time_base
         begin = (self.stream.start_time or 0) * Fraction(self.stream.time_base)
         with self.lock:
-            self._seek(ClockSpan(time, None, origin=begin))
+            seek(self.container, self.stream, ClockSpan(time, None, origin=begin))
             self.first, self.decoded = None, self._whole_frames(self._decode())
         return True
 
@@ -180,7 +178,7 @@ class VideoReader:
         """Yield the selected frames with usable times, deinterlaced."""
         sample_every = self.options.span.sample_every
         kept: int | None = None
-        for picture in rising(_deinterlaced(raw), self.damage):
+        for picture in rising(deinterlaced(raw), self.damage):
             assert picture.pts is not None
             self.timestamps.observe(picture.pts)
             assert picture.time_base is not None
@@ -256,59 +254,8 @@ class VideoReader:
             elif packet.size:
                 self.pipe.packets.append(packet)
 
-    def _seek(self, cut: ClockSpan) -> None:
-        """Seek to a key frame at or before the start; where none is found, read up to there instead.
-
-        Transport streams have no index: FFmpeg seeks to any packet there.
-        """
-        back = Fraction(0)
-        while cut.start - back > cut.origin:
-            try:
-                target = int((cut.start - back) / self.stream.time_base)
-                self.container.seek(target, stream=self.stream)
-                key = next((p for p in packets_of(self.container, self.stream) if p.is_keyframe), None)
-                if key is not None and key.pts is not None and key.pts * key.time_base <= cut.start:
-                    self.container.seek(target, stream=self.stream)
-                    return
-            except av.FFmpegError:
-                pass
-            back = 2 * back or Fraction(1)
-        with suppress(av.FFmpegError):
-            self.container.seek(0, unsupported_byte_offset=True)
-            return
-        with suppress(av.FFmpegError):
-            self.container.seek(int(cut.origin / self.stream.time_base), stream=self.stream)
-
-    def _upright(self, picture: av.VideoFrame) -> Image:
-        rgb = self._sized(self.tone(picture) if self.tone else self._as_rgb(picture))
-        image: Any = rgb.to_ndarray()
-        return upright(image, self.info.quarter_turns, self.info.mirrored)
-
     def _alpha(self, picture: av.VideoFrame) -> Plane | None:
-        if not self.info.alpha or not has_alpha(picture):
-            return None
-        width, height = self.coded_size
-        values: Any = picture.reformat(width=width, height=height, format="rgba").to_ndarray()[:, :, 3]
-        return upright(values, self.info.quarter_turns, self.info.mirrored)
-
-    def _as_rgb(self, picture: av.VideoFrame) -> av.VideoFrame:
-        color = self.source_color
-        return self.reformatter.reformat(
-            picture,
-            format="rgb24",
-            src_colorspace=color.scaler_matrix,
-            dst_colorspace=color.scaler_matrix,
-            src_color_range=color.range,
-            dst_color_range=ColorRange.JPEG,
-            interpolation=SCALING,
-        )
-
-    def _sized(self, rgb: av.VideoFrame) -> av.VideoFrame:
-        if (rgb.width, rgb.height) == self.coded_size:
-            return rgb
-        self.damage.resized += 1
-        width, height = self.coded_size
-        return rgb.reformat(width=width, height=height, interpolation=SCALING)
+        return self.converter.alpha(picture) if self.info.alpha and has_alpha(picture) else None
 
     def _duration(self, picture: av.VideoFrame) -> int:
         sample_every = self.options.span.sample_every
@@ -322,14 +269,14 @@ class VideoReader:
                 f"{self.path} is Dolby Vision of profile 5, whose colors need Dolby's own mapping; convert "
                 "it to HDR10 or SDR first (ffmpeg with libplacebo does)"
             )
-        self.coded_size = first.width, first.height
-        self.source_color = read_tags(first, self.path)
-        mapped = self.options.sdr and self.source_color.hdr is not None
-        if mapped:
-            self.tone = ToneMapper(self.source_color.transfer, self.source_color.primaries)
+        color = read_tags(first, self.path)
+        mapped = self.options.sdr and color.hdr is not None
         depth = _depth(first)
-        matrix = _display_matrix(first)
+        matrix = display_matrix(first)
         turns, mirrored = orientation(matrix) if matrix else (0, False)
+        self.converter = RgbConverter(
+            first, color, self.damage, quarter_turns=turns, mirrored=mirrored, to_sdr=mapped
+        )
         width, height = first.width, first.height
         assert first.time_base is not None
         bases = (first.time_base, *(audio.time_base for audio in self.container.streams.audio))
@@ -344,18 +291,18 @@ class VideoReader:
             mirrored=mirrored,
             display_matrix=matrix,
             sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
-            color=SDR_TAGS if mapped else self.source_color,
+            color=SDR_TAGS if mapped else color,
             audio=tuple(
                 audio.codec_context.name if audio.codec_context else "unknown"
                 for audio in self.container.streams.audio
             ),
-            not_kept=self._not_kept(first, depth, mapped=mapped),
+            not_kept=self._not_kept(first, depth, color.hdr, mapped=mapped),
             clock=math.lcm(*(base.denominator for base in bases)),
             stream_index=stream.index,
             alpha=is_transparent(first),
             stereo_mode=stereo_mode(first),
             depth=8 if mapped else depth,
-            mastering=None if mapped else _mastering(first),
+            mastering=None if mapped else mastering(first),
             tone_mapped=mapped,
             cut=self.cut,
             decoder=(self.alpha_decoder or stream.codec_context).name
@@ -381,8 +328,9 @@ class VideoReader:
             seconds = min(seconds, self.options.span.end)
         return max(0, round((seconds - (self.options.span.start or 0)) * self._rate()))
 
-    def _not_kept(self, first: av.VideoFrame, depth: int, *, mapped: bool) -> tuple[str, ...]:
-        hdr = self.source_color.hdr
+    def _not_kept(
+        self, first: av.VideoFrame, depth: int, hdr: str | None, *, mapped: bool
+    ) -> tuple[str, ...]:
         losses = []
         if mapped:
             losses.append(f"{hdr} (mapped to SDR, BT.709)")
@@ -435,57 +383,5 @@ class VideoReader:
             self.damage.missing = missing
 
 
-FIELDS = (2, 3, 4, 5)  # AV_FIELD_TT, BB, TB, BT
-
-
-def _deinterlaced(pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    """Yield deinterlaced frames; the filter starts at the first frame that is tagged as interlaced."""
-    filter_: Deinterlacer | None = None
-    for picture in pictures:
-        if filter_ is None and not picture.interlaced_frame:
-            yield picture
-            continue
-        filter_ = filter_ or Deinterlacer()
-        yield from filter_.push(picture)
-    if filter_ is not None:
-        yield from filter_.push(None)
-
-
-def _cut(span: TimeRange, container: Any, stream: Any, first: int | None) -> ClockSpan | None:
-    """Return the selected part on the clock of the file; None if all of it is used unchanged.
-
-    The result begins at 0 where picture (at ``first``, in its time base) or sound begin: transport streams
-    start at any time, and players of mp4 hide what comes before 0. Sound before 0 is skipped by its decoder.
-    """
-    begin = _begin(container, stream, first)
-    if begin < 0 and (first or 0) >= 0:
-        begin = Fraction(0)
-    if not span.cuts and not begin:
-        return None
-    end = None if span.end is None else begin + span.end
-    return ClockSpan(begin + (span.start or 0), end, origin=begin)
-
-
-def _begin(container: Any, picture: Any, first: int | None) -> Fraction:
-    """Return the time at which picture or sound begin, in seconds; the container's own value is rounded."""
-    times = ((picture, first), *((audio, audio.start_time) for audio in container.streams.audio))
-    starts = [time * stream.time_base for stream, time in times if time is not None]
-    return min(starts, default=Fraction(container.start_time or 0, av.time_base))
-
-
 def _depth(picture: av.VideoFrame) -> int:
     return max(8, *(component.bits for component in picture.format.components))
-
-
-def _display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
-    data = side_data(picture, SideData.DISPLAYMATRIX)
-    if data is not None:
-        return struct.unpack("=9i", data)
-    return matrix_of(round(picture.rotation / 90) % 4) if picture.rotation else None
-
-
-def _mastering(picture: av.VideoFrame) -> Mastering | None:
-    return Mastering.unpack(
-        side_data(picture, SideData.MASTERING_DISPLAY_METADATA),
-        side_data(picture, SideData.CONTENT_LIGHT_LEVEL),
-    )

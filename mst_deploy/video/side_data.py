@@ -1,4 +1,5 @@
-"""Side data of decoded frames: 360-degree and stereo tags, captions, Dolby Vision."""
+"""Side data of decoded frames: orientation, mastering display, 360-degree and stereo tags, captions, Dolby
+Vision."""
 
 from __future__ import annotations
 
@@ -7,6 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from av.sidedata.sidedata import Type as SideData
+
+from mst_deploy.video.color import Mastering
+from mst_deploy.video.orientation import matrix_of
 
 STEREO_MODES = {
     1: ("left_right", "right_left"),
@@ -57,6 +61,22 @@ def marks_not_kept(picture: Any) -> Iterator[str]:
         yield "Dolby Vision's metadata (the picture is that of its base layer)"
     if side_data(picture, SideData.DYNAMIC_HDR_PLUS) is not None:
         yield "HDR10+ metadata"
+
+
+def display_matrix(picture: Any) -> tuple[int, ...] | None:
+    """Return the display matrix of a frame, 9 integers; None for one that is shown as it is stored."""
+    data = side_data(picture, SideData.DISPLAYMATRIX)
+    if data is not None:
+        return struct.unpack("=9i", data)
+    return matrix_of(round(picture.rotation / 90) % 4) if picture.rotation else None
+
+
+def mastering(picture: Any) -> Mastering | None:
+    """Return the data on the mastering display and on the light of the content; None if there is none."""
+    return Mastering.unpack(
+        side_data(picture, SideData.MASTERING_DISPLAY_METADATA),
+        side_data(picture, SideData.CONTENT_LIGHT_LEVEL),
+    )
 
 
 def is_dolby_vision_5(metadata: bytes | None) -> bool:

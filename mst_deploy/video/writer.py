@@ -8,8 +8,6 @@ Everything besides the picture is copied (:mod:`mst_deploy.video.passthrough`).
 from __future__ import annotations
 
 import io
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -22,58 +20,33 @@ import av
 from mst_deploy.errors import MstError, OutputError
 from mst_deploy.files import replacing
 from mst_deploy.video.codecs import (
-    CODECS,
     EncodeOptions,
     EncoderSettings,
-    keeps_alpha,
-    keeps_depth,
-    segment_suffix,
-    settings_for,
 )
-from mst_deploy.video.color import BT2020_NC
 from mst_deploy.video.containers import (
     AV_CONTAINERS,
-    CONTAINERS,
     MUXERS,
     PLAIN_WORDS,
     goes_into_pipe,
     muxer_of,
     muxer_options,
-    pipe_suffix,
 )
 from mst_deploy.video.demuxing import PIPE, ffmpeg_name, is_sequence
 from mst_deploy.video.encoding import (
     PictureEncoder,
     add_stream,
-    coded_size,
     end_last,
-    holds_mastering,
     say_alpha,
     start,
     storage_info,
     tag_stream,
 )
 from mst_deploy.video.info import Frame, VideoInfo, WriteReport
-from mst_deploy.video.passthrough import PassthroughStreams, fits
+from mst_deploy.video.muxer_support import fits
+from mst_deploy.video.output_coding import encoder_settings, losses_of_coding
+from mst_deploy.video.passthrough import PassthroughStreams
 from mst_deploy.video.sequences import EvenTimes, SequenceWriter
-
-__all__ = [
-    "CODECS",
-    "CONTAINERS",
-    "EncodeOptions",
-    "SequenceWriter",
-    "VideoWriter",
-    "WriteReport",
-    "default_suffix",
-    "encoder_of",
-    "encoder_settings",
-    "join_segments",
-    "joined_packets",
-    "open_segment",
-    "open_writer",
-    "probe_output",
-    "segment_suffix",
-]
+from mst_deploy.video.unseekable import Unseekable
 
 
 class VideoWriter:
@@ -271,48 +244,6 @@ def default_suffix(info: VideoInfo, options: EncodeOptions | None = None) -> str
     return ".mp4" if fits(info, "mp4", options.audio, options.subtitles) else ".mkv"
 
 
-class Unseekable:
-    """Standard output, or a pipe, as a file for a muxer: it can be written but not sought.
-
-    Raises OutputError for a terminal, and for outputs that cannot be opened.
-    """
-
-    def __init__(self, path: Path = PIPE) -> None:
-        self.path, self.file = path, sys.stdout.buffer
-        self.name = "the standard output" if path == PIPE else str(path)
-        if path != PIPE:
-            try:
-                self.file = path.open("wb")
-            except OSError as error:
-                raise OutputError(f"cannot write {path}: {error.strerror}; check the name") from error
-        if self.file.isatty():
-            if path != PIPE:
-                self.file.close()
-            raise OutputError(
-                f"{self.name} is a terminal, which cannot show a video; send it to a file or a "
-                "program (> out.mkv, | ...), or name a file with [option:output]"
-            )
-
-    def write(self, data: bytes) -> int:
-        """Write bytes. Raises OutputError when the reader has closed the pipe."""
-        try:
-            return self.file.write(data)
-        except BrokenPipeError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())  # for what is still buffered
-            raise OutputError(f"nobody reads {self.name} any more") from error
-
-    def close(self) -> None:
-        """Flush the buffer; the standard output itself stays open."""
-        try:
-            self.file.flush()
-        except BrokenPipeError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
-            raise OutputError(f"nobody reads {self.name} any more") from error
-        finally:
-            if self.path != PIPE:
-                self.file.close()
-
-
 @contextmanager
 def _opened(
     file: Any,
@@ -343,67 +274,13 @@ def _opened(
         raise OutputError(f"cannot write {name}: {error.strerror or error}") from error
 
 
-def encoder_settings(path: Path, source: VideoInfo, options: EncodeOptions) -> EncoderSettings:
-    """Return codec, encoder and pixel format for this output. Raises OutputError, BackendError."""
-    suffix = path.suffix.lower()
-    if goes_into_pipe(path):
-        suffix = pipe_suffix(path, options.codec)
-    chosen = options.resolved(suffix, source.depth, source.decoder)
-    if source.color.hdr and not keeps_depth(chosen):
-        raise OutputError(
-            f"{source.path} is HDR ({source.color.hdr}), and {chosen.codec} is written in 8 bits; "
-            f"use {_deep_codecs(suffix)}[option:sdr]"
-        )
-    if source.color.hdr and not chosen.known.tags:
-        raise OutputError(
-            f"{source.path} is HDR ({source.color.hdr}), which y4m cannot say of itself; use "
-            "[option:sdr], or a .mkv file"
-        )
-    assert chosen.codec is not None  # resolved
-    muxer = "nut" if suffix == ".nut" else muxer_of(path, options.codec)
-    alpha = source.alpha and keeps_alpha(chosen.codec, muxer)
-    return settings_for(chosen, *coded_size(source), source.depth, alpha=alpha)
-
-
-def _deep_codecs(suffix: str) -> str:
-    """Return a description of the codecs that keep HDR in such a file."""
-    if suffix == ".webm":
-        return "[option:codec] av1, or "
-    return (
-        "[option:codec] hevc, or " if suffix in AV_CONTAINERS else "a .mkv file without [option:codec], or "
-    )
-
-
-def encoder_of(path: Path, source: VideoInfo, options: EncodeOptions) -> str:
-    """Return the name of the encoder of this output. Raises OutputError, BackendError."""
-    if is_sequence(path):
-        return path.suffix[1:].lower()
-    muxer_of(path, options.codec)  # refuses a suffix that nothing is written to
-    return encoder_settings(path, source, options).encoder
-
-
 def _report(
     coding: EncoderSettings, source: VideoInfo, passthrough: PassthroughStreams | None
 ) -> WriteReport:
-    losses = tuple(_losses_of_coding(coding, source))
+    losses = tuple(losses_of_coding(coding, source))
     if passthrough is None:
         return WriteReport(losses)
     return WriteReport((*losses, *passthrough.not_kept), passthrough.damage, tuple(passthrough.notes))
-
-
-def _losses_of_coding(coding: EncoderSettings, source: VideoInfo) -> Iterator[str]:
-    if source.depth > 8 and CODECS[coding.codec].deep is None:
-        yield f"{source.depth}-bit color ({coding.codec} is written in 8 bits; hevc and av1 keep 10)"
-    if source.alpha and not coding.alpha:
-        yield f"transparency ({coding.codec} in this file has none; vp9 in .webm and prores in .mov do)"
-    if not CODECS[coding.codec].tags and source.color.primaries == BT2020_NC:
-        yield "the primaries of BT.2020 (y4m cannot name them)"
-    if source.mastering is not None and not holds_mastering(coding):
-        yield f"data on the mastering display ({coding.encoder} cannot be given it)"
-    if coding.codec in ("gif", "webp", "raw") and source.sample_aspect_ratio != 1:
-        yield f"pixels that are not square ({source.sample_aspect_ratio})"
-    if coding.codec == "gif":
-        yield "times (gif counts hundredths of a second) and all but 256 colors a frame"
 
 
 def _add_passthrough(

@@ -10,7 +10,7 @@ import pytest
 
 from mst_deploy.backends.trt import compat
 from mst_deploy.backends.trt.engine_cache import ShapeRange
-from mst_deploy.backends.trt.runner import collecting_logger
+from mst_deploy.backends.trt.loading import collecting_logger
 from mst_deploy.engines.build import Built, build_plan
 from mst_deploy.engines.options import BuildOptions
 from mst_deploy.errors import BackendError, InvalidArgument

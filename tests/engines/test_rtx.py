@@ -19,7 +19,7 @@ import pytest
 from mst_deploy.backends.onnxrt import gpu_present
 from mst_deploy.backends.trt import compat
 from mst_deploy.backends.trt.engine_cache import Engine, Identity, ShapeRange, listed, store
-from mst_deploy.backends.trt.runner import collecting_logger, deserialize
+from mst_deploy.backends.trt.loading import collecting_logger, deserialize
 from mst_deploy.engines.build import Built, build_plan
 from mst_deploy.engines.layers import convolution_types, facts_of, is_convolution, layers_in, type_of
 from mst_deploy.engines.options import BuildOptions

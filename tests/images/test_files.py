@@ -16,10 +16,10 @@ from PIL import ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from mst_deploy.errors import InputError, InvalidArgument
+from mst_deploy.images.alpha import fill_transparent
 from mst_deploy.images.files import (
     KINDS,
     decode_picture,
-    fill_transparent,
     is_still,
     limited_pixels,
     load_image,

@@ -27,11 +27,11 @@ from mst_deploy.jobs.journal import JOURNAL, Journal, parts_folder, read_journal
 from mst_deploy.jobs.options import RenderOptions
 from mst_deploy.jobs.render_file import render_file
 from mst_deploy.styles.plan import constant_plan
+from mst_deploy.video.codecs import EncodeOptions
 from mst_deploy.video.deflicker import REACH
 from mst_deploy.video.hardware import device_opens
 from mst_deploy.video.options import ReadOptions
 from mst_deploy.video.passthrough import PassthroughStreams
-from mst_deploy.video.writer import EncodeOptions
 from tests.clips import Clip, probe, write_clip
 from tests.conftest import IdentityGenerator
 from tests.events import frames_to, notes_to

@@ -9,8 +9,9 @@ import av
 import numpy as np
 import pytest
 
+from mst_deploy.video.codecs import EncodeOptions, segment_suffix
 from mst_deploy.video.reader import VideoReader
-from mst_deploy.video.writer import EncodeOptions, join_segments, open_segment, open_writer, segment_suffix
+from mst_deploy.video.writer import join_segments, open_segment, open_writer
 from tests.clips import Clip, probe, write_clip
 
 CLIPS = {

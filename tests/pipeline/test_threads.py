@@ -17,7 +17,8 @@ from mst_deploy.jobs.render_file import render_file
 from mst_deploy.pipeline.threads import StageTimer, ThreadedPipeline
 from mst_deploy.styles.plan import FramePlan, StylePlan, constant_plan
 from mst_deploy.video.deflicker import Deflicker
-from mst_deploy.video.reader import Frame, VideoReader
+from mst_deploy.video.info import Frame
+from mst_deploy.video.reader import VideoReader
 from mst_deploy.video.writer import VideoWriter
 from tests.events import frames_to
 

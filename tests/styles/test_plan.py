@@ -21,7 +21,7 @@ from mst_deploy.pipeline.still import stylize_picture
 from mst_deploy.styles.masks import open_mask
 from mst_deploy.styles.plan import StylePlan, constant_plan
 from mst_deploy.styles.timeline import StrengthKey, StyleKey, Timeline
-from mst_deploy.video.reader import Frame
+from mst_deploy.video.info import Frame
 from tests.clips import Clip, write_clip
 from tests.pictures import picture
 

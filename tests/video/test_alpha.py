@@ -14,8 +14,8 @@ from mst_deploy.jobs.options import RenderOptions
 from mst_deploy.jobs.render_file import render_file
 from mst_deploy.size import Size
 from mst_deploy.styles.plan import constant_plan
+from mst_deploy.video.codecs import EncodeOptions
 from mst_deploy.video.reader import VideoReader
-from mst_deploy.video.writer import EncodeOptions
 
 FORMS = {
     ".webm": ("libvpx-vp9", "yuva420p"),

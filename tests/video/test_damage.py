@@ -17,7 +17,8 @@ import pytest
 
 from mst_deploy.errors import InputError
 from mst_deploy.video.damage import PacketTracker, TimestampMonitor
-from mst_deploy.video.reader import ReadOptions, VideoReader
+from mst_deploy.video.options import ReadOptions
+from mst_deploy.video.reader import VideoReader
 from mst_deploy.video.time_ranges import TimeRange
 from tests.clips import Clip, probe, write_clip, write_film
 from tests.mutants import LIMIT, mutated

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from mst_deploy.errors import OutputError
-from mst_deploy.video.reader import ReadOptions, VideoReader
-from mst_deploy.video.writer import EncodeOptions, open_writer
+from mst_deploy.video.codecs import EncodeOptions
+from mst_deploy.video.options import ReadOptions
+from mst_deploy.video.reader import VideoReader
+from mst_deploy.video.writer import open_writer
 from tests.clips import Clip, probe, write_clip
 
 MASTER = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"

@@ -13,9 +13,11 @@ import pytest
 from mst_deploy.jobs.options import RenderOptions
 from mst_deploy.jobs.render_file import render_file
 from mst_deploy.styles.plan import constant_plan
-from mst_deploy.video.reader import ReadOptions, VideoReader
+from mst_deploy.video.codecs import EncodeOptions
+from mst_deploy.video.options import ReadOptions
+from mst_deploy.video.reader import VideoReader
 from mst_deploy.video.time_ranges import TimeRange
-from mst_deploy.video.writer import EncodeOptions, open_writer
+from mst_deploy.video.writer import open_writer
 from tests.clips import NTSC, Clip, probe, write_clip
 
 

@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
+from mst_deploy.video.codecs import EncodeOptions
 from mst_deploy.video.orientation import coded, orientation, upright
 from mst_deploy.video.reader import VideoReader
-from mst_deploy.video.writer import EncodeOptions, open_writer
+from mst_deploy.video.writer import open_writer
 from tests.clips import probe
 
 WAYS = [(degrees, mirrored) for degrees in (0, 90, 180, 270) for mirrored in (False, True)]

@@ -20,10 +20,11 @@ from mst_deploy.cli.tasks import Task, report_losses
 from mst_deploy.errors import BackendError, InputError, InvalidArgument, OutputError
 from mst_deploy.jobs.options import RenderOptions
 from mst_deploy.size import Size
-from mst_deploy.video.codecs import parse_bitrate
-from mst_deploy.video.reader import ReadOptions, VideoReader
+from mst_deploy.video.codecs import EncodeOptions, parse_bitrate
+from mst_deploy.video.options import ReadOptions
+from mst_deploy.video.reader import VideoReader
 from mst_deploy.video.time_ranges import TimeRange, parse_time
-from mst_deploy.video.writer import EncodeOptions, VideoWriter, open_writer
+from mst_deploy.video.writer import VideoWriter, open_writer
 from tests.clips import NTSC, Clip, probe, write_clip, write_film
 from tests.pictures import picture
 
@@ -213,8 +214,9 @@ def test_sequence_with_a_gap_is_refused(small_clip: Path, tmp_path: Path) -> Non
 PIPE = """
 import sys
 from pathlib import Path
+from mst_deploy.video.codecs import EncodeOptions
 from mst_deploy.video.reader import VideoReader
-from mst_deploy.video.writer import EncodeOptions, open_writer
+from mst_deploy.video.writer import open_writer
 with VideoReader(Path("-")) as reader:
     with open_writer(Path("-"), reader.info, EncodeOptions(sys.argv[1] or None)) as writer:
         for frame in reader:

@@ -12,9 +12,11 @@ import pytest
 from av.stream import Disposition
 
 from mst_deploy.errors import OutputError
-from mst_deploy.video.reader import ReadOptions, VideoReader
+from mst_deploy.video.codecs import EncodeOptions
+from mst_deploy.video.options import ReadOptions
+from mst_deploy.video.reader import VideoReader
 from mst_deploy.video.time_ranges import TimeRange
-from mst_deploy.video.writer import EncodeOptions, default_suffix, open_writer
+from mst_deploy.video.writer import default_suffix, open_writer
 from tests.clips import FONT, SUBTITLES, WORDS, Clip, cover, probe, write_clip, write_film
 from tests.pictures import picture
 

@@ -12,9 +12,10 @@ import av
 import pytest
 
 from mst_deploy.errors import InputError, OutputError
+from mst_deploy.video.codecs import EncodeOptions
 from mst_deploy.video.demuxing import is_pipe, is_sequence
 from mst_deploy.video.reader import VideoReader
-from mst_deploy.video.writer import EncodeOptions, open_writer
+from mst_deploy.video.writer import open_writer
 from tests.clips import probe, write_film
 
 MST = f"{sys.executable} -m mst_deploy video"

@@ -13,8 +13,10 @@ import pytest
 
 from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.video import passthrough
-from mst_deploy.video.reader import ReadOptions, VideoReader
-from mst_deploy.video.writer import EncodeOptions, default_suffix, open_writer, probe_output
+from mst_deploy.video.codecs import EncodeOptions
+from mst_deploy.video.options import ReadOptions
+from mst_deploy.video.reader import VideoReader
+from mst_deploy.video.writer import default_suffix, open_writer, probe_output
 from tests.clips import Clip, probe, write_clip, write_film
 from tests.pictures import picture
 

@@ -20,9 +20,12 @@ from mst_deploy.jobs.options import RenderOptions
 from mst_deploy.jobs.render_file import render_file
 from mst_deploy.size import Size
 from mst_deploy.styles.plan import constant_plan
-from mst_deploy.video.reader import Frame, ReadOptions, VideoReader
+from mst_deploy.video.codecs import EncodeOptions
+from mst_deploy.video.info import Frame
+from mst_deploy.video.options import ReadOptions
+from mst_deploy.video.reader import VideoReader
 from mst_deploy.video.time_ranges import TimeRange
-from mst_deploy.video.writer import EncodeOptions, VideoWriter, open_writer
+from mst_deploy.video.writer import VideoWriter, open_writer
 from tests.clips import NTSC, Clip, probe, write_clip
 
 VFR = (0, 500, 2502, 3003, 7007, 7100, 9009, 15015)

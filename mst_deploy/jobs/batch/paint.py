@@ -13,10 +13,12 @@ from mst_deploy.jobs.batch.scan import SegmentScan, checksum
 from mst_deploy.jobs.batch.segment_files import SegmentFiles
 from mst_deploy.jobs.options import RenderOptions
 from mst_deploy.pipeline.stages import FramePreparer
+from mst_deploy.video.codecs import segment_suffix
 from mst_deploy.video.info import Frame, VideoInfo, WriteReport
+from mst_deploy.video.output_coding import encoder_settings
 from mst_deploy.video.reader import VideoReader
 from mst_deploy.video.sources import FrameSource
-from mst_deploy.video.writer import VideoWriter, encoder_settings, open_segment, segment_suffix
+from mst_deploy.video.writer import VideoWriter, open_segment
 
 
 class NotTheSameFrames(Exception):

@@ -16,7 +16,7 @@ import torch
 
 from mst_deploy.backends.trt import compat
 from mst_deploy.backends.trt.engine_cache import ShapeRange
-from mst_deploy.backends.trt.runner import collecting_logger
+from mst_deploy.backends.trt.loading import collecting_logger
 from mst_deploy.engines.build import build_plan, parse, profile_for
 from mst_deploy.engines.options import BuildOptions
 from mst_deploy.onnx_passes.trt import for_tensorrt
