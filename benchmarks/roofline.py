@@ -1,6 +1,7 @@
 """Ceilings of this machine: multiply-adds per second of a matrix product, bytes per second of a copy.
 
-They are measured, not looked up: a shared core or a lowered clock changes them as it changes everything else.
+They are measured, not taken from data sheets: a shared core or a lowered clock changes them as it changes
+everything else.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Assumptions:
     stragglers: float = 0.002
     """Share of tasks that take ten times as long."""
     poll: float = 0.5
-    """Seconds between two looks at the storage."""
+    """Seconds between two polls of the storage."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class _Simulation:
             self._push(self.assumed.start, f"w{number}", None, dies=False)
         while not self.schedule.finished:
             now, _, worker, task, dies = heapq.heappop(self.events)
-            self._look(now)
+            self._poll(now)
             if worker:
                 idle.append(worker)
                 if task is not None:
@@ -119,7 +119,7 @@ class _Simulation:
         self.number += 1
         heapq.heappush(self.events, (time, self.number, worker, task, dies))
 
-    def _look(self, now: float) -> None:
+    def _poll(self, now: float) -> None:
         for video, since in self.scans.items():
             read = (now - since) * self.assumed.scan_fps / self.assumed.part_frames
             self.schedule.scanned(video, min(self.segments, int(read)))

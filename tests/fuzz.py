@@ -280,7 +280,7 @@ def work(kind: str, numbers: range, seed: int, backend: str) -> None:
 def fuzz(
     counts: dict[str, int], seed: int, backend: str, reported: Callable[[str], None] = print
 ) -> list[str]:
-    """Make all attempts in processes of their own, tell of each kind, and return the findings."""
+    """Make all attempts in processes of their own, print each kind, and return the findings."""
     findings = []
     for kind, count in counts.items():
         outcomes: Counter[str] = Counter()

@@ -103,7 +103,7 @@ def test_leaving_early_leaves_no_thread_and_no_file(clip_folder: Path, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_errors_are_told_before_the_first_frame(small_clip: Path) -> None:
+def test_errors_are_raised_before_the_first_frame(small_clip: Path) -> None:
     with mst.Stylizer(backend="fake") as stylizer, mst.open_video(small_clip) as clip:
         with pytest.raises(InvalidArgument, match="did you mean 'zodiac'"):
             stylizer.frames(clip, "zodiak")

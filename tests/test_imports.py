@@ -24,7 +24,7 @@ MODULES = sorted(
     if path.name != "__main__.py"
 )
 
-# A finder in front of all others that makes the training stack look absent.
+# A finder in front of all others that hides the training stack.
 BLOCKER = """
 import sys
 import tomllib

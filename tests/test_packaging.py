@@ -97,7 +97,7 @@ def requirements(extra: str) -> set[str]:
 
 
 def test_every_extra_that_messages_name_brings_the_package() -> None:
-    """What tells people to install something names an extra that there is, and that has it."""
+    """Every message on a missing package names an extra that exists and brings the package."""
     assert requirements("eval") > {"torch", "matplotlib"}
     for spec in BACKENDS.values():
         for distributions in spec.packages.values():
@@ -134,7 +134,7 @@ def test_build_reads_the_version_where_numpy_is_missing() -> None:
     assert done.stdout.split()[-1] == __version__
 
 
-def test_changelog_tells_of_this_version_and_of_what_comes_next() -> None:
+def test_changelog_has_this_version_and_unreleased_changes() -> None:
     headings = re.findall(
         r"^## \[([^\]]+)\](.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE
     )

@@ -1,7 +1,7 @@
 """Make the shipped generators in 8 bits: ``python -m tools.make_int8 [MODEL...]``.
 
 Run it after a shipped model and its styles have changed (``tools.make_styles`` first): its bundle gets a new
-``generator_int8.onnx`` and a manifest that tells how it was made. Minutes for each model on two cores.
+``generator_int8.onnx`` and a manifest that states how it was made. Minutes for each model on two cores.
 """
 
 from __future__ import annotations

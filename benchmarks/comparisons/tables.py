@@ -9,10 +9,10 @@ from mst_deploy.benchmarks import reports
 from mst_deploy.benchmarks.statistics import ratio_of_turns
 
 
-def table(report: dict[str, Any], looks: Mapping[str, str] | None = None) -> str:
+def table(report: dict[str, Any], quality: Mapping[str, str] | None = None) -> str:
     """Return a table of systems by size: median, speedup with its interval, PSNR, share of the roofline.
 
-    ``looks`` describes the image quality of a system; the entry "" is that of the shipped weights.
+    ``quality`` describes the image quality of a system; the entry "" is that of the shipped weights.
     """
     ceilings = reports.roofline_of(report)
     lines = []
@@ -30,12 +30,12 @@ def table(report: dict[str, Any], looks: Mapping[str, str] | None = None) -> str
                 "-" if share is None else f"{share:.0%}",
             ]
         )
-        if looks is not None:
+        if quality is not None:
             name = "" if row["weights"] == "shipped" else row["backend"]
-            lines[-1].append(looks.get(name, "-"))
+            lines[-1].append(quality.get(name, "-"))
     first = report["rows"][0]["backend"]
     head = ["system", "size", "ms a frame", f"times as fast as {first}", "PSNR dB", "of the machine"]
-    head += [] if looks is None else ["style, content"]
+    head += [] if quality is None else ["style, content"]
     refused = report["refused"].items()
     notes = [*beside(report), *(f"- {name}: not measured: {reason}" for name, reason in refused)]
     return "\n".join([reports.markdown(head, lines), *(["", *notes] if notes else [])])

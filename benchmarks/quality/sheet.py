@@ -164,7 +164,7 @@ def write_sheets(
         if path.exists():
             raise InputError(f"{path} is there already; choose another, forms may refer to it")
     if folder.resolve() in key.resolve().parents:
-        raise InputError(f"the key {key} would lie beside the sheets; whoever looks must not see it")
+        raise InputError(f"the key {key} would lie beside the sheets; participants must not see it")
     for system in {name for names in compared for name in names}:
         for pair in artworks:
             if not results[system][pair].is_file():

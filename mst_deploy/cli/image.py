@@ -130,7 +130,7 @@ def _task(path: Path, label: str, output: Path | None, quiet: bool) -> PictureTa
 
 
 def note_further_frames(path: Path, info: PictureInfo, *, quiet: bool) -> None:
-    """Tell of pages or frames of a picture file that are not stylized."""
+    """Note pages or frames of a picture file that are not stylized."""
     from mst_deploy.cli.console import echo
 
     if info.frames > 1 and info.kind == "TIFF":
@@ -184,7 +184,7 @@ def _make(
                 stylized = job.stylizer.image(image, style_plan, partial(_add_part, on_progress, done - 1))
                 save_image(task.target, stylized, alpha)
                 made.append(task.target)
-                job.tell_choice(quiet=messages.quiet)
+                job.report_choice(quiet=messages.quiet)
                 gained |= {str(task.target): gain["tuned"]} if gain else {}
                 for loss in losses(picture, task.target):
                     echo(f"note: not kept: {loss}", quiet=messages.quiet)

@@ -27,8 +27,8 @@ def refuse_times(timeline: Timeline) -> None:
         raise InvalidArgument("a picture has no time: give styles, strength and strokes without @TIME")
 
 
-def tell_choice(choice: Choice, *, quiet: bool) -> None:
-    """Say which backend was chosen and why; nothing for one that was named."""
+def report_choice(choice: Choice, *, quiet: bool) -> None:
+    """Report which backend was chosen and why; nothing for one that was named."""
     from mst_deploy.cli.console import echo
 
     if not choice.named:
@@ -50,7 +50,7 @@ class Job:
         from mst_deploy.stylizer import Stylizer
 
         self.timeline = timeline
-        self._choice_told = False
+        self._choice_reported = False
         self.style_optimizer: PlanOptimizer | None = None
         self.stylizer = Stylizer(
             model.model,
@@ -92,12 +92,12 @@ class Job:
             }
         }
 
-    def tell_choice(self, *, quiet: bool) -> None:
-        """Say which backend was chosen, once. Called when the first result is under way, so that an input
+    def report_choice(self, *, quiet: bool) -> None:
+        """Report which backend was chosen, once. Called when the first result is under way, so that an input
         that fails before is still one line."""
-        if not self._choice_told:
-            self._choice_told = True
-            tell_choice(self.stylizer.choice, quiet=quiet)
+        if not self._choice_reported:
+            self._choice_reported = True
+            report_choice(self.stylizer.choice, quiet=quiet)
 
     def facts(self) -> dict[str, Any]:
         """Return the facts of the job for JSON output."""

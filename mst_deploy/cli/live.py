@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from mst_deploy.backends.options import GeneratorOptions
-from mst_deploy.cli.job import tell_choice
+from mst_deploy.cli.job import report_choice
 from mst_deploy.cli.keys import pressed_keys
 from mst_deploy.cli.live_keys import KEYS, LiveKeys
 from mst_deploy.cli.live_output import list_devices, status_line, summary, values
@@ -174,7 +174,7 @@ def live(
         live = session.pipeline
         if where.latency_test:
             session.read_back()
-        tell_choice(stylizer.choice, quiet=quiet)
+        report_choice(stylizer.choice, quiet=quiet)
         for hint in session.hints():
             echo(hint, quiet=quiet)
         keys = LiveKeys(session, tuple(dict.fromkeys(key.style for key in timeline.styles)), style.fade)

@@ -28,11 +28,11 @@ class LiveKeys:
         session: LiveSession,
         choices: tuple[str, ...],
         fade: float,
-        tell: Callable[[str], None] = lambda text: print(f"\n{text}", file=sys.stderr),
+        report: Callable[[str], None] = lambda text: print(f"\n{text}", file=sys.stderr),
     ) -> None:
         """``choices`` are the styles of the keys 1 to 9, ``fade`` is in seconds."""
         self.session, self.live = session, session.pipeline
-        self.choices, self.fade, self.tell = choices, fade, tell
+        self.choices, self.fade, self.report = choices, fade, report
         self.before = 1.0
 
     def press(self, key: str) -> None:
@@ -58,7 +58,7 @@ class LiveKeys:
         elif key == "s":
             self._save()
         elif key == "?":
-            self.tell(KEYS)
+            self.report(KEYS)
 
     def _next(self) -> str:
         """Return the choice after the style that is seen most."""
@@ -69,6 +69,6 @@ class LiveKeys:
 
     def _save(self) -> None:
         try:
-            self.tell(f"saved {self.session.snapshot(Path())}")
+            self.report(f"saved {self.session.snapshot(Path())}")
         except MstError as error:
-            self.tell(f"not saved: {error}")
+            self.report(f"not saved: {error}")

@@ -95,15 +95,17 @@ def make_previews(
         total = sum(len(task.targets) for task in tasks)
         with (
             open_job() as job,
-            progress("previewing", total, unit="stills/s", quiet=messages.silent) as tell,
+            progress("previewing", total, unit="stills/s", quiet=messages.silent) as on_progress,
         ):
             facts = job.facts()
             gains: dict[str, Any] = {}
             for task in tasks:
                 with failures.of(task.source):
-                    gained = _make(task, job, options, partial(tell, len(names)), quiet=messages.silent)
+                    gained = _make(
+                        task, job, options, partial(on_progress, len(names)), quiet=messages.silent
+                    )
                     names += map(str, task.targets.values())
-                    job.tell_choice(quiet=messages.quiet)
+                    job.report_choice(quiet=messages.quiet)
                     gains |= {str(task.source): gained["tuned"]} if gained else {}
             facts |= {"tuned": gains} if gains else {}
     if names or messages.as_json:
@@ -113,14 +115,14 @@ def make_previews(
 
 
 def _make(
-    task: PreviewTask, job: Job, options: RenderOptions, tell: Callable[[str], None], *, quiet: bool
+    task: PreviewTask, job: Job, options: RenderOptions, on_progress: Callable[[str], None], *, quiet: bool
 ) -> dict[str, Any]:
     """The stills of one video; returns what optimizing its styles brought."""
     from mst_deploy.cli.console import echo
     from mst_deploy.images.files import save_image
     from mst_deploy.video.sources import open_source
 
-    style_plan, gained = job.plan_for(task.source, options.read, on_progress=tell, quiet=quiet)
+    style_plan, gained = job.plan_for(task.source, options.read, on_progress=on_progress, quiet=quiet)
     with open_source(task.source, options.read) as source:
         if source.info.color.hdr is not None:
             echo(

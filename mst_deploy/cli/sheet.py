@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from mst_deploy.backends.options import GeneratorOptions
 from mst_deploy.cli.image import enough_memory, note_further_frames
-from mst_deploy.cli.job import refuse_times, tell_choice
+from mst_deploy.cli.job import refuse_times, report_choice
 from mst_deploy.cli.options import LimitOptions, MessageOptions
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.files import require_writable
@@ -86,7 +86,7 @@ def sheet(
         ) as stylizer:
             timelines = asked or [replace(look, styles=(key,)) for key in shipped_styles(stylizer)]
             stylized = _stylized(picture, timelines, stylizer, quiet=messages.silent)
-            tell_choice(stylizer.choice, quiet=messages.quiet)
+            report_choice(stylizer.choice, quiet=messages.quiet)
             facts = {
                 "model": stylizer.manifest.name,
                 "backend": stylizer.backend_name,
@@ -129,10 +129,10 @@ def _stylized(picture: Image, timelines: list[Timeline], stylizer: Stylizer, *, 
 
     plans = [stylizer.plan(timeline) for timeline in timelines]
     made = []
-    with progress("stylizing", len(plans), unit="pictures/s", quiet=quiet) as tell:
+    with progress("stylizing", len(plans), unit="pictures/s", quiet=quiet) as on_progress:
         for done, plan in enumerate(plans, start=1):
             made.append(stylizer.image(picture, plan))
-            tell(done)
+            on_progress(done)
     return made
 
 

@@ -158,7 +158,7 @@ def _make(
 
             def on_event(event: Event, before: int = before, note: str = note) -> None:
                 if isinstance(event, FramesDone):
-                    job.tell_choice(quiet=messages.quiet)
+                    job.report_choice(quiet=messages.quiet)
                     on_progress(before + event.done, note)
                 elif isinstance(event, Note):
                     echo(f"note: {worded(event.text)}", quiet=quiet)

@@ -147,7 +147,7 @@ def is_still(path: Path) -> bool:
     try:
         return probe_picture(path).frames == 1
     except InputError:
-        return True  # reading it as a picture tells why not
+        return True  # reading it as a picture gives the reason
 
 
 def frames_of(header: PilImage) -> int:

@@ -213,11 +213,11 @@ def _serve(pipe: Connection, memory: int) -> None:
             try:
                 answer: Any = ("done", TASKS[task](pipe, *arguments))
             except MstError as error:
-                answer = ("failed", *_told(error))
+                answer = ("failed", *_described(error))
             pipe.send(answer)
 
 
-def _told(error: MstError) -> tuple[str, str, dict[str, str]]:
+def _described(error: MstError) -> tuple[str, str, dict[str, str]]:
     details: dict[str, str] = {}
     if isinstance(error, InvalidArgument):
         details = {"field": error.field, "problem": str(error.problem), "hint": str(error.hint)}
@@ -231,7 +231,7 @@ def _without_path(path: Path) -> Iterator[None]:
     try:
         yield
     except MstError as error:
-        kind, text, details = _told(error)
+        kind, text, details = _described(error)
 
         def cleaned(text: str) -> str:
             return text.replace(str(path), CLIP_NAME).replace(str(path.parent), "its folder")

@@ -71,7 +71,7 @@ def test_rules(facts: Facts, backend: str, device: str) -> None:
     assert chosen.reason
 
 
-def test_what_is_not_taken_is_told_with_the_reason() -> None:
+def test_what_is_not_taken_is_reported_with_the_reason() -> None:
     facts = Facts(gpu=GPU, no_engine="no engine for 8x8", no_cuda="no cuDNN", excluded=NOT_INSTALLED)
     assert choose(facts).not_taken == (
         "trt: no engine for 8x8",
@@ -357,7 +357,7 @@ def test_a_runtime_that_fails_its_check_is_not_an_error(
     assert Check(bundle)("openvino") == "it does not run here (broken)"
 
 
-def test_the_check_tells_right_from_wrong() -> None:
+def test_the_check_distinguishes_right_from_wrong() -> None:
     """ONNX Runtime itself is near its own float32; a generator that paints nothing is far from it."""
     right, wrong = map(Check(open_bundle(resolve_model("lite"))), ("onnxrt", "fake"))
     assert not isinstance(right, str)
@@ -391,8 +391,8 @@ def test_one_line_says_what_was_taken(
 ) -> None:
     machine(found=ALL | {ONNXRT: Trial(80.0, 0.5)})  # ONNX Runtime, which is always there, is the fastest
     source = Path(__file__).parents[2] / "examples" / "paintings" / "zodiac.jpg"
-    look = ("-s", "zodiac", "--model", "lite", "--size", "48")
-    arguments = ("image", source, *look, "-f", "-o", tmp_path / "o.png")
+    style = ("-s", "zodiac", "--model", "lite", "--size", "48")
+    arguments = ("image", source, *style, "-f", "-o", tmp_path / "o.png")
     reported = command(*arguments, "--json", "--device", "cpu")
     assert reported.returncode == 0, reported.stderr
     facts = json.loads(reported.stdout)
@@ -403,7 +403,7 @@ def test_one_line_says_what_was_taken(
     assert command(*arguments, "--quiet", "--device", "cpu").stderr == ""
     assert "--backend auto" not in command(*arguments, "--backend", "fake").stderr
     for name, file in (("image", source), ("video", small_clip), ("sheet", source)):
-        asked = (name, file, *look[:4], "--backend", "onnxrt", "--precision", "bf16")
+        asked = (name, file, *style[:4], "--backend", "onnxrt", "--precision", "bf16")
         assert "the backend onnxrt cannot compute in 'bf16'" in command(*asked).stderr
     doctor = json.loads(command("doctor", "--json").stdout)["auto"]
     why = "this model has no generator in int8; mst export base --precision int8 makes one"

@@ -77,7 +77,7 @@ def test_strided_frames_are_accepted(generator: StylizeBackend, films: Any) -> N
 
 def test_contract_violations_are_refused(generator: StylizeBackend, films: Any) -> None:
     good = picture(48, 40, 0)[None]
-    for frames, rows in [
+    for frames, vectors in [
         (good.astype(np.float32), films[:1]),
         (good[0], films[:1]),
         (good[..., :2], films[:1]),
@@ -87,7 +87,7 @@ def test_contract_violations_are_refused(generator: StylizeBackend, films: Any) 
         (good[:, :7], films[:1]),
     ]:
         with pytest.raises(InvalidArgument, match="must be"):
-            generator(frames, rows)
+            generator(frames, vectors)
 
 
 def test_onnx_runtime_and_pytorch_agree_on_the_shipped_model(bundle: Bundle, films: Any) -> None:

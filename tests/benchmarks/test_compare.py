@@ -65,7 +65,7 @@ def report(
     }
 
 
-def test_ten_per_cent_between_reports_is_told_and_nothing_is_not() -> None:
+def test_ten_per_cent_between_reports_is_detected_and_nothing_is_not() -> None:
     slow = {one.key[1]: one for one in differences(report(0), report(1, slower=1.1))}
     assert slow["onnxrt"].real
     assert "slower" in slow["onnxrt"].describe()
@@ -89,7 +89,7 @@ def test_relative_times_forget_the_machine() -> None:
     assert found.real
 
 
-def test_models_are_told_apart() -> None:
+def test_models_are_distinguished() -> None:
     """A second model beside the first, half as fast in B only: nothing is said of the first."""
     a, b = report(0), report(1)
     for one, slower in ((a, 1.0), (b, 2.0)):

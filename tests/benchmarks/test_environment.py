@@ -21,7 +21,7 @@ def test_certificate_says_where_figures_are_from() -> None:
 
 
 @pytest.mark.parametrize(
-    ("started", "told"),
+    ("started", "expected"),
     [
         ("/x/bin/python -m mst_deploy bench latency", "mst bench latency"),
         ("/x/bin/python /x/bin/mst bench latency", "mst bench latency"),
@@ -40,8 +40,8 @@ def test_certificate_says_where_figures_are_from() -> None:
         ("python", ""),
     ],
 )
-def test_command_is_what_can_be_typed_again(started: str, told: str) -> None:
-    assert " ".join(environment.command(started.split())) == told
+def test_command_is_what_can_be_typed_again(started: str, expected: str) -> None:
+    assert " ".join(environment.command(started.split())) == expected
 
 
 def test_processor_is_read_from_the_systems_list(tmp_path: Path) -> None:

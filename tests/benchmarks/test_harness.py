@@ -124,7 +124,7 @@ def test_noise_is_refused_with_its_reason(times: Times, load: float | None, reas
         checked({"a": times}, PLAN, load)
 
 
-def test_a_trend_is_told_from_noise() -> None:
+def test_a_trend_is_distinguished_from_noise() -> None:
     rng = np.random.default_rng(5)
     assert drift(list(rng.normal(1, 0.05, 40))) == 0
     assert drift(list(rng.normal(1, 0.01, 40) * np.linspace(1, 1.2, 40))) == pytest.approx(0.095, abs=0.02)

@@ -127,7 +127,7 @@ def test_runs_that_differ_too_much_are_refused() -> None:
 def test_command_writes_a_report_that_compares(small_clip: Path, tmp_path: Path) -> None:
     wanted = ("--backend", "fake", "--max-load", "1", "--ci-width", "0.5", "--no-ceilings", "--runs", "8")
     arguments = ("bench", "video", small_clip, *wanted, "-o", "v.json", "--markdown", "v.md")
-    done = mst_process(*arguments, cwd=tmp_path)  # the report tells how the process was started
+    done = mst_process(*arguments, cwd=tmp_path)  # the report has the command of the process
     if "too busy" in done.stderr:
         pytest.skip("this machine is too busy, and the command said so")
     assert done.returncode == 0, done.stderr

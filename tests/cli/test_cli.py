@@ -76,7 +76,7 @@ def test_sdr_without_hdr_is_a_hint_and_no_loss(small_clip: Path, tmp_path: Path)
     assert "not kept" not in done.stderr
 
 
-def test_video_tells_programs_what_it_did(small_clip: Path, tmp_path: Path) -> None:
+def test_video_reports_to_programs_as_json(small_clip: Path, tmp_path: Path) -> None:
     shutil.copy(small_clip, tmp_path / "in.mp4")
     done = mst_process("video", "in.mp4", "--style", "great-wave", "--json", cwd=tmp_path)
     facts = json.loads(done.stdout)
@@ -454,13 +454,13 @@ def test_several_videos_folders_and_patterns(small_clip: Path, tmp_path: Path) -
 
 
 def test_styles_over_time_on_the_command_line_and_in_yaml(small_clip: Path, tmp_path: Path) -> None:
-    """The same words in both ways give the same frames, and strength 0 is the source."""
-    (tmp_path / "looks.yaml").write_text(
+    """The same timeline in both forms gives the same frames, and strength 0 is the source."""
+    (tmp_path / "timeline.yaml").write_text(
         "styles: [{style: zodiac}, {style: udnie, at: 0.4}]\nstrength: [{value: 0}, {value: 1, at: 0.3}]\n"
     )
     common = ("video", small_clip, "--codec", "ffv1")
-    spoken = ("-s", "zodiac", "-s", "udnie@0.4", "--strength", "0", "--strength", "1@0.3")
-    for name, words in (("a", spoken), ("b", ("--timeline", "looks.yaml"))):
+    options = ("-s", "zodiac", "-s", "udnie@0.4", "--strength", "0", "--strength", "1@0.3")
+    for name, words in (("a", options), ("b", ("--timeline", "timeline.yaml"))):
         done = mst(*common, *words, "-o", f"{name}.mkv", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     with VideoReader(tmp_path / "a.mkv") as a, VideoReader(tmp_path / "b.mkv") as b:
@@ -471,7 +471,7 @@ def test_styles_over_time_on_the_command_line_and_in_yaml(small_clip: Path, tmp_
     assert np.abs(first[-1].image.astype(int) - source.image).mean() > 10
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.image, other.image)
-    both = mst(*common, *spoken, "--timeline", "looks.yaml", "-o", "c.mkv", cwd=tmp_path)
+    both = mst(*common, *options, "--timeline", "timeline.yaml", "-o", "c.mkv", cwd=tmp_path)
     assert both.returncode == 2
     assert "leave out --style" in both.stderr
 

@@ -142,10 +142,10 @@ def test_nothing_that_is_read_is_overwritten(tmp_path: Path, role: str, way: str
     elif way == "hardlink":
         output.hardlink_to(read)
     before = read.read_bytes()
-    looks: tuple[str, ...] = ("-s", "style.png", "--mask", "mask.png", "--background-style", "outside.png")
-    looks = ("--timeline", "timeline.png") if role == "timeline" else looks
+    style: tuple[str, ...] = ("-s", "style.png", "--mask", "mask.png", "--background-style", "outside.png")
+    style = ("--timeline", "timeline.png") if role == "timeline" else style
     model = ("--model", "model" if role == "model" else "lite")
-    done = mst("image", "input.png", *looks, *model, "--force", "-o", output, cwd=tmp_path)
+    done = mst("image", "input.png", *style, *model, "--force", "-o", output, cwd=tmp_path)
     assert done.returncode == 1
     assert "choose another name" in done.stderr
     assert read.read_bytes() == before

@@ -51,7 +51,7 @@ def ask(port: int, method: str, body: Any = None, path: str = "/v1/live", **head
     return answer.status, values
 
 
-def test_style_and_strength_are_changed_and_told(served: tuple[LivePipeline, int]) -> None:
+def test_style_and_strength_are_changed_and_reported(served: tuple[LivePipeline, int]) -> None:
     live, port = served
     status, values = ask(port, "PATCH", {"style": "zodiac", "strength": 0.5})
     assert (status, values["styles"], values["strength"]) == (200, {"zodiac": 1.0}, 0.5)

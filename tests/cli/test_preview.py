@@ -77,7 +77,7 @@ def test_a_still_that_is_there_is_not_overwritten(images: list[Any], tmp_path: P
     np.testing.assert_array_equal(load_image(still), 255 - images[0])
 
 
-def test_what_cannot_be_previewed_is_told_in_one_line(images: list[Any], tmp_path: Path) -> None:
+def test_what_cannot_be_previewed_is_reported_in_one_line(images: list[Any], tmp_path: Path) -> None:
     cases = [
         (("in.mp4", "--preview", "0,01:05"), 2, "in.mp4 is 0.4 s long; there is no frame at 65 s"),
         (("in.mp4", "--preview", "soon"), 2, "cannot use 'soon' as a time"),

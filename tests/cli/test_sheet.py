@@ -50,15 +50,17 @@ def test_chosen_styles_in_their_order(photo: Any, tmp_path: Path) -> None:
     save_image(tmp_path / "art.jpg", picture(120, 100, 5))
     styles = ("zodiac", "art.jpg", "udnie")
     options = [word for style in styles for word in ("--style", style)]
-    looks = ("--model", "lite", "--strength", "0.7")
+    rendering = ("--model", "lite", "--strength", "0.7")
     done = mst(
-        "sheet", "a.png", *options, *looks, "--size", "96", "--columns", "4", "-o", "s.png", cwd=tmp_path
+        "sheet", "a.png", *options, *rendering, "--size", "96", "--columns", "4", "-o", "s.png", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     sheet, layout = load_image(tmp_path / "s.png"), SheetLayout(4, 4, 96, 72)
     assert sheet.shape[1::-1] == layout.size
     for index, style in enumerate(styles, start=1):
-        assert mst("image", "a.png", "-s", style, *looks, "-o", f"{index}.png", cwd=tmp_path).returncode == 0
+        assert (
+            mst("image", "a.png", "-s", style, *rendering, "-o", f"{index}.png", cwd=tmp_path).returncode == 0
+        )
         np.testing.assert_array_equal(cell(sheet, layout, index), load_image(tmp_path / f"{index}.png"))
 
 
@@ -109,7 +111,7 @@ def test_transparent_parts_are_white(tmp_path: Path) -> None:
         assert (shown[:, 48:] != 255).any()
 
 
-def test_wrong_input_is_told_in_one_line(photo: Any, tmp_path: Path) -> None:
+def test_wrong_input_is_reported_in_one_line(photo: Any, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
     (tmp_path / "there.jpg").write_bytes(b"mine")
     cases = [

@@ -187,7 +187,7 @@ def test_videos_are_tuned_on_the_way_as_beforehand(tmp_path: Path, vgg_file: Pat
             "video", clip, "--style", tmp_path / style, *how, "--codec", "ffv1", "-o", tmp_path / output
         )
         assert done.returncode == 0, done.stderr
-    told = []
+    reported = []
     for output in ("two.mkv", "three.mkv"):
         done = command_with_cache(
             tmp_path / "cache",
@@ -206,10 +206,10 @@ def test_videos_are_tuned_on_the_way_as_beforehand(tmp_path: Path, vgg_file: Pat
             "--json",
         )
         assert done.returncode == 0, done.stderr
-        told.append(json.loads(done.stdout)["tuned"][str(PAINTING)])
+        reported.append(json.loads(done.stdout)["tuned"][str(PAINTING)])
         kept = list((tmp_path / "cache" / "mst" / "tuned").iterdir())
         assert len(kept) == 1
-    assert told[0] == told[1]  # to the last digit: read, not made again
+    assert reported[0] == reported[1]  # to the last digit: read, not made again
     one, two, plain = (frames_of(tmp_path / name) for name in ("one.mkv", "two.mkv", "plain.mkv"))
     assert np.abs(one - two).max() <= 1  # threads may add up in another order
     assert np.abs(one - plain).mean() > 1
@@ -254,7 +254,7 @@ def test_pictures_are_tuned_one_by_one(tmp_path: Path, vgg_file: Path) -> None:
     assert len(list((tmp_path / "cache" / "mst" / "tuned").iterdir())) == 2
 
 
-def test_what_cannot_be_tuned_is_told(tmp_path: Path, vgg_file: Path) -> None:
+def test_what_cannot_be_optimized_is_reported(tmp_path: Path, vgg_file: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", Clip(width=96, height=64, frames=2))
     common = ["--model", "lite", "--device", "cpu", "-o", tmp_path / "x.mp4"]
     for style, more, message in (

@@ -21,8 +21,8 @@ MAJORS = (1, 8, 10, 11)
 RANGE = ShapeRange((1, 32, 48), (1, 48, 64), (2, 64, 96))
 
 
-def build(trt: Any, tell: Any = lambda share, note: None, timings: bytes = b"") -> Built:
-    return build_plan(trt, b"onnx", 10, "fp16", RANGE, BuildOptions(), timings, tell)
+def build(trt: Any, on_progress: Any = lambda share, note: None, timings: bytes = b"") -> Built:
+    return build_plan(trt, b"onnx", 10, "fp16", RANGE, BuildOptions(), timings, on_progress)
 
 
 @pytest.mark.parametrize("major", MAJORS)
@@ -58,15 +58,15 @@ class Layer:
         self.output = dtype
 
 
-def test_8_is_told_to_keep_statistics_in_float32() -> None:
+def test_8_keeps_statistics_in_float32() -> None:
     trt = fake_tensorrt(8, Scenario(FakeCuda()))
     config = trt.Builder(collecting_logger(trt)).create_builder_config()
     layers = [Layer(kind) for kind in trt.LayerType]
     for layer in layers:
         compat.set_precision(trt, layer, config, "fp16")
         assert layer.precision == layer.output
-    told = {layer.type.name: layer.output.name for layer in layers if layer.output is not None}
-    assert told == {"CONVOLUTION": "HALF", "NORMALIZATION": "FLOAT", "REDUCE": "FLOAT", "SCALE": "FLOAT"}
+    types = {layer.type.name: layer.output.name for layer in layers if layer.output is not None}
+    assert types == {"CONVOLUTION": "HALF", "NORMALIZATION": "FLOAT", "REDUCE": "FLOAT", "SCALE": "FLOAT"}
 
 
 @pytest.mark.parametrize("major", MAJORS)
@@ -90,14 +90,14 @@ def test_a_parser_that_says_yes_to_something_else_is_not_believed(
 
 def test_a_canvas_that_the_graph_has_not_is_missed() -> None:
     trt = fake_tensorrt(1, Scenario(FakeCuda(), tensors=("frames", "film", "stylized")))
-    tell = lambda share, note: None  # noqa: E731
-    assert build_plan(trt, b"onnx", 10, "fp16", RANGE, BuildOptions(), b"", tell).plan
+    on_progress = lambda share, note: None  # noqa: E731
+    assert build_plan(trt, b"onnx", 10, "fp16", RANGE, BuildOptions(), b"", on_progress).plan
     with pytest.raises(BackendError, match="without canvas"):
-        build_plan(trt, b"onnx", 10, "fp16", RANGE, BuildOptions(), b"", tell, canvas=True)
+        build_plan(trt, b"onnx", 10, "fp16", RANGE, BuildOptions(), b"", on_progress, canvas=True)
 
 
 @pytest.mark.parametrize("major", MAJORS)
-def test_build_that_gives_nothing_tells_tensorrts_reason(major: int) -> None:
+def test_build_that_gives_nothing_reports_tensorrts_reason(major: int) -> None:
     scenario = Scenario(FakeCuda(), builds=False, complaint="no tactic fits in µ memory")
     with pytest.raises(BackendError, match=r"could not build .*no tactic fits in \? memory"):
         build(fake_tensorrt(major, scenario))

@@ -61,14 +61,14 @@ def machine_with(
     monkeypatch: pytest.MonkeyPatch, *majors: int, gpu: str | None = "8.9", **scenario: Any
 ) -> Scenario:
     """Make TensorRT and GPU of ``command`` fakes; ``gpu`` is a compute capability."""
-    told = Scenario(FakeCuda(compute_capability=gpu or ""), **scenario)
-    runtimes = [fake_tensorrt(major, told) for major in majors]
+    simulated = Scenario(FakeCuda(compute_capability=gpu or ""), **scenario)
+    runtimes = [fake_tensorrt(major, simulated) for major in majors]
 
     def opened() -> FakeCuda:
         if gpu is None:
             raise BackendError("there is no NVIDIA driver here")
-        told.cuda.closed = False
-        return told.cuda
+        simulated.cuda.closed = False
+        return simulated.cuda
 
     def load(flavor: str) -> Any:
         return next(trt for trt in runtimes if compat.flavor_of(trt) == flavor)
@@ -76,7 +76,7 @@ def machine_with(
     monkeypatch.setattr(compat, "installed", lambda: runtimes)
     monkeypatch.setattr(compat, "load", load)
     monkeypatch.setattr(command, "open_cuda", opened)
-    return told
+    return simulated
 
 
 def request_for(bundle: Bundle, **changed: Any) -> Request:
@@ -166,7 +166,7 @@ def test_two_builds_at_once_build_once(
     assert len(scenario.called("Builder.build_serialized_network")) == 1
 
 
-def test_stale_engine_is_told_and_built_again(
+def test_stale_engine_is_reported_and_built_again(
     bundle: Bundle,
     cache: Path,
     on_cpu: Any,
@@ -178,10 +178,10 @@ def test_stale_engine_is_told_and_built_again(
     machine_with(monkeypatch, 11, compute=on_cpu)
     _, fresh = command.build(request_for(bundle, reporter=Terminal()))
     assert fresh
-    told = capsys.readouterr().err
+    message = capsys.readouterr().err
     assert (
         "it was built with TensorRT 10.16.1.11, this machine has 11.4.0.106; a new engine will be built"
-        in told
+        in message
     )
     assert [record.get("unusable") is not None for record in command.list_engines()].count(True) == 1
     (removed,) = command.prune(everything=False, dry_run=True)
@@ -192,7 +192,7 @@ def test_stale_engine_is_told_and_built_again(
     assert left.identity.version.startswith("11.")
 
 
-def test_damaged_engine_is_told_and_built_again(
+def test_damaged_engine_is_reported_and_built_again(
     bundle: Bundle,
     cache: Path,
     on_cpu: Any,
@@ -329,7 +329,7 @@ def test_tensorrt_needs_a_gpu_to_build(bundle: Bundle, cache: Path, monkeypatch:
         command.build(request_for(bundle))
 
 
-def test_changed_graph_is_told_without_a_gpu(
+def test_changed_graph_is_reported_without_a_gpu(
     bundle: Bundle,
     cache: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -179,7 +179,7 @@ def test_graphs_it_does_not_take_are_refused_with_its_own_words(graph: Any, mess
     assert "\n" not in str(error.value)
 
 
-def test_what_the_builder_refuses_is_told_with_its_own_words() -> None:
+def test_what_the_builder_refuses_is_reported_with_its_message() -> None:
     shrinking = ShapeRange((1, 96, 96), (1, 48, 48), (1, 96, 96))
     with pytest.raises(BackendError, match="MIN<=OPT<=MAX"):
         build(graph_of("lite"), shrinking)
@@ -191,7 +191,7 @@ def test_what_the_builder_refuses_is_told_with_its_own_words() -> None:
 
 
 @pytest.mark.skipif(gpu_present(), reason="here a GPU answers")
-def test_without_a_driver_nothing_is_opened_and_the_reason_is_told(tmp_path: Path) -> None:
+def test_without_a_driver_nothing_is_opened_and_the_reason_is_reported(tmp_path: Path) -> None:
     engine = store(tmp_path, IDENTITY, build(graph_of("lite")).plan, {})
     with pytest.raises(BackendError, match=r"refuses the engine lite-64x48.*(INVALID|no NVIDIA driver)"):
         deserialize(trt, collecting_logger(trt), engine, Path("unused"))
@@ -216,7 +216,7 @@ def die(*_, **__):
 
 if sys.argv[1] == "building":
     monitor = build.progress_monitor
-    def dying(base, tell, stopped):
+    def dying(base, on_progress, stopped):
         return monitor(base, lambda share, note: die() if share >= 0.5 else None, stopped)
     build.progress_monitor = dying
 else:

@@ -70,7 +70,7 @@ def _has_openvino() -> bool:
 
 
 @pytest.mark.slow
-def test_the_manifest_tells_calibration_layers_and_checks(made: Bundle) -> None:
+def test_the_manifest_holds_calibration_layers_and_checks(made: Bundle) -> None:
     facts = made.manifest.int8
     layers = [name for name in facts["layers"] if name.startswith("blocks.")]
     assert len(layers) == 2 * made.manifest.network["residual_blocks"]

@@ -121,7 +121,7 @@ def test_norms_are_float32_and_convolutions_are_not(exported: Bundle) -> None:
     assert {weights[node.input[1]] for node in convolutions} == {wanted}
 
 
-def test_manifest_tells_what_was_checked(exported: Bundle, networks: Networks) -> None:
+def test_manifest_holds_what_was_checked(exported: Bundle, networks: Networks) -> None:
     manifest = open_bundle(exported.path).manifest
     assert manifest.checks == exported.manifest.checks
     assert manifest.model_id == model_id(networks)
@@ -147,8 +147,8 @@ def test_styles_of_both_precisions_are_interchangeable(exported: Bundle, network
 def test_onnx_runtime_agrees_with_pytorch(exported: Bundle, size: tuple[int, int]) -> None:
     frames = np.stack([parity.sample_picture(*size, seed=seed) for seed in (1, 2)])
     rng = np.random.default_rng(0)
-    row = exported.manifest.layout.identity()
-    films = np.stack([row, row]) + rng.normal(0, 0.2, (2, len(row))).astype(np.float32)
+    identity = exported.manifest.layout.identity()
+    films = np.stack([identity, identity]) + rng.normal(0, 0.2, (2, len(identity))).astype(np.float32)
     with (
         open_generator(exported, "onnxrt", "cpu") as onnxrt,
         open_generator(exported, "pytorch", "cpu") as torch_,

@@ -362,7 +362,7 @@ def test_auto_says_what_is_done_in_software(clip: Path, tmp_path: Path, bundle: 
     assert (result.decoder, result.encoder) == ("h264", "libx264")
 
 
-def test_damaged_sound_is_told_by_the_job(
+def test_damaged_sound_is_reported_by_the_job(
     clip: Path, tmp_path: Path, bundle: Any, film: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every packet of the sound is held to be out of order."""
@@ -429,7 +429,9 @@ def test_two_processes_do_not_share_a_job(clip: Path, tmp_path: Path, bundle: An
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', '{"schema": 1, "parts": 3}'])
-def test_an_unreadable_journal_is_told(text: str, clip: Path, tmp_path: Path, bundle: Any, film: Any) -> None:
+def test_an_unreadable_journal_is_reported(
+    text: str, clip: Path, tmp_path: Path, bundle: Any, film: Any
+) -> None:
     folder = parts_folder(tmp_path / "out.mp4")
     folder.mkdir()
     (folder / JOURNAL).write_text(text)
@@ -534,7 +536,7 @@ def test_a_disk_that_fills_up_is_noticed_in_time(
 def test_a_job_of_a_session_names_the_runtime_behind_it(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another runtime gives other bytes, so the journal must tell them apart, also through a Stylizer."""
+    """Another runtime gives other bytes, so the journal must distinguish them, also through a Stylizer."""
     begun: list[dict[str, str]] = []
 
     def begin(self: Journal, settings: dict[str, str], **how: Any) -> None:

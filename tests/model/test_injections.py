@@ -36,8 +36,8 @@ def condition_of(injection: str, seed: int, count: int = 1) -> Any:
     needs = INJECTIONS[injection].NEEDS
     if needs == "film":
         layout = NetworkConfig(**SMALL).film_layout  # type: ignore[arg-type]
-        row = torch.from_numpy(layout.identity()) + 0.3 * torch.randn(count, layout.size, generator=noise)
-        return row
+        vector = torch.from_numpy(layout.identity()) + 0.3 * torch.randn(count, layout.size, generator=noise)
+        return vector
     if needs == "embedding":
         return torch.randn(count, 6, generator=noise)
     if needs == "features":
@@ -88,7 +88,7 @@ def dead_places(generator: Generator) -> torch.Tensor:
     """Entries of a FiLM vector without effect: the shift of each block's second normalization.
 
     It goes down the skip path as a constant and the normalization after the trunk takes it away. Where
-    the next block looks at its input through a ReLU, that is true of the last block alone.
+    the next block applies a ReLU to its input, that is true of the last block alone.
     """
     plain = generator.config.injection in ("film", "johnson")
     ending = "norm2" if plain else f"blocks.{generator.config.residual_blocks - 1}.norm2"
@@ -101,12 +101,12 @@ def dead_places(generator: Generator) -> torch.Tensor:
 @torch.no_grad()
 def test_shift_of_a_blocks_second_normalization_has_no_effect_with_film() -> None:
     generator, image = generator_of("film"), torch.rand(1, 3, 32, 32)
-    row = condition_of("film", 1)
+    vector = condition_of("film", 1)
     dead = dead_places(generator)
-    moved = torch.where(dead, row + 0.5, row)
-    torch.testing.assert_close(generator(image, row), generator(image, moved), rtol=0, atol=1e-5)
-    moved = torch.where(~dead, row + 0.5, row)
-    assert (generator(image, row) - generator(image, moved)).abs().max() > 1e-2
+    moved = torch.where(dead, vector + 0.5, vector)
+    torch.testing.assert_close(generator(image, vector), generator(image, moved), rtol=0, atol=1e-5)
+    moved = torch.where(~dead, vector + 0.5, vector)
+    assert (generator(image, vector) - generator(image, moved)).abs().max() > 1e-2
 
 
 @torch.no_grad()

@@ -26,9 +26,9 @@ from tests.flops import multiply_adds_per_pixel
 SMALL = NetworkConfig(widths=(4, 6, 8), residual_blocks=1, embedding_size=5)
 
 
-def film_row(config: NetworkConfig, seed: int = 0) -> torch.Tensor:
-    row = torch.from_numpy(config.film_layout.identity())
-    return (row + 0.3 * torch.randn(len(row), generator=torch.Generator().manual_seed(seed)))[None]
+def film_vector(config: NetworkConfig, seed: int = 0) -> torch.Tensor:
+    vector = torch.from_numpy(config.film_layout.identity())
+    return (vector + 0.3 * torch.randn(len(vector), generator=torch.Generator().manual_seed(seed)))[None]
 
 
 def test_default_generator_is_johnsons_net() -> None:
@@ -46,7 +46,7 @@ def test_default_generator_is_johnsons_net() -> None:
 def test_any_size_comes_out_as_it_went_in(size: tuple[int, int], padding: str) -> None:
     config = NetworkConfig(widths=(4, 6, 8), residual_blocks=1, padding=padding)
     with torch.no_grad():
-        images = Generator(config)(torch.rand(2, 3, *size), film_row(config).repeat(2, 1))
+        images = Generator(config)(torch.rand(2, 3, *size), film_vector(config).repeat(2, 1))
     assert images.shape == (2, 3, *size)
     assert 0 <= images.min() <= images.max() <= 1
 
@@ -71,13 +71,13 @@ def test_half_precision_statistics_do_not_overflow() -> None:
     torch.testing.assert_close(y[0, 0, 0, :2].float(), torch.tensor([1.0, -1.0]), atol=2e-3, rtol=0)
 
 
-def test_film_rows_of_a_batch_are_independent() -> None:
+def test_film_vectors_of_a_batch_are_independent() -> None:
     generator = Generator(SMALL).eval()
     images = torch.rand(1, 3, 16, 16).repeat(2, 1, 1, 1)
-    rows = torch.cat([film_row(SMALL, 1), film_row(SMALL, 2)])
+    vectors = torch.cat([film_vector(SMALL, 1), film_vector(SMALL, 2)])
     with torch.no_grad():
-        both = generator(images, rows)
-        alone = generator(images[:1], rows[1:])
+        both = generator(images, vectors)
+        alone = generator(images[:1], vectors[1:])
     torch.testing.assert_close(both[1:], alone)
     assert (both[0] - both[1]).abs().max() > 1e-3
 
@@ -89,7 +89,7 @@ def test_layout_order_is_gamma_then_beta_of_each_layer() -> None:
     for name, module in generator.named_modules():
         if isinstance(module, FilmNorm):
             module.register_forward_hook(lambda _m, _i, out, name=name: seen.update({name: out}))
-    film = film_row(SMALL)
+    film = film_vector(SMALL)
     start = 0
     for layer, (_, channels) in enumerate(SMALL.film_layout.layers):
         film[:, start : start + channels] = 0
@@ -170,8 +170,8 @@ def test_pixels_are_rounded_not_truncated() -> None:
     graph = Uint8Generator(Generator(SMALL)).eval()
     frames = torch.randint(0, 256, (1, 16, 16, 3), dtype=torch.uint8)
     with torch.no_grad():
-        inside = graph.generator(frames.permute(0, 3, 1, 2) / 255, film_row(SMALL))
-        found = graph(frames, film_row(SMALL))
+        inside = graph.generator(frames.permute(0, 3, 1, 2) / 255, film_vector(SMALL))
+        found = graph(frames, film_vector(SMALL))
     expected = np.rint(inside.permute(0, 2, 3, 1).numpy() * 255)
     np.testing.assert_array_equal(found.numpy(), expected)
 

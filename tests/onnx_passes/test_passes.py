@@ -173,7 +173,7 @@ def test_constants_are_computed_once_and_zero_biases_go(bundle: Bundle) -> None:
     assert np.abs(run(model, sample(40, 60)).astype(int) - wanted.astype(int)).max() <= 1
 
 
-def test_casts_move_to_the_doors_once(bundle: Bundle) -> None:
+def test_casts_move_to_inputs_and_outputs_once(bundle: Bundle) -> None:
     model = onnx.load(bundle.generator)
     wanted = run(model, sample(57, 83))
     assert cast_at_io(model) == 3  # frames, canvas, result

@@ -66,7 +66,7 @@ def sample(size: tuple[int, int] = (57, 83)) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("major", MAJORS)
-def test_bytes_are_cast_at_the_doors_and_the_result_is_the_same(bundle: Bundle, major: int) -> None:
+def test_bytes_are_cast_at_inputs_and_outputs_and_the_result_is_the_same(bundle: Bundle, major: int) -> None:
     frames, films = sample()
     changed = for_tensorrt(bundle.generator, major, rewrite=False)
     wanted = run(bundle.generator.read_bytes(), frames, films)

@@ -499,19 +499,19 @@ def look_of(stylizer: mst.Stylizer, *names: str, strength: float = 1.0) -> Look:
 
 def test_a_style_is_switched_at_once_or_faded_by_the_clock(stylizer: mst.Stylizer) -> None:
     both = look_of(stylizer, "udnie", "zodiac")
-    rows = both.plan.film_params
+    vectors = both.plan.film_params
     look = both.with_style("udnie", 100.0)
-    np.testing.assert_array_equal(look.at(100.0).inside.film[:50], rows["udnie"][:50])
+    np.testing.assert_array_equal(look.at(100.0).inside.film[:50], vectors["udnie"][:50])
     switched = look.with_style("zodiac", 101.0)
-    np.testing.assert_array_equal(switched.at(101.0).inside.film[:50], rows["zodiac"][:50])
+    np.testing.assert_array_equal(switched.at(101.0).inside.film[:50], vectors["zodiac"][:50])
     fading = look.with_style("zodiac", 101.0, fade=2.0)
     for passed, share in ((0.0, 0.0), (0.5, 0.25), (2.0, 1.0), (9.0, 1.0)):
-        wanted = (1 - share) * rows["udnie"] + share * rows["zodiac"]
+        wanted = (1 - share) * vectors["udnie"] + share * vectors["zodiac"]
         np.testing.assert_allclose(fading.at(101.0 + passed).inside.film[:50], wanted[:50], atol=1e-5)
     # Back in the middle of a fade: from what is shown at that moment.
     back = fading.with_style("udnie", 102.0, fade=1.0)
     for passed, share in ((0.0, 0.5), (0.5, 0.25), (1.0, 0.0)):
-        wanted = (1 - share) * rows["udnie"] + share * rows["zodiac"]
+        wanted = (1 - share) * vectors["udnie"] + share * vectors["zodiac"]
         np.testing.assert_allclose(back.at(102.0 + passed).inside.film[:50], wanted[:50], atol=1e-5)
 
 

@@ -106,7 +106,7 @@ def test_frames_are_bit_by_bit_those_of_the_whole_video(
 
 
 @pytest.mark.parametrize("times", [[], [-1], [float("nan")], [float("inf")], ["soon"]])
-def test_wrong_times_are_told_before_the_first_frame(times: Any, small_clip: Path) -> None:
+def test_wrong_times_are_reported_before_the_first_frame(times: Any, small_clip: Path) -> None:
     with (
         Stylizer(backend="fake") as stylizer,
         open_video(small_clip) as clip,

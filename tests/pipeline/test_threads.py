@@ -136,7 +136,7 @@ def test_stages_run_at_the_same_time() -> None:
 
 
 def test_the_meter_counts_work_and_not_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a clock that only moves when told to: 5 x 1 s of work in a stage that waits 5 x 2 s."""
+    """With a simulated clock: 5 x 1 s of work in a stage that waits 5 x 2 s."""
     clock = 0.0
     monkeypatch.setattr("mst_deploy.pipeline.threads.time.perf_counter", lambda: clock)
 
@@ -223,7 +223,7 @@ def test_an_error_in_any_stage_stops_all_of_them_once(
     """12 frames; the error comes out as it is, and no file is left that nobody can use."""
     error = MstError(f"{stage} broke")
     STAGES[stage](monkeypatch, error, at, identity)
-    told: list[int] = []
+    counts: list[int] = []
     with pytest.raises(MstError) as caught:
         render_file(
             small_clip,
@@ -231,11 +231,11 @@ def test_an_error_in_any_stage_stops_all_of_them_once(
             identity,
             constant_plan(film),
             RenderOptions(deflicker=stage == "deflicker"),
-            frames_to(told.append),
+            frames_to(counts.append),
         )
     assert caught.value is error
     assert caught.value.__context__ is None
-    assert told == list(range(1, len(told) + 1))
+    assert counts == list(range(1, len(counts) + 1))
     left = [path.name for path in tmp_path.iterdir()]
     assert left == (["out.mp4.parts"] if stage == "join" else [])
 

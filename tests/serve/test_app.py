@@ -166,7 +166,7 @@ def test_a_full_queue_says_when_to_ask_again(client: Any, service: Service) -> N
     assert client.post("/v1/images?style=udnie", content=DATA, headers=PNG).status_code == 200
 
 
-def test_the_service_tells_when_the_model_is_warm(client: Any) -> None:
+def test_the_service_reports_when_the_model_is_warm(client: Any) -> None:
     until = time.monotonic() + 20
     while client.get("/readyz").status_code != 200 and time.monotonic() < until:
         time.sleep(0.01)

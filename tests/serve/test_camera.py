@@ -84,7 +84,7 @@ def test_the_newest_picture_comes_back_stylized_with_its_own_time(client: Any, s
         ([LOOK, sent(0.0, encode_picture(".jpg", picture(4000, 16, 0)))], "4000x16"),
     ],
 )
-def test_what_is_no_camera_is_told_so(client: Any, messages: list[Any], words: str) -> None:
+def test_what_is_no_camera_gets_an_error(client: Any, messages: list[Any], words: str) -> None:
     with client.websocket_connect("ws://127.0.0.1:8000/v1/camera") as socket:
         for message in messages:
             socket.send_text(message) if isinstance(message, str) else socket.send_bytes(message)

@@ -90,10 +90,10 @@ def test_results_come_nearer_to_the_painting_as_the_deployed_model_paints_them(b
     )
     found = []
     with open_generator(bundle, device="cpu") as generator:
-        for row, told in ((film, optimized.before), (optimized.film, optimized.after)):
-            content, style, _ = Distances(vgg)(frame, painting, stylize_image(frame, generator, row))
-            assert style == pytest.approx(told.style, rel=0.05)
-            assert content == pytest.approx(told.content, rel=0.05)
+        for vector, reported in ((film, optimized.before), (optimized.film, optimized.after)):
+            content, style, _ = Distances(vgg)(frame, painting, stylize_image(frame, generator, vector))
+            assert style == pytest.approx(reported.style, rel=0.05)
+            assert content == pytest.approx(reported.content, rel=0.05)
             found.append((style, content))
     before, after = (OptimizeOptions.style_weight * style + content for style, content in found)
     assert after < 0.9 * before
@@ -112,7 +112,7 @@ def test_the_weight_says_which_distance_falls(bundle: Bundle, vgg: Vgg19, weight
 
 
 def test_several_pictures_count_alike(bundle: Bundle, vgg: Vgg19) -> None:
-    """Means over pictures of different sizes; the row that was given is left as it was."""
+    """Means over pictures of different sizes; the given vector is unchanged."""
     film, painting = start(bundle)
     kept = film.copy()
     generator = load_bundle(bundle).generator
@@ -204,7 +204,7 @@ def test_no_picture_is_refused(bundle: Bundle, vgg: Vgg19, film: Any) -> None:
 
 
 def test_one_color_is_left_out_or_refused(bundle: Bundle, vgg: Vgg19, tmp_path: Path) -> None:
-    """A black frame's gradients overflow on their way through fifteen normalizations: the row became NaN."""
+    """A black frame's gradients overflow in fifteen normalizations: the FiLM vector became NaN."""
     film, painting = start(bundle)
     black = FramePair(np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(InvalidArgument, match="one color"):
@@ -237,16 +237,16 @@ def test_flicker_is_the_warping_error_of_the_evaluation(bundle: Bundle, vgg: Vgg
 
 
 def test_many_moments_take_turns(bundle: Bundle, vgg: Vgg19, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three of five in each step, all before any again; what is told is of all five."""
+    """Three of five in each step, all before any again; the report is of all five."""
     film, painting = start(bundle)
     moments = [still(side) for side in (48, 52, 56, 60, 64)]
     generator, seen = load_bundle(bundle).generator, list[int]()
     paint = generator.forward
 
-    def watched(images: Any, row: Any, canvas: Any) -> Any:
-        if row.requires_grad and torch.is_grad_enabled():
+    def watched(images: Any, vector: Any, canvas: Any) -> Any:
+        if vector.requires_grad and torch.is_grad_enabled():
             seen.append(images.shape[-1])
-        return paint(images, row, canvas)
+        return paint(images, vector, canvas)
 
     monkeypatch.setattr(generator, "forward", watched)
     turns = optimize_style(generator, film, moments, painting, vgg, OptimizeOptions(steps=3, at_once=3))
@@ -258,17 +258,17 @@ def test_many_moments_take_turns(bundle: Bundle, vgg: Vgg19, monkeypatch: pytest
 def test_strengths_take_turns_on_the_way_from_the_pictures_own_row(
     bundle: Bundle, vgg: Vgg19, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Painted with the rows that ``mst`` paints with at those strengths; what is told is of strength 1."""
+    """Painted with the vectors that ``mst`` paints with at those strengths; the report is of strength 1."""
     film, painting = start(bundle)
     own = partial(encode_film, open_style_encoder(bundle, device="cpu"))
     moments = [still(side) for side in (80, 96, 88)]
     generator, seen = load_bundle(bundle).generator, list[Any]()
     paint = generator.forward
 
-    def watched(images: Any, row: Any, canvas: Any) -> Any:
-        if row.requires_grad and torch.is_grad_enabled():
-            seen.append(row.detach()[0].numpy().copy())
-        return paint(images, row, canvas)
+    def watched(images: Any, vector: Any, canvas: Any) -> Any:
+        if vector.requires_grad and torch.is_grad_enabled():
+            seen.append(vector.detach()[0].numpy().copy())
+        return paint(images, vector, canvas)
 
     monkeypatch.setattr(generator, "forward", watched)
     how = OptimizeOptions(steps=1, style_weight=8.0, strengths=(1.0, 0.9, 0.5))
@@ -286,10 +286,10 @@ def test_strengths_take_turns_on_the_way_from_the_pictures_own_row(
 
 
 def test_at_a_strength_the_style_weighs_its_cube(bundle: Bundle, vgg: Vgg19) -> None:
-    """Where the row begins as the picture's own, strengths differ in the weight alone, and Adam's first step
-    knows directions only."""
+    """Where the vector begins as the picture's own, strengths differ in the weight alone, and Adam's first
+    step depends on directions only."""
     film, painting = start(bundle)
-    film = bundle.manifest.layout.without_canvas(film)  # as the pictures' own rows are
+    film = bundle.manifest.layout.without_canvas(film)  # as the pictures' own vectors are
     some = [still(64)]
     half, weaker, full = (
         optimize_style(
@@ -333,8 +333,8 @@ def test_terms_against_faults_lessen_them(
     canvas = white(torch.from_numpy(still_canvas(96, 96))[None], torch.float32)
     with torch.inference_mode():
         before, after = (
-            loss(generator(as_tensor(frame), torch.from_numpy(row)[None], canvas), as_tensor(frame)).item()
-            for row in (film, optimized.film)
+            loss(generator(as_tensor(frame), torch.from_numpy(vector)[None], canvas), as_tensor(frame)).item()
+            for vector in (film, optimized.film)
         )
     assert after < 0.7 * before
 
@@ -406,6 +406,6 @@ def test_a_damaged_row_is_made_again(bundle: Bundle, vgg: Vgg19, tmp_path: Path,
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_device_that_is_not_there_is_told(bundle: Bundle, vgg: Vgg19) -> None:
+def test_a_device_that_is_missing_is_reported(bundle: Bundle, vgg: Vgg19) -> None:
     with pytest.raises(BackendError, match=r"(run with|use) device cpu"):
         StyleOptimizer(bundle, vgg, "cuda")

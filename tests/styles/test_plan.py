@@ -142,12 +142,12 @@ def test_batches_are_filled_up_with_the_last_item() -> None:
 
 def test_every_frame_has_the_film_of_its_time(bundle: Bundle, film: Any) -> None:
     """A fade of 0 to 200 over two seconds, half a second a frame, counted from the first frame."""
-    rows = {"a": film * 0, "b": film * 0 + 200}
+    vectors = {"a": film * 0, "b": film * 0 + 200}
     timeline = Timeline((StyleKey("a"), StyleKey("b", Fraction(2))))
     image = np.zeros((12, 16, 3), np.uint8)
     image[:, 8:] = 40  # a frame without contrast would be shown as it is
     source = [Frame(image, 1000 + 500 * index, 500) for index in range(6)]
-    found = shown(source, Counting(bundle), StylePlan(timeline, rows))
+    found = shown(source, Counting(bundle), StylePlan(timeline, vectors))
     assert [int(image.min()) for image in found] == [0, 50, 100, 150, 200, 200]
 
 

@@ -53,8 +53,8 @@ def test_shipped_styles_are_what_the_encoder_reads_off_their_paintings(model: st
     bundle = open_bundle(bundle_path(model))
     encoder = open_style_encoder(bundle, device="cpu")
     for style in load_shipped_styles(model):
-        row = encode_film(encoder, load_image(PAINTINGS / f"{style.name}.jpg"))
-        np.testing.assert_allclose(style.film, row, atol=1e-3 * np.abs(row).max())
+        vector = encode_film(encoder, load_image(PAINTINGS / f"{style.name}.jpg"))
+        np.testing.assert_allclose(style.film, vector, atol=1e-3 * np.abs(vector).max())
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -66,7 +66,7 @@ def test_between_eight_and_twelve_styles_are_shipped_with_full_credits(model: st
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_shipped_styles_look_different(model: str) -> None:
+def test_shipped_styles_differ(model: str) -> None:
     """Mean colors of one picture in all styles are spread out, pictures differ pairwise."""
     content = load_image(PAINTINGS / "impression-sunrise.jpg")[100:228, 100:228]
     with open_generator(bundle_path(model), device="cpu") as generator:

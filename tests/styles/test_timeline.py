@@ -143,7 +143,7 @@ outside: the-scream
 
 def test_yaml_says_the_same_as_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "wave.png").touch()
-    path = tmp_path / "looks.yaml"
+    path = tmp_path / "timeline.yaml"
     path.write_text(FULL)
     assert load_timeline(path) == timeline(
         f"{tmp_path / 'wave.png'}@0",
@@ -157,7 +157,7 @@ def test_yaml_says_the_same_as_the_command_line(tmp_path: Path) -> None:
 
 
 def test_short_yaml(tmp_path: Path) -> None:
-    path = tmp_path / "looks.yaml"
+    path = tmp_path / "timeline.yaml"
     path.write_text("styles: zodiac\nstrength: 0.6\n")
     assert load_timeline(path) == timeline("zodiac", strength=("0.6",))
 
@@ -183,20 +183,20 @@ def test_short_yaml(tmp_path: Path) -> None:
         ("styles: !!python/object:os.system {}", "not valid YAML"),
     ],
 )
-def test_bad_yaml_is_told(text: str, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "looks.yaml"
+def test_bad_yaml_is_reported(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "timeline.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         load_timeline(path)
 
 
-def test_a_missing_yaml_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_yaml_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read the timeline"):
         load_timeline(tmp_path / "no.yaml")
 
 
 def test_a_style_that_is_a_file_has_the_name_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What looks like a weight or a time belongs to the name of a file that exists."""
+    """What has the form of a weight or a time belongs to the name of a file that exists."""
     monkeypatch.chdir(tmp_path)
     for name in ("wave=2.png@10", "a=3"):
         Path(name).touch()

@@ -97,7 +97,7 @@ def test_everything_is_rehearsed_on_a_cpu_without_pyav(tmp_path: Path) -> None:
 
 
 def test_chosen_steps_are_rehearsed(tmp_path: Path) -> None:
-    """Everything takes most of a minute; this is one step that measures and one that only looks."""
+    """Everything takes most of a minute; this is one step that measures and one that only lists facts."""
     how = ["--device", "cpu", "--size", "48x32", "--models", "lite", "--minutes", "0.5"]
     done = without_av("-m", "tools.gpu_report", *how, "--steps", "memory", "-o", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -329,20 +329,20 @@ def test_the_ways_of_a_gpu_are_rehearsed(tmp_path: Path) -> None:
     from tools.gpu_report.steps import memory, profile
     from tools.gpu_report.steps import torch as step
 
-    told = Rehearsed("cpu", ((32, 24),), ("lite",), str(tmp_path))
+    rehearsed = Rehearsed("cpu", ((32, 24),), ("lite",), str(tmp_path))
     record = Record(tmp_path / "torch.json", limit=step.COMPILING - 1)  # too little to compile anything
-    step.find_out(told, record, {})
+    step.find_out(rehearsed, record, {})
     assert not [row for row in record.rows if "error" in row]
     rows = {row["what"]: row for row in record.rows if "skipped" not in row}
     assert {"change of style", step.GRAPH.name, step.PIPELINED.name} <= rows.keys()
     assert rows[step.GRAPH.name]["psnr_db"] > 40
     assert rows[step.PIPELINED.name]["frame_ms"] > 0
     assert rows[step.GRAPH.name]["peak_mib"] == 2
-    assert memory.held(told)["allocated_mib"] == 1
+    assert memory.held(rehearsed)["allocated_mib"] == 1
     before = {"products": {"fp16": 1e12}, "copies": {"within": 1e12}}
-    layers = profile.layers(told, "lite", (32, 24), before)
+    layers = profile.layers(rehearsed, "lite", (32, 24), before)
     assert all(row["ms"] > 0 for row in layers["layers"])
-    found = profile.roofline(told, "lite", (32, 24), before)
+    found = profile.roofline(rehearsed, "lite", (32, 24), before)
     least = max(found["multiply_adds"], found["least_bytes"]) / 1e12
     share = 1000 * least / found["call_ms"]["p50"]
     assert found["share_of_roofline"] == pytest.approx(share, rel=0.02, abs=5e-5)  # four decimals are kept
@@ -397,7 +397,7 @@ def test_engines_run_on_tensors_of_pytorch(tmp_path: Path) -> None:
     assert found["end_to_end"]["p50"] > 0
 
 
-def test_kernels_are_told_apart_by_their_names() -> None:
+def test_kernels_are_distinguished_by_their_names() -> None:
     from tools.gpu_report.steps.profile import kind_of
 
     names = {

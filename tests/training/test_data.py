@@ -170,7 +170,7 @@ def test_every_photograph_comes_once_a_pass() -> None:
 
 
 def test_second_window_lies_where_it_says() -> None:
-    """Without noise, both windows agree exactly where both look."""
+    """Without noise, both windows agree exactly where they overlap."""
     config = replace(CONFIG, temporal_weight=1.0, temporal_noise=0.0)
     for batch in first_batches(config, Share()):
         assert batch.moved is not None

@@ -46,7 +46,7 @@ def test_whitened_styles_point_into_many_directions() -> None:
     torch.testing.assert_close(standard.std(dim=0), torch.ones(encoder.summary_size), rtol=1e-3, atol=1e-3)
 
 
-def test_imitated_film_rows_are_the_teachers() -> None:
+def test_imitated_film_vectors_are_the_teachers() -> None:
     """Rows that are linear in the embedding are found again."""
     encoder = StyleEncoder(SMALL).eval()
     rows = summaries(200, encoder.summary_size)
@@ -60,7 +60,7 @@ def test_imitated_film_rows_are_the_teachers() -> None:
 def test_taken_over_generator_keeps_what_it_draws() -> None:
     trainer = make_trainer(
         replace(CONFIG, gram_pretraining_steps=0)
-    )  # three toy styles are too few to foretell well
+    )  # three toy styles are too few to predict well
     teacher = new_networks(CONFIG.network)
     assert teacher.encoder is not None
     networks = fresh_networks(CONFIG, None, teacher)
@@ -95,7 +95,7 @@ def readable(encoder: StyleEncoder, rows: torch.Tensor, wanted: torch.Tensor) ->
     return 1 - float(missed.square().sum() / (wanted[half:] - wanted[:half].mean(dim=0)).square().sum())
 
 
-def test_foretold_matrices_can_be_read_off_the_embedding() -> None:
+def test_gram_matrices_can_be_read_off_the_embedding_after_pretraining() -> None:
     """Gram matrices that are no linear function of the summaries, as real ones are not."""
     config = replace(SMALL, embedding_size=12, hidden_size=64)
     torch.manual_seed(0)
@@ -121,7 +121,7 @@ def test_foretold_matrices_can_be_read_off_the_embedding() -> None:
     assert evened.norm(dim=1).mean().item() == pytest.approx(1000, rel=1e-3)
 
 
-def test_film_rows_are_learned_beside_the_matrices() -> None:
+def test_film_vectors_are_learned_beside_the_matrices() -> None:
     """A linear layer cannot give rows that bend with the style; together with the embedding it can."""
     torch.manual_seed(0)
     encoder = StyleEncoder(

@@ -58,7 +58,7 @@ def test_temporal_loss_is_zero_for_windows_into_one_picture(shift: tuple[int, in
     assert temporal_loss(first, second, torch.tensor([shift])).tolist() == [0.0]
 
 
-def test_temporal_loss_is_the_mean_square_where_both_look() -> None:
+def test_temporal_loss_is_the_mean_square_where_the_windows_overlap() -> None:
     first = torch.zeros(2, 3, 4, 4)
     second = torch.zeros(2, 3, 4, 4)
     second[0] += 0.5
@@ -66,7 +66,7 @@ def test_temporal_loss_is_the_mean_square_where_both_look() -> None:
     assert temporal_loss(first, second, torch.tensor([[0, 0], [1, 0]])).tolist() == [0.25, 0.0]
 
 
-def test_halo_loss_of_one_step_by_hand() -> None:
+def test_low_frequency_bleed_of_one_step_by_hand() -> None:
     """Two cells of 8 that differ by 0.5: one pair across, none down, and none of 16."""
     result = torch.zeros(1, 3, 8, 16)
     result[..., 8:] = 0.5

@@ -100,7 +100,7 @@ def test_first_blocks_and_the_last_stay(old: int, new: int, kept: list[int]) -> 
     assert kept_blocks(old, new) == kept
 
 
-def test_film_rows_are_parts_of_the_originals() -> None:
+def test_film_vectors_are_parts_of_the_originals() -> None:
     """Gamma and beta of one channel stay together, in the order they had, and follow their convolution."""
     wide = wide_networks()
     config = replace(NARROW, residual_blocks=2)

@@ -64,7 +64,7 @@ def test_torchvision_form_gives_the_same_network(image: torch.Tensor, tmp_path: 
         torch.testing.assert_close(features, second[name], rtol=0, atol=0)
 
 
-def test_inception_tells_pictures_apart() -> None:
+def test_inception_separates_pictures() -> None:
     """A painting is nearer to its own mirror image than to any other painting."""
     encoder = StyleEncoder(NetworkConfig()).eval()
     load_inception(encoder, INCEPTION)

@@ -205,8 +205,8 @@ def test_temporal_term_is_part_of_the_loss() -> None:
     assert terms["temporal"] > 0
 
 
-def test_weaker_styles_are_painted_between_two_film_rows() -> None:
-    """As film.look_at does it when deployed, and the style weighs less there."""
+def test_weaker_styles_are_painted_between_two_film_vectors() -> None:
+    """As film.with_strength does it when deployed, and the style weighs less there."""
     trainer = make_trainer(replace(CONFIG, strength_share=1.0, identity_share=0.0))
     batch = batch_of(trainer)
     assert ((batch.strengths >= 0.5) & (batch.strengths < 1)).all()
@@ -250,17 +250,17 @@ def test_style_layers_can_be_chosen() -> None:
 
 
 def test_the_style_reaches_only_the_layers_that_were_named() -> None:
-    """In a run of some steps: the rows of other layers learn, and are those of no style in particular."""
+    """In a run of some steps: the FiLM parameters of other layers learn, and depend on no style."""
     config = replace(CONFIG, film_layers=("blocks", "up2"), steps=6, learning_rate=0.01)
     trainer = make_trainer(config)
     encoder = trainer.networks.film_encoder
     trainer.initialize_encoder()
     advance(trainer, 4)
     with torch.no_grad():
-        rows = encoder.film_of(torch.randn(5, config.network.embedding_size))
+        vectors = encoder.film_of(torch.randn(5, config.network.embedding_size))
         before = torch.from_numpy(config.network.film_layout.identity())
     for (name, _), pair in zip(
-        config.network.film_layout.layers, trainer.networks.generator.split_film(rows), strict=True
+        config.network.film_layout.layers, trainer.networks.generator.split_film(vectors), strict=True
     ):
         follows = name.startswith(("blocks", "up2"))
         assert all((part.std(dim=0) > 0).all() == follows for part in pair), name
@@ -271,7 +271,7 @@ def test_the_style_reaches_only_the_layers_that_were_named() -> None:
     assert again.film_layers == ("blocks", "up2")
 
 
-def test_full_strength_is_not_looked_up_between_rows() -> None:
+def test_strength_is_full_by_default() -> None:
     trainer = make_trainer(CONFIG)
     assert (batch_of(trainer).strengths == 1).all()
 
@@ -314,7 +314,7 @@ def test_epochs_are_passes_over_the_photographs() -> None:
     assert trainer.seen == 6  # three photographs, twice
 
 
-def test_deck_is_as_published() -> None:
+def test_recipe_of_the_paper_is_as_published() -> None:
     assert PAPER.learning_rate == 1e-4
     assert PAPER.epochs == 80
     assert {stage.batch for stage in PAPER.stages} == {32}
@@ -365,7 +365,7 @@ def test_a_generator_with_a_canvas_learns_to_paint_from_it() -> None:
 
 
 def test_canvas_and_picture_move_alike() -> None:
-    """The second windows look at the same noise from as far away as at the photograph."""
+    """The second windows of the noise are shifted as those of the photograph."""
     trainer = make_trainer(replace(CANVAS, temporal_noise=0.0))
     batch = batch_of(trainer)
     assert batch.moved is not None
@@ -402,9 +402,9 @@ def test_a_model_without_a_canvas_gets_one(oriented: bool) -> None:
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(state[name], value, rtol=0, atol=0)
     image = torch.rand(1, 3, 32, 32)
-    row = torch.from_numpy(plain.config.film_layout.identity())[None]
-    silent = torch.cat([row, torch.zeros(1, 4)], dim=1)
+    vector = torch.from_numpy(plain.config.film_layout.identity())[None]
+    silent = torch.cat([vector, torch.zeros(1, 4)], dim=1)
     with torch.inference_mode():
-        wanted = plain.generator(image, row)
+        wanted = plain.generator(image, vector)
         found = with_one.generator(image, silent, torch.randn(1, 1, 32, 32))
     torch.testing.assert_close(found, wanted)

@@ -130,7 +130,7 @@ def test_places_follow_zoom_and_rotation(texture: Image, kind: str) -> None:
 
 
 def test_places_are_not_mixed_between_cells() -> None:
-    """Each side of a border looks its own noise up, as a second implementation does pixel by pixel."""
+    """Each side of a border samples its own noise, as a second implementation does pixel by pixel."""
     moving = MovingCanvas(360, 640, seed=1)
     x, y = (np.zeros(moving.shape, np.float32) for _ in range(2))
     x[:, 160:], y[90:] = 700, 1900

@@ -79,7 +79,7 @@ def check(found: list[dict[str, Any]], folder: Path) -> None:
         assert each["frames"] > 0
         with av.open(output) as container:
             assert len(list(container.decode(video=0))) == each["frames"]
-        # A transport stream that ends after a whole packet is a transport stream: nothing tells of more.
+        # A transport stream that ends after a whole packet is a transport stream: nothing indicates more.
         whole = name.suffix == ".ts" and "truncated" in name.stem and name.stat().st_size % 188 == 0
         if each["frames"] < FRAMES and not whole:
             assert each["said"], each
@@ -124,7 +124,7 @@ def test_broken_packets_in_the_middle_cost_only_themselves(clip_folder: Path, tm
 
 
 def test_what_a_transport_stream_lost_is_counted(clip_folder: Path, tmp_path: Path) -> None:
-    """Nothing but packets that give no picture, or an end within a packet, tells of it."""
+    """Nothing but packets that give no picture, or an end within a packet, indicates it."""
     source = write_clip(
         clip_folder / "lost.ts", Clip(frames=FRAMES, audio=0, options={"crf": "12", "bf": "2"})
     )
@@ -157,7 +157,7 @@ def test_what_a_transport_stream_lost_is_counted(clip_folder: Path, tmp_path: Pa
         ([0, 3, 1, 2, 4], [0, 1, 3, 4], 1),
         ([0, 1, 2, 3], [0, 1], 2),
         ([-2, -1, 0, 1], [0, 1], 0),  # before the first key frame there was nothing to build on
-        ([0, 10, 20], [0, 11, 20], 0),  # times of its own: cannot be told
+        ([0, 10, 20], [0, 11, 20], 0),  # times of its own: a loss cannot be detected
         ([None, 1, 2], [1], 1),
     ],
 )

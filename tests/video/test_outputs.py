@@ -300,7 +300,7 @@ def test_a_terminal_is_spared(small_clip: Path) -> None:
     assert b"the standard output is a terminal" in done.stderr
 
 
-def test_a_pipe_that_would_have_to_be_read_backwards_is_told(clip_folder: Path) -> None:
+def test_a_pipe_that_would_have_to_be_read_backwards_is_refused(clip_folder: Path) -> None:
     """The index of this mp4 is at its end, beyond what FFmpeg keeps of a pipe."""
     clip = write_clip(clip_folder / "backwards.mp4", Clip(width=320, height=240, frames=60, audio=0))
     done = subprocess.run(
@@ -391,7 +391,7 @@ def test_auto_falls_back_and_says_what_was_used(small_clip: Path, tmp_path: Path
         ("out%04d.jpg", None, False),
     ],
 )
-def test_odd_sizes_are_told_where_players_may_not_show_them(
+def test_odd_sizes_are_noted_where_players_may_not_show_them(
     name: str, codec: str | None, said: bool, small_clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with VideoReader(small_clip) as reader:

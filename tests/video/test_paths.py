@@ -19,7 +19,7 @@ from mst_deploy.video.writer import open_writer
 from tests.clips import probe, write_film
 
 MST = f"{sys.executable} -m mst_deploy video"
-LOOK = "-s zodiac --backend fake --force"
+OPTIONS = "-s zodiac --backend fake --force"
 
 
 def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -42,15 +42,15 @@ def same(source: Path, output: Path) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        f"mkfifo in && (cat film.mkv > in &) && {MST} in {LOOK} -o out.mkv",
-        f"{MST} <(cat film.mkv) {LOOK} -o out.mkv",
-        f"cat film.mkv | {MST} /dev/stdin {LOOK} -o out.mkv",
-        f"{MST} /dev/stdin {LOOK} -o out.mkv < film.mkv",
-        f"mkfifo pipe && (cat pipe > out.mkv &) && {MST} film.mkv {LOOK} -o pipe && test -p pipe",
-        f"mkfifo p.mkv && (cat p.mkv > out.mkv &) && {MST} film.mkv {LOOK} -o p.mkv && test -p p.mkv",
-        f"{MST} film.mkv {LOOK} -o >(cat > out.mkv); r=$?; sleep 1; exit $r",
-        f"{MST} film.mkv {LOOK} -o /dev/stdout | cat > out.mkv",
-        f"{MST} film.mkv {LOOK} -o /dev/stdout > out.mkv",
+        f"mkfifo in && (cat film.mkv > in &) && {MST} in {OPTIONS} -o out.mkv",
+        f"{MST} <(cat film.mkv) {OPTIONS} -o out.mkv",
+        f"cat film.mkv | {MST} /dev/stdin {OPTIONS} -o out.mkv",
+        f"{MST} /dev/stdin {OPTIONS} -o out.mkv < film.mkv",
+        f"mkfifo pipe && (cat pipe > out.mkv &) && {MST} film.mkv {OPTIONS} -o pipe && test -p pipe",
+        f"mkfifo p.mkv && (cat p.mkv > out.mkv &) && {MST} film.mkv {OPTIONS} -o p.mkv && test -p p.mkv",
+        f"{MST} film.mkv {OPTIONS} -o >(cat > out.mkv); r=$?; sleep 1; exit $r",
+        f"{MST} film.mkv {OPTIONS} -o /dev/stdout | cat > out.mkv",
+        f"{MST} film.mkv {OPTIONS} -o /dev/stdout > out.mkv",
     ],
 )
 def test_pipes_as_the_shell_makes_them(command: str, film_clip: Path, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_pipes_as_the_shell_makes_them(command: str, film_clip: Path, tmp_path: 
 def test_a_failing_job_leaves_the_pipe(film_clip: Path, tmp_path: Path) -> None:
     (tmp_path / "film.mkv").symlink_to(film_clip)
     reading = "mkfifo pipe && (head -c 10 pipe >/dev/null &)"
-    done = shell(f"{reading} && {MST} film.mkv {LOOK} -o pipe --codec raw", tmp_path)
+    done = shell(f"{reading} && {MST} film.mkv {OPTIONS} -o pipe --codec raw", tmp_path)
     assert done.returncode == 1
     assert "nobody reads pipe any more" in done.stderr
     assert "Traceback" not in done.stderr
@@ -90,7 +90,7 @@ def test_a_pipe_has_no_name_for_a_result(tmp_path: Path) -> None:
 
 
 def test_the_null_device_takes_everything(film_clip: Path, tmp_path: Path) -> None:
-    done = shell(f"{MST} {film_clip} {LOOK} -o /dev/null", tmp_path)
+    done = shell(f"{MST} {film_clip} {OPTIONS} -o /dev/null", tmp_path)
     assert done.returncode == 0, done.stderr
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 

@@ -90,8 +90,8 @@ def copy(source: Path, output: Path, *, reading: ReadOptions | None = None, **op
 )
 def test_encoded_sound_is_in_step(suffix: str, audio: str, tmp_path: Path) -> None:
     source = write_tone(tmp_path / "in.mkv", "ac3")
-    told = copy(source, tmp_path / f"out{suffix}", audio=audio)
-    assert any(f"encoded as {audio}" in loss for loss in told.not_kept)
+    report = copy(source, tmp_path / f"out{suffix}", audio=audio)
+    assert any(f"encoded as {audio}" in loss for loss in report.not_kept)
     with av.open(tmp_path / f"out{suffix}") as container:
         [track] = container.streams.audio
         assert track.codec_context.name.endswith(audio)
@@ -122,8 +122,8 @@ def test_lossless_sound_stays_exact(tmp_path: Path) -> None:
 def test_sound_of_old_files_that_no_container_takes_is_encoded(tmp_path: Path) -> None:
     source = write_tone(tmp_path / "in.wmv", "wmav2")
     for suffix, codec, audio in ((".mkv", "h264", "flac"), (".mp4", "h264", "aac"), (".webm", "vp9", "opus")):
-        told = copy(source, tmp_path / f"out{suffix}", codec=codec)
-        assert any(f"encoded as {audio}" in loss for loss in told.not_kept)
+        report = copy(source, tmp_path / f"out{suffix}", codec=codec)
+        assert any(f"encoded as {audio}" in loss for loss in report.not_kept)
         assert loud(tmp_path / f"out{suffix}")[0] == pytest.approx(0.5, abs=0.06)
     with pytest.raises(OutputError, match="audio flac"):
         copy(source, tmp_path / "copy.mkv", audio="copy")
@@ -131,8 +131,8 @@ def test_sound_of_old_files_that_no_container_takes_is_encoded(tmp_path: Path) -
 
 def test_sound_and_subtitles_can_be_left_out(tmp_path: Path) -> None:
     source = write_film(tmp_path / "in.mkv", 10)
-    told = copy(source, tmp_path / "out.webm", codec="vp9", audio="none", subtitles="none")
-    assert sum("left out" in loss for loss in told.not_kept) == 3
+    report = copy(source, tmp_path / "out.webm", codec="vp9", audio="none", subtitles="none")
+    assert sum("left out" in loss for loss in report.not_kept) == 3
     with av.open(tmp_path / "out.webm") as container:
         assert not container.streams.audio
         assert not container.streams.subtitles
@@ -158,13 +158,13 @@ def test_sound_that_nobody_knows_does_not_stop_the_job(
     with av.open(source) as container:
         assert [track.codec_context is None for track in container.streams.audio] == [False, True]
     for suffix in (".mp4", ".mkv"):
-        told = copy(source, tmp_path / f"out{suffix}")
-        assert any("audio stream 2" in loss for loss in told.not_kept)
+        report = copy(source, tmp_path / f"out{suffix}")
+        assert any("audio stream 2" in loss for loss in report.not_kept)
         assert {track for track, _, _ in probe(tmp_path / f"out{suffix}").audio} == {0}
     monkeypatch.setattr(passthrough, "can_hold", lambda muxer, stream: False)  # and of any other kind
     with VideoReader(write_film(tmp_path / "film.mkv", 5)) as reader:
-        told = probe_output(tmp_path / "out.mp4", reader.info, EncodeOptions(audio="none"))
-        assert any("subtitle" in loss for loss in told.not_kept)
+        report = probe_output(tmp_path / "out.mp4", reader.info, EncodeOptions(audio="none"))
+        assert any("subtitle" in loss for loss in report.not_kept)
 
 
 def test_pcm_in_mp4_is_said_beforehand(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def keep(name: str, figures: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Looked:
+class NetworkOutputs:
     """Outputs of the networks for N pictures."""
 
     summaries: dict[str, Tensor]
@@ -131,10 +131,10 @@ def covariances(features: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def look(found: list[tuple[Any, int]], encoder: StyleEncoder, vgg: Any) -> Looked:
+def network_outputs(found: list[tuple[Any, int]], encoder: StyleEncoder, vgg: Any) -> NetworkOutputs:
     rows: list[dict[str, Tensor]] = []
     entries = []
-    with progress("looking", len(found), unit="pictures/s") as on_progress:
+    with progress("evaluating", len(found), unit="pictures/s") as on_progress:
         for number, (picture, _) in enumerate(found, 1):
             image = as_tensor(picture)
             with torch.autocast("cpu", torch.bfloat16):
@@ -143,7 +143,7 @@ def look(found: list[tuple[Any, int]], encoder: StyleEncoder, vgg: Any) -> Looke
             entries.append(gram_entries({name: target[name][0] for name in GRAM_LAYERS}))
             on_progress(number)
     together = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
-    return Looked(together, torch.stack(entries), torch.tensor([view for _, view in found]))
+    return NetworkOutputs(together, torch.stack(entries), torch.tensor([view for _, view in found]))
 
 
 def head(config: NetworkConfig, numbers: int) -> StyleEncoder:
@@ -156,26 +156,26 @@ def head(config: NetworkConfig, numbers: int) -> StyleEncoder:
     return encoder
 
 
-def learn(looked: Looked, choice: Choice) -> dict[str, float]:
+def learn(outputs: NetworkOutputs, choice: Choice) -> dict[str, float]:
     """Return mean and median over the held-out artworks of ||G - T||^2 / ||T||^2, mean over layers.
 
     The embedding is trained as the shipped encoder's was (``encoder_init``); then the entries are predicted
     from it by least squares.
     """
     torch.manual_seed(0)
-    known, unseen = (looked.view >= 0) & (looked.view <= choice.views), looked.view < 0
-    summary = torch.cat([looked.summaries[name] for name in choice.names], dim=1)
+    known, unseen = (outputs.view >= 0) & (outputs.view <= choice.views), outputs.view < 0
+    summary = torch.cat([outputs.summaries[name] for name in choice.names], dim=1)
     config = NetworkConfig(
         hidden_size=HIDDEN if choice.hidden_layers else 0, hidden_layers=max(1, choice.hidden_layers)
     )
     encoder = head(config, summary.shape[1])
     whiten(encoder, summary[known])
-    pretrain_to_grams(encoder, summary[known], gram_coordinates(looked.entries[known]), choice.steps)
-    sizes = looked.entries.norm(dim=2)
+    pretrain_to_grams(encoder, summary[known], gram_coordinates(outputs.entries[known]), choice.steps)
+    sizes = outputs.entries.norm(dim=2)
     with torch.no_grad():
-        read = fitted(encoder.embed(summary[known]), looked.entries[known].flatten(1))
-        found = read(encoder.embed(summary[unseen])).view(-1, *looked.entries.shape[1:])
-    missed = (found - looked.entries[unseen]).norm(dim=2) / sizes[unseen]
+        read = fitted(encoder.embed(summary[known]), outputs.entries[known].flatten(1))
+        found = read(encoder.embed(summary[unseen])).view(-1, *outputs.entries.shape[1:])
+    missed = (found - outputs.entries[unseen]).norm(dim=2) / sizes[unseen]
     distance = missed.square().mean(dim=1)
     return {
         "numbers": summary.shape[1],
@@ -191,19 +191,19 @@ def summaries(
     vgg: Annotated[Path, typer.Option(help="VGG-19 weights.")],
     inception: Annotated[Path, typer.Option(help="Inception-v3 to Mixed_6e.")],
     vgg_scales: Annotated[Path | None, typer.Option(help="Factors that normalize VGG-19.")] = None,
-    looked_at: Annotated[Path | None, typer.Option(help="File to keep what the networks say in.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="File that keeps the outputs of the networks.")] = None,
 ) -> None:
     """Measure how well the Gram matrices of an unseen artwork can be predicted from the encoder's
     statistics."""
     encoder = StyleEncoder(NetworkConfig(statistics="mean", hidden_size=0)).eval()
     load_inception(encoder, inception)
-    if looked_at is not None and looked_at.exists():
-        looked = Looked(**torch.load(looked_at, weights_only=True))
+    if cache is not None and cache.exists():
+        outputs = NetworkOutputs(**torch.load(cache, weights_only=True))
     else:
-        looked = look(pictures(content, style), encoder, load_vgg(vgg, vgg_scales))
-        if looked_at is not None:
-            torch.save(vars(looked), looked_at)
-    keep("summaries", {name: learn(looked, choice) for name, choice in CHOICES.items()})
+        outputs = network_outputs(pictures(content, style), encoder, load_vgg(vgg, vgg_scales))
+        if cache is not None:
+            torch.save(vars(outputs), cache)
+    keep("summaries", {name: learn(outputs, choice) for name, choice in CHOICES.items()})
 
 
 if __name__ == "__main__":

@@ -26,8 +26,10 @@ def opened(model: str) -> Bundle:
 
 def films_of(bundle: Bundle) -> list[FilmParams]:
     """Return two FiLM vectors (P,) of shipped styles, or the identity twice where no style fits the model."""
-    rows = [style.film for style in styles_for(bundle.manifest.model_id).values()]
-    return (rows[:: max(1, len(rows) // STYLES)] or [bundle.manifest.layout.identity()] * STYLES)[:STYLES]
+    vectors = [style.film for style in styles_for(bundle.manifest.model_id).values()]
+    return (vectors[:: max(1, len(vectors) // STYLES)] or [bundle.manifest.layout.identity()] * STYLES)[
+        :STYLES
+    ]
 
 
 def input_names(bundle: Bundle) -> list[str]:

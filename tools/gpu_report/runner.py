@@ -64,7 +64,7 @@ def run(settings: Settings, steps: Sequence[str], seconds: float, commit: str | 
 
 def _one(context: Any, step: str, settings: Settings, limit: float, report: dict[str, Any]) -> None:
     """Run one step in a process of its own and, at its time limit, end it with all its child processes."""
-    folder, began, looked = Path(settings.output), time.monotonic(), 0.0
+    folder, began, recorded = Path(settings.output), time.monotonic(), 0.0
     found, log = folder / f"{step}.json", folder / f"{step}.log"
     for path in (found, log):
         path.unlink(missing_ok=True)
@@ -81,8 +81,8 @@ def _one(context: Any, step: str, settings: Settings, limit: float, report: dict
     starting.join(limit)
     while not starting.is_alive() and process.exitcode is None and time.monotonic() < began + limit:
         process.join(TICK)
-        if settings.cuda and time.monotonic() > looked + CLOCKS:
-            looked = time.monotonic()
+        if settings.cuda and time.monotonic() > recorded + CLOCKS:
+            recorded = time.monotonic()
             report["clocks"].append({"step": step, **(gpu() or {})})
             _gather(entry, found)
             write_json(folder / "report.json", report)

@@ -277,7 +277,7 @@ def refit(trt: Any, logger: Any, engine: Any, onnx: bytes) -> bool:
 def refusal(trt: Any, runtime: Any, plan: bytes) -> str | None:
     """Return why a plan cannot be opened on this GPU, in TensorRT's own terms; None if it can, or if unknown.
 
-    Only TensorRT for RTX can tell without opening it. Call inside of the CUDA context.
+    Only TensorRT for RTX can determine this without opening it. Call inside of the CUDA context.
     """
     if flavor_of(trt) != RTX:
         return None

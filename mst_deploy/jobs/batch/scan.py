@@ -1,7 +1,7 @@
 """The scan of a split video: it is read once, from beginning to end, and every frame gets a checksum.
 
 At the beginning of each segment the state of the moving canvas is kept. So workers can begin in the middle:
-they seek, and the checksums tell whether they decode the very frames that reading from the beginning gives.
+they seek, and the checksums show whether they decode the very frames that reading from the beginning gives.
 """
 
 from __future__ import annotations

@@ -44,13 +44,13 @@ function show(image, url) {
   image.src = url;
 }
 
-function tell(text) { $("status").textContent = text; }
+function showStatus(text) { $("status").textContent = text; }
 
 function fail(error) {
   if (error.name === "AbortError") return;
   $("error").textContent = error.message;
   $("error").hidden = false;
-  tell("");
+  showStatus("");
 }
 
 function guarded(work) {
@@ -165,7 +165,7 @@ async function renderPreview() {
   show($("after"), URL.createObjectURL(await answer.blob()));
   $("stage").classList.remove("busy");
   document.body.dataset.rendered = String(Number(document.body.dataset.rendered || 0) + 1);
-  tell(`Stylized in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+  showStatus(`Stylized in ${((performance.now() - started) / 1000).toFixed(1)} s`);
 }
 
 async function renderGallery(picture) {
@@ -192,14 +192,14 @@ async function openFile(file) {
 async function fullSize() {
   const button = $("full");
   button.disabled = true;
-  tell("Stylizing in full size ...");
+  showStatus("Stylizing in full size ...");
   try {
     const answer = await ask(`/v1/images?${query()}`, {
       method: "POST", body: state.file,
       headers: { "Content-Type": state.file.type || "application/octet-stream", Accept: "image/png" },
     });
     save(await answer.blob(), `${stem()}-${state.style}.png`);
-    tell("Done");
+    showStatus("Done");
   } finally { button.disabled = false; }
 }
 
@@ -258,7 +258,7 @@ async function loadStyles() {
 
 async function addPainting(file) {
   if (!file) return;
-  tell("Reading the style ...");
+  showStatus("Reading the style ...");
   let body = file;
   try { body = (await reduced(file, 1600)).blob; } catch { /* the service may know it */ }
   const name = file.name.replace(/\.[^.]*$/, "").slice(0, 60);
@@ -274,7 +274,7 @@ async function addPainting(file) {
   }
   choose(made.id);
   changed();
-  tell(`Style ${made.name} added`);
+  showStatus(`Style ${made.name} added`);
 }
 
 function arrows(event) {
@@ -290,7 +290,7 @@ function arrows(event) {
 // Clips
 
 async function openClip(file) {
-  tell("Uploading the clip ...");
+  showStatus("Uploading the clip ...");
   const found = await (await ask("/v1/clips", {
     method: "POST", body: file, headers: { "Content-Type": file.type || "application/octet-stream" },
   })).json();
@@ -305,7 +305,7 @@ const clipQuery = (extra) => query({ ...($("clip-size").value ? { size: $("clip-
 
 async function showStills() {
   const time = $("times").value.split(/[,;\s]+/).filter(Boolean);
-  tell("Stylizing the stills ...");
+  showStatus("Stylizing the stills ...");
   const answer = await ask(`/v1/clips/${state.clip.id}/previews?${clipQuery({ time })}`, { method: "POST" });
   $("still-list").replaceChildren();
   for await (const still of lines(answer)) {
@@ -315,7 +315,7 @@ async function showStills() {
     figure.append(image, caption);
     $("still-list").append(figure);
   }
-  tell("Stills as the video will show them");
+  showStatus("Stills as the video will show them");
 }
 
 async function renderClip() {
@@ -330,7 +330,7 @@ async function renderClip() {
     $("progress").value = found.progress;
     const left = found.seconds_left === null ? "" : `, ${clock(found.seconds_left)} left`;
     $("job-text").textContent = found.state === "running" ? `${found.frames_done} of ${found.frames} frames${left}` : found.state;
-    if (found.state === "done") { $("download").hidden = false; $("cancel").hidden = true; return tell("The video is ready"); }
+    if (found.state === "done") { $("download").hidden = false; $("cancel").hidden = true; return showStatus("The video is ready"); }
     if (found.error) throw new Error(found.error);
     await new Promise((done) => setTimeout(done, 700));
   }
@@ -343,7 +343,7 @@ async function cancelJob() {
   state.job = "";
   await ask(`/v1/jobs/${id}`, { method: "DELETE" });
   $("job").hidden = true;
-  tell("Canceled");
+  showStatus("Canceled");
 }
 
 async function downloadVideo() {
@@ -355,14 +355,14 @@ async function downloadVideo() {
 
 async function startCamera() {
   stopCamera();
-  tell("Waiting for the camera ...");
+  showStatus("Waiting for the camera ...");
   const camera = new Camera($("live"), (facts) => { $("live-facts").textContent = facts; }, fail, state.token);
   const picture = await camera.open();
   await begin("camera", null, null, "Camera");
   state.camera = camera;
   camera.start(look());
   command();
-  tell("");
+  showStatus("");
   await renderGallery(picture);
 }
 
@@ -387,14 +387,14 @@ $("example").addEventListener("click", guarded(async () => {
   await openFile(new File([blob], "example.jpg", { type: "image/jpeg" }));
 }));
 $("camera").addEventListener("click", guarded(startCamera));
-$("stop").addEventListener("click", () => { stopCamera(); tell("The camera is off"); });
+$("stop").addEventListener("click", () => { stopCamera(); showStatus("The camera is off"); });
 $("snapshot").addEventListener("click", () => $("live").toBlob((blob) => save(blob, `snapshot-${state.style}.png`), "image/png"));
 $("full").addEventListener("click", guarded(fullSize));
 $("stills").addEventListener("click", guarded(showStills));
 $("render").addEventListener("click", guarded(renderClip));
 $("cancel").addEventListener("click", guarded(cancelJob));
 $("download").addEventListener("click", guarded(downloadVideo));
-$("copy").addEventListener("click", guarded(async () => { await navigator.clipboard.writeText($("command").textContent); tell("Copied"); }));
+$("copy").addEventListener("click", guarded(async () => { await navigator.clipboard.writeText($("command").textContent); showStatus("Copied"); }));
 $("token-form").addEventListener("submit", guarded(async (event) => {
   event.preventDefault();
   state.token = $("token").value.trim();

@@ -153,8 +153,8 @@ def test_every_option_is_refused_by_a_sentence_or_reaches_the_builder_for_rtx() 
         lambda share, note: None,
         targets=("SM86", "SM120"),
     )
-    told = [(arguments[0].name, arguments[1]) for arguments in scenario.called(SET_TARGET)]
-    assert told == [("SM86", 0), ("SM120", 1)]
+    targets = [(arguments[0].name, arguments[1]) for arguments in scenario.called(SET_TARGET)]
+    assert targets == [("SM86", 0), ("SM120", 1)]
     assert scenario.values["IBuilderConfig.num_compute_capabilities"] == 2
     assert not scenario.called("IBuilderConfig.create_timing_cache")
 

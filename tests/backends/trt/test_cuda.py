@@ -19,7 +19,7 @@ from mst_deploy.backends.onnxrt import gpu_present
 
 pytestmark = [
     pytest.mark.skipif(find_spec("cuda") is None, reason="needs cuda-bindings (mst-deploy[rtx])"),
-    pytest.mark.skipif(sys.platform != "linux", reason="the driver library is looked for by its Linux name"),
+    pytest.mark.skipif(sys.platform != "linux", reason="the driver library is loaded by its Linux name"),
 ]
 BEGIN = """
 import ctypes, gc, sys
@@ -85,7 +85,7 @@ view = source[1:]
 del source, target, memory, event, stream
 gc.collect()
 assert fake.fake_live() == 0
-assert fake.fake_pinned() == 1  # a part of one is still looked at
+assert fake.fake_pinned() == 1  # a view of one is still in use
 assert view[0, 0] == 4
 del view
 assert fake.fake_pinned() == 0

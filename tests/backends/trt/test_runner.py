@@ -47,14 +47,14 @@ def opened(
 ) -> tuple[TrtGenerator, Scenario, FakeCuda]:
     """A generator whose cache holds a static engine of WIDTH x HEIGHT, and a range for batches."""
     cuda = scenario.pop("cuda", None) or FakeCuda()
-    told = Scenario(cuda, compute=painted, **scenario)
-    trt = fake_tensorrt(major, told)
+    simulated = Scenario(cuda, compute=painted, **scenario)
+    trt = fake_tensorrt(major, simulated)
     for shapes in (
         ShapeRange(*[(1, HEIGHT, WIDTH)] * 3),
         ShapeRange((1, 16, 16), (2, HEIGHT, WIDTH), (4, 96, 96)),
     ):
         store_engine(bundle, folder, trt, cuda, shapes)
-    return TrtGenerator(bundle, [trt], cuda, folder, graphs=graphs), told, cuda
+    return TrtGenerator(bundle, [trt], cuda, folder, graphs=graphs), simulated, cuda
 
 
 def store_engine(
@@ -91,9 +91,9 @@ def frame(index: int) -> Any:
 
 
 def film(bundle: Bundle, value: int) -> Any:
-    rows = np.zeros((1, bundle.manifest.film_size), np.float32)
-    rows[0, 0] = value
-    return rows
+    vectors = np.zeros((1, bundle.manifest.film_size), np.float32)
+    vectors[0, 0] = value
+    return vectors
 
 
 @pytest.mark.parametrize("major", MAJORS)
@@ -139,8 +139,8 @@ def test_changing_the_style_costs_one_copy_and_touches_no_frame_under_way(
             np.testing.assert_array_equal(session.take(0), painted(frame(1), film(bundle, 40)))
             np.testing.assert_array_equal(session.take(1), painted(frame(2), film(bundle, 90)))
         for index in range(20):
-            rows = film(bundle, index % 3)
-            np.testing.assert_array_equal(generator(frame(index), rows), painted(frame(index), rows))
+            vectors = film(bundle, index % 3)
+            np.testing.assert_array_equal(generator(frame(index), vectors), painted(frame(index), vectors))
         assert cuda.allocations == allocations
 
 
@@ -149,11 +149,11 @@ def test_static_engine_is_preferred_and_batches_take_the_range(bundle: Bundle, t
     with generator:
         assert generator.engine_for((1, HEIGHT, WIDTH)).identity.shapes.is_static
         both = np.concatenate([frame(0), frame(1)])
-        rows = np.concatenate([film(bundle, 1), film(bundle, 7)])
-        np.testing.assert_array_equal(generator(both, rows), painted(both, rows))
+        vectors = np.concatenate([film(bundle, 1), film(bundle, 7)])
+        np.testing.assert_array_equal(generator(both, vectors), painted(both, vectors))
 
 
-def test_no_engine_tells_the_line_that_builds_one(bundle: Bundle, tmp_path: Path) -> None:
+def test_without_an_engine_the_error_has_the_command_that_builds_one(bundle: Bundle, tmp_path: Path) -> None:
     generator, _, _ = opened(bundle, tmp_path)
     with (
         generator,
@@ -196,7 +196,7 @@ def test_damaged_engine_never_reaches_tensorrt(bundle: Bundle, tmp_path: Path) -
     ],
 )
 @pytest.mark.parametrize("major", MAJORS)
-def test_failures_are_told_and_nothing_is_left_open(
+def test_failures_are_reported_and_nothing_is_left_open(
     bundle: Bundle, tmp_path: Path, major: int, scenario: dict[str, Any], message: str
 ) -> None:
     if "cuda" in scenario:
@@ -274,11 +274,11 @@ def test_the_first_gpu_verifies_an_engine_before_a_frame_and_once(
         assert verification.gpu == machine([], scenario.cuda).gpu
         assert verification.figures["psnr_db"] > 45
         list(results)
-    again, told = unverified(bundle, tmp_path / "other", on_cpu)
+    again, simulated = unverified(bundle, tmp_path / "other", on_cpu)
     again.folder = tmp_path
     with again:
         again(frame(0), film(bundle, 0))
-    assert told.enqueued == 1  # the frame itself
+    assert simulated.enqueued == 1  # the frame itself
 
 
 def test_an_engine_that_fails_on_its_first_gpu_shows_no_frame_and_is_removed(

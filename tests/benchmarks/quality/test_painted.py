@@ -82,7 +82,7 @@ def test_photographs_without_flat_areas_have_no_share() -> None:
 
 
 def test_textured_areas_do_not_count() -> None:
-    """Half of the photograph is noise, where the result is flat: only the other half is looked at."""
+    """Half of the photograph is noise, where the result is flat: only the other half is measured."""
     photo = np.full((128, 256, 3), 120, np.uint8)
     photo[:, 128:] = np.random.default_rng(0).integers(0, 255, (128, 128, 1))
     result = np.full((128, 256, 3), 120, np.uint8)
@@ -144,7 +144,7 @@ def test_covariance_is_that_of_numpy_and_blind_to_means() -> None:
 
 @pytest.mark.skipif(not INCEPTION.exists(), reason="the real Inception is not here")
 @torch.inference_mode()
-def test_inception_tells_a_painting_from_photographs_and_other_paintings() -> None:
+def test_inception_separates_a_painting_from_photographs_and_other_paintings() -> None:
     """0 for itself; another part of the painting is nearer than another painter's and than a flat picture."""
     trunk = fid_trunk(INCEPTION)
     paintings = ROOT / "examples" / "paintings"

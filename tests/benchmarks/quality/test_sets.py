@@ -129,7 +129,7 @@ def test_a_text_file_named_png(folders: list[Path]) -> None:
         check(pair_in_order(*folders))
 
 
-def test_every_file_is_listed_once_whatever_its_suffix_looks_like(tmp_path: Path) -> None:
+def test_every_file_is_listed_once_whatever_the_case_of_its_suffix(tmp_path: Path) -> None:
     (tmp_path / "a.JPG").write_bytes(b"")
     (tmp_path / "b.jpg").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("")

@@ -25,7 +25,7 @@ def test_palette_of_plain_colors() -> None:
     np.testing.assert_allclose(palette(half), [50, 0, 0, 50, 0, 0], atol=0.1)
 
 
-def test_strokes_tell_size_and_direction() -> None:
+def test_strokes_are_measured_by_size_and_direction() -> None:
     x = np.mgrid[0:64, 0:64][1]
     fine = np.repeat(((x % 2) * 200).astype(np.uint8)[..., None], 3, axis=2)
     coarse = np.repeat((((x // 16) % 2) * 200).astype(np.uint8)[..., None], 3, axis=2)

@@ -14,24 +14,24 @@ from tools.gpu_report.networks import names_of
 from tools.gpu_report.plan import Settings
 from tools.gpu_report.record import Record
 
-LOOKS = (100, 1000, 2000)
+COUNTS = (100, 1000, 2000)
 SIZE = (1280, 720)
 
 
 def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None:
     """Run the smallest shipped model at 1280x720 (or the rehearsal's size), with another style in every
     frame."""
-    looks = LOOKS if settings.cuda else tuple(look // 200 or 1 for look in LOOKS)
+    counts = COUNTS if settings.cuda else tuple(count // 200 or 1 for count in COUNTS)
     size = SIZE if SIZE in settings.sizes or settings.cuda else settings.main_size
     bundle = opened(settings.models[-1])
     films = films_of(bundle)
     calls = [make_inputs(names_of(settings.models[-1]), size, film) for film in films]
     began = time.monotonic()
     with open_generator(bundle, "pytorch", settings.device) as generator:
-        for number in range(1, looks[-1] + 1):
+        for number in range(1, counts[-1] + 1):
             inputs = calls[number % len(calls)]
             generator(inputs["frames"], inputs["film"])
-            if number in looks:
+            if number in counts:
                 what = {"model": settings.models[-1], "size": size, "frames": number}
                 record.row(
                     what, lambda: {**held(settings), "seconds": round(time.monotonic() - began, 1)}, 0.0

@@ -258,17 +258,17 @@ def style_change(settings: Settings, model: str, size: tuple[int, int]) -> dict[
     """Compare a new FiLM vector in every call with a constant one: milliseconds of alternating calls, and of
     the copy."""
     device = settings.device
-    rows = [torch.from_numpy(film[None]) for film in films_of(opened(model))]
+    vectors = [torch.from_numpy(film[None]) for film in films_of(opened(model))]
     if settings.cuda:
-        rows = [row.pin_memory() for row in rows]
+        vectors = [vector.pin_memory() for vector in vectors]
     graph = generator(model, device, torch.float16, channels_last=True)
-    tensors = on_device(make_inputs(names_of(model), size, rows[0][0].numpy()), device)
+    tensors = on_device(make_inputs(names_of(model), size, vectors[0][0].numpy()), device)
     call, wait = caller(graph, tensors), torch.cuda.synchronize if settings.cuda else lambda: None
     turn = iter(range(10**9))
 
     def changed() -> None:
         with torch.inference_mode():
-            tensors["film"].copy_(rows[next(turn) % len(rows)], non_blocking=True)
+            tensors["film"].copy_(vectors[next(turn) % len(vectors)], non_blocking=True)
         call()
 
     budget = Budget(settings.seconds(EACH))
@@ -276,7 +276,7 @@ def style_change(settings: Settings, model: str, size: tuple[int, int]) -> dict[
         same = wall_times(call, budget, wait)["call_ms"]
         other = wall_times(changed, budget, wait)["call_ms"]
     copy = wall_times(
-        lambda: tensors["film"].copy_(rows[next(turn) % len(rows)], non_blocking=True),
+        lambda: tensors["film"].copy_(vectors[next(turn) % len(vectors)], non_blocking=True),
         Budget(settings.seconds(0.1)),
         wait,
     )["call_ms"]
