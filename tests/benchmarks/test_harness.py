@@ -136,7 +136,7 @@ def test_stability_needs_two_windows() -> None:
     assert not is_stable([2.0, 2.0, 2.0, 1.0, 1.0, 1.0], 0.05)
 
 
-def test_the_verdict_of_one_does_not_hide_another() -> None:
+def test_the_result_of_one_does_not_hide_another() -> None:
     good, bad = Times((1.0,) * 10, 6, True), Times((1.0, 3.0) * 5, 6, True)
     assert noise(good, PLAN) == []
     with pytest.raises(NoisyMachine, match="bad: the mean"):

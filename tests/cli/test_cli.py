@@ -151,7 +151,7 @@ def test_a_file_that_is_read_is_not_called_the_input(tmp_path: Path) -> None:
         refuse_to_overwrite(link, [tmp_path / "in.png"], [mask])
 
 
-def test_style_list_and_doctor_speak_json() -> None:
+def test_style_list_and_doctor_print_json() -> None:
     for chosen in ([], ["--model", "lite"]):
         styles = json.loads(mst("style", "list", "--json", *chosen).stdout)["styles"]
         assert {"name", "title", "artist", "year"} <= styles[0].keys()

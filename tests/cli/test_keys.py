@@ -23,8 +23,8 @@ def test_keys_come_one_by_one_and_the_terminal_is_left_as_it_was(monkeypatch: py
     with os.fdopen(terminal) as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
         before = termios.tcgetattr(terminal)
-        with pressed_keys(keys.append) as heard:
-            assert heard
+        with pressed_keys(keys.append) as listening:
+            assert listening
             for typed, total in ((b"12q", 3), (b"+", 4)):  # several at once, and without Enter
                 os.write(master, typed)
                 begun = time.monotonic()
@@ -38,8 +38,8 @@ def test_keys_come_one_by_one_and_the_terminal_is_left_as_it_was(monkeypatch: py
     os.close(master)
 
 
-def test_without_a_terminal_nothing_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_no_key_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     with Path(os.devnull).open() as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
-        with pressed_keys(lambda key: None) as heard:
-            assert not heard
+        with pressed_keys(lambda key: None) as listening:
+            assert not listening

@@ -94,7 +94,7 @@ def test_leaving_early_stops_the_threads() -> None:
         assert next(items) == 0
 
 
-def test_a_slow_taker_makes_the_source_wait() -> None:
+def test_a_slow_consumer_makes_the_source_wait() -> None:
     made = 0
 
     def source() -> Iterator[int]:

@@ -165,7 +165,7 @@ def test_strength_over_time_and_frames_that_need_no_network(bundle: Bundle, film
 
 
 def test_frames_that_pass_by_do_not_pile_up(bundle: Bundle, film: Any) -> None:
-    """The reader is never far ahead of the taker, even where nothing is painted."""
+    """The reader is never far ahead of the consumer, even where nothing is painted."""
     read = 0
 
     def source() -> Iterator[Frame]:

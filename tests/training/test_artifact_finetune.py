@@ -101,7 +101,7 @@ def test_continued_run_is_still_held_to_what_was_painted_at_first() -> None:
         torch.testing.assert_close(second.trained[name], value, rtol=0, atol=0)
 
 
-def test_command_retouches_the_generator_alone(tmp_path: Path) -> None:
+def test_command_finetunes_the_generator_alone(tmp_path: Path) -> None:
     data = write_folders(tmp_path)
     networks = new_networks(CONFIG.network)
     save_checkpoint(tmp_path / "start.safetensors", networks)

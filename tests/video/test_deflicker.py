@@ -120,7 +120,7 @@ def test_after_a_cut_nothing_of_the_scene_before_is_left() -> None:
     assert (np.abs(shown.astype(int) - other) <= 1).mean() > 0.99
 
 
-def test_no_ghost_where_something_went_away() -> None:
+def test_no_ghosting_where_something_went_away() -> None:
     """A red square runs over a texture: neither where it was nor where it is does the other shine through."""
     deflicker_filter, background = Deflicker(), texture(96, 160)
     for index in range(COUNT):

@@ -54,9 +54,13 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
             container.mux(video.encode(frame))
             while done < (number + 1) * 1920:
                 samples = np.ascontiguousarray(clicks(done, done + 1024))
-                heard = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
-                heard.sample_rate, heard.pts, heard.time_base = 48000, done, Fraction(1, 48000)
-                container.mux(sound.encode(heard))
+                sound_frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
+                sound_frame.sample_rate, sound_frame.pts, sound_frame.time_base = (
+                    48000,
+                    done,
+                    Fraction(1, 48000),
+                )
+                container.mux(sound.encode(sound_frame))
                 done += 1024
         container.mux(video.encode(None))
         container.mux(sound.encode(None))

@@ -43,7 +43,7 @@ def test_a_source_that_begins_anew_or_pauses() -> None:
 
 
 def encoded_clicks(pieces: list[Sound], seconds: float) -> list[float]:
-    """Encode what was heard with pictures of 25 a second; return the times of clicks in seconds."""
+    """Encode the captured sound with pictures of 25 a second; return the times of clicks in seconds."""
     file = BytesIO()
     zero = 50.0
     waiting = list(pieces)
@@ -78,11 +78,11 @@ def test_sound_keeps_its_time() -> None:
     np.testing.assert_allclose(encoded_clicks(pieces_of(3.5), 3.5), [1, 2, 3], atol=0.002)
 
 
-@pytest.mark.parametrize("heard", [True, False])
-def test_no_picture_waits_for_its_sound(heard: bool) -> None:
+@pytest.mark.parametrize("with_sound", [True, False])
+def test_no_picture_waits_for_its_sound(with_sound: bool) -> None:
     """A multiplexer sends a picture when it has a packet of sound after it: with sound that comes 200 ms
     ahead, and without any sound for longer than half a second."""
-    waiting, newest = pieces_of(3.0) if heard else [], -1.0
+    waiting, newest = pieces_of(3.0) if with_sound else [], -1.0
     with av.open(BytesIO(), "w", format="matroska") as container:
         encoder = SoundEncoder(container)
         for number in range(50):
@@ -91,7 +91,7 @@ def test_no_picture_waits_for_its_sound(heard: bool) -> None:
                 encoder.hear(waiting.pop(0))
             for packet in encoder.packets_until(now, 50.0 + now):
                 newest = max(newest, float(packet.pts * packet.time_base))
-            if heard or now > 0.6:
+            if with_sound or now > 0.6:
                 assert newest > now
 
 
@@ -110,17 +110,17 @@ def test_a_clock_that_runs_fast_is_followed() -> None:
     np.testing.assert_allclose(found, np.arange(1, 7) * (1 + 1 / 150), atol=0.012)
 
 
-def test_a_file_is_heard_ahead_of_its_pictures(small_clip: Path) -> None:
-    heard: list[Sound] = []
-    with open_live_source(str(small_clip), CaptureOptions(on_sound=heard.append)) as source:
+def test_sound_of_a_file_is_read_ahead_of_its_pictures(small_clip: Path) -> None:
+    pieces: list[Sound] = []
+    with open_live_source(str(small_clip), CaptureOptions(on_sound=pieces.append)) as source:
         assert source.info.audio
         first = next(pictures := source.pictures())
-        assert heard[-1].captured > first.captured
+        assert pieces[-1].captured > first.captured
         (last,) = islice(pictures, 4, 5)
-        assert heard[-1].captured > last.captured
-        lengths = [piece.samples.shape[1] / RATE for piece in heard]
-        ends = np.cumsum([heard[0].captured, *lengths])[1:-1]
-        np.testing.assert_allclose([piece.captured for piece in heard[1:]], ends, atol=0.002)
+        assert pieces[-1].captured > last.captured
+        lengths = [piece.samples.shape[1] / RATE for piece in pieces]
+        ends = np.cumsum([pieces[0].captured, *lengths])[1:-1]
+        np.testing.assert_allclose([piece.captured for piece in pieces[1:]], ends, atol=0.002)
         pictures.close()
     with open_live_source("test:96x64@50") as quiet:
         assert quiet.info.audio == ()
@@ -128,10 +128,10 @@ def test_a_file_is_heard_ahead_of_its_pictures(small_clip: Path) -> None:
 
 @pytest.mark.parametrize("rate", [25, 30])
 def test_the_test_picture_clicks_at_whole_seconds(rate: int) -> None:
-    heard: list[Sound] = []
-    with open_live_source(f"test:96x64@{rate}", CaptureOptions(on_sound=heard.append)) as source:
+    pieces: list[Sound] = []
+    with open_live_source(f"test:96x64@{rate}", CaptureOptions(on_sound=pieces.append)) as source:
         first = next(source.pictures())
-    assert heard[0].captured == pytest.approx(first.captured)
-    wave = np.abs(heard[0].samples[0])
+    assert pieces[0].captured == pytest.approx(first.captured)
+    wave = np.abs(pieces[0].samples[0])
     assert wave[: RATE // 100].max() > 0.4
     assert wave[RATE // 50 :].max() == 0

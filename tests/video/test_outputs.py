@@ -309,7 +309,7 @@ def test_a_pipe_that_would_have_to_be_read_backwards_is_refused(clip_folder: Pat
     assert b"the index of an mp4 or mov is often at its end" in done.stderr
 
 
-def test_rubbish_on_standard_input_is_refused() -> None:
+def test_invalid_data_on_standard_input_is_refused() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PIPE, ""], input=b"no video at all" * 100, capture_output=True, timeout=60
     )

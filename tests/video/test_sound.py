@@ -63,8 +63,8 @@ def loud(path: Path) -> tuple[float, float]:
             level = np.abs(samples[0] / scale)
             times.append((frame.time or 0.0) - first + np.arange(len(level)) / frame.sample_rate)
             levels.append(level)
-    heard = np.concatenate(times)[np.concatenate(levels) > 0.25]
-    return float(heard[0]), float(heard[-1])
+    audible = np.concatenate(times)[np.concatenate(levels) > 0.25]
+    return float(audible[0]), float(audible[-1])
 
 
 def copy(source: Path, output: Path, *, reading: ReadOptions | None = None, **options: Any) -> Any:

@@ -145,7 +145,7 @@ def test_name_says_for_what_a_portable_engine_is() -> None:
     assert PORTABLE.file_name.startswith("default-1280x720-fp16-rtx-sm86-sm89-")
 
 
-def test_verdicts_are_kept_by_gpu_and_driver_and_the_newest_wins(tmp_path: Path) -> None:
+def test_verifications_are_kept_by_gpu_and_driver_and_the_newest_wins(tmp_path: Path) -> None:
     engine = store(tmp_path, PORTABLE, b"plan" * 100, {"seconds": 1.5})
     assert engine.verifications == ()
     first, other = Gpu("NVIDIA L4", "8.9", "13.0"), Gpu("NVIDIA L4", "8.9", "13.1")
