@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,25 @@ def _rng_restored() -> Iterator[None]:
     yield
     random.setstate(python)
     np.random.set_state(numpy_state)
+
+
+@pytest.fixture
+def no_thread_is_left() -> Iterator[None]:
+    """All threads have ended when the test returns."""
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.fixture
+def threads_end() -> Iterator[None]:
+    """All threads end within seconds after the test, as those that a closed socket has to wake."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + 30.0
+    while not set(threading.enumerate()) <= before:
+        assert time.monotonic() < deadline, "threads are left"
+        time.sleep(0.005)
 
 
 @pytest.fixture

@@ -1,209 +1,34 @@
-"""Live video: slots, exact counts, ages, styles that change, sinks that fail or block."""
+"""The pipeline of live video: exact counts, sinks that fail or block, sources that end."""
 
 from __future__ import annotations
 
-import heapq
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import mst_deploy as mst
-from mst_deploy.errors import InputError, InvalidArgument, OutputError
+from mst_deploy.errors import InputError, OutputError
 from mst_deploy.pipeline import live as module
 from mst_deploy.pipeline.live import LivePipeline
-from mst_deploy.pipeline.live_counts import Ages, LiveReport
+from mst_deploy.pipeline.live_counts import LiveReport
 from mst_deploy.pipeline.live_look import Look
-from mst_deploy.pipeline.slots import Slot
 from mst_deploy.styles.resolve import encode_film
-from mst_deploy.styles.timeline import StrengthKey, StyleKey, Timeline
 from mst_deploy.video.info import Frame
 from mst_deploy.video.live_source import Picture, SinkClosed
 from tests.pictures import picture
 
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) <= before
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
 @pytest.fixture(scope="module")
 def stylizer() -> Iterator[mst.Stylizer]:
     with mst.Stylizer("lite", backend="fake") as opened:
         yield opened
-
-
-# Slots
-
-
-def test_the_newest_item_wins() -> None:
-    slot: Slot[int] = Slot()
-    for number in range(5):
-        slot.put(number)
-    assert slot.take() == 4
-    assert (slot.put_count, slot.dropped, slot.in_flight, slot.done) == (5, 4, 1, 0)
-    slot.finish()
-    assert (slot.in_flight, slot.done) == (0, 1)
-
-
-def test_what_waits_can_be_taken_from_a_closed_slot() -> None:
-    slot: Slot[int] = Slot()
-    slot.put(1)
-    slot.close()
-    slot.put(2)  # comes too late, but is counted
-    assert (slot.take(), slot.take()) == (1, None)
-    assert (slot.put_count, slot.dropped) == (2, 1)
-
-
-class Simulation:
-    """The stages of the pipeline as events on a fake clock, joined by real slots.
-
-    It keeps its own book of where every frame is, by name, not by count.
-    """
-
-    def __init__(self, seed: int, frames: int = 300) -> None:
-        self.rng = np.random.default_rng(seed)
-        self.interval, self.prepare, self.infer, *self.writes = self.rng.uniform(0.001, 0.1, 6)
-        shared = threading.Condition(threading.RLock())
-        self.to_prepare, self.to_infer, *self.to_sinks = (Slot[int](shared) for _ in range(5))
-        self.book: dict[Slot[int], dict[int, str]] = {slot: {} for slot in self.slots}
-        self.busy: set[Slot[int]] = set()
-        self.events: list[tuple[float, int, Callable[[], None]]] = []
-        self.now, self.count, self.frames = 0.0, 0, frames
-        self.captured: list[float] = []
-        self.ages: list[float] = []
-
-    @property
-    def slots(self) -> list[Slot[int]]:
-        return [self.to_prepare, self.to_infer, *self.to_sinks]
-
-    def at(self, delay: float, event: Callable[[], None]) -> None:
-        self.count += 1
-        heapq.heappush(self.events, (self.now + delay, self.count, event))
-
-    def run(self) -> None:
-        self.at(0.0, self.capture)
-        while self.events:
-            self.now, _, event = heapq.heappop(self.events)
-            event()
-            for slot in self.slots:
-                self.begin(slot)
-            self.check()
-
-    def capture(self) -> None:
-        self.captured.append(self.now)
-        self.noted(self.to_prepare, len(self.captured) - 1)
-        self.to_prepare.put(len(self.captured) - 1)
-        if len(self.captured) < self.frames:
-            self.at(self.interval, self.capture)
-
-    def begin(self, slot: Slot[int]) -> None:
-        if slot in self.busy or (number := slot.take(lambda: True)) is None:
-            return
-        assert number == max(self.book[slot]), "not the newest"
-        self.busy.add(slot)
-        self.book[slot][number] = "busy"
-        if slot is self.to_infer and number < self.frames - 1:  # the last waits, since no newer one comes
-            self.ages.append(self.now - self.captured[number])
-        longest = dict(zip(self.slots, (self.prepare, self.infer, *self.writes), strict=True))[slot]
-        self.at(self.rng.uniform(0, longest), lambda: self.end(slot, number))
-
-    def end(self, slot: Slot[int], number: int) -> None:
-        following = {self.to_prepare: [self.to_infer], self.to_infer: self.to_sinks}.get(slot, [])
-        self.busy.remove(slot)
-        self.book[slot][number] = "done"
-        for each in following:
-            self.noted(each, number)
-        slot.finish([(each, number) for each in following])
-
-    def noted(self, slot: Slot[int], number: int) -> None:
-        for other, state in self.book[slot].items():
-            if state == "waiting":
-                self.book[slot][other] = "dropped"
-        self.book[slot][number] = "waiting"
-
-    def check(self) -> None:
-        for slot in self.slots:
-            states = list(self.book[slot].values())
-            assert slot.put_count == len(states)
-            assert slot.dropped == states.count("dropped")
-            assert slot.done == states.count("done")
-            assert slot.in_flight == states.count("busy") + states.count("waiting")
-        dropped = self.to_prepare.dropped + self.to_infer.dropped
-        in_flight = self.to_prepare.in_flight + self.to_infer.in_flight
-        assert len(self.captured) == self.to_infer.done + dropped + in_flight
-        for sink in self.to_sinks:
-            assert self.to_infer.done == sink.done + sink.dropped + sink.in_flight
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_counts_are_exact_and_ages_bounded_whatever_the_stages_take(seed: int) -> None:
-    simulation = Simulation(seed)
-    simulation.run()
-    assert all(slot.in_flight == 0 for slot in simulation.slots)
-    # A frame waits for less than an interval before it is prepared, for one inference at most after it.
-    assert max(simulation.ages) <= simulation.interval + simulation.prepare + simulation.infer + 1e-9
-
-
-def test_the_newest_frame_is_the_last_for_every_sink() -> None:
-    """What was captured last is not dropped in favor of anything, so the picture is right at the end."""
-    simulation = Simulation(3, frames=50)
-    simulation.run()
-    for slot in simulation.slots:
-        assert simulation.book[slot][max(simulation.book[slot])] == "done"
-    assert max(simulation.book[simulation.to_infer]) == 49
-
-
-def test_a_count_read_in_the_middle_is_that_of_one_moment() -> None:
-    """Items pass from slot to slot in one step: a reader never sees one in both or in none."""
-    shared = threading.Condition(threading.RLock())
-    first, second = Slot[int](shared), Slot[int](shared)
-
-    def work(slot: Slot[int], following: list[Slot[int]]) -> None:
-        while (item := slot.take()) is not None:
-            slot.finish([(each, item) for each in following])
-        for each in following:
-            each.close()
-
-    threads = [
-        threading.Thread(target=work, args=(first, [second])),
-        threading.Thread(target=work, args=(second, [])),
-    ]
-    for thread in threads:
-        thread.start()
-    for number in range(3000):
-        first.put(number)
-        if number % 7 == 0:
-            with shared:
-                in_flight = first.in_flight + second.in_flight
-                assert first.put_count == second.done + first.dropped + second.dropped + in_flight
-    first.close()
-    for thread in threads:
-        thread.join()
-    assert first.put_count == second.done + first.dropped + second.dropped == 3000
-
-
-def test_percentiles_are_the_nearest_ranks() -> None:
-    ages = Ages()
-    assert ages.percentiles() == {"p50": None, "p95": None, "p99": None}
-    values = np.random.default_rng(0).uniform(0, 3, 1000)
-    for value in values:
-        ages.add(value)
-    for percent in (50, 95, 99):
-        exact = 1000 * np.percentile(values, percent, method="inverted_cdf")
-        found = ages.percentiles()[f"p{percent}"]
-        assert found is not None
-        assert exact <= found < exact + 0.5
-
-
-# The pipeline
 
 
 class Recorder:
@@ -395,7 +220,7 @@ def test_what_hardly_changes_is_not_painted_again(stylizer: mst.Stylizer) -> Non
 
     sink = Recorder()
     run = pipeline(stylizer, {"a": sink}, pictures, similar=2.0)
-    run.look = look_of(stylizer, "udnie")
+    run.look = Look.of(stylizer.plan("udnie"), 100.0)
     report = run.run()
     assert sink.numbers == [100, 100, 100, 104, 104, 104]
     assert (report.stylized, report.repeated) == (6, 3)  # the second, the third and the fifth
@@ -489,62 +314,6 @@ def test_a_source_whose_pictures_change_size(stylizer: mst.Stylizer) -> None:
     assert (sink.frames[3].image[:, 0] == 255).all()
 
 
-# Looks
-
-
-def look_of(stylizer: mst.Stylizer, *names: str, strength: float = 1.0) -> Look:
-    plan = stylizer.plan(Timeline(tuple(StyleKey(name) for name in names), (StrengthKey(strength),)))
-    return Look.of(plan, 100.0)
-
-
-def test_a_style_is_switched_at_once_or_faded_by_the_clock(stylizer: mst.Stylizer) -> None:
-    both = look_of(stylizer, "udnie", "zodiac")
-    vectors = both.plan.film_params
-    look = both.with_style("udnie", 100.0)
-    np.testing.assert_array_equal(look.at(100.0).inside.film[:50], vectors["udnie"][:50])
-    switched = look.with_style("zodiac", 101.0)
-    np.testing.assert_array_equal(switched.at(101.0).inside.film[:50], vectors["zodiac"][:50])
-    fading = look.with_style("zodiac", 101.0, fade=2.0)
-    for passed, share in ((0.0, 0.0), (0.5, 0.25), (2.0, 1.0), (9.0, 1.0)):
-        wanted = (1 - share) * vectors["udnie"] + share * vectors["zodiac"]
-        np.testing.assert_allclose(fading.at(101.0 + passed).inside.film[:50], wanted[:50], atol=1e-5)
-    # Back in the middle of a fade: from what is shown at that moment.
-    back = fading.with_style("udnie", 102.0, fade=1.0)
-    for passed, share in ((0.0, 0.5), (0.5, 0.25), (1.0, 0.0)):
-        wanted = (1 - share) * vectors["udnie"] + share * vectors["zodiac"]
-        np.testing.assert_allclose(back.at(102.0 + passed).inside.film[:50], wanted[:50], atol=1e-5)
-
-
-def test_a_strength_fades_along_with_the_style(stylizer: mst.Stylizer) -> None:
-    look = look_of(stylizer, "udnie", "zodiac").with_style("udnie", 100.0)
-    fading = look.with_style("zodiac", 100.0, fade=2.0, strength=0.5)
-    assert [fading.strength(100.0 + passed) for passed in (0, 1, 2, 5)] == [1.0, 0.75, 0.5, 0.5]
-    assert [fading.weights(100.0 + passed) for passed in (0, 1, 2)] == [
-        {"udnie": 1.0},
-        {"udnie": 0.5, "zodiac": 0.5},
-        {"zodiac": 1.0},
-    ]
-    assert look.with_style("zodiac", 100.0, strength=0.25).strength(100.0) == 0.25
-
-
-def test_a_style_is_mixed_in(stylizer: mst.Stylizer) -> None:
-    look = look_of(stylizer, "udnie", "zodiac").with_style("udnie", 100.0)
-    assert look.mixed_with("zodiac", 100.0).weights(100.0) == {"udnie": 0.5, "zodiac": 0.5}
-    fading = look.mixed_with("zodiac", 100.0, fade=2.0)
-    assert [fading.weights(100.0 + passed).get("zodiac", 0.0) for passed in (0, 1, 2, 9)] == [
-        0,
-        0.25,
-        0.5,
-        0.5,
-    ]
-    assert [fading.steady(100.0 + passed) for passed in (0, 1.9, 2)] == [False, False, True]
-
-
-def test_an_unknown_style_is_refused(stylizer: mst.Stylizer) -> None:
-    with pytest.raises(InvalidArgument, match="'zodiac' was not read before the start; known are: udnie"):
-        look_of(stylizer, "udnie").with_style("zodiac", 0.0)
-
-
 def test_strength_0_shows_the_source_and_changes_between_two_frames(stylizer: mst.Stylizer) -> None:
     sink = Recorder()
     run = pipeline(stylizer, {"a": sink}, lambda: still())
@@ -572,9 +341,3 @@ def test_strength_0_shows_the_source_and_changes_between_two_frames(stylizer: ms
     np.testing.assert_allclose(half, 127.5, atol=0.51)
     np.testing.assert_array_equal(again, painted)
     assert reads == [(40, 48, 3)], "the content's own vector is read once"
-
-
-def test_a_mask_is_refused(stylizer: mst.Stylizer) -> None:
-    plan = stylizer.plan("udnie")
-    with pytest.raises(InvalidArgument, match="no mask"):
-        Look.of(replace(plan, timeline=replace(plan.timeline, mask=Path("mask.png"))), 0.0)

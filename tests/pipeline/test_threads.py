@@ -22,12 +22,7 @@ from mst_deploy.video.reader import VideoReader
 from mst_deploy.video.writer import VideoWriter
 from tests.events import frames_to
 
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) <= before
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
 def through(

@@ -1,66 +1,33 @@
-"""Live sinks, each with another program's reader at the other end, or a double of what is not here."""
+"""Live sinks for files and networks, each with another program's reader at the other end."""
 
 from __future__ import annotations
 
-import http.client
 import io
-import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
-from mst_deploy.errors import InvalidArgument, MissingDependency, OutputError
-from mst_deploy.images import decode_image
-from mst_deploy.video import live_encoding, mjpeg
-from mst_deploy.video.capture import TestPattern
+from mst_deploy.errors import InvalidArgument, OutputError
+from mst_deploy.video import live_encoding
 from mst_deploy.video.counter_bars import read_counter
 from mst_deploy.video.info import Frame
-from mst_deploy.video.live_displays import find_player
 from mst_deploy.video.live_sink import SinkSettings
 from mst_deploy.video.live_sinks import open_live_sink
-from mst_deploy.video.live_source import Picture, SinkClosed, scheme_of
-from mst_deploy.video.mjpeg import MjpegSink, parse_address
+from mst_deploy.video.live_source import Picture, scheme_of
 from mst_deploy.video.sinks import interrupted_name
 from tests.ports import free_port
+from tests.video.live_frames import PATTERN, SETTINGS, frame, write_all
 
-PATTERN = TestPattern("test:176x96")
-SETTINGS = SinkSettings(176, 96, Fraction(25))
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    until(lambda: set(threading.enumerate()) <= before)
-
-
-def until(condition: Any, patience: float = 30.0) -> None:
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < patience, "did not happen"
-        time.sleep(0.005)
-
-
-def frame(number: int, step: int = 3600) -> Frame:
-    return Frame(PATTERN.image(number), step * number, 0, time.monotonic())
-
-
-def write_all(sink: Any, images: list[Any]) -> None:
-    for number, image in enumerate(images):
-        sink.write(Frame(image, 3600 * number, 0, 0.0))
+pytestmark = pytest.mark.usefixtures("threads_end")
 
 
 def counters(file: Any, **how: Any) -> list[int | None]:
@@ -285,206 +252,6 @@ def test_rtmp_is_read_by_pyav_in_another_process() -> None:
     reader.stdout.close()
     assert reader.wait(20) == 0
     assert found == list(range(found[0], found[0] + 10))
-
-
-# MJPEG
-
-
-@pytest.fixture
-def server() -> Iterator[MjpegSink]:
-    sink = open_live_sink("mjpeg:0", SETTINGS)
-    assert isinstance(sink, MjpegSink)
-    yield sink
-    sink.finish()
-
-
-def part(stream: Any) -> int | None:
-    """The counter in the next picture of a stream; None at its end."""
-    length = 0
-    while line := stream.readline():
-        if line.lower().startswith(b"content-length:"):
-            length = int(line.split(b":")[1])
-        if line == b"\r\n" and length:
-            return read_counter(decode_image(stream.read(length), "a part"))
-    return None
-
-
-def test_mjpeg_is_read_by_urllib(server: MjpegSink) -> None:
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/", timeout=20) as stream:
-        assert stream.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=mst-frame"
-        for number in range(5):
-            server.write(frame(number))
-            assert part(stream) == number
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/snapshot.jpg", timeout=20) as still:
-            assert read_counter(decode_image(still.read(), "the snapshot")) == 4
-        server.finish()
-        assert part(stream) is None
-
-
-def test_a_reader_gets_the_newest_picture(server: MjpegSink) -> None:
-    for number in range(5):
-        server.write(frame(number))
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/", timeout=20) as stream:
-        assert part(stream) == 4
-
-
-def test_a_reader_that_takes_nothing_delays_nobody(
-    server: MjpegSink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mjpeg._Handler, "timeout", 0.5)
-    with socket.socket() as lazy:
-        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        lazy.connect(("127.0.0.1", server.port))
-        lazy.sendall(b"GET / HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/", timeout=20) as stream:
-            noise = np.random.default_rng(0).integers(0, 256, (96, 176, 3)).astype(np.uint8)
-            until(lambda: len(server.server.connections) == 2)
-            number, started = 0, time.monotonic()
-            while len(server.server.connections) == 2:  # until the lazy one is sent away
-                assert time.monotonic() - started < 60
-                image = noise.copy()
-                image[:48] = PATTERN.image(number)[:48]
-                server.write(Frame(image, 0, 0, 0.0))
-                assert part(stream) == number
-                number += 1
-            server.write(frame(0))
-            assert part(stream) == 0
-
-
-@pytest.mark.parametrize(
-    ("host", "status"),
-    [("127.0.0.1", 404), ("localhost:8000", 404), ("[::1]:1", 404), ("evil.test", 403), ("", 403)],
-)
-def test_other_host_names_and_paths(server: MjpegSink, host: str, status: int) -> None:
-    """A page elsewhere whose name points to 127.0.0.1 must not see the camera."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
-    connection.putrequest("GET", "/nothing" if status == 404 else "/", skip_host=True)
-    connection.putheader("Host", host)
-    connection.endheaders()
-    assert connection.getresponse().status == status
-    connection.close()
-
-
-def test_a_port_that_is_taken(server: MjpegSink) -> None:
-    with pytest.raises(OutputError, match=f"choose another port: mjpeg:{server.port + 1}"):
-        open_live_sink(f"mjpeg:{server.port}", SETTINGS)
-
-
-def test_addresses_of_mjpeg() -> None:
-    assert parse_address("mjpeg:8000") == ("127.0.0.1", 8000)
-    assert parse_address("mjpeg:0.0.0.0:80") == ("0.0.0.0", 80)
-    assert parse_address("mjpeg:[::1]:80") == ("::1", 80)
-    for wrong in ("mjpeg:", "mjpeg:x", "mjpeg:70000", "mjpeg"):
-        with pytest.raises(InvalidArgument, match="write mjpeg:PORT"):
-            parse_address(wrong)
-
-
-# Window and virtual camera, by their doubles
-
-
-def player(folder: Path, code: str) -> None:
-    program = folder / "ffplay"
-    program.write_text(f"#!{sys.executable}\nimport sys\n{code}\n", "utf-8")
-    program.chmod(0o755)
-
-
-@pytest.fixture
-def screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    if sys.platform == "win32":
-        pytest.skip("the double is a script")
-    monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    return tmp_path
-
-
-def test_a_window_gets_raw_frames(screen: Path) -> None:
-    """Not a real window: a program called ffplay that keeps its input and its arguments."""
-    player(
-        screen,
-        f"open({str(screen / 'arguments')!r}, 'w').write(' '.join(sys.argv))\n"
-        "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        f"open({str(screen / 'raw')!r}, 'wb').write(sys.stdin.buffer.read())",
-    )
-    assert find_player() == "ffplay"
-    sink = open_live_sink("window", SETTINGS)
-    for number in range(3):
-        sink.write(frame(number))
-    until(lambda: (screen / "arguments").exists() and (screen / "arguments").read_text())
-    time.sleep(0.2)
-    sink.finish()
-    until(lambda: (screen / "raw").exists())
-    raw = np.frombuffer((screen / "raw").read_bytes(), np.uint8).reshape(-1, 96, 176, 3)
-    assert [read_counter(image) for image in raw] == [0, 1, 2]
-    assert "-pixel_format rgb24 -video_size 176x96 -framerate 25" in (screen / "arguments").read_text()
-
-
-def test_a_window_that_is_closed_and_one_that_breaks(screen: Path) -> None:
-    player(screen, "sys.stdin.buffer.read(10)")
-    sink = open_live_sink("window", SETTINGS)
-    with pytest.raises(SinkClosed, match="the window was closed"):
-        write_all(sink, [PATTERN.image(0)] * 100)
-    player(screen, "print('no such option', file=sys.stderr); sys.exit(3)")
-    sink = open_live_sink("window", SETTINGS)
-    with pytest.raises(OutputError, match=r"ffplay has ended \(no such option\)"):
-        write_all(sink, [PATTERN.image(0)] * 100)
-
-
-def test_without_a_player_or_a_display(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("DISPLAY", ":0")
-    with pytest.raises(OutputError, match=r"needs ffplay .* or mpv; install one of them"):
-        open_live_sink("window", SETTINGS)
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(shutil, "which", lambda name: name)
-    assert find_player() == "ffplay"
-    monkeypatch.delenv("DISPLAY")
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    assert find_player() is None
-
-
-class Camera:
-    """pyvirtualcam's class, as far as it is used."""
-
-    made: ClassVar[list[Camera]] = []
-    missing = False
-
-    def __init__(self, width: int, height: int, fps: float, *, device: str | None = None) -> None:
-        if self.missing:
-            raise RuntimeError("'v4l2loopback' backend: No v4l2 loopback devices found\nmore")
-        self.size, self.fps, self.device = (width, height), fps, device or "/dev/video9"
-        self.sent: list[Any] = []
-        self.closed = False
-        self.made.append(self)
-
-    def send(self, image: Any) -> None:
-        assert image.shape == (self.size[1], self.size[0], 3)
-        assert image.flags.c_contiguous
-        self.sent.append(image)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def test_a_virtual_camera(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not a real device: a double of pyvirtualcam."""
-    module = ModuleType("pyvirtualcam")
-    module.Camera = Camera  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pyvirtualcam", module)
-    sink: Any = open_live_sink("virtual-camera:/dev/video3", SETTINGS)
-    for number in range(3):
-        sink.write(frame(number))
-    sink.finish()
-    (camera,) = Camera.made
-    assert (camera.size, camera.fps, camera.device, camera.closed) == ((176, 96), 25.0, "/dev/video3", True)
-    assert [read_counter(image) for image in camera.sent] == [0, 1, 2]
-    assert "/dev/video3" in sink.hint
-    monkeypatch.setattr(Camera, "missing", True)
-    with pytest.raises(OutputError, match="sudo modprobe v4l2loopback exclusive_caps=1") as refused:
-        open_live_sink("virtual-camera", SETTINGS)
-    assert "\n" not in str(refused.value)
-    monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
-    with pytest.raises(MissingDependency, match=r"pip install 'mst-deploy\[live\]'"):
-        open_live_sink("virtual-camera", SETTINGS)
 
 
 def test_schemes() -> None:
