@@ -18,7 +18,7 @@ def vector(*values: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     return np.array(values, np.float32)
 
 
-def test_identity_row() -> None:
+def test_identity_vector() -> None:
     assert LAYOUT.size == 6
     assert LAYOUT.identity().tolist() == [1, 1, 0, 0, 1, 0]
 
@@ -70,7 +70,7 @@ def test_other_safetensors_are_refused(tmp_path: Path) -> None:
         load_style(tmp_path / "other.safetensors")
 
 
-def test_rows_that_are_no_numbers_are_refused() -> None:
+def test_vectors_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(InvalidArgument, match="not numbers"):
         Style("x", vector(float("nan")), "0")
     with pytest.raises(InvalidArgument, match="float32 vector"):

@@ -47,7 +47,7 @@ def test_nothing_is_float16_and_every_film_went_into_its_norm(bundle: Bundle) ->
     assert all(node.output[0].endswith(".filmed") for node in norms)
 
 
-def test_the_style_encoder_gives_the_same_rows(bundle: Bundle) -> None:
+def test_the_style_encoder_gives_the_same_vectors(bundle: Bundle) -> None:
     style = {"style": sample_picture(256, 300, seed=4)[None]}
     session = onnxruntime.InferenceSession(bundle.style_encoder, providers=["CPUExecutionProvider"])
     wanted = session.run(["film"], style)[0]

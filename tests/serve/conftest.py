@@ -53,3 +53,17 @@ def service(stylizer: mst.Stylizer, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for thread in set(threading.enumerate()) - before:
         thread.join(5)
         assert not thread.is_alive(), thread
+
+
+@pytest.fixture
+def client(service: Any) -> Iterator[Any]:
+    """A client of the service on this machine; errors of the server are answers, as over a network."""
+    pytest.importorskip("httpx2")
+    from fastapi.testclient import TestClient
+
+    from mst_deploy.serve.app import create_app
+    from mst_deploy.serve.guard import Access
+
+    app = create_app(service, Access())
+    with TestClient(app, "http://127.0.0.1:8000", raise_server_exceptions=False) as opened:
+        yield opened

@@ -186,7 +186,7 @@ def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
         replace(OptimizeOptions(), **wrong)
 
 
-def test_a_row_that_is_no_number_is_refused(bundle: Bundle, vgg: Vgg19, film: Any) -> None:
+def test_a_vector_that_is_no_number_is_refused(bundle: Bundle, vgg: Vgg19, film: Any) -> None:
     with pytest.raises(InvalidArgument, match="diverged"):
         optimize_style(
             load_bundle(bundle).generator,
@@ -255,7 +255,7 @@ def test_many_moments_take_turns(bundle: Bundle, vgg: Vgg19, monkeypatch: pytest
     assert astuple(turns.before) == pytest.approx(astuple(whole.before), rel=1e-3)
 
 
-def test_strengths_take_turns_on_the_way_from_the_pictures_own_row(
+def test_strengths_take_turns_on_the_way_from_the_pictures_own_vector(
     bundle: Bundle, vgg: Vgg19, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Painted with the vectors that ``mst`` paints with at those strengths; the report is of strength 1."""
@@ -375,7 +375,7 @@ def without_generator(optimizer: StyleOptimizer) -> StyleOptimizer:
     return optimizer
 
 
-def test_kept_rows_are_not_made_again(bundle: Bundle, vgg: Vgg19, tmp_path: Path) -> None:
+def test_cached_vectors_are_not_made_again(bundle: Bundle, vgg: Vgg19, tmp_path: Path) -> None:
     film, painting = start(bundle)
     how = OptimizeOptions(steps=1)
     first = StyleOptimizer(bundle, vgg, "cpu", how, tmp_path)(film, [still(64)], painting)
@@ -395,7 +395,7 @@ def test_kept_rows_are_not_made_again(bundle: Bundle, vgg: Vgg19, tmp_path: Path
 @pytest.mark.parametrize(
     "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"no zip"]
 )
-def test_a_damaged_row_is_made_again(bundle: Bundle, vgg: Vgg19, tmp_path: Path, damage: Any) -> None:
+def test_a_damaged_vector_is_made_again(bundle: Bundle, vgg: Vgg19, tmp_path: Path, damage: Any) -> None:
     film, painting = start(bundle)
     optimizer = StyleOptimizer(bundle, vgg, "cpu", OptimizeOptions(steps=1), tmp_path)
     first = optimizer(film, [still(64)], painting)

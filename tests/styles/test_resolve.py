@@ -124,7 +124,7 @@ def test_an_export_in_another_precision_shares_the_styles(bundle: Bundle) -> Non
     assert isinstance(resolve_style("udnie", replace(bundle.manifest, precision="fp32", name="mine")), Style)
 
 
-def test_strength_mixes_with_the_contents_own_row(bundle: Bundle) -> None:
+def test_strength_mixes_with_the_contents_own_vector(bundle: Bundle) -> None:
     encoder = open_style_encoder(bundle, device="cpu")
     style = load_shipped_styles()[0]
     content = picture(128, 128, 0)
