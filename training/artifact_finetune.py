@@ -19,7 +19,7 @@ from mst_deploy.training.config import TrainConfig
 from mst_deploy.training.loop import Trainer
 from mst_deploy.training.objective import Targets
 from mst_deploy.training.samples import Batch
-from mst_deploy.training.style_network import to_noise, to_tensor
+from mst_deploy.training.style_network import to_device, to_noise, to_tensor
 
 
 class ArtifactFinetuner(Trainer):
@@ -41,9 +41,9 @@ class ArtifactFinetuner(Trainer):
         """Return the initial output as targets."""
         contents = to_tensor(batch.contents, self.device)
         with self.fabric.autocast():
-            targets = self.targets.of(batch.views, batch.styles, self.device)
+            target = self.targets.of(batch.views, self.style_crops(batch), self.device)
             taps = self.look(contents) if self.network.module.needs == "features" else {}
-            style = self.targets.style_input(targets, contents, taps, batch.strengths)
+            style = self.targets.style_input(target, contents, taps, batch.own, batch.strengths)
             painted = self.initial_output(contents, batch, style)
             taps = self.look(painted)
             grams = self.grams(painted, taps)
@@ -57,7 +57,7 @@ class ArtifactFinetuner(Trainer):
         if canvas is None:
             painted: Tensor = self.initial(contents, condition).float()
             return painted
-        gains = batch.gains.to(condition)
+        gains = to_device(batch.gains, self.device).to(condition.dtype)
         condition = torch.cat([condition[:, : -gains.shape[1]], gains], dim=1)
         painted = self.initial(contents, condition, canvas).float()
         return painted

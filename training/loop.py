@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -52,6 +53,7 @@ from mst_deploy.training.style_network import (
     fixed_canvas,
     grams_at,
     stack,
+    to_device,
     to_noise,
     to_tensor,
 )
@@ -150,21 +152,18 @@ class Trainer:
         """Return the targets of a batch: the photographs' content in the artworks' style."""
         config = self.config
         contents = to_tensor(batch.contents, self.device)
-        own = torch.tensor([view is None for view in batch.views], device=self.device)
+        own = to_device(batch.own, self.device)
         with self.fabric.autocast():
-            targets = self.targets.of(batch.views, batch.styles, self.device)
+            target = self.targets.of(batch.views, self.style_crops(batch), self.device)
             taps = self.look(contents)
             grams = self.grams(contents, taps)
-            given = [(row, target) for row, target in enumerate(targets) if target is not None]
-            for name in grams if given else ():
-                matrices = torch.stack([target.grams[name].float() for _, target in given])
-                grams[name][[row for row, _ in given]] = matrices
-            style = self.targets.style_input(targets, contents, taps, batch.strengths)
-        palettes = None
-        if config.palette_weight and given:  # a photograph that is its own style has no palette target
-            colors = [given[0][1].palette if target is None else target.palette for target in targets]
-            palettes = torch.stack([color for color in colors if color is not None])
-        strengths, strokes = batch.strengths.to(self.device), batch.strokes.to(self.device)
+            if target is not None:
+                for name, mine in grams.items():
+                    grams[name] = torch.where(own[:, None, None], mine, target.grams[name])
+            style = self.targets.style_input(target, contents, taps, batch.own, batch.strengths)
+        # a photograph that is its own style has no palette target
+        palettes = target.palette if target is not None and config.palette_weight else None
+        strengths, strokes = to_device(batch.strengths, self.device), to_device(batch.strokes, self.device)
         shares = strengths**config.strength_power
         flat = torch.ones_like(shares)
         if (
@@ -176,13 +175,18 @@ class Trainer:
         content = taps[self.vgg.content_layer]
         return Targets(contents, style, content, grams, shares, palettes, flat, contents, own)
 
+    def style_crops(self, batch: Batch) -> Mapping[View, Tensor] | Tensor:
+        """Return the style crops of a batch as ``StyleTargets.of`` takes them."""
+        stacked = batch.style_crops
+        return batch.styles if self.targets.known is not None or stacked is None else stacked
+
     def stylize(self, contents: Tensor, batch: Batch, style: Any) -> tuple[Tensor, Tensor | None]:
         """Return float32 results for the batch and, with the temporal term, for its second windows.
 
         Both go through the network in one pass: gradients are exchanged between processes once.
         """
         canvas = to_noise(batch.canvas, self.device)
-        gains = None if canvas is None else batch.gains.to(self.device)
+        gains = None if canvas is None else to_device(batch.gains, self.device)
         if batch.moved is None:
             return self.network(contents, style, canvas, gains).float(), None
         both = torch.cat([contents, to_tensor(batch.moved, self.device)])
@@ -207,16 +211,16 @@ class Trainer:
             group["lr"] = self.learning_rate(progress) * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
         terms = self.losses(batch, self.config.stage_at(progress))
-        finite = bool(torch.isfinite(terms["total"]))
-        if finite:
-            self.fabric.backward(terms["total"])
-            norm = self.fabric.clip_gradients(
-                self.network, self.optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False
-            )
-            assert norm is not None
-            terms["gradient"] = norm
-            # Float16 gradients overflow occasionally; the scaler skips that step and lowers its factor.
-            finite = self.config.precision == "fp16" or bool(torch.isfinite(norm))
+        self.fabric.backward(terms["total"])
+        norm = self.fabric.clip_gradients(
+            self.network, self.optimizer, max_norm=self.config.clip_norm, error_if_nonfinite=False
+        )
+        assert norm is not None
+        terms["gradient"] = norm
+        # Float16 gradients overflow occasionally; the scaler skips that step and lowers its factor.
+        checked = [terms["total"]] if self.config.precision == "fp16" else [terms["total"], norm]
+        # asked once a step: the answer takes until the device has done all that was queued
+        finite = bool(torch.isfinite(torch.stack([value.detach() for value in checked])).all())
         if not finite:
             values = {name: value.item() for name, value in terms.items()}
             raise NonFiniteLoss(BadBatch(self.step, batch, values))
@@ -253,7 +257,8 @@ class Trainer:
             samples = Samples(self.config, stage, self.contents, self.styles, self.targets.known)
             share = Share(self.fabric.global_rank, self.fabric.world_size, self.workers)
             pin = self.device.type == "cuda"
-            source = batches(samples, collate, stage.batch, self.seen, share, pin=pin)
+            join = partial(collate, every_row=self.targets.known is None)
+            source = batches(samples, join, stage.batch, self.seen, share, pin=pin)
             while (progress := self.progress) < 1.0 and self.config.stage_at(progress) == stage:
                 began = time.monotonic()
                 batch = next(source)
@@ -270,17 +275,21 @@ class Trainer:
         save_steps: int | None = None,
     ) -> None:
         """Train to the end or until ``stop_requested``; ``save`` is called in between and at the end."""
-        sums: dict[str, Tensor] = {}
+        sums: dict[tuple[str, ...], Tensor] = {}
         saved = started = last = time.monotonic()
         done, since, seen, waited = self.seconds, self.step, self.seen, self.waited
         for batch, progress in self.batches():
-            for name, value in self.update(batch, progress).items():
-                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
+            terms = self.update(batch, progress)
+            values = torch.stack(list(terms.values()))
+            sums[tuple(terms)] = sums[tuple(terms)] + values if tuple(terms) in sums else values
             now = time.monotonic()
             self.seconds = self._agreed(done + now - started)
             if self.step % log_every == 0:
                 span, count = now - last, self.step - since
-                means = {name: value.item() / count for name, value in sums.items()}
+                means: dict[str, float] = {}
+                for names, total in sums.items():  # some steps lack a term
+                    for name, value in zip(names, total.tolist(), strict=True):
+                        means[name] = means.get(name, 0.0) + value / count
                 means["learning_rate"] = self.learning_rate(progress)
                 rate, wait = (self.seen - seen) / span, (self.waited - waited) / span
                 on_progress(Report(self.step, self.progress, self.seconds, rate, wait, means))
@@ -316,10 +325,10 @@ class Trainer:
         for view in (View(index, number) for number in numbers for index in styles):
             crop = stack([style_crops(self.config, self.styles, view, self.skipped)])
             picture = to_tensor(crop[:, 0], self.device)
-            (target,) = self.targets.of([view], {view: crop[0]}, self.device)
+            target = self.targets.of([view], {view: crop[0]}, self.device)
             assert target is not None
-            summaries.append(encoder.pooled(picture) if target.pooled is None else target.pooled[None])
-            entries.append(gram_entries({name: target.grams[name] for name in self.vgg.style_layers}))
+            summaries.append(encoder.pooled(picture) if target.pooled is None else target.pooled)
+            entries.append(gram_entries({name: target.grams[name][0] for name in self.vgg.style_layers}))
             if teacher is not None:
                 film_params.append(teacher(picture)[1][:, : encoder.layout.norm_size])
         seen, steps = torch.cat(summaries), self.config.gram_pretraining_steps
@@ -434,8 +443,8 @@ class Trainer:
             if self.config.has_canvas:
                 canvas = fixed_canvas(size, size, self.device).expand(columns, -1, -1, -1)
             with self.fabric.autocast():
-                targets = [self.targets.make(stack([crop]), self.device) for crop in crops]
-                style = self.targets.style_input(targets, batch, self.vgg(batch))
+                target = self.targets.make_all(stack(crops), self.device)
+                style = self.targets.style_input(target, batch, self.vgg(batch))
                 stylized = self.networks.generator(batch, self.network.module.condition(style), canvas)
             pixels = (stylized.float() * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
             sheet.append(np.concatenate([content, *pixels], axis=1))

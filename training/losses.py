@@ -8,6 +8,8 @@ number.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,15 +47,22 @@ def palette(images: Tensor) -> Tensor:
     Colors are means of 2 x 2 pixels; the directions are spread evenly over half of the sphere (a Fibonacci
     lattice), so their quantiles describe the whole distribution, rare colors included.
     """
-    steps = torch.arange(DIRECTIONS, device=images.device, dtype=torch.float32) + 0.5
-    height, angle = steps / DIRECTIONS, steps * (torch.pi * (3 - 5**0.5))
-    radius = (1 - height.square()).sqrt()
-    directions = torch.stack([radius * angle.cos(), radius * angle.sin(), height])  # (3, D)
     colors = F.avg_pool2d(images.float(), 2).flatten(2)  # (N, 3, P)
-    ordered = torch.einsum("ncp,cd->ndp", colors, directions).sort(dim=2).values
+    ordered = (palette_directions(images.device) @ colors).sort(dim=2).values  # (N, D, P)
     per_quantile = -(-ordered.shape[2] // QUANTILES)
-    ordered = F.interpolate(ordered, size=QUANTILES * per_quantile, mode="nearest")
+    if ordered.shape[2] % QUANTILES:
+        ordered = F.interpolate(ordered, size=QUANTILES * per_quantile, mode="nearest")
     return ordered.reshape(*ordered.shape[:2], QUANTILES, per_quantile).mean(dim=3)
+
+
+@lru_cache(maxsize=4)
+def palette_directions(device: torch.device) -> Tensor:
+    """Return the directions of the palette, (DIRECTIONS, 3) float32; computed once per device."""
+    with torch.inference_mode(False):  # autograd cannot use a tensor made in inference mode
+        steps = torch.arange(DIRECTIONS, device=device, dtype=torch.float32) + 0.5
+        height, angle = steps / DIRECTIONS, steps * (torch.pi * (3 - 5**0.5))
+        radius = (1 - height.square()).sqrt()
+        return torch.stack([radius * angle.cos(), radius * angle.sin(), height], dim=1)
 
 
 def palette_distance(palettes: Tensor, targets: Tensor) -> Tensor:
@@ -84,10 +93,18 @@ def temporal_loss(first: Tensor, second: Tensor, shifts: Tensor) -> Tensor:
     ``shifts`` (N, 2) = (down, right) pixels further and has other noise. Compared where the windows overlap.
     Needs no video: the optical flow of a still picture is known.
     """
-    height, width = first.shape[2:]
-    losses = []
-    for one, two, (down, right) in zip(first.float(), second.float(), shifts.tolist(), strict=True):
-        seen_first = one[:, max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)]
-        seen_second = two[:, max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)]
-        losses.append((seen_first - seen_second).square().mean())
-    return torch.stack(losses)
+    count, channels, height, width = first.shape
+    moved = shifts.to(first.device, non_blocking=True)
+    rows = torch.arange(height, device=first.device) - moved[:, :1]  # (N, H): where the second window has it
+    columns = torch.arange(width, device=first.device) - moved[:, 1:]
+    seen = _within(rows, height)[:, :, None] & _within(columns, width)[:, None]  # (N, H, W)
+    places = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None]
+    places = places.view(count, 1, -1).expand(-1, channels, -1)
+    matched = second.float().flatten(2).gather(2, places).view_as(first)
+    squares = (first.float() - matched).square() * seen[:, None]
+    return squares.sum(dim=(1, 2, 3)) / (channels * seen.sum(dim=(1, 2)))
+
+
+def _within(places: Tensor, size: int) -> Tensor:
+    """Return whether each index lies in 0..size - 1."""
+    return (places >= 0) & (places < size)

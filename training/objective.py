@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -71,10 +72,12 @@ def loss_terms(
     distances = style_distance(outputs.grams, targets.grams, own_size=config.style_own_size)
     size = (targets.features.shape[2], targets.features.shape[3])
     weights_of = None if config.flat_content == 1 else contrast_weights(contents, targets.flat_weights, size)
+    with torch.set_grad_enabled(config.tv_weight > 0):  # of weight 0 it is only reported
+        variation = total_variation(pictures).mean()
     terms = {
         "content": content_loss(outputs.features, targets.features, weights_of).mean(),
         "style": (distances * targets.shares).mean(),
-        "tv": total_variation(pictures).mean(),
+        "tv": variation,
         "halo": low_frequency_bleed_loss(pictures, contents, config.halo_cells).mean(),
         "identity": (pixel_loss(pictures, targets.pixels) * targets.same).mean(),
     }
@@ -95,5 +98,12 @@ def loss_terms(
     if outputs.second is not None:
         terms["temporal"] = temporal_loss(pictures, outputs.second, shifts).mean()
         weights["temporal"] = config.temporal_weight
-    total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    total = (torch.stack(list(terms.values())) * factors(tuple(weights.values()), pictures.device)).sum()
     return {**terms, "total": total}
+
+
+@lru_cache(maxsize=32)
+def factors(weights: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return the weights as a float32 tensor on the device; copied there once."""
+    with torch.inference_mode(False):
+        return torch.tensor(weights, device=device)

@@ -79,10 +79,15 @@ class Batch:
     """(N, 2) int64: offsets of the second windows, (down, right) in pixels."""
     views: list[View | None]
     """Style of each sample; None stands for the photograph itself."""
+    own: Tensor
+    """(N,) bool: whether the style is the photograph itself."""
     strengths: Tensor
     """(N,) float32: interpolation from the photograph's own FiLM vector (0) to the style's (1)."""
-    styles: dict[View, Tensor]
-    """(2, Z, Z, 3): style crops whose targets the trainer has not kept yet; see ``style_crops``."""
+    style_views: list[View]
+    """Views of ``style_crops``."""
+    style_crops: Tensor | None
+    """(M, 2, Z, Z, 3): crops of the styles whose targets the trainer has not kept yet, see ``style_crops``;
+    None if there are none. If targets are never kept, M is N and each sample has its own row."""
     strokes: Tensor
     """(N,) float32: amount of canvas, 1 by default."""
     gains: Tensor
@@ -97,13 +102,18 @@ class Batch:
     def __len__(self) -> int:
         return len(self.contents)
 
+    @property
+    def styles(self) -> dict[View, Tensor]:
+        """Style crops (2, Z, Z, 3) by view."""
+        return {} if self.style_crops is None else dict(zip(self.style_views, self.style_crops, strict=True))
+
     def pin_memory(self) -> Batch:
         """Return a copy in pinned memory, from which copies to CUDA overlap with kernels; called by the
         loader."""
         pinned = {
             name: value.pin_memory()
-            for name in ("contents", "moved", "canvas", "moved_canvas")
-            if (value := getattr(self, name)) is not None
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor) and value.numel() > 0
         }
         return replace(self, **pinned)
 
@@ -268,23 +278,30 @@ def noisy(image: Image, deviation: float, rng: np.random.Generator) -> Image:
     return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
 
 
-def collate(samples: list[Any]) -> Batch | InputError:
-    """Collate samples into one batch; return the error if one of them is an error."""
+def collate(samples: list[Any], *, every_row: bool = False) -> Batch | InputError:
+    """Collate samples into one batch; return the error if one of them is an error.
+
+    All style crops are one tensor: every tensor that comes from another process takes a connection of its
+    own. With ``every_row`` each sample has a row in it, that of another if it has no style; so the shape is
+    constant over steps, see ``StyleTargets._own``.
+    """
     for sample in samples:
         if isinstance(sample, InputError):
             return sample
     made: list[Sample] = samples
+    crops = {sample.view: sample.style for sample in made if sample.view and sample.style is not None}
+    rows = list(crops)
+    if every_row and rows:
+        rows = [sample.view or rows[0] for sample in made]
     return Batch(
         contents=torch.from_numpy(np.stack([sample.content for sample in made])),
         moved=_stacked([sample.moved for sample in made]),
         shifts=torch.tensor([sample.shift for sample in made]),
         views=[sample.view for sample in made],
+        own=torch.tensor([sample.view is None for sample in made]),
         strengths=torch.tensor([sample.strength for sample in made]),
-        styles={
-            sample.view: torch.from_numpy(sample.style)
-            for sample in made
-            if sample.view is not None and sample.style is not None
-        },
+        style_views=rows,
+        style_crops=_stacked([crops[view] for view in rows]),
         strokes=torch.tensor([sample.strokes for sample in made]),
         gains=torch.from_numpy(np.stack([sample.gains for sample in made])),
         canvas=_stacked([sample.canvas for sample in made]),

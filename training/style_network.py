@@ -26,6 +26,13 @@ EMBED_SIZE = 256  # side of a content crop as input of the style encoder, pixels
 KEPT_BYTES = 4 << 30  # largest memory for style targets, bytes
 
 
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Copy a small tensor to a device without waiting for the work queued there: from pinned memory."""
+    if device.type == "cuda" and not values.is_pinned():
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
 def to_tensor(images: Tensor, device: torch.device) -> Tensor:
     """Convert (N, H, W, 3) uint8 RGB to (N, 3, H, W) float32 in 0..1, channels last in memory."""
     return images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
@@ -125,7 +132,7 @@ def confine_film(networks: Networks, layers: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class StyleTarget:
-    """Targets of a training step for one style view."""
+    """Targets of a training step for one style view, or, with a leading dimension N, for those of a batch."""
 
     grams: dict[str, Tensor]
     """Gram matrices by layer, (C, C) float16 each."""
@@ -137,6 +144,17 @@ class StyleTarget:
     """(3, Z, Z) in 0..1, if the trunk is trained."""
     palette: Tensor | None = None
     """(DIRECTIONS, QUANTILES) float32, see ``losses.palette``."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors by the name of the layer or field."""
+        values = {name: getattr(self, name) for name in ("pooled", "features", "picture", "palette")}
+        return {**self.grams, **{name: value for name, value in values.items() if value is not None}}
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> StyleTarget:
+        """Return the target with every tensor changed."""
+        changed = {name: change(value) for name, value in self.tensors().items()}
+        grams = {name: changed.pop(name) for name in self.grams}
+        return StyleTarget(grams, **changed)
 
 
 class StyleTargets:
@@ -163,9 +181,12 @@ class StyleTargets:
         self.network, self.vgg, self.train_trunk, self.scales = network, vgg, train_trunk, scales
         self.with_grams = True
         """Whether targets have Gram matrices; False if only the generator's condition is needed."""
-        self.kept: dict[View, StyleTarget] = {}
+        self.kept: dict[View, int] = {}
+        """Row in ``blocks`` of every view that is kept."""
         self.most = styles * views
-        self.blocks: dict[str, Tensor] = {}
+        self.blocks: StyleTarget | None = None
+        """Kept targets, (styles * views, ...) each: allocated one by one between large short-lived maps, they
+        would fragment the memory: 8 MB were lost with every target of 0.7 MB."""
         size = scales * styles * views * sum(2 * channels**2 for channels in (64, 128, 256, 512))
         keeps = size <= KEPT_BYTES and not train_trunk and network.needs != "features"
         self.known = torch.zeros(styles, views, dtype=torch.bool) if keeps else None
@@ -174,93 +195,98 @@ class StyleTargets:
 
     @torch.no_grad()
     def of(
-        self, views: Sequence[View | None], crops: dict[View, Tensor], device: torch.device
-    ) -> list[StyleTarget | None]:
-        """Return the targets of a batch; ``crops`` (2, Z, Z, 3) uint8 must hold every view not known yet."""
+        self, views: Sequence[View | None], crops: Mapping[View, Tensor] | Tensor, device: torch.device
+    ) -> StyleTarget | None:
+        """Return the targets of a batch; where a view is None they are those of another. None if all are.
+
+        ``crops`` (2, Z, Z, 3) uint8 must hold every view not known yet. If targets are not kept, they may be
+        given as one tensor with a row for each sample, see ``samples.collate``.
+        """
+        if all(view is None for view in views):
+            return None
         if self.known is None:
-            made = self.make_all(padded(crops, len(views)), device) if crops else []
-            targets = dict(zip(crops, made, strict=False))
-            return [None if view is None else targets[view] for view in views]
+            return self.make_all(crops if isinstance(crops, Tensor) else aligned(crops, views), device)
+        assert not isinstance(crops, Tensor)
         for view, crop in crops.items():
             # one at a time: in a batch, the rounding would depend on the other crops
             if view not in self.kept:
-                self.kept[view] = self.keep(self.make(crop[None], device))
+                self.keep(view, self.make_all(crop[None], device))
                 self.known[view] = True
-        return [None if view is None else self.kept[view] for view in views]
+        assert self.blocks is not None
+        rows = torch.tensor([0 if view is None else self.kept[view] for view in views])
+        chosen = to_device(rows, device)
+        return self.blocks.map(lambda block: block[chosen])
 
-    def keep(self, target: StyleTarget) -> StyleTarget:
-        """Return the target with its Gram matrices stored in one block per layer.
-
-        Long-lived tensors, allocated one by one between large short-lived maps, fragment the memory: 8 MB
-        were lost with every target of 0.7 MB.
-        """
-        rows = {}
-        for name, matrix in target.grams.items():
-            if name not in self.blocks:
-                self.blocks[name] = matrix.new_empty(self.most, *matrix.shape)
-            rows[name] = self.blocks[name][len(self.kept)].copy_(matrix)
-        return replace(target, grams=rows)
-
-    def make(self, crop: Tensor, device: torch.device) -> StyleTarget:
-        """Return the target of one crop, (1, Z, Z, 3) or (1, 2, Z, Z, 3) uint8."""
-        (target,) = self.make_all(crop, device)
-        return target
+    def keep(self, view: View, target: StyleTarget) -> None:
+        """Copy the target (1, ...) of a view into ``blocks``."""
+        if self.blocks is None:
+            self.blocks = target.map(lambda value: value.new_empty(self.most, *value.shape[1:]))
+        row = self.kept[view] = len(self.kept)
+        for block, value in zip(self.blocks.tensors().values(), target.tensors().values(), strict=True):
+            block[row] = value[0]
 
     @torch.no_grad()
-    def make_all(self, crops: Tensor, device: torch.device) -> list[StyleTarget]:
+    def make_all(self, crops: Tensor, device: torch.device) -> StyleTarget:
         """Return the targets of crops (N, 2, Z, Z, 3) uint8, see ``samples.style_crops``, in one pass.
 
         (N, Z, Z, 3) if the encoder's input and the source of the targets are the same.
         """
-        encoder_crops, target_crops = (crops, crops) if crops.dim() == 4 else (crops[:, 0], crops[:, 1])
+        there = crops.to(device, non_blocking=True)
+        encoder_crops, target_crops = (there, there) if crops.dim() == 4 else there.unbind(dim=1)
         pictures, strokes = to_tensor(encoder_crops, device), to_tensor(target_crops, device)
         taps = self.vgg(strokes) if self.with_grams or self.network.needs == "features" else {}
         layers = self.vgg.style_layers
         grams = grams_at(self.scales, self.vgg, strokes, taps, layers) if self.with_grams else {}
-        palettes = palette(pictures) if self.with_grams else None
-        colors = [None if palettes is None else palettes[row] for row in range(len(crops))]
-        each = [
-            StyleTarget({name: matrices[row].half() for name, matrices in grams.items()}, palette=color)
-            for row, color in enumerate(colors)
-        ]
+        target = StyleTarget(
+            {name: matrices.half() for name, matrices in grams.items()},
+            palette=palette(pictures) if self.with_grams else None,
+        )
         if self.train_trunk:
-            return [replace(t, picture=picture) for t, picture in zip(each, pictures, strict=True)]
+            return replace(target, picture=pictures)
         if self.network.needs == "features":
-            return [replace(t, features=f) for t, f in zip(each, taps[FEATURES], strict=True)]
+            return replace(target, features=taps[FEATURES])
         if self.network.encoder is None:
-            return each
-        pooled = self.network.encoder.pooled(pictures)
-        return [replace(t, pooled=summary) for t, summary in zip(each, pooled, strict=True)]
+            return target
+        return replace(target, pooled=self.network.encoder.pooled(pictures))
 
     def style_input(
         self,
-        targets: Sequence[StyleTarget | None],
+        target: StyleTarget | None,
         contents: Tensor,
         taps: dict[str, Tensor],
+        own: Tensor | None = None,
         strengths: Tensor | None = None,
     ) -> Any:
-        """Return the style input of ``StyleNetwork.forward`` for a batch; where a target is None the style is
-        the content.
+        """Return the style input of ``StyleNetwork.forward`` for a batch.
 
-        contents (N, 3, S, S) in 0..1; ``taps`` are their VGG features; ``strengths`` (N,) default to 1.
+        contents (N, 3, S, S) in 0..1; ``taps`` are their VGG features. ``own`` (N,) bool marks samples whose
+        style is the content itself, none by default; ``strengths`` (N,) default to 1. Both are on the CPU, so
+        that nothing waits for the device.
         """
         if self.network.needs == "nothing":
             return None
+        if target is None:
+            own = torch.ones(len(contents), dtype=torch.bool)
+        with_own = own is not None and bool(own.any())
         if self.network.needs == "features":
-            own = taps[FEATURES]
-            styles = [own[row] if t is None else t.features for row, t in enumerate(targets)]
-            return own, styles
-        weak = [False] * len(targets) if strengths is None else (strengths < 1).tolist()
-        side = next((t.picture.shape[-1] for t in targets if t and t.picture is not None), EMBED_SIZE)
-        own = self._own(contents, side) if any(weak) or None in targets else contents
-        full: list[Tensor] = []
-        for target, mine in zip(targets, own, strict=True):
-            style = mine if target is None else target.picture if self.train_trunk else target.pooled
-            assert style is not None
-            full.append(style)
-        if strengths is None or not any(weak):
-            return torch.stack(full)
-        return InterpolatedStyle(own, torch.stack(full), strengths.to(contents.device))
+            mine, given = taps[FEATURES], None if target is None else target.features
+            marks = [False] * len(mine) if own is None else own.tolist()
+            styles = [mine[row] if given is None or mark else given[row] for row, mark in enumerate(marks)]
+            return mine, styles
+        weak = strengths is not None and bool((strengths < 1).any())
+        given = None if target is None else target.picture if self.train_trunk else target.pooled
+        if given is not None and not weak and not with_own:
+            return given
+        side = EMBED_SIZE if target is None or target.picture is None else target.picture.shape[-1]
+        mine = full = self._own(contents, side)
+        if given is not None:
+            full = given
+            if own is not None and with_own:
+                marked = to_device(own, contents.device).view(-1, *[1] * (given.dim() - 1))
+                full = torch.where(marked, mine, given)
+        if strengths is None or not weak:
+            return full
+        return InterpolatedStyle(mine, full, to_device(strengths, contents.device))
 
     @torch.no_grad()
     def _own(self, contents: Tensor, size: int) -> Tensor:
@@ -295,13 +321,13 @@ def grams_at(
     return grams
 
 
-def padded(crops: dict[View, Tensor], count: int) -> Tensor:
-    """Return the crops (2, Z, Z, 3), padded with copies of the first to at least ``count``: (N, 2, Z, Z, 3).
+def aligned(crops: Mapping[View, Tensor], views: Sequence[View | None]) -> Tensor:
+    """Return the crop (2, Z, Z, 3) of every view, and the first crop in place of None: (N, 2, Z, Z, 3).
 
     This keeps the shape constant over steps, see ``StyleTargets._own``.
     """
-    each = list(crops.values())
-    return torch.stack(each + each[:1] * (count - len(each)))
+    first = next(iter(crops.values()))
+    return torch.stack([first if view is None else crops[view] for view in views])
 
 
 @torch.inference_mode()
@@ -311,7 +337,7 @@ def stylize_pictures(
     """Return images of one size (H, W, 3) in the style of one artwork (Z, Z, 3), with any injection."""
     device = next(network.parameters()).device
     targets = StyleTargets(network, vgg, 1, 1, train_trunk=False)
-    target = targets.make(stack([artwork]), device)
+    target = targets.make_all(stack([artwork]), device)
     results = []
     for photo in photos:
         content = to_tensor(stack([photo]), device)
@@ -319,7 +345,7 @@ def stylize_pictures(
         canvas = None
         if network.generator.config.canvas_bands:
             canvas = fixed_canvas(photo.shape[0], photo.shape[1], device)
-        stylized = network(content, targets.style_input([target], content, taps), canvas)
+        stylized = network(content, targets.style_input(target, content, taps), canvas)
         pixels = (stylized[0].float() * 255).round().clamp(0, 255).byte().permute(1, 2, 0)
         results.append(np.asarray(pixels.cpu().numpy(), np.uint8))
     return results

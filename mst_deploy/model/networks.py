@@ -421,4 +421,5 @@ def color_covariances(images: Tensor) -> Tensor:
     float32."""
     images = images.float()
     centered = images - images.mean(dim=(2, 3), keepdim=True)
-    return (centered[:, [0, 0, 1]] * centered[:, [1, 2, 2]]).mean(dim=(2, 3))
+    with_red, green_blue = centered[:, :1] * centered[:, 1:], centered[:, 1:2] * centered[:, 2:]
+    return torch.cat([with_red, green_blue], dim=1).mean(dim=(2, 3))

@@ -73,53 +73,79 @@ def fringes(images: Tensor, contents: Tensor) -> tuple[Tensor, Tensor]:
     if min(images.shape[2:]) < side:
         none = images.new_zeros(len(images), len(FRINGES) * TONES, 1, 1)
         return none, none
-    near, away = sides(contents.float())
-    near_share, away_share = _windows(near), _windows(away)
-    own, of_content = (
-        _means(near, near_share, pictures.float()) - _means(away, away_share, pictures.float())
-        for pictures in (images, contents)
-    )
+    near, away, shares = _means(images.float(), contents.float())
+    difference = near - away.repeat(1, len(FRINGES), 1, 1, 1)  # (N, K, 6, h, w)
+    own, of_content = difference.split(3, dim=2)
     extra = own - of_content
-    luma = (extra * extra.new_tensor(LUMA)[:, None, None]).sum(dim=2, keepdim=True)
+    red, green, blue = extra.unbind(dim=2)
+    luma = (red * LUMA[0] + green * LUMA[1] + blue * LUMA[2])[:, :, None]
     light = extra - luma.clamp(max=0)
     sizes = (light.square().mean(dim=2) + 1e-12).sqrt()
     alike = torch.exp(-(of_content.abs().amax(dim=2) / ALIKE).square())
-    enough = (near_share > LEAST) & (away_share > LEAST)
-    return sizes, torch.minimum(near_share, away_share) * alike * enough
+    near_share, away_share = shares[:, : -away.shape[1]], shares[:, -away.shape[1] :]
+    share = torch.minimum(near_share, away_share.repeat(1, len(FRINGES), 1, 1))
+    return sizes, share * alike * (share > LEAST)
 
 
-def sides(contents: Tensor) -> tuple[Tensor, Tensor]:
-    """Return masks of pixels near edges, and of flat ones away from them: (N, 3, H, W) -> (N, K, H, W) twice.
+def _means(images: Tensor, contents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean colors of the pixels near edges and away from them, and their shares of the windows.
 
-    K runs over reach and gray level. A pixel between two levels belongs to both, with weights that sum to 1.
+    (N, 3, H, W) twice -> (N, K, 6, h, w), (N, TONES, 6, h, w) and (N, K + TONES, h, w); the six channels are
+    those of the images and of the contents, K runs over reach and gray level. A pixel between two levels
+    belongs to both, with weights that sum to 1.
+
+    The sums over blocks are matrix products: products of every mark and every channel, pixel by pixel, would
+    take a hundred values per pixel.
+    """
+    marks, luma = _blocks(_marks(contents)).split((len(FRINGES) + 1, 1), dim=3)
+    levels = torch.arange(TONES, device=contents.device, dtype=contents.dtype)[:, None]
+    tones = (1 - (luma - levels).abs()).clamp(min=0)  # (N, h, w, TONES, BLOCK^2)
+    weights = (marks[:, :, :, :, None] * tones[:, :, :, None]).flatten(3, 4)
+    pixels = _blocks(torch.cat([images, contents, torch.ones_like(contents[:, :1])], dim=1))
+    sums = weights @ pixels.transpose(3, 4)  # (N, h, w, K + TONES, 7)
+    count = weights.shape[3]
+    averages = _windows(sums.flatten(3).permute(0, 3, 1, 2) / BLOCK**2)
+    averages = averages.unflatten(1, (count, pixels.shape[3]))
+    shares = averages[:, :, -1]
+    means = averages[:, :, :-1] / shares[:, :, None].clamp(min=LEAST)
+    near, away = means.split((count - TONES, TONES), dim=1)
+    return near, away, shares
+
+
+def _marks(contents: Tensor) -> Tensor:
+    """Return one mask per reach of pixels near edges, that of flat ones away from them, and gray levels.
+
+    (N, 3, H, W) -> (N, len(FRINGES) + 2, H, W).
     """
     contents = contents.contiguous()  # pooling one channel of a channels-last map is slow on a GPU
-    span = (F.max_pool2d(contents, 3, 1, 1) + F.max_pool2d(-contents, 3, 1, 1)).amax(dim=1, keepdim=True)
-    edge = (span > EDGE).to(contents.dtype)
-    within = {reach: _within(edge, reach) for reach in (*FRINGES, *AWAY)}
-    luma = (contents * contents.new_tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True) * (TONES - 1)
-    levels = torch.arange(TONES, device=contents.device, dtype=contents.dtype)[:, None, None]
-    tones = (1 - (luma - levels).abs()).clamp(min=0)
-    away = (within[AWAY[1]] - within[AWAY[0]]) * (span < FLAT) * tones
-    near = [within[reach] * tones for reach in FRINGES]
-    return torch.cat(near, dim=1), torch.cat([away] * len(near), dim=1)
+    span = (F.max_pool2d(contents, 3, 1, 1) + F.max_pool2d(-contents, 3, 1, 1)).amax(dim=1)
+    marked, reached, within = (span > EDGE).to(contents.dtype), 0, []
+    for reach in (*FRINGES, *AWAY):  # in ascending order, each from the one before
+        marked, reached = _within(marked, reach - reached), reach
+        within.append(marked)
+    away = (within[-1] - within[-2]) * (span < FLAT)
+    red, green, blue = contents.unbind(dim=1)
+    luma = (red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]) * (TONES - 1)
+    return torch.stack([*within[: len(FRINGES)], away, luma], dim=1)
 
 
 def _within(marks: Tensor, reach: int) -> Tensor:
-    """Return 1 where a mark lies in the square of ``reach`` pixels each way, else 0; (N, 1, H, W)."""
-    plane = marks[:, 0]  # (N, H, W): as channels of one image, whatever the memory format
-    rows = F.max_pool2d(plane, (2 * reach + 1, 1), 1, (reach, 0))
-    return F.max_pool2d(rows, (1, 2 * reach + 1), 1, (0, reach))[:, None]
+    """Return 1 where a mark lies in the square of ``reach`` pixels each way, else 0; (N, H, W).
+
+    The N planes are pooled as channels of one image, whatever the memory format.
+    """
+    rows = F.max_pool2d(marks, (2 * reach + 1, 1), 1, (reach, 0))
+    return F.max_pool2d(rows, (1, 2 * reach + 1), 1, (0, reach))
 
 
-def _means(marks: Tensor, shares: Tensor, pictures: Tensor) -> Tensor:
-    """Return mean colors of the marked pixels of each window: (N, K, H, W), (N, 3, H, W) -> (N, K, 3, h,
-    w)."""
-    sums = _windows((marks[:, :, None] * pictures[:, None]).flatten(1, 2))
-    height, width = sums.shape[2:]
-    return sums.view(*marks.shape[:2], 3, height, width) / shares[:, :, None].clamp(min=LEAST)
+def _blocks(maps: Tensor) -> Tensor:
+    """Split maps into blocks, without an incomplete rest: (N, C, H, W) -> (N, h, w, C, BLOCK^2)."""
+    height, width = (side // BLOCK for side in maps.shape[2:])
+    whole = maps[:, :, : height * BLOCK, : width * BLOCK]
+    split = whole.unflatten(3, (width, BLOCK)).unflatten(2, (height, BLOCK))
+    return split.permute(0, 2, 4, 1, 3, 5).flatten(4)
 
 
-def _windows(maps: Tensor) -> Tensor:
-    """Return averages over overlapping windows, one block apart: (N, C, H, W) -> (N, C, h, w)."""
-    return F.avg_pool2d(F.avg_pool2d(maps, BLOCK), WINDOW, 1)
+def _windows(blocks: Tensor) -> Tensor:
+    """Return averages over overlapping windows, one block apart: (N, C, H, W) of blocks -> (N, C, h, w)."""
+    return F.avg_pool2d(blocks, WINDOW, 1)
