@@ -56,6 +56,7 @@ from mst_deploy.training.style_network import (
     to_device,
     to_noise,
     to_tensor,
+    with_convolutions_in,
 )
 
 START_STYLES = 2000  # largest number of styles used to initialize the encoder
@@ -103,14 +104,22 @@ class Trainer:
             networks.encoder.requires_grad_(frozen != "encoder")
             networks.encoder.trunk.requires_grad_(config.train_trunk and frozen != "encoder")
         self.trained = {name: p for name, p in networks.state_parameters().items() if p.requires_grad}
+        # with float16 the gradients must be unscaled before they are clipped, which a fused Adam prevents
         optimizer = torch.optim.Adam(
-            parameter_groups(self.trained, config.encoder_rate), lr=config.learning_rate
+            parameter_groups(self.trained, config.encoder_rate),
+            lr=config.learning_rate,
+            fused=config.precision != "fp16",
         )
         network = StyleNetwork(networks).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.vgg: Vgg19 = vgg.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         paint: Any = torch.compile(network, dynamic=False) if compiled else network
-        self.look: Any = torch.compile(self.vgg, dynamic=False) if compiled else self.vgg
-        """``vgg`` as called by the losses, with one shape per scale and stage; style crops have their own."""
+        with fabric.autocast():
+            look: Any = self.vgg
+            if torch.is_autocast_enabled(self.device.type):
+                look = with_convolutions_in(look, torch.get_autocast_dtype(self.device.type))
+        self.look: Any = torch.compile(look, dynamic=False) if compiled else look
+        """``vgg`` as the losses call it under autocast, with one shape per scale and stage; style crops have
+        their own."""
         self.network: Any
         self.optimizer: Any
         self.network, self.optimizer = fabric.setup(paint, optimizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from mst_deploy.model.canvas_bands import white
 from mst_deploy.model.checkpoints import Networks
 from mst_deploy.model.injections import INJECTIONS
 from mst_deploy.model.injections.patch import FEATURES
+from mst_deploy.model.networks import StyleEncoder
 from mst_deploy.perceptual.distances import gram
 from mst_deploy.perceptual.vgg import Vgg19
 from mst_deploy.training.losses import palette
@@ -52,6 +54,19 @@ def fixed_canvas(height: int, width: int, device: torch.device) -> Tensor:
 def stack(images: Sequence[Image]) -> Tensor:
     """Stack images of one size to (N, H, W, 3) uint8."""
     return torch.stack([torch.from_numpy(image) for image in images])
+
+
+def with_convolutions_in(module: nn.Module, dtype: torch.dtype) -> Any:
+    """Return a copy of a frozen module whose convolutions are stored in ``dtype``.
+
+    Its results under autocast to that type are bitwise the same. Autocast keeps its copies of trained weights
+    during a step, but converts frozen ones at every call.
+    """
+    changed = copy.deepcopy(module).requires_grad_(False)
+    for part in changed.modules():
+        if isinstance(part, nn.Conv2d):
+            part.to(dtype)
+    return changed
 
 
 class InterpolatedStyle(NamedTuple):
@@ -179,6 +194,7 @@ class StyleTargets:
         ``scales`` is the number of scales of the Gram matrices, see ``grams_at``.
         """
         self.network, self.vgg, self.train_trunk, self.scales = network, vgg, train_trunk, scales
+        self.converted: dict[torch.dtype, tuple[Vgg19, StyleEncoder | None]] = {}
         self.with_grams = True
         """Whether targets have Gram matrices; False if only the generator's condition is needed."""
         self.kept: dict[View, int] = {}
@@ -234,9 +250,9 @@ class StyleTargets:
         there = crops.to(device, non_blocking=True)
         encoder_crops, target_crops = (there, there) if crops.dim() == 4 else there.unbind(dim=1)
         pictures, strokes = to_tensor(encoder_crops, device), to_tensor(target_crops, device)
-        taps = self.vgg(strokes) if self.with_grams or self.network.needs == "features" else {}
-        layers = self.vgg.style_layers
-        grams = grams_at(self.scales, self.vgg, strokes, taps, layers) if self.with_grams else {}
+        vgg, encoder = self.frozen(device)
+        taps = vgg(strokes) if self.with_grams or self.network.needs == "features" else {}
+        grams = grams_at(self.scales, vgg, strokes, taps, vgg.style_layers) if self.with_grams else {}
         target = StyleTarget(
             {name: matrices.half() for name, matrices in grams.items()},
             palette=palette(pictures) if self.with_grams else None,
@@ -245,9 +261,21 @@ class StyleTargets:
             return replace(target, picture=pictures)
         if self.network.needs == "features":
             return replace(target, features=taps[FEATURES])
-        if self.network.encoder is None:
-            return target
-        return replace(target, pooled=self.network.encoder.pooled(pictures))
+        return target if encoder is None else replace(target, pooled=encoder.pooled(pictures))
+
+    def frozen(self, device: torch.device) -> tuple[Vgg19, StyleEncoder | None]:
+        """Return VGG and the style encoder with a frozen trunk, as they are called here: under autocast with
+        convolutions of its type."""
+        if self.train_trunk or not torch.is_autocast_enabled(device.type):
+            return self.vgg, self.network.encoder
+        dtype = torch.get_autocast_dtype(device.type)
+        if dtype not in self.converted:
+            encoder = self.network.encoder
+            self.converted[dtype] = (
+                with_convolutions_in(self.vgg, dtype),
+                None if encoder is None else with_convolutions_in(encoder, dtype),
+            )
+        return self.converted[dtype]
 
     def style_input(
         self,
@@ -298,8 +326,9 @@ class StyleTargets:
         pictures = F.interpolate(contents, (size, size), mode="bilinear")
         if self.train_trunk:
             return pictures
-        assert self.network.encoder is not None
-        pooled: Tensor = self.network.encoder.pooled(pictures)
+        _, encoder = self.frozen(contents.device)
+        assert encoder is not None
+        pooled: Tensor = encoder.pooled(pictures)
         return pooled
 
 
