@@ -182,3 +182,20 @@ def test_pixels_are_rounded_not_truncated() -> None:
 def test_impossible_configurations_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(InvalidArgument):
         NetworkConfig.from_dict({**NetworkConfig().to_dict(), **bad})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_normalization_and_its_gradients_are_the_same_in_training(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    values = (torch.randn(3, 8, 20, 18) * 2 + 1).to(dtype).to(memory_format=torch.channels_last)
+    inputs = [part.requires_grad_() for part in (values, torch.randn(3, 8), torch.randn(3, 8))]
+    weights = torch.randn(3, 8, 20, 18)
+    results = []
+    for training in (False, True):
+        y = FilmNorm().train(training)(*inputs)
+        results.append([y, *torch.autograd.grad((y.float() * weights).sum(), inputs)])
+        assert y.dtype == dtype
+    for deployed, trained in zip(*results, strict=True):
+        torch.testing.assert_close(
+            trained, deployed, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-4
+        )

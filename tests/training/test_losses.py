@@ -6,12 +6,21 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mst_deploy.perceptual.artifacts import (
+    ALIKE,
+    AWAY,
     BLEED_RANGE,
+    BLOCK,
+    EDGE,
+    FLAT,
     FRINGES,
+    LEAST,
     LUMA,
     SEEN,
+    TONES,
+    WINDOW,
     edge_fringe_loss,
     fringes,
     low_frequency_bleed_loss,
@@ -64,6 +73,25 @@ def test_temporal_loss_is_the_mean_square_where_the_windows_overlap() -> None:
     second[0] += 0.5
     second[1, :, 3] = 1.0  # window two lies one row lower, so window one never saw this row
     assert temporal_loss(first, second, torch.tensor([[0, 0], [1, 0]])).tolist() == [0.25, 0.0]
+
+
+def test_temporal_loss_and_its_gradient_are_those_of_windows_cut_out_one_by_one() -> None:
+    torch.manual_seed(0)
+    first, second = (torch.rand(4, 3, 20, 26, requires_grad=True) for _ in range(2))
+    shifts = torch.tensor([[0, 0], [3, -6], [-2, 5], [-6, -1]])
+    expected = []
+    for one, two, (down, right) in zip(first, second, shifts.tolist(), strict=True):
+        here = one[:, max(down, 0) : 20 + min(down, 0), max(right, 0) : 26 + min(right, 0)]
+        there = two[:, max(-down, 0) : 20 - max(down, 0), max(-right, 0) : 26 - max(right, 0)]
+        expected.append((here - there).square().mean())
+    found = temporal_loss(first, second, shifts)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-5, atol=0)
+    for one, other in zip(
+        torch.autograd.grad(found.sum(), (first, second)),
+        torch.autograd.grad(torch.stack(expected).sum(), (first, second)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-9)
 
 
 def test_low_frequency_bleed_of_one_step_by_hand() -> None:
@@ -129,6 +157,46 @@ def test_a_fringe_has_the_size_of_what_is_lighter_or_of_another_color(
         assert sizes[weights > 0].max().item() == pytest.approx(size, abs=2e-3)
     found = edge_fringe_loss(with_fringe(content, *color), content).item()
     assert (found > 0) == (size > SEEN)
+
+
+def fringes_pixel_by_pixel(images: torch.Tensor, contents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``fringes`` with one map for every product of a mark and a channel."""
+    span = (F.max_pool2d(contents, 3, 1, 1) + F.max_pool2d(-contents, 3, 1, 1)).amax(dim=1, keepdim=True)
+    edge = (span > EDGE).float()
+    near, middle, clear, far = (F.max_pool2d(edge, 2 * reach + 1, 1, reach) for reach in (*FRINGES, *AWAY))
+    luma = (contents * torch.tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True) * (TONES - 1)
+    tones = (1 - (luma - torch.arange(TONES)[:, None, None]).abs()).clamp(min=0)
+    flat = (far - clear) * (span < FLAT) * tones
+    marks = torch.cat([near * tones, middle * tones, flat, flat], dim=1)
+
+    def windows(maps: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(F.avg_pool2d(maps, BLOCK), WINDOW, 1)
+
+    shares = windows(marks)
+    channels = torch.cat([images, contents], dim=1)
+    sums = torch.stack([windows(marks * channels[:, c : c + 1]) for c in range(6)], dim=2)
+    one, two = (sums / shares[:, :, None].clamp(min=LEAST)).chunk(2, dim=1)
+    extra = (one - two)[:, :, :3] - (one - two)[:, :, 3:]
+    darker = (extra * torch.tensor(LUMA)[:, None, None]).sum(dim=2, keepdim=True).clamp(max=0)
+    sizes = ((extra - darker).square().mean(dim=2) + 1e-12).sqrt()
+    share = torch.minimum(*shares.chunk(2, dim=1))
+    alike = torch.exp(-((one - two)[:, :, 3:].abs().amax(dim=2) / ALIKE).square())
+    return sizes, share * alike * (share > LEAST)
+
+
+def test_fringes_of_blocks_are_those_of_every_pixel() -> None:
+    torch.manual_seed(0)
+    contents = F.interpolate(torch.rand(2, 3, 2, 3), (101, 157), mode="nearest")  # no multiple of a block
+    images = (contents + 0.1 * torch.randn(2, 3, 101, 157)).requires_grad_()
+    found, expected = fringes(images, contents), fringes_pixel_by_pixel(images, contents)
+    assert found[1].count_nonzero() > 100
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=2e-6)
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-5, atol=1e-6)
+    one, other = (
+        torch.autograd.grad((weights * sizes.square()).sum(), images)[0]
+        for sizes, weights in (found, expected)
+    )
+    assert (one - other).norm() < 1e-5 * other.norm()
 
 
 def test_fringe_loss_is_the_mean_square_of_what_is_seen() -> None:
