@@ -30,7 +30,8 @@ class ArtifactFinetuner(Trainer):
 
     def __init__(self, config: TrainConfig, networks: Networks, *others: Any, **options: Any) -> None:
         """Take the arguments of Trainer; ``networks`` are the trained ones."""
-        initial: Any = copy.deepcopy(networks.generator).requires_grad_(False).eval()
+        # in the mode of the trained one: a difference in rounding would have a gradient
+        initial: Any = copy.deepcopy(networks.generator).requires_grad_(False).train()
         super().__init__(config, networks, *others, frozen="encoder", **options)
         self.targets.with_grams = False
         initial = initial.to(self.device, memory_format=torch.channels_last)

@@ -110,7 +110,7 @@ class Batch:
     def pin_memory(self) -> Batch:
         """Return a copy in pinned memory, from which copies to CUDA overlap with kernels; called by the
         loader."""
-        pinned = {
+        pinned: dict[str, Any] = {
             name: value.pin_memory()
             for name, value in vars(self).items()
             if isinstance(value, Tensor) and value.numel() > 0

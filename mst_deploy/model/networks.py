@@ -187,7 +187,7 @@ class FilmNorm(nn.Module):
     eps = 1e-5
 
     def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        if self.training and (x.requires_grad or gamma.requires_grad):
+        if self.training:
             return self._in_one_pass(x, gamma, beta)
         normalized = F.instance_norm(x.float(), eps=self.eps)  # (N, C, H, W)
         y = normalized * gamma[:, :, None, None] + beta[:, :, None, None]
@@ -200,7 +200,7 @@ class FilmNorm(nn.Module):
         which their passes expect.
         """
         maps = x.reshape(1, -1, *x.shape[2:])
-        scale, shift = gamma.float().reshape(-1), beta.float().reshape(-1)
+        scale, shift = (part.float().expand(len(x), -1).reshape(-1) for part in (gamma, beta))
         y = F.batch_norm(maps, None, None, scale, shift, training=True, eps=self.eps)
         return y.view(x.shape)
 
@@ -313,9 +313,8 @@ class Generator(nn.Module):
     def split_film(self, film: Tensor) -> list[Pair]:
         """Split FiLM parameters (N, P) into one (gamma, beta) of shape (N, C) for each conditioned layer."""
         if self.training:  # one operation in the backward pass, instead of two maps of zeros for each pair
-            parts = film[:, : self.layout.norm_size].split(
-                [c for _, c in self.layout.layers for _ in "gb"], 1
-            )
+            sizes = [channels for _, channels in self.layout.layers for _ in range(2)]
+            parts = torch.split(film[:, : self.layout.norm_size], sizes, dim=1)
             return list(zip(parts[::2], parts[1::2], strict=True))
         pairs, start = [], 0
         for _, channels in self.layout.layers:

@@ -75,7 +75,7 @@ def fringes(images: Tensor, contents: Tensor) -> tuple[Tensor, Tensor]:
         return none, none
     near, away, shares = _means(images.float(), contents.float())
     difference = near - away.repeat(1, len(FRINGES), 1, 1, 1)  # (N, K, 6, h, w)
-    own, of_content = difference.split(3, dim=2)
+    own, of_content = difference.chunk(2, dim=2)
     extra = own - of_content
     red, green, blue = extra.unbind(dim=2)
     luma = (red * LUMA[0] + green * LUMA[1] + blue * LUMA[2])[:, :, None]
@@ -97,7 +97,8 @@ def _means(images: Tensor, contents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     The sums over blocks are matrix products: products of every mark and every channel, pixel by pixel, would
     take a hundred values per pixel.
     """
-    marks, luma = _blocks(_marks(contents)).split((len(FRINGES) + 1, 1), dim=3)
+    blocks = _blocks(_marks(contents))
+    marks, luma = blocks[:, :, :, :-1], blocks[:, :, :, -1:]
     levels = torch.arange(TONES, device=contents.device, dtype=contents.dtype)[:, None]
     tones = (1 - (luma - levels).abs()).clamp(min=0)  # (N, h, w, TONES, BLOCK^2)
     weights = (marks[:, :, :, :, None] * tones[:, :, :, None]).flatten(3, 4)
@@ -105,11 +106,10 @@ def _means(images: Tensor, contents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     sums = weights @ pixels.transpose(3, 4)  # (N, h, w, K + TONES, 7)
     count = weights.shape[3]
     averages = _windows(sums.flatten(3).permute(0, 3, 1, 2) / BLOCK**2)
-    averages = averages.unflatten(1, (count, pixels.shape[3]))
+    averages = averages.view(len(images), count, pixels.shape[3], *averages.shape[2:])
     shares = averages[:, :, -1]
     means = averages[:, :, :-1] / shares[:, :, None].clamp(min=LEAST)
-    near, away = means.split((count - TONES, TONES), dim=1)
-    return near, away, shares
+    return means[:, :-TONES], means[:, -TONES:], shares
 
 
 def _marks(contents: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ def _blocks(maps: Tensor) -> Tensor:
     """Split maps into blocks, without an incomplete rest: (N, C, H, W) -> (N, h, w, C, BLOCK^2)."""
     height, width = (side // BLOCK for side in maps.shape[2:])
     whole = maps[:, :, : height * BLOCK, : width * BLOCK]
-    split = whole.unflatten(3, (width, BLOCK)).unflatten(2, (height, BLOCK))
+    split = whole.view(*maps.shape[:2], height, BLOCK, width, BLOCK)
     return split.permute(0, 2, 4, 1, 3, 5).flatten(4)
 
 
