@@ -16,6 +16,7 @@ from mst_deploy.errors import BackendError, BundleError
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.canvas import Canvas
 from mst_deploy.onnx_passes.cpu import for_cpu, for_tiles
+from mst_deploy.onnx_passes.cuda import for_cuda
 from mst_deploy.onnx_passes.stage import Stage
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -111,7 +112,7 @@ def gpu_present() -> bool:
 def open_fast_session(path: Path, device: str, threads: int = 0) -> tuple[onnxruntime.InferenceSession, str]:
     """Open a session as :func:`open_session`, with the graph optimized for the device."""
     device = choose_device(device)
-    graph = for_cpu(path) if device == "cpu" else path
+    graph = for_cpu(path) if device == "cpu" else for_cuda(path)
     return open_session(graph, device, name=str(path), threads=threads)
 
 

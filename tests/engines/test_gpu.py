@@ -9,13 +9,28 @@ import pytest
 
 from mst_deploy.backends import open_generator
 from mst_deploy.backends.parity import psnr, sample_picture
+from mst_deploy.backends.trt import compat
+from mst_deploy.backends.trt.runner import open_cuda
 from mst_deploy.backends.trt.verify import LEAST_PSNR
-from mst_deploy.engines.command import build
+from mst_deploy.engines.command import build, runs_portable
 from mst_deploy.engines.options import Request
 from mst_deploy.model.bundle import Bundle
 from mst_deploy.model.zoo import load_shipped_styles
 
 pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(autouse=True)
+def supported_card() -> None:
+    """Skip on a card for which none of the installed flavors of TensorRT builds engines, such as an H100 with
+    TensorRT for RTX alone."""
+    found = compat.installed()
+    cuda = open_cuda()
+    try:
+        if not runs_portable(cuda) and all(compat.portable(trt) for trt in found):
+            pytest.skip(f"{compat.product(found[0])} does not support SM{cuda.compute_capability}")
+    finally:
+        cuda.close()
 
 
 @pytest.mark.parametrize("size", ["320x180", "853x479", "1280x720"])

@@ -20,7 +20,7 @@ SHARES = {
     "profile": 20,
     "tensorrt": 25,
     "memory": 20,
-    "tests": 15,
+    "tests": 60,
 }
 """The steps in order of value, with the weights by which the remaining time is divided among the remaining
 steps."""

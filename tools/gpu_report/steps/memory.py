@@ -20,7 +20,7 @@ SIZE = (1280, 720)
 
 def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None:
     """Run the smallest shipped model at 1280x720 (or the rehearsal's size), with another style in every
-    frame."""
+    frame; fewer frames where the time is over before."""
     counts = COUNTS if settings.cuda else tuple(count // 200 or 1 for count in COUNTS)
     size = SIZE if SIZE in settings.sizes or settings.cuda else settings.main_size
     bundle = opened(settings.models[-1])
@@ -31,13 +31,14 @@ def find_out(settings: Settings, record: Record, before: dict[str, Any]) -> None
         for number in range(1, counts[-1] + 1):
             inputs = calls[number % len(calls)]
             generator(inputs["frames"], inputs["film"])
-            if number in counts:
+            over = record.left() < 1.0
+            if number in counts or over:
                 what = {"model": settings.models[-1], "size": size, "frames": number}
                 record.row(
                     what, lambda: {**held(settings), "seconds": round(time.monotonic() - began, 1)}, 0.0
                 )
-            if record.left() < 1.0:
-                raise TimeoutError(f"its time was over after {number} frames")
+            if over:
+                return
 
 
 def held(settings: Settings) -> dict[str, Any]:
