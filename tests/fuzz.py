@@ -77,6 +77,14 @@ VIDEO_OPTIONS = (
     ("--fps", "10", "0", "30000/1001"),
     ("--resume",),
 )
+GOOD_WITH_VIDEO = (
+    ("--audio", "aac"),
+    ("--audio", "flac"),
+    ("--deflicker",),
+    ("--batch", "3"),
+    ("--start", "0.1"),
+    ("--end", "0.2"),
+)
 
 
 class Finding(Exception):
@@ -102,7 +110,8 @@ def attempt_file(rng: random.Random, sources: list[Path], folder: Path, common: 
     """Damage a file and give it to its command."""
     source = rng.choice(sources)
     damage, data = mutated(source.read_bytes(), rng.randrange(2**32))
-    good = [(name, *values[:1]) for name, *values in OPTIONS[:7] + OPTIONS[8:10]]
+    known = OPTIONS[:7] + OPTIONS[8:10] + (() if source.suffix in PICTURES else GOOD_WITH_VIDEO)
+    good = [(name, *values[:1]) for name, *values in known]
     return run_command(rng.sample(good, rng.randrange(4)), source.suffix, data, folder, common, damage)
 
 

@@ -66,7 +66,8 @@ class PassthroughStreams:
     """Copies everything besides the picture into an output container.
 
     Chapters and metadata are set at once; packets follow with :meth:`copy_until`. ``not_kept`` describes what
-    the container cannot hold, ``damaged`` counts packets with invalid times.
+    the container cannot hold, ``damaged`` counts packets with invalid times, ``invalid`` those that the muxer
+    refuses for their content.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class PassthroughStreams:
         self.audio, self.subtitles = audio, subtitles
         self.not_kept: list[str] = []
         self.notes: list[str] = []
-        self.damaged = 0
+        self.damaged = self.invalid = 0
         self.routes: dict[int, StreamRoute] = {}
         self.held: Any = None
         if source.pipe is not None and not source.pipe.container.input_was_opened:
@@ -109,9 +110,11 @@ class PassthroughStreams:
     @property
     def damage(self) -> tuple[str, ...]:
         """Return descriptions of what could not be copied because of damage."""
-        if not self.damaged:
-            return ()
-        return (f"{self.damaged} packet(s) of sound or subtitles had times that make no sense",)
+        counts = (
+            (self.damaged, "had times that make no sense"),
+            (self.invalid, "were damaged and are left out"),
+        )
+        return tuple(f"{count} packet(s) of sound or subtitles {what}" for count, what in counts if count)
 
     def copy_until(self, time: Fraction | None) -> None:
         """Mux every packet that starts before ``time`` (output seconds); None means all remaining ones."""
@@ -307,7 +310,10 @@ class PassthroughStreams:
                 self.damaged += 1
                 continue
             packet.stream = route.stream
-            self.output.mux(packet)
+            try:
+                self.output.mux(packet)
+            except av.InvalidDataError:  # of this packet: one of AAC whose header is damaged, for example
+                self.invalid += 1
 
     def _in_order(self, packet: Any, route: StreamRoute) -> bool:
         """Repair times that rounding made decrease, as muxers need increasing ones; return False for a packet

@@ -20,6 +20,9 @@ from mst_deploy.video.writer import default_suffix, open_writer
 from tests.clips import FONT, SUBTITLES, WORDS, Clip, cover, probe, write_clip, write_film
 from tests.pictures import picture
 
+TS_PACKET = 188
+"""Bytes of a packet of a transport stream."""
+
 
 @dataclass(frozen=True)
 class Track:
@@ -236,3 +239,27 @@ def test_the_stream_that_is_marked_default_is_the_film(tmp_path: Path) -> None:
         found = {stream.width: stream.disposition for stream in container.streams.video}
     assert found[64] == Disposition.default
     assert not found[32] & Disposition.default
+
+
+def test_sound_goes_on_after_a_packet_that_no_muxer_takes(tmp_path: Path) -> None:
+    """A transport stream that lost the second half of one frame of sound, as reception does."""
+    source, output = write_clip(tmp_path / "in.ts", Clip()), tmp_path / "out.mkv"
+    expected = [data for _, data in tracks(source)[1].packets]
+    data = source.read_bytes()
+    parts = [data[at : at + TS_PACKET] for at in range(0, len(data), TS_PACKET)]
+    sound = [
+        index for index, part in enumerate(parts) if part[1:3].hex() == "0101"
+    ]  # goes on, of stream 0x101
+    del parts[sound[len(sound) // 2]]
+    source.write_bytes(b"".join(parts))
+    with (
+        VideoReader(source, ReadOptions()) as reader,
+        open_writer(output, reader.info, EncodeOptions()) as writer,
+    ):
+        for frame in reader:
+            writer.write(frame)
+    assert writer.report.damage == ("1 packet(s) of sound or subtitles were damaged and are left out",)
+    headerless = [data[7:] for data in expected]  # ADTS, which Matroska stores once
+    kept = [data for _, data in tracks(output)[1].packets]
+    assert len([data for data in kept if data in headerless]) >= len(expected) - 2
+    assert kept[-1] == headerless[-1]
