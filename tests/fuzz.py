@@ -50,6 +50,7 @@ VIDEOS = {
 }
 PICTURES = (".png", ".jpg", ".webp", ".tiff", ".bmp")
 """With an animated GIF twelve kinds."""
+RESULTS = (".mkv", ".mp4", ".mov")
 SOUND = (".mp4", ".mkv", ".ts", ".mov")
 OPTIONS = (
     ("--strength", "0.3", "0", "1.0", "2", "-1", "nan", ""),
@@ -112,7 +113,8 @@ def attempt_file(rng: random.Random, sources: list[Path], folder: Path, common: 
     damage, data = mutated(source.read_bytes(), rng.randrange(2**32))
     known = OPTIONS[:7] + OPTIONS[8:10] + (() if source.suffix in PICTURES else GOOD_WITH_VIDEO)
     good = [(name, *values[:1]) for name, *values in known]
-    return run_command(rng.sample(good, rng.randrange(4)), source.suffix, data, folder, common, damage)
+    chosen = rng.sample(good, rng.randrange(4))
+    return run_command(chosen, source.suffix, data, folder, common, damage, rng.choice(RESULTS))
 
 
 def attempt_options(rng: random.Random, sources: list[Path], folder: Path, common: list[str]) -> str:
@@ -127,17 +129,24 @@ def attempt_options(rng: random.Random, sources: list[Path], folder: Path, commo
 
 
 def run_command(
-    chosen: list[tuple[str, ...]], suffix: str, data: bytes, folder: Path, common: list[str], damage: str
+    chosen: list[tuple[str, ...]],
+    suffix: str,
+    data: bytes,
+    folder: Path,
+    common: list[str],
+    damage: str,
+    result: str = ".mkv",
 ) -> str:
-    """Return the exit code of a command on a file. Raises Finding."""
+    """Return the exit code of a command on a file; ``result`` is the suffix of a video. Raises Finding."""
     video = suffix not in PICTURES
-    source, output = folder / f"in{suffix}", folder / ("out.mkv" if video else "out.png")
+    source, output = folder / f"in{suffix}", folder / (f"out{result}" if video else "out.png")
     source.write_bytes(data)
     words = [word for option in chosen for word in option]
     words += [] if "--style" in words else ["--style", "udnie"]
     words += [] if "--size" in words else ["--size", "64"]
     name = "video" if video else "image"
     done = command(name, source, *words, *common, "-o", output)
+    words += ["-o", output.name]
     reported = f"{damage}, mst {name} {source.name} {' '.join(words)}: {done.returncode} {done.stderr}"
     left = {each.name for each in folder.iterdir()} - {source.name, output.name}
     if done.returncode not in (0, 1, 2) or "Traceback" in done.stderr:

@@ -60,6 +60,8 @@ class StreamRoute:
     """Whether these are subtitles, which may overlap a cut and may begin together."""
     cover: bool = False
     """Whether this is a cover: one picture without a time."""
+    adts: bool = False
+    """Whether every packet begins with a header of AAC (ISO/IEC 13818-7, 6.2), as in transport streams."""
 
 
 class PassthroughStreams:
@@ -186,7 +188,8 @@ class PassthroughStreams:
             self.not_kept.append(f"{describe(stream)} (left out)")
             return
         if wanted in (None, "copy", codec_name(stream)) and can_hold(self.muxer, stream):
-            self.routes[stream.index] = StreamRoute(add_copy(self.output, stream))
+            adts = codec_name(stream) == "aac" and not stream.codec_context.extradata
+            self.routes[stream.index] = StreamRoute(add_copy(self.output, stream), adts=adts)
             if self.muxer == "mp4" and (codec_name(stream) or "").startswith("pcm"):
                 self.notes.append(
                     f"{describe(stream)} is written as ipcm, which few players take in an mp4; a .mov file, "
@@ -305,6 +308,11 @@ class PassthroughStreams:
     def _mux_all(self, packets: list[Any], route: StreamRoute) -> None:
         self.output.start_encoding()  # the muxer's time bases are known only with its header
         for packet in packets:
+            if route.adts and not has_sync_word(
+                bytes(packet)
+            ):  # by the first one muxers know the form of all
+                self.invalid += 1
+                continue
             packet.rescale_ts(AVRational(route.stream.time_base))
             if not self._in_order(packet, route):
                 self.damaged += 1
@@ -312,7 +320,7 @@ class PassthroughStreams:
             packet.stream = route.stream
             try:
                 self.output.mux(packet)
-            except av.InvalidDataError:  # of this packet: one of AAC whose header is damaged, for example
+            except (av.InvalidDataError, av.PatchWelcomeError):  # of AAC with a damaged header, for example
                 self.invalid += 1
 
     def _in_order(self, packet: Any, route: StreamRoute) -> bool:
@@ -329,6 +337,11 @@ class PassthroughStreams:
             packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
         route.last = packet.dts
         return True
+
+
+def has_sync_word(data: bytes) -> bool:
+    """Return whether a packet of AAC begins as its header does."""
+    return len(data) > 1 and data[0] == 0xFF and data[1] & 0xF0 == 0xF0
 
 
 def _decodes(stream: Any) -> bool:

@@ -183,23 +183,23 @@ def join_segments(
     muxer = muxer_of(path, options.codec)
     coding = encoder_settings(path, source, options)
     settings = muxer_options(muxer, source, index_in_front=True)
-    with replacing(path) as temporary, ExitStack() as stack:
+    with replacing(path) as temporary:
         try:
-            container = av.open(ffmpeg_name(temporary), "w", format=muxer, container_options=settings)
-            stack.enter_context(container)
-            with av.open(ffmpeg_name(segments[0])) as first:
-                stream = container.add_stream_from_template(first.streams.video[0], opaque=True)
-            tag_stream(stream, storage_info(source, coding, muxer), coding.codec, muxer)
-            say_alpha(stream, coding)
-            passthrough = _add_passthrough(container, muxer, source, stream, options)
-            stack.callback(passthrough.close)
-            for packet in _ended(joined_packets(segments), end):
-                passthrough.copy_until(packet.pts * packet.time_base)
-                packet.stream = stream
-                container.mux(packet)
-            passthrough.finish(until)
-            stack.close()
-        except av.FFmpegError as error:
+            with ExitStack() as stack:
+                container = av.open(ffmpeg_name(temporary), "w", format=muxer, container_options=settings)
+                stack.enter_context(container)
+                with av.open(ffmpeg_name(segments[0])) as first:
+                    stream = container.add_stream_from_template(first.streams.video[0], opaque=True)
+                tag_stream(stream, storage_info(source, coding, muxer), coding.codec, muxer)
+                say_alpha(stream, coding)
+                passthrough = _add_passthrough(container, muxer, source, stream, options)
+                stack.callback(passthrough.close)
+                for packet in _ended(joined_packets(segments), end):
+                    passthrough.copy_until(packet.pts * packet.time_base)
+                    packet.stream = stream
+                    container.mux(packet)
+                passthrough.finish(until)
+        except av.FFmpegError as error:  # closing the file may raise as well
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     return _report(coding, source, passthrough)
 

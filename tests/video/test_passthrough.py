@@ -241,16 +241,20 @@ def test_the_stream_that_is_marked_default_is_the_film(tmp_path: Path) -> None:
     assert not found[32] & Disposition.default
 
 
-def test_sound_goes_on_after_a_packet_that_no_muxer_takes(tmp_path: Path) -> None:
-    """A transport stream that lost the second half of one frame of sound, as reception does."""
-    source, output = write_clip(tmp_path / "in.ts", Clip()), tmp_path / "out.mkv"
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize("damage", ["second half of one", "first header"])
+def test_sound_goes_on_after_a_packet_that_no_muxer_takes(damage: str, suffix: str, tmp_path: Path) -> None:
+    """A transport stream in which one frame of sound is damaged, as by bad reception."""
+    source, output = write_clip(tmp_path / "in.ts", Clip()), tmp_path / f"out{suffix}"
     expected = [data for _, data in tracks(source)[1].packets]
     data = source.read_bytes()
     parts = [data[at : at + TS_PACKET] for at in range(0, len(data), TS_PACKET)]
-    sound = [
-        index for index, part in enumerate(parts) if part[1:3].hex() == "0101"
-    ]  # goes on, of stream 0x101
-    del parts[sound[len(sound) // 2]]
+    if damage == "first header":
+        first = next(index for index, part in enumerate(parts) if b"\xff\xf1" in part)
+        parts[first] = parts[first].replace(b"\xff\xf1", b"\xff\xd1")
+    else:
+        going_on = [index for index, part in enumerate(parts) if part[1:3].hex() == "0101"]  # of stream 0x101
+        del parts[going_on[len(going_on) // 2]]
     source.write_bytes(b"".join(parts))
     with (
         VideoReader(source, ReadOptions()) as reader,
@@ -258,8 +262,10 @@ def test_sound_goes_on_after_a_packet_that_no_muxer_takes(tmp_path: Path) -> Non
     ):
         for frame in reader:
             writer.write(frame)
-    assert writer.report.damage == ("1 packet(s) of sound or subtitles were damaged and are left out",)
-    headerless = [data[7:] for data in expected]  # ADTS, which Matroska stores once
+    (told,) = writer.report.damage
+    assert "packet(s) of sound or subtitles were damaged and are left out" in told
+    undamaged = [data for _, data in tracks(source)[1].packets if data in expected]
+    assert len(undamaged) >= len(expected) // 3  # FFmpeg takes many for one after the first
     kept = [data for _, data in tracks(output)[1].packets]
-    assert len([data for data in kept if data in headerless]) >= len(expected) - 2
-    assert kept[-1] == headerless[-1]
+    without_headers = [data[7:] for data in undamaged]  # which these containers store once
+    assert [data for data in kept if data in without_headers] == without_headers
