@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from mst_deploy.benchmarks.reports import write_report
-from tests.conftest import ROOT
 from tools.docs import make_benchmarks
 
 
@@ -78,10 +77,12 @@ def test_every_kind_of_report_has_a_block_in_the_documents(tmp_path: Path) -> No
         write_report(tmp_path / name, report(rows, model="base"))
     video = row("onnxrt", "64x48", alone=[0.2] * 10, limit="paint", worked={"paint": [0.2] * 10})
     write_report(tmp_path / make_benchmarks.VIDEO[0], report([video], clip="a.mp4"))
+    (tmp_path / make_benchmarks.STILLS).write_text(json.dumps({"runs": [report([])], "rows": []}))
     made = make_benchmarks.blocks(tmp_path)
     assert "work on a frame" in made["video"]
+    assert "Z 80, 2 cores" in made["stills"]
     assert "generator of base" in made["latency"]
-    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/benchmarks.md")]
+    texts = [path.read_text(encoding="utf-8") for path in make_benchmarks.DOCUMENTS]
     places = [name for text in texts for name in re.findall(r"<!-- measured: (\w+) -->", text)]
     assert sorted(places) == sorted(made)
     filled = "".join(make_benchmarks.filled(text, made) for text in texts)

@@ -1,4 +1,4 @@
-"""Write the tables of docs/benchmarks.md and README.md from benchmarks/results.
+"""Write the tables of docs/benchmarks.md, docs/images.md and README.md from benchmarks/results.
 
     python -m tools.docs.make_benchmarks [--check]
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mst_deploy.benchmarks import command, reports
+from mst_deploy.benchmarks import stills as stills_report
 from mst_deploy.benchmarks.comparisons.tables import table
 from tools.docs import DOCS, RESULTS, ROOT
 
@@ -25,6 +26,9 @@ LITE = ("peers-lite-cpu2.json",)
 STEPS = ("steps-cpu2-512x512.json",)
 LATENCY = ("latency-cpu2.json",)
 VIDEO = ("video-cpu2.json",)
+STILLS = "stills-cpu2.json"
+DOCUMENTS = (DOCS / "benchmarks.md", DOCS / "images.md", ROOT / "README.md")
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "openvino")
 NAMES = {
     "base": ("base", "mst"),
     "lite": ("lite",),
@@ -39,7 +43,7 @@ BLOCK = r"(<!-- measured: {name} -->\n).*?(<!-- end -->)"
 def main() -> None:
     """Replace every block between its marks."""
     stale = []
-    for path in (DOCS / "benchmarks.md", ROOT / "README.md"):
+    for path in DOCUMENTS:
         old = path.read_text(encoding="utf-8")
         new = filled(old, blocks(RESULTS))
         if new != old:
@@ -66,6 +70,8 @@ def blocks(results: Path) -> dict[str, str]:
         there = [reports.read_report(results / file) for file in files if (results / file).is_file()]
         if there:
             found[name] = make(there)
+    if (results / STILLS).is_file():
+        found["stills"] = stills(json.loads((results / STILLS).read_text(encoding="utf-8")))
     return found
 
 
@@ -91,6 +97,13 @@ def steps(there: list[dict[str, Any]]) -> str:
 def latency_table(there: list[dict[str, Any]]) -> str:
     """Return the table of mst bench latency or video."""
     return "\n\n".join(command.as_markdown(report).rstrip() for report in there)
+
+
+def stills(report: dict[str, Any]) -> str:
+    """Return the table of large stills with the machine of the measurement."""
+    machine, versions = report["runs"][-1]["machine"], report["runs"][-1]["versions"]
+    runtimes = ", ".join(f"{name} {versions[name]}" for name in RUNTIMES if name in versions)
+    return f"{stills_report.table(report['rows'])}\n\n{machine['cpu']}, {machine['cores']} cores; {runtimes}."
 
 
 def where(report: dict[str, Any]) -> str:
