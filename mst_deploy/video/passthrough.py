@@ -348,7 +348,12 @@ def _decodes(stream: Any) -> bool:
     """Return whether sound can be decoded: the decoder is available, and the stream has the parameters that
     it needs."""
     context = stream.codec_context
-    return context is not None and context.sample_rate > 0 and context.layout.nb_channels > 0
+    return (
+        context is not None
+        and context.sample_rate > 0
+        and context.layout.nb_channels > 0
+        and context.format is not None
+    )
 
 
 def _start(packet: Any) -> Fraction:

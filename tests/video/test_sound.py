@@ -167,6 +167,18 @@ def test_sound_that_nobody_knows_does_not_stop_the_job(
         assert any("subtitle" in loss for loss in report.not_kept)
 
 
+def test_sound_of_which_nothing_can_be_decoded_is_left_out(tmp_path: Path) -> None:
+    """Nothing of it tells the form of its samples, so that it cannot be encoded either."""
+    source = write_tone(tmp_path / "in.mkv", "ac3", seconds=1)
+    source.write_bytes(source.read_bytes().replace(b"A_AC3", b"A_DTS"))
+    with av.open(source) as container:
+        context = container.streams.audio[0].codec_context
+        assert (context.layout.nb_channels, context.format) == (2, None)
+    told = copy(source, tmp_path / "out.mp4", audio="opus")
+    assert any("audio stream 1 (dca, nor) (it can be neither copied nor" in loss for loss in told.not_kept)
+    assert not probe(tmp_path / "out.mp4").audio
+
+
 def test_pcm_in_mp4_is_said_beforehand(tmp_path: Path) -> None:
     source = write_tone(tmp_path / "in.mov", "pcm_s24le", bits="s32")
     with VideoReader(source) as reader:
