@@ -136,7 +136,7 @@ def open_session(
     if device == "cuda":
         _prepare_cuda()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only; relevant warnings are checked below
+    options.log_severity_level = 4  # errors are raised as well; relevant warnings are checked below
     options.intra_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=[PROVIDERS[device]])
