@@ -32,6 +32,8 @@ Picture = NDArray[np.uint8]
 MEGAPIXEL = 10**6
 OTHER_TILE = 48
 """Side in cells of the tiles that a result is compared with where the whole takes too much memory."""
+QUIET = 0.1
+"""Largest load of other programs with which a time is shown in the table."""
 BESIDE = (-3, -2, -1, 1, 2, 3)
 """Distances in cells of the lines that borders of tiles are compared with."""
 
@@ -144,9 +146,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     head = (
         "model, backend",
         "megapixels",
+        "seconds of processors",
         "seconds",
-        "of processors",
-        "load of others",
         "peak memory, MiB",
         "compared with",
         "PSNR, dB",
@@ -157,18 +158,15 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     lines = []
     for row in rows:
         beside = (
-            f"the whole ({row['whole_seconds']:,.0f} s, {row['whole_peak_mib']:,} MiB)"
-            if row["reference"] == "whole"
-            else "other tiles"
+            f"the whole ({row['whole_peak_mib']:,} MiB)" if row["reference"] == "whole" else "other tiles"
         )
         chosen = "" if row["backend"] == row["chosen"] else f" ({row['chosen']})"
         lines.append(
             (
                 f"`{row['model']}`, {row['backend']}{chosen}",
                 f"{row['megapixels']:g}",
-                f"{row['seconds']:,.0f}",
                 f"{row['processor_seconds']:,.0f}",
-                "-" if row["load"] is None else f"{row['load']:.0%}",
+                "-" if row["load"] is None or row["load"] > QUIET else f"{row['seconds']:,.0f}",
                 f"{row['peak_mib']:,}",
                 beside if row["reference"] else "-",
                 *(f"{row[name]}" if row["reference"] else "-" for name in ("psnr_db", "largest_difference")),
