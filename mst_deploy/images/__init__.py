@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mst_deploy.errors import InvalidArgument
-from mst_deploy.images.alpha import Alpha, Image
+from mst_deploy.images.alpha import Alpha, Image, row_bands
 from mst_deploy.images.files import IMAGE_SUFFIXES, JPEG_QUALITY, decode_image, load_image, save_image
 
 __all__ = [
@@ -132,6 +132,9 @@ def with_colors_of(stylized: Image, source: Image) -> Image:
 def masked(inside: Image, outside: Image, mask: NDArray[np.uint8]) -> Image:
     """Return ``inside`` where the mask (H, W) is 255, ``outside`` where it is 0, and their mix between,
     rounded."""
-    weight = mask[..., None].astype(np.uint16)
-    total = inside * weight + outside * (255 - weight)  # at most 255 * 255
-    return ((total + 127) // 255).astype(np.uint8)
+    mixed = np.empty_like(inside)
+    for band in row_bands(*mask.shape):
+        weight = mask[band][..., None].astype(np.uint16)
+        total = inside[band] * weight + outside[band] * (255 - weight)  # at most 255 * 255
+        mixed[band] = (total + 127) // 255
+    return mixed

@@ -267,6 +267,7 @@ def _decoded(file: IO[bytes], name: str | os.PathLike[str]) -> Picture:
             ) from error
         except Exception as error:  # see above
             raise _unreadable(name, error) from error
+    del color, header  # Pillow's copies, of 4 bytes a pixel each
     if alpha is not None:
         image = fill_transparent(image, alpha)
     return Picture(np.ascontiguousarray(image), alpha, deep)
