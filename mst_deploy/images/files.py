@@ -302,9 +302,11 @@ def _upright(picture: PilImage) -> PilImage:
 def _encoded(path: Path, kind: Kind, image: Image, alpha: Alpha | None) -> bytes:
     if kind.name in ("GIF", "AVIF"):
         return _encoded_by_pillow(path, kind, image, alpha)
-    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    if alpha is not None:
-        pixels = np.dstack([pixels, alpha])
+    if alpha is None:
+        pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    else:
+        pixels = np.empty((*alpha.shape, 4), np.uint8)
+        pixels[..., :3], pixels[..., 3] = image[..., ::-1], alpha
     options = [kind.quality, JPEG_QUALITY] if kind.quality is not None else []
     try:
         done, data = cv2.imencode(path.suffix.lower(), pixels, options)
@@ -314,6 +316,7 @@ def _encoded(path: Path, kind: Kind, image: Image, alpha: Alpha | None) -> bytes
         raise OutputError(
             f"cannot write {path} as {kind.name} with {image.shape[1]}x{image.shape[0]} pixels; try .png"
         )
+    del pixels
     return data.tobytes()
 
 
