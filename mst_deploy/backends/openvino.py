@@ -31,8 +31,10 @@ HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 class Compiled:
     """A graph, from a file or serialized, compiled for each shape that it is called with."""
 
-    def __init__(self, graph: Path | bytes, precision: str, name: str = "", *, threads: int = 0) -> None:
-        self.core = openvino.Core()
+    def __init__(
+        self, graph: Path | bytes, precision: str, name: str = "", *, threads: int = 0, shapes: int = SHAPES
+    ) -> None:
+        self.core, self.shapes = openvino.Core(), shapes
         if precision == "bf16" and BFLOAT16 not in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise BackendError(
                 "this processor has no bfloat16 arithmetic (AVX512-BF16 or AMX), with which openvino:bf16 "
@@ -54,12 +56,12 @@ class Compiled:
     def _request(self, inputs: dict[str, NDArray[Any]]) -> Any:
         shapes = tuple(value.shape for value in inputs.values())
         if shapes not in self.known:
+            while len(self.known) >= self.shapes:
+                self.known.popitem(last=False)  # before another one takes memory
             model = self.model.clone()
             model.reshape({name: openvino.PartialShape(value.shape) for name, value in inputs.items()})
             compiled = self.core.compile_model(model, "CPU", self.options)
             self.known[shapes] = compiled.create_infer_request()
-            if len(self.known) > SHAPES:
-                self.known.popitem(last=False)
         self.known.move_to_end(shapes)
         return self.known[shapes]
 
@@ -105,7 +107,7 @@ class OpenVinoTiles:
         return for_tiles(self.path, self.manifest.canvas_bands)
 
     def open(self, stage: Stage) -> StageRunner:
-        compiled = Compiled(stage.graph, "fp32", str(self.path))
+        compiled = Compiled(stage.graph, "fp32", str(self.path), shapes=1)
 
         def run(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
             outputs = compiled(inputs)

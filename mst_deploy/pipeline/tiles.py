@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mst_deploy.backends import Images, TilingBackend, enough_memory
+from mst_deploy.backends import Images, StageRunner, TilingBackend, enough_memory
 from mst_deploy.model.bundle import Manifest
 from mst_deploy.model.canvas import Canvas
 from mst_deploy.model.film import FilmParams
@@ -69,8 +69,10 @@ def stylize_in_tiles(
     inputs: dict[str, Any] = {"film": film[None]}
     pictures = {"frames": image} if canvas is None else {"frames": image, "canvas": canvas}
     stages = backend.stages()
+    run: StageRunner | None = None
     with MapStore(height, width, manifest) as store:
         for index, stage in enumerate(stages):
+            run = None  # frees what it holds before the next stage takes memory
             run = backend.open(stage)
             moments = Moments()
             parts = tiles(height, width, stage.radius)
@@ -100,16 +102,18 @@ def stylize_in_tiles(
 def tiles(height: int, width: int, radius: int) -> list[Tile]:
     """Return tiles that cover a picture of a size in pixels once, with at least ``radius`` pixels around.
 
-    All of them see areas of one size, so that runtimes prepare for one. At the borders of the picture there
-    is less around them, and more on the other side.
+    All of them see areas of one size in cells. At the borders of the picture there is less around them, and
+    more on the other side. Those that see the last cells, of which only a part is in the picture, come after
+    the others, so that runtimes prepare for each size in pixels once, and for one at a time.
     """
     margin = -(-radius // CELL)
-    rows, columns = (_parts(-(-side // CELL), margin) for side in (height, width))
-    return [
+    all_rows, all_columns = (-(-side // CELL) for side in (height, width))
+    parts = [
         Tile((row, column), (seen_rows, seen_columns))
-        for row, seen_rows in rows
-        for column, seen_columns in columns
+        for row, seen_rows in _parts(all_rows, margin)
+        for column, seen_columns in _parts(all_columns, margin)
     ]
+    return sorted(parts, key=lambda tile: (tile.seen[0].stop == all_rows, tile.seen[1].stop == all_columns))
 
 
 def _parts(side: int, margin: int) -> list[tuple[slice, slice]]:

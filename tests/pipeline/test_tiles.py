@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import groupby
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,10 +33,16 @@ def test_tiles_cover_every_pixel_once_and_see_what_is_around() -> None:
     for height, width in ((2000, 3001), (768, 769), (5, 800)):
         cell = tiles.CELL
         count = np.zeros((-(-height // cell), -(-width // cell)), int)
-        areas = set()
+        areas, sizes = set(), []
         for tile in tiles.tiles(height, width, 25 * cell - 2):  # 25 cells
             count[tile.kept] += 1
             areas.add(tuple(part.stop - part.start for part in tile.seen))
+            sizes.append(
+                tuple(
+                    min(p.stop * cell, side) - p.start * cell
+                    for p, side in zip(tile.seen, (height, width), strict=True)
+                )
+            )
             for kept, seen, side in zip(tile.kept, tile.seen, count.shape, strict=True):
                 assert 0 <= seen.start <= max(0, kept.start - 25)
                 assert min(side, kept.stop + 25) <= seen.stop <= side
@@ -47,6 +54,7 @@ def test_tiles_cover_every_pixel_once_and_see_what_is_around() -> None:
             )
         assert (count == 1).all()
         assert len(areas) == 1
+        assert len(list(groupby(sizes))) == len(set(sizes)) <= 4, "each size in pixels once"
 
 
 @pytest.mark.parametrize("backend", ["onnxrt", "openvino"])
