@@ -103,17 +103,17 @@ def tiles(height: int, width: int, radius: int) -> list[Tile]:
     """Return tiles that cover a picture of a size in pixels once, with at least ``radius`` pixels around.
 
     All of them see areas of one size in cells. At the borders of the picture there is less around them, and
-    more on the other side. Those that see the last cells, of which only a part is in the picture, come after
-    the others, so that runtimes prepare for each size in pixels once, and for one at a time.
+    more on the other side. Those that see cells of which only a part is in the picture come after the others,
+    so that runtimes prepare for each size in pixels once, and for one at a time.
     """
     margin = -(-radius // CELL)
-    all_rows, all_columns = (-(-side // CELL) for side in (height, width))
+    rows, columns = (_parts(-(-side // CELL), margin) for side in (height, width))
     parts = [
         Tile((row, column), (seen_rows, seen_columns))
-        for row, seen_rows in _parts(all_rows, margin)
-        for column, seen_columns in _parts(all_columns, margin)
+        for row, seen_rows in rows
+        for column, seen_columns in columns
     ]
-    return sorted(parts, key=lambda tile: (tile.seen[0].stop == all_rows, tile.seen[1].stop == all_columns))
+    return sorted(parts, key=lambda t: (t.seen[0].stop * CELL > height, t.seen[1].stop * CELL > width))
 
 
 def _parts(side: int, margin: int) -> list[tuple[slice, slice]]:
