@@ -178,15 +178,17 @@ def _make(
                     task.source, on_progress=partial(on_progress, done - 1), quiet=messages.silent
                 )
                 picture = load_picture(task.source)
+                lost = losses(picture, task.target)
                 width, height = size.applied(picture.image.shape[1], picture.image.shape[0])
                 image = resize(picture.image, width, height)
                 alpha = None if picture.alpha is None else resize(picture.alpha, width, height)
                 stylized = job.stylizer.image(image, style_plan, partial(_add_part, on_progress, done - 1))
+                del picture, image  # encoding a large picture takes as much memory again
                 save_image(task.target, stylized, alpha)
                 made.append(task.target)
                 job.report_choice(quiet=messages.quiet)
                 gained |= {str(task.target): gain["tuned"]} if gain else {}
-                for loss in losses(picture, task.target):
+                for loss in lost:
                     echo(f"note: not kept: {loss}", quiet=messages.quiet)
             on_progress(done)
     return made
