@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from mst_deploy.benchmarks.environment import background_load, environment_info, peak_memory
 from mst_deploy.benchmarks.reports import markdown
+from mst_deploy.images import resize
 from mst_deploy.images.files import JPEG_QUALITY, load_image
 from mst_deploy.model.zoo import shipped_photographs
 
@@ -44,8 +46,8 @@ def make_still(photographs: Sequence[Path], megapixels: float) -> Picture:
     height = round((megapixels * MEGAPIXEL / 1.5) ** 0.5)
     width = round(height * 1.5)
     first, *others = [load_image(path) for path in photographs]
-    still = cv2.resize(first, (width, height), interpolation=cv2.INTER_CUBIC)
-    others = [cv2.resize(each, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC) for each in others or [first]]
+    still = resize(first, width, height)
+    others = [resize(each, 3 * each.shape[1], 3 * each.shape[0]) for each in others or [first]]
     count, top = 0, 0
     while top < height:
         left, tallest = width // 2, 1
@@ -54,7 +56,7 @@ def make_still(photographs: Sequence[Path], megapixels: float) -> Picture:
             still[top : top + piece.shape[0], left : left + piece.shape[1]] = piece
             left, tallest, count = left + piece.shape[1], max(tallest, piece.shape[0]), count + 1
         top += tallest
-    return np.asarray(still, np.uint8)
+    return still
 
 
 def borders(side: int) -> list[int]:
@@ -96,7 +98,7 @@ def border_ratio(found: Picture) -> float:
 
 def _across(picture: Picture, row: int) -> NDArray[np.float64]:
     """Return the differences between a row and the one above it, (W, 3)."""
-    return picture[row].astype(np.float64) - picture[row - 1]
+    return np.asarray(picture[row].astype(np.float64) - picture[row - 1], np.float64)
 
 
 def compared(found: Picture, reference: Picture) -> dict[str, Any]:
@@ -112,15 +114,14 @@ def compared(found: Picture, reference: Picture) -> dict[str, Any]:
 
 def run_here(whole: str, tile: str, *arguments: str) -> None:
     """Run ``mst`` in this process and print seconds, seconds of all processors, and peak memory in MiB."""
-    from mst_deploy.cli import main as mst
     from mst_deploy.pipeline import still, tiles
 
-    still.WHOLE_PIXELS = int(whole) or still.WHOLE_PIXELS
+    vars(still)["WHOLE_PIXELS"] = int(whole) or tiles.WHOLE_PIXELS
     tiles.TILE = int(tile) or tiles.TILE
     sys.argv = ["mst", *arguments]
     started = time.perf_counter()
     try:
-        mst()
+        runpy.run_module("mst_deploy", run_name="__main__")
     except SystemExit as end:
         if end.code:
             raise
@@ -226,14 +227,14 @@ def measured(source: Path, target: Path, words: Sequence[str], reference: str) -
         with background_load() as load:
             row: dict[str, Any] = run(source, target, words)
         row |= {"load": load.share and round(load.share, 3), "reference": reference}
-        found = cv2.imread(str(target))
+        found = load_image(target)
         row["border_ratio"] = round(border_ratio(found), 4)
         if reference == "whole":
             figures = run(source, other, words, whole=sys.maxsize)
             row |= {f"whole_{name}": figures[name] for name in ("seconds", "peak_mib")}
         elif reference:
             run(source, other, words, tile=OTHER_TILE)
-        return row | (compared(found, cv2.imread(str(other))) if reference else {})
+        return row | (compared(found, load_image(other)) if reference else {})
 
 
 if __name__ == "__main__":

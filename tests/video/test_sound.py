@@ -173,7 +173,8 @@ def test_sound_of_which_nothing_can_be_decoded_is_left_out(tmp_path: Path) -> No
     source.write_bytes(source.read_bytes().replace(b"A_AC3", b"A_DTS"))
     with av.open(source) as container:
         context = container.streams.audio[0].codec_context
-        assert (context.layout.nb_channels, context.format) == (2, None)
+        assert context.layout.nb_channels == 2
+        assert not context.format
     told = copy(source, tmp_path / "out.mp4", audio="opus")
     assert any("audio stream 1 (dca, nor) (it can be neither copied nor" in loss for loss in told.not_kept)
     assert not probe(tmp_path / "out.mp4").audio
