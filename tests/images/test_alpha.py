@@ -1,4 +1,4 @@
-"""Filling in of transparent parts in bands of rows."""
+"""Filling in of transparent parts, and masks, in bands of rows."""
 
 from __future__ import annotations
 
