@@ -26,6 +26,7 @@ PROGRAMS = {
     "benchmarks/quality/clips.py",
     "benchmarks/quality/external.py",
     "benchmarks/scaling.py",
+    "benchmarks/stills.py",
     "benchmarks/throughput.py",
     "training/averaging.py",
     "training/compare.py",
