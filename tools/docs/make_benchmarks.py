@@ -18,7 +18,7 @@ from typing import Any
 from mst_deploy.benchmarks import command, reports
 from mst_deploy.benchmarks import stills as stills_report
 from mst_deploy.benchmarks.comparisons.tables import table
-from tools.docs import DOCS, RESULTS, ROOT
+from tools.docs import DOCS, RESULTS, ROOT, gpu_tables
 
 EVALUATION = DOCS / "evaluation.json"
 PEERS = ("peers-cpu2-512x512.json", "peers-cpu2-1280x720.json")
@@ -72,7 +72,7 @@ def blocks(results: Path) -> dict[str, str]:
             found[name] = make(there)
     if (results / STILLS).is_file():
         found["stills"] = stills(json.loads((results / STILLS).read_text(encoding="utf-8")))
-    return found
+    return found | gpu_tables.blocks(results)
 
 
 def filled(text: str, blocks: dict[str, str]) -> str:
