@@ -126,8 +126,8 @@ def share_line(
     return (
         f"- `{model}`: normalization with FiLM (`FilmNorm`) {sums['FilmNorm']:.1f} ms, convolutions with their "
         f"padding {sums['PaddedConv']:.1f} ms, {kernels[model]['launches_a_frame']:.0f} launches a frame. "
-        f"The roofline allows {least:.2f} ms, of which that is "
-        + ", ".join(f"{least / taken:.1%} ({name})" for name, taken in ways.items())
+        f"The roofline allows {least:.2f} ms; share of it reached: "
+        + ", ".join(f"{least / taken:.1%} by {name}" for name, taken in ways.items())
     )
 
 
