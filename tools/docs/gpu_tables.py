@@ -94,7 +94,9 @@ def numerics(torch: dict[str, Any]) -> str:
 
 def shares(torch: dict[str, Any], onnxruntime: dict[str, Any]) -> str:
     """Return the milliseconds of each kind of kernel and layer, and the share of the roofline."""
-    kernels, layers, roofline = (by_model(torch, "profile", what) for what in ("kernels", "layers", "roofline"))
+    kernels, layers, roofline = (
+        by_model(torch, "profile", what) for what in ("kernels", "layers", "roofline")
+    )
     lines = [
         (kind, *(f"{kernels[model]['by_kind_ms'][kind]:.1f}" for model in MODELS))
         for kind in kernels[MODELS[0]]["by_kind_ms"]
@@ -133,7 +135,13 @@ def share_line(
 
 def styles(torch: dict[str, Any]) -> str:
     """Return the time of a frame in the same style and in a new one."""
-    head = ("model, size", "same style, ms p50", "new style at every frame", "difference", "copy of FiLM parameters")
+    head = (
+        "model, size",
+        "same style, ms p50",
+        "new style at every frame",
+        "difference",
+        "copy of FiLM parameters",
+    )
     lines = [
         (
             f"`{row['model']}`, {size_of(row)}",
