@@ -125,11 +125,12 @@ def share_line(
         and row["what"] in ("fp16 as is", "fp16 channels-last", "fp16 channels-last, compiled", "all passes")
         and (times := times_of(row))
     }
+    reached = ", ".join(f"{least / taken:.1%} by {name}" for name, taken in ways.items())
     return (
-        f"- `{model}`: normalization with FiLM (`FilmNorm`) {sums['FilmNorm']:.1f} ms, convolutions with their "
-        f"padding {sums['PaddedConv']:.1f} ms, {kernels[model]['launches_a_frame']:.0f} launches a frame. "
-        f"The roofline allows {least:.2f} ms; share of it reached: "
-        + ", ".join(f"{least / taken:.1%} by {name}" for name, taken in ways.items())
+        f"- `{model}`: normalization with FiLM (`FilmNorm`) {sums['FilmNorm']:.1f} ms, "
+        f"convolutions with their padding {sums['PaddedConv']:.1f} ms, "
+        f"{kernels[model]['launches_a_frame']:.0f} launches a frame. "
+        f"The roofline allows {least:.2f} ms; share of it reached: {reached}"
     )
 
 
@@ -157,17 +158,21 @@ def styles(torch: dict[str, Any]) -> str:
 
 def machine(torch: dict[str, Any], onnxruntime: dict[str, Any]) -> str:
     """Return GPU, processor, versions and the rates measured in the same run."""
-    found, gpu = torch["steps"]["machine"], torch["machine"]["gpu"]
-    card, rates, copies = found["card"], found["ceilings"]["multiply_adds"], found["copies"]
+    found, host, gpu = torch["steps"]["machine"], torch["machine"], torch["machine"]["gpu"]
+    card, copies, library = found["card"], found["copies"], found["torch"]
+    rates = ", ".join(
+        f"{name} {rate / 1e12:.0f} TMAC/s" for name, rate in found["ceilings"]["multiply_adds"].items()
+    )
     return "\n".join(
         [
-            f"- {gpu['name']} (compute capability {card['capability']}, {card['multiprocessors']} multiprocessors, "
-            f"up to {gpu['clocks.max.sm']}, driver {gpu['driver_version']}); {torch['machine']['cpu']}, "
-            f"{torch['machine']['cores']} cores; {torch['made']} and {onnxruntime['made']}, commit {torch['commit']}",
-            f"- versions: torch {found['torch']['version']} (cuDNN {found['torch']['cudnn']}), onnxruntime-gpu "
+            f"- {gpu['name']} (compute capability {card['capability']}, "
+            f"{card['multiprocessors']} multiprocessors, up to {gpu['clocks.max.sm']}, "
+            f"driver {gpu['driver_version']}); {host['cpu']}, {host['cores']} cores; "
+            f"{torch['made']} and {onnxruntime['made']}, commit {torch['commit']}",
+            f"- versions: torch {library['version']} (cuDNN {library['cudnn']}), onnxruntime-gpu "
             f"{onnxruntime['steps']['onnxruntime']['version']}, python {torch['versions']['python']}",
-            f"- rates measured here: {', '.join(f'{name} {rate / 1e12:.0f} TMAC/s' for name, rate in rates.items())}; "
-            f"copies {copies['within'] / 1e12:.1f} TB/s within the GPU, {copies['to_device'] / 1e9:.0f} GB/s to it",
+            f"- rates measured here: {rates}; copies {copies['within'] / 1e12:.1f} TB/s within the GPU, "
+            f"{copies['to_device'] / 1e9:.0f} GB/s to it",
         ]
     )
 
