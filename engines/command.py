@@ -68,6 +68,8 @@ def runtime_and_gpu(request: Request) -> Iterator[tuple[Any, Any]]:
         trt = found[0]
         if len(found) > 1 and cuda is not None and not runs_portable(cuda):
             trt = next(other for other in found if not compat.portable(other))  # such as H100
+        if compat.portable(trt) and cuda is not None and flavor is None and not runs_portable(cuda):
+            raise BackendError(compat.no_target(cuda.name, cuda.compute_capability))
         compat.refuse(trt, (*request.options.given(), *(["target"] if request.targets else [])))
         yield trt, cuda
     finally:
@@ -85,7 +87,7 @@ def gpu_or_none() -> Any:
 
 def runs_portable(cuda: Any) -> bool:
     """Return whether TensorRT for RTX supports the GPU's compute capability."""
-    return compat.target_of(cuda.compute_capability) in compat.FLAVORS[compat.RTX].targets
+    return not compat.no_target(cuda.name, cuda.compute_capability)
 
 
 def identity_of(bundle: Bundle, trt: Any, cuda: Any, shapes: ShapeRange, request: Request) -> Identity:

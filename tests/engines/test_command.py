@@ -315,12 +315,23 @@ def test_the_flavor_that_the_gpu_runs_is_taken(
     targets: str,
 ) -> None:
     machine_with(monkeypatch, *majors, gpu=gpu, compute=on_cpu)
-    engine, _ = command.build(request_for(bundle, reporter=Terminal()))
+    foreign = gpu == "9.0" and flavor == "rtx"
+    named = {"flavor": "rtx"} if foreign else {}
+    engine, _ = command.build(request_for(bundle, reporter=Terminal(), **named))
     assert engine.identity.flavor == flavor
     assert ", ".join(engine.identity.targets) == targets
-    foreign = gpu == "9.0" and flavor == "rtx"
     assert ("the engine is for other machines: it was built for" in capsys.readouterr().err) == foreign
     assert bool(engine.verifications) == (gpu is not None and not foreign)
+
+
+def test_nothing_is_built_for_a_gpu_that_is_no_target(
+    bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine_with(monkeypatch, RTX, gpu="9.0")
+    wanted = r"Fake GPU 9000 \(SM90\) is no target of TensorRT for RTX; .*mst-deploy\[tensorrt\]"
+    with pytest.raises(BackendError, match=wanted):
+        command.build(request_for(bundle))
+    assert not list(listed(cache))
 
 
 def test_tensorrt_needs_a_gpu_to_build(bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

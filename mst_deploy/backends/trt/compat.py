@@ -199,6 +199,17 @@ def parse_targets(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in known if name in found)
 
 
+def no_target(gpu: str, compute_capability: str) -> str:
+    """Return the message for a GPU that TensorRT for RTX does not support, "" for one that it does."""
+    target = target_of(compute_capability)
+    if target in FLAVORS[RTX].targets:
+        return ""
+    return (
+        f"this {gpu} ({target}) is no target of TensorRT for RTX; install TensorRT: pip install "
+        f"'mst-deploy[{TENSORRT}]', or build for other machines with [option:flavor] rtx"
+    )
+
+
 def target_of(compute_capability: str) -> str:
     """Convert ``8.6`` to SM86."""
     return "SM" + compute_capability.replace(".", "")
