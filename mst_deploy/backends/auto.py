@@ -223,9 +223,10 @@ def why_no_engine(bundle: Bundle, sizes: Sizes, batch: int) -> str | None:
         here = machine(runtimes, cuda)
         for shape in shapes:
             if find_engine(cache_folder(), graph, here, shape) is None:
-                no_target = "" if len(runtimes) > 1 else compat.no_target(cuda.name, cuda.compute_capability)
-                if no_target and compat.portable(runtimes[0]):
-                    return no_target
+                if here.gpu and list(here.versions) == [compat.RTX]:
+                    no_target = compat.no_target(here.gpu.name, here.gpu.compute_capability)
+                    if no_target:
+                        return no_target
                 return f"the engines for {shape[2]}x{shape[1]} in the cache are not for this machine"
     finally:
         cuda.close()
