@@ -37,6 +37,7 @@ from mst_deploy.styles.options import FOR_ALL, FRAMES, OptimizeOptions
 from mst_deploy.styles.resolve import as_style
 from mst_deploy.styles.tuning_data import builtin_photos, sample_frames
 from mst_deploy.stylizer import Stylizer
+from mst_deploy.video.canvas import MovingCanvas
 from mst_deploy.video.deflicker import Deflicker
 from mst_deploy.video.reader import VideoReader
 
@@ -105,7 +106,11 @@ def model_frames(
             sampled = builtin_photos() if once else sample_frames(clip, FRAMES, size)
             film = optimizer(film, sampled, as_style(artwork, stylizer.manifest)).film
         frame_plan = at_strength(stylizer.style(frames[0]).film, film, strength)
-        stylized = [stylize_image(frame, stylizer.backend, frame_plan.film) for frame in frames]
+        canvas = MovingCanvas(*frames[0].shape[:2]) if stylizer.manifest.canvas_bands else None
+        stylized = [
+            stylize_image(frame, stylizer.backend, frame_plan.film, None if canvas is None else canvas(frame))
+            for frame in frames
+        ]
         if deflicker:
             stylized = deflickered(frames, stylized)
         return [

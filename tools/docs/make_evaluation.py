@@ -3,6 +3,7 @@
     python -m tools.docs.make_evaluation collect base=REPORT lite=REPORT magenta=REPORT ...
     python -m tools.docs.make_evaluation frontier --ours base=REPORT,REPORT,... --others REPORT ...
     python -m tools.docs.make_evaluation flicker --clips CLIPS.json --reference magenta
+    python -m tools.docs.make_evaluation full-style --clips CLIPS.json --reference magenta
     python -m tools.docs.make_evaluation sheet --pictures SET --system base=FOLDER --system Magenta=FOLDER ...
 
 Reports are folders written by ``mst eval``, one for each strength; CLIPS.json is written by
@@ -24,13 +25,14 @@ import typer
 
 from mst_deploy.benchmarks.quality.frontier import Point, compare, compare_turned_down, cost_at
 from mst_deploy.benchmarks.quality.sets import PAIRS, ROLES, read_pairs
-from mst_deploy.images import Image, load_image, resize, save_image
-from tools.docs import DOCS
+from mst_deploy.images import Image, load_image, resize
+from tools.docs import DOCS, save_jpeg
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 GAP, CELL = 6, 276  # white pixels between cells, and side of a cell
+SHEET_BYTES = 480_000
 KEPT = (
     "system",
     "model_id",
@@ -224,6 +226,53 @@ def flicker(
 
 
 @app.command()
+def full_style(
+    clips: Annotated[Path, typer.Option(help="JSON of the clips, all systems.")],
+    reference: Annotated[str, typer.Option(help="The system that the others are compared with.")],
+) -> None:
+    """Compare the warping error of every system at full style with that of the reference, clip by clip.
+
+    The figures of a clip are means over its artworks. A share is the error of a system divided by that of the
+    reference.
+    """
+    found: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in json.loads(clips.read_text()):
+        if row["strength"] == 1 and row.get("tuning") is None:
+            found[row["clip"]][row["system"]].append(row)
+    systems = [
+        system for system in dict.fromkeys(s for own in found.values() for s in own) if system != reference
+    ]
+
+    def average(rows: list[dict[str, Any]], figure: str) -> float:
+        return sum(row[figure] for row in rows) / len(rows)
+
+    table = []
+    for clip, own in sorted(found.items()):
+        theirs = average(own[reference], "warping")
+        shares = {system: average(own[system], "warping") / theirs for system in systems}
+        table.append(
+            {
+                "clip": clip,
+                "artworks": sorted(row["artwork"] for row in own[reference]),
+                "floor": round(average(own[reference], "floor"), 5),
+                "warping_reference": round(theirs, 5),
+                "share": {system: round(share, 3) for system, share in shares.items()},
+                "style": {
+                    system: round(average(own[system], "style"), 4) for system in (reference, *systems)
+                },
+            }
+        )
+    keep("flicker at full style", table)
+    print(f"| clip | source | {reference} | {' | '.join(systems)} |\n" + "|---" * (3 + len(systems)) + "|")
+    for line in table:
+        cells = [f"{line['floor']:.4f}", f"{line['warping_reference']:.4f}"]
+        cells += [f"{line['share'][system]:.0%}" for system in systems]
+        print(f"| {line['clip']} | {' | '.join(cells)} |")
+    means = [sum(line["share"][system] for line in table) / len(table) for system in systems]
+    print(f"| **mean** | | | {' | '.join(f'**{mean:.0%}**' for mean in means)} |")
+
+
+@app.command()
 def sheet(
     pictures: Annotated[Path, typer.Option(help="Set written by mst eval model.")],
     system: Annotated[list[str], typer.Option(help="NAME=FOLDER of results, in the order of the columns.")],
@@ -242,7 +291,7 @@ def sheet(
         )
         for row in rows
     ]
-    save_image(output, np.concatenate(padded)[:-GAP, :-GAP])
+    save_jpeg(output, np.concatenate(padded)[:-GAP, :-GAP], SHEET_BYTES)
     print("columns: photograph, artwork,", ", ".join(name for name, _ in map(named, system)))
 
 

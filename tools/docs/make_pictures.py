@@ -2,13 +2,16 @@
 
     python -m tools.docs.make_pictures header
     python -m tools.docs.make_pictures sheet --content FOLDER --style FOLDER
+    python -m tools.docs.make_pictures strokes --before BUNDLE
 
 ``header`` needs only the repository. ``sheet`` takes any folders of pictures: rows are contents, columns
-are the styles of the folder, on the left those that the model was trained on.
+are the styles of the folder, on the left those that the model was trained on. ``strokes`` compares the model
+with an earlier one on the shipped clip.
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -17,13 +20,15 @@ import numpy as np
 import typer
 
 from mst_deploy.backends import Images, open_generator, open_style_encoder
-from mst_deploy.images import load_image, resize, resize_short_side, save_image
+from mst_deploy.files import replacing
+from mst_deploy.images import load_image, resize, resize_short_side
 from mst_deploy.model.film import FilmParams
 from mst_deploy.model.zoo import DEFAULT_MODEL, bundle_path, load_shipped_styles
 from mst_deploy.pipeline.still import stylize_image
 from mst_deploy.styles.resolve import encode_film
+from mst_deploy.stylizer import Stylizer
 from mst_deploy.video.reader import VideoReader
-from tools.docs import DOCS, ROOT
+from tools.docs import DOCS, ROOT, save_jpeg
 
 HEADER_STYLES = (
     "starry-night",
@@ -36,6 +41,8 @@ HEADER_STYLES = (
     "zodiac",
 )
 GAP = 6  # white pixels between cells
+CLIP_LINES, CLIP_FRAMES, CLIP_STEP = 240, 30, 80  # each second frame of 25 a second, milliseconds
+HEADER_BYTES, SHEET_BYTES, CLIP_BYTES = 340_000, 1_000_000, 700_000
 
 app = typer.Typer(help=__doc__, add_completion=False)
 
@@ -75,7 +82,7 @@ def header(output: Path = DOCS / "header.jpg", model: str = DEFAULT_MODEL) -> No
             cell[-106:, -106:] = inset
             cells.append(cell)
     cells = [resize(cell, 512, 288) for cell in cells]
-    save_image(output, grid([cells[0:3], cells[3:6], cells[6:9]]))
+    save_jpeg(output, grid([cells[0:3], cells[3:6], cells[6:9]]), HEADER_BYTES)
 
 
 @app.command()
@@ -96,7 +103,34 @@ def sheet(
     with open_generator(bundle_path(model)) as generator:
         rows += [[image, *(stylize_image(image, generator, film) for film in films)] for image in contents]
     whole = grid(rows)
-    save_image(output, resize_short_side(whole, min(whole.shape[0], 1000)))
+    save_jpeg(output, resize_short_side(whole, min(whole.shape[0], 1000)), SHEET_BYTES)
+
+
+@app.command()
+def strokes(
+    before: Annotated[Path, typer.Option(help="Folder of the bundle on the left.")],
+    output: Path = DOCS / "strokes.webp",
+    model: str = DEFAULT_MODEL,
+    style: str = "starry-night",
+) -> None:
+    """Make a clip of an earlier bundle and the model side by side: the shipped clip in one painting."""
+    painting = load_image(ROOT / "examples" / "paintings" / f"{style}.jpg")
+    halves: list[list[Images]] = []
+    for bundle in (before, bundle_path(model)):
+        with Stylizer(bundle) as stylizer, VideoReader(ROOT / "examples" / "bunny.mp4") as reader:
+            frames = stylizer.frames(reader, stylizer.style(painting), size=str(CLIP_LINES))
+            halves.append([frame.image for frame in islice(frames, 0, 2 * CLIP_FRAMES, 2)])
+    animation = cv2.Animation()
+    animation.frames = [
+        cv2.cvtColor(grid([[left, right]]), cv2.COLOR_RGB2BGR) for left, right in zip(*halves, strict=True)
+    ]
+    animation.durations = np.full(len(animation.frames), CLIP_STEP, np.int32)
+    for quality in range(90, 19, -5):
+        with replacing(output) as temporary:
+            cv2.imwriteanimation(str(temporary), animation, [cv2.IMWRITE_WEBP_QUALITY, quality])
+        if output.stat().st_size <= CLIP_BYTES:
+            break
+    print(f"{output.name}: {output.stat().st_size} bytes, quality {quality}")
 
 
 if __name__ == "__main__":
