@@ -25,13 +25,13 @@ import typer
 
 from mst_deploy.benchmarks.quality.frontier import Point, compare, compare_turned_down, cost_at
 from mst_deploy.benchmarks.quality.sets import PAIRS, ROLES, read_pairs
-from mst_deploy.images import Image, load_image, resize
+from mst_deploy.images import Image, center_crop, load_image
 from tools.docs import DOCS, save_jpeg
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-GAP, CELL = 6, 276  # white pixels between cells, and side of a cell
+GAP, CELL = 6, 240  # white pixels between cells, and side of a cell
 SHEET_BYTES = 480_000
 KEPT = (
     "system",
@@ -278,13 +278,13 @@ def sheet(
     system: Annotated[list[str], typer.Option(help="NAME=FOLDER of results, in the order of the columns.")],
     output: Path = DOCS / "evaluation_sheet.jpg",
 ) -> None:
-    """Make a sheet of photograph, artwork and the result of every system, one pair per row."""
+    """Make a sheet of photograph, artwork and the result of every system, one pair per row, in squares."""
     rows: list[list[Image]] = []
     for pair in read_pairs(pictures / PAIRS, *(pictures / role for role in ROLES)):
         cells = [load_image(pair.content), load_image(pair.style)]
         for _, (folder,) in map(named, system):
             cells.append(load_image(folder / pair.name))
-        rows.append([resize(cell, CELL, CELL) for cell in cells])
+        rows.append([center_crop(cell, CELL) for cell in cells])
     padded = [
         np.concatenate(
             [np.pad(cell, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for cell in row], axis=1

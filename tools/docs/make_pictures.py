@@ -103,7 +103,7 @@ def sheet(
     with open_generator(bundle_path(model)) as generator:
         rows += [[image, *(stylize_image(image, generator, film) for film in films)] for image in contents]
     whole = grid(rows)
-    save_jpeg(output, resize_short_side(whole, min(whole.shape[0], 1000)), SHEET_BYTES)
+    save_jpeg(output, resize_short_side(whole, min(whole.shape[0], 1200)), SHEET_BYTES)
 
 
 @app.command()
