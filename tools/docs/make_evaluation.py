@@ -258,7 +258,7 @@ def full_style(
                 "warping_reference": round(theirs, 5),
                 "share": {system: round(share, 3) for system, share in shares.items()},
                 "style": {
-                    system: round(average(own[system], "style"), 4) for system in (reference, *systems)
+                    s: round(average(rows, "style"), 4) for s, rows in own.items() if "style" in rows[0]
                 },
             }
         )
