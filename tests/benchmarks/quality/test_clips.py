@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mst_deploy.benchmarks.quality.clips import first_frames, main, measure, other_frames
+from mst_deploy.benchmarks.quality.clips import first_frames, main, measure, model_frames, other_frames
 from mst_deploy.benchmarks.quality.video import measure_flicker
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.images import save_image
+from mst_deploy.model.zoo import resolve_model
 from mst_deploy.perceptual.distances import Distances
 from mst_deploy.perceptual.vgg import load_vgg
+from mst_deploy.stylizer import Stylizer
+from mst_deploy.video.reader import VideoReader
 from tests.benchmarks.quality.test_measure import random_vgg
 from tests.clips import Clip, write_clip
 from tests.pictures import picture
@@ -87,3 +90,18 @@ def test_rows_are_added_to_the_file(random_vgg: Path, program: Path, tmp_path: P
     assert rows[0]["tuning"] is None
     with pytest.raises(InvalidArgument, match="either model or program"):
         main([clip], [tmp_path / "art.png"], output)
+
+
+@pytest.mark.slow
+def test_a_model_is_run_as_the_video_pipeline_runs_it(tmp_path: Path) -> None:
+    """The canvas moves along with the picture, so the results are those of Stylizer.frames."""
+    path = write_clip(tmp_path / "clip.mp4", Clip(width=128, height=96, frames=3))
+    artwork: Any = picture(96, 96, 30)
+    frames = first_frames(path, 96, 3)
+    results = model_frames(resolve_model("lite"), None, 96)(path, frames, artwork, 1.0)
+    with Stylizer(resolve_model("lite")) as stylizer, VideoReader(path) as reader:
+        expected = [frame.image for frame in stylizer.frames(reader, artwork)]
+        still = stylizer.image(frames[2], artwork)
+    for result, frame in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result, frame.astype(float), atol=1)
+    assert np.abs(expected[2].astype(int) - still).max() > 8  # a canvas that stays gives another picture
