@@ -244,9 +244,9 @@ def full_style(
     ]
 
     def average(rows: list[dict[str, Any]], figure: str) -> float:
-        return sum(row[figure] for row in rows) / len(rows)
+        return float(np.mean([row[figure] for row in rows]))
 
-    table = []
+    table: list[dict[str, Any]] = []
     for clip, own in sorted(found.items()):
         theirs = average(own[reference], "warping")
         shares = {system: average(own[system], "warping") / theirs for system in systems}

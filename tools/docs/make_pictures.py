@@ -124,7 +124,7 @@ def strokes(
     animation.frames = [
         cv2.cvtColor(grid([[left, right]]), cv2.COLOR_RGB2BGR) for left, right in zip(*halves, strict=True)
     ]
-    animation.durations = np.full(len(animation.frames), CLIP_STEP, np.int32)
+    animation.durations = [CLIP_STEP] * len(animation.frames)
     for quality in range(90, 19, -5):
         with replacing(output) as temporary:
             cv2.imwriteanimation(str(temporary), animation, [cv2.IMWRITE_WEBP_QUALITY, quality])
