@@ -16,7 +16,7 @@ def for_cuda(path: Path) -> bytes:
     convolutions, serialized. Raises BundleError.
 
     On an NVIDIA H200 ``base`` in float16 at 1920x1080 takes 15.0 ms in place of 19.1, with the same PSNR
-    (docs/benchmarks.md). Channels-last layout and graph replay do not help there.
+    (docs/benchmarks.md). Channels-last layout makes it slower there.
     """
     try:
         model = onnx.load(path)
