@@ -42,7 +42,7 @@ class GeneratorOptions(ModelOptions):
     precision: Annotated[
         str,
         Option(
-            "What it computes in: auto (the fastest at 36 dB or more from float32), fp32 (for results that "
+            "What it computes in: auto (the fastest whose PSNR to float32 is 36 dB or more), fp32 (for results that "
             "stay the same), bf16 or int8.",
             MODEL,
         ),
