@@ -42,8 +42,8 @@ class GeneratorOptions(ModelOptions):
     precision: Annotated[
         str,
         Option(
-            "What it computes in: auto (the fastest whose PSNR to float32 is 36 dB or more), fp32 (for results "
-            "that stay the same), bf16 or int8.",
+            "What it computes in: auto (the fastest whose PSNR to float32 is 36 dB or more), fp32 (for "
+            "results that stay the same), bf16 or int8.",
             MODEL,
         ),
     ] = AUTO
