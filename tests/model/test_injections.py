@@ -3,7 +3,7 @@ be none."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from mst_deploy.errors import InvalidArgument
 from mst_deploy.model.checkpoints import new_networks
 from mst_deploy.model.injections import INJECTIONS, patch
+from mst_deploy.model.injections.base import Places, PlainNorms, as_map
 from mst_deploy.model.networks import Generator, NetworkConfig
+from mst_deploy.training.style_network import StyleNetwork
 
 Array = NDArray[Any]
 SMALL = {"widths": (4, 6, 8), "residual_blocks": 2, "embedding_size": 6, "embedding_norm": 2.5}
@@ -172,3 +174,36 @@ def test_swap_takes_only_what_the_style_has() -> None:
     """From a constant style nothing but that constant can come."""
     style = torch.full((3, 6, 6), 0.25)
     torch.testing.assert_close(patch.swap(torch.rand(3, 8, 8), style), torch.full((3, 8, 8), 0.25))
+
+
+class Scaled(PlainNorms):
+    """F' = (1 + a z_0) F: an injection that the package does not have."""
+
+    NEEDS: ClassVar[Literal["embedding"]] = "embedding"
+
+    def __init__(self, places: Places) -> None:
+        super().__init__(places)
+        self.amount = torch.nn.Parameter(torch.ones(1))
+
+    def prepare(self, condition: Any) -> Any:
+        return 1 + self.amount * condition[:, :1]
+
+    def enter(self, x: torch.Tensor, block: int, conv: int, condition: Any) -> torch.Tensor:
+        return F.relu(x) if conv else F.relu(x * as_map(condition, x) + 0.1)
+
+
+def test_an_injection_is_one_module_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The networks, the style network of training and its gradients take a new one without further change."""
+    monkeypatch.setitem(INJECTIONS, "scaled", Scaled)
+    networks = new_networks(NetworkConfig(injection="scaled", **SMALL))  # type: ignore[arg-type]
+    assert networks.encoder is not None
+    network, images = StyleNetwork(networks), torch.rand(2, 3, 32, 32)
+    assert network.needs == "embedding"
+    pooled = torch.randn(2, networks.encoder.summary_size)
+    first = network(images, pooled)
+    first.sum().backward()
+    amount = networks.generator.injection.amount
+    assert isinstance(amount, torch.nn.Parameter)
+    assert amount.grad is not None
+    assert amount.grad.abs().max() > 0
+    assert (first - network(images, -pooled)).abs().max() > 1e-4
