@@ -22,6 +22,7 @@ from onnx.reference import ReferenceEvaluator
 
 from mst_deploy.errors import BundleError
 from mst_deploy.model.bundle import Manifest
+from mst_deploy.onnx_passes.passes import read_graph
 
 Shape = tuple[int, ...]
 FREE = ("Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity", "Shape", "Constant")
@@ -88,7 +89,7 @@ def count(graph: Path | onnx.ModelProto, inputs: dict[str, Shape]) -> Work:
     """Count the work of a graph for inputs of these shapes. Raises BundleError for a graph whose shapes
     are unknown."""
     model = onnx.ModelProto()
-    model.CopyFrom(_read(graph) if isinstance(graph, Path) else graph)
+    model.CopyFrom(read_graph(graph) if isinstance(graph, Path) else graph)
     inferred = onnx.shape_inference.infer_shapes(_fixed(model, inputs), strict_mode=True, data_prop=True)
     known = {
         value.name: _shape_and_size(value)
@@ -206,10 +207,3 @@ def _shape_and_size(value: onnx.ValueInfoProto) -> tuple[Shape | None, int]:
 
 def _item_size(kind: int) -> int:
     return int(helper.tensor_dtype_to_np_dtype(kind).itemsize)
-
-
-def _read(path: Path) -> onnx.ModelProto:
-    try:
-        return onnx.load(path)
-    except Exception as error:  # onnx and protobuf share no base class
-        raise BundleError(f"cannot read {path} as ONNX: {error}") from error

@@ -24,7 +24,11 @@ class BuildOptions:
     workspace_mib: Annotated[
         int | None,
         Option(
-            "Most scratch memory of a layer, MiB. Default: TensorRT's.", BUILDER, minimum=1, name="workspace"
+            "Most scratch memory of a layer, MiB. Default: TensorRT's.",
+            BUILDER,
+            metavar="MIB",
+            minimum=1,
+            name="workspace",
         ),
     ] = None
     level: Annotated[
@@ -32,6 +36,7 @@ class BuildOptions:
         Option(
             "0 builds fast, 5 runs fast. Default: 3.",
             BUILDER,
+            metavar="LEVEL",
             minimum=LEVELS[0],
             maximum=LEVELS[-1],
             name="optimization_level",
@@ -43,7 +48,13 @@ class BuildOptions:
     hardware_compatible: Annotated[
         bool, Option("The engine runs on any GPU from Ampere on, but slower.", BUILDER)
     ] = False
-    strip_weights: Annotated[bool, Option("Leave the weights out of the engine.", BUILDER)] = False
+    strip_weights: Annotated[
+        bool,
+        Option(
+            "Leave the weights out of the engine (TensorRT 10 and later); they are read from the model.",
+            BUILDER,
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         if self.level is not None and self.level not in LEVELS:
@@ -90,7 +101,7 @@ class Request:
     targets: Annotated[
         tuple[str, ...],
         Option(
-            "Compute capabilities for rtx, such as 8.6,8.9. Default: 8.0,8.6,8.9,12.0,12.1.",
+            "Compute capabilities for rtx, such as 8.6,8.9. Default: 8.0, 8.6, 8.9, 12.0 and 12.1.",
             BUILDER,
             name="target",
         ),

@@ -22,9 +22,9 @@ from mst_deploy.images.files import save_image
 from mst_deploy.pipeline.events import Note
 from mst_deploy.pipeline.live import LivePipeline
 from mst_deploy.pipeline.live_counts import LiveReport
-from mst_deploy.pipeline.live_look import Look
 from mst_deploy.pipeline.live_options import LiveOptions
 from mst_deploy.pipeline.live_size import SizePolicy, even, sizes_for
+from mst_deploy.pipeline.live_style import LiveStyle
 from mst_deploy.size import Size
 from mst_deploy.styles.resolve import encode_film
 from mst_deploy.styles.timeline import StrengthKey, StyleKey, Timeline
@@ -73,7 +73,7 @@ class LiveSession(ExitStack):
         with ExitStack() as unless_it_fails:
             wanted = Size.parse(options.size) if options.size else Size()
             self.stylizer = stylizer
-            look = first_look(stylizer, timeline)
+            style = first_style(stylizer, timeline)
             hear = self._hear if options.audio else None
             capture = CaptureOptions(options.loop, options.retry, on_note, hear)
             self.source: LiveSource = unless_it_fails.enter_context(
@@ -103,7 +103,7 @@ class LiveSession(ExitStack):
                 self.source.pictures,
                 self.sinks,
                 stylizer.backend,
-                look,
+                style,
                 painted,
                 policy=policy,
                 max_fps=options.max_fps,
@@ -159,22 +159,22 @@ class LiveSession(ExitStack):
         return {name: reader.finish() for name, reader in self.readers.items()}
 
     @property
-    def look(self) -> Look:
-        """The look of the frames from now on. A timeline or a style can be assigned as well; its times count
-        from now, and its pictures are read first, while the old look goes on."""
-        return self.pipeline.look
+    def active_style(self) -> LiveStyle:
+        """The style of the frames from now on. A timeline or a style can be assigned as well; its times count
+        from now, and its pictures are read first, while the old style goes on."""
+        return self.pipeline.active_style
 
-    @look.setter
-    def look(self, look: Look | Timeline | Name) -> None:
-        if not isinstance(look, Look):
-            timeline = look if isinstance(look, Timeline) else Timeline((StyleKey(str(look)),))
-            look = Look.of(_plan(self.stylizer, timeline), time.monotonic())
-        self.pipeline.look = look
+    @active_style.setter
+    def active_style(self, style: LiveStyle | Timeline | Name) -> None:
+        if not isinstance(style, LiveStyle):
+            timeline = style if isinstance(style, Timeline) else Timeline((StyleKey(str(style)),))
+            style = LiveStyle.of(_plan(self.stylizer, timeline), time.monotonic())
+        self.pipeline.active_style = style
 
     def style(self, name: str, *, fade: float = 0.0, strength: float | None = None) -> None:
         """Change to a style, in ``fade`` seconds. One that was not read before is read first, while the old
         one goes on. Raises InputError, BundleError, InvalidArgument."""
-        plan = self.look.plan
+        plan = self.active_style.plan
         if name not in plan.film_params:
             read = self.stylizer.style(name)
             plan = replace(
@@ -182,10 +182,11 @@ class LiveSession(ExitStack):
                 film_params={**plan.film_params, name: read.film},
                 defaults={**plan.defaults, name: (read.strokes, read.stroke_size)},
             )
-        look = replace(
-            self.look, plan=replace(self.look.plan, film_params=plan.film_params, defaults=plan.defaults)
+        active = self.active_style
+        active = replace(
+            active, plan=replace(active.plan, film_params=plan.film_params, defaults=plan.defaults)
         )
-        self.pipeline.look = look.with_style(name, time.monotonic(), fade, strength)
+        self.pipeline.active_style = active.with_style(name, time.monotonic(), fade, strength)
 
 
 @contextmanager
@@ -236,11 +237,11 @@ def open_live(
             raise errors[0]
 
 
-def first_look(stylizer: Stylizer, timeline: Timeline) -> Look:
-    """Read every style of a timeline and return the look of those at time 0."""
+def first_style(stylizer: Stylizer, timeline: Timeline) -> LiveStyle:
+    """Read every style of a timeline and return those that are shown at time 0."""
     shown = tuple(key for key in timeline.styles if key.time == 0)
     plan = _plan(stylizer, timeline)
-    return Look.of(replace(plan, timeline=replace(timeline, styles=shown)), time.monotonic())
+    return LiveStyle.of(replace(plan, timeline=replace(timeline, styles=shown)), time.monotonic())
 
 
 def _plan(stylizer: Stylizer, timeline: Timeline) -> Any:

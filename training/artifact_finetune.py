@@ -43,10 +43,10 @@ class ArtifactFinetuner(Trainer):
         contents = to_tensor(batch.contents, self.device)
         with self.fabric.autocast():
             target = self.targets.of(batch.views, self.style_crops(batch), self.device)
-            taps = self.look(contents) if self.network.module.needs == "features" else {}
+            taps = self.loss_vgg(contents) if self.network.module.needs == "features" else {}
             style = self.targets.style_input(target, contents, taps, batch.own, batch.strengths)
             painted = self.initial_output(contents, batch, style)
-            taps = self.look(painted)
+            taps = self.loss_vgg(painted)
             grams = self.grams(painted, taps)
         ones = torch.ones(len(contents), device=self.device)
         return Targets(contents, style, taps[self.vgg.content_layer], grams, ones, None, ones, painted, ones)

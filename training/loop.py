@@ -114,10 +114,10 @@ class Trainer:
         self.vgg: Vgg19 = vgg.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         paint: Any = torch.compile(network, dynamic=False) if compiled else network
         with fabric.autocast():
-            look: Any = self.vgg
+            loss_vgg: Any = self.vgg
             if torch.is_autocast_enabled(self.device.type):
-                look = with_convolutions_in(look, torch.get_autocast_dtype(self.device.type))
-        self.look: Any = torch.compile(look, dynamic=False) if compiled else look
+                loss_vgg = with_convolutions_in(loss_vgg, torch.get_autocast_dtype(self.device.type))
+        self.loss_vgg: Any = torch.compile(loss_vgg, dynamic=False) if compiled else loss_vgg
         """``vgg`` as the losses call it under autocast, with one shape per scale and stage; style crops have
         their own."""
         self.network: Any
@@ -145,7 +145,7 @@ class Trainer:
         targets = self.compute_targets(batch)
         stylized, second = self.stylize(targets.contents, batch, targets.style)
         with self.fabric.autocast():
-            taps = self.look(stylized)
+            taps = self.loss_vgg(stylized)
             found = self.grams(stylized, taps)
         features = taps[self.vgg.content_layer]
         return loss_terms(
@@ -154,7 +154,7 @@ class Trainer:
 
     def grams(self, pictures: Tensor, taps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return Gram matrices of pictures (N, 3, S, S), whose features are ``taps``, at all scales."""
-        return grams_at(self.config.style_scales, self.look, pictures, taps, self.style_layers)
+        return grams_at(self.config.style_scales, self.loss_vgg, pictures, taps, self.style_layers)
 
     @torch.no_grad()
     def compute_targets(self, batch: Batch) -> Targets:
@@ -164,7 +164,7 @@ class Trainer:
         own = to_device(batch.own, self.device)
         with self.fabric.autocast():
             target = self.targets.of(batch.views, self.style_crops(batch), self.device)
-            taps = self.look(contents)
+            taps = self.loss_vgg(contents)
             grams = self.grams(contents, taps)
             if target is not None:
                 for name, mine in grams.items():

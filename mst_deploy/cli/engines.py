@@ -14,8 +14,8 @@ from mst_deploy.engines.options import ExplainOptions, PruneOptions, Request, Ve
 def build(request: Request, messages: MessageOptions) -> None:
     """Build a TensorRT engine and keep it for --backend trt.
 
-    With TensorRT for RTX it is built without a GPU for all that have one of the compute capabilities, and
-    verified by the first GPU that opens it; with TensorRT for this machine's GPU, and verified at once.
+    With TensorRT for RTX it is built without a GPU, for every GPU with one of the compute capabilities, and
+    verified when such a GPU first opens it. With TensorRT it is for the GPU of this machine.
     """
     build_engine(request, messages)
 

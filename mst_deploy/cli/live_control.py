@@ -4,7 +4,7 @@
     curl -X PATCH -H 'Content-Type: application/json' -d '{"style": "zodiac", "fade": 1}' \\
         http://127.0.0.1:8001/v1/live
 
-``GET /v1/live`` has look and counts, ``PATCH`` changes the look, ``GET /v1/live/events`` sends the same each
+``GET /v1/live`` has styles and counts, ``PATCH`` changes the style, ``GET /v1/live/events`` sends them each
 second (server-sent events), ``POST /v1/live/snapshot`` answers with the picture painted last,
 ``GET /v1/live/preview.mjpeg`` shows what is painted.
 
@@ -48,8 +48,8 @@ BOUNDARY = "mst-frame"
 
 def state(live: LivePipeline) -> dict[str, Any]:
     """Return the present style, strength and counts."""
-    now, look = time.monotonic(), live.look
-    return {"styles": look.weights(now), "strength": look.strength(now), **asdict(live.report())}
+    now, active = time.monotonic(), live.active_style
+    return {"styles": active.weights(now), "strength": active.strength(now), **asdict(live.report())}
 
 
 def change(live: LivePipeline, wanted: Any) -> None:
@@ -66,12 +66,12 @@ def change(live: LivePipeline, wanted: Any) -> None:
         raise InvalidArgument("strength must be a number from 0 to 1")
     if style is not None and not isinstance(style, str):
         raise InvalidArgument("style must be the name of a style that was read at the start")
-    now, look = time.monotonic(), live.look
+    now, active = time.monotonic(), live.active_style
     if style is not None:
-        look = look.with_style(style, now, float(fade), strength)
+        active = active.with_style(style, now, float(fade), strength)
     elif strength is not None:
-        look = look.with_strength(float(strength), now)
-    live.look = look
+        active = active.with_strength(float(strength), now)
+    live.active_style = active
 
 
 def _number(value: object) -> bool:

@@ -36,21 +36,21 @@ class LiveKeys:
         self.before = 1.0
 
     def press(self, key: str) -> None:
-        """Replace the look, save a picture, or stop."""
-        now, look = time.monotonic(), self.live.look
+        """Replace the style, save a picture, or stop."""
+        now, style = time.monotonic(), self.live.active_style
         if key == "q":
             self.live.stop()
         elif key.isdigit() and key != "0" and int(key) <= len(self.choices):
-            self.live.look = look.with_style(self.choices[int(key) - 1], now, self.fade)
+            self.live.active_style = style.with_style(self.choices[int(key) - 1], now, self.fade)
         elif key == "0":
-            shown = look.strength(now)
-            self.live.look = look.with_strength(self.before if shown == 0 else 0.0, now)
+            shown = style.strength(now)
+            self.live.active_style = style.with_strength(self.before if shown == 0 else 0.0, now)
             self.before = shown or self.before
         elif key in "+-":
-            changed = look.strength(now) + (STEP if key == "+" else -STEP)
-            self.live.look = look.with_strength(min(1.0, max(0.0, round(changed, 3))), now)
+            changed = style.strength(now) + (STEP if key == "+" else -STEP)
+            self.live.active_style = style.with_strength(min(1.0, max(0.0, round(changed, 3))), now)
         elif key == "m" and len(self.choices) > 1:
-            self.live.look = look.mixed_with(self._next(), now, self.fade)
+            self.live.active_style = style.mixed_with(self._next(), now, self.fade)
         elif key == "c":
             self.live.compare = not self.live.compare
         elif key == "f":
@@ -62,7 +62,7 @@ class LiveKeys:
 
     def _next(self) -> str:
         """Return the choice after the style that is seen most."""
-        weights = self.live.look.weights(time.monotonic())
+        weights = self.live.active_style.weights(time.monotonic())
         seen = max(weights, key=lambda name: weights[name])
         at = self.choices.index(seen) if seen in self.choices else -1
         return self.choices[(at + 1) % len(self.choices)]

@@ -14,9 +14,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
-from mst_deploy.errors import BundleError
 from mst_deploy.onnx_passes.cut import cut_into_stages
-from mst_deploy.onnx_passes.passes import fold_small_constants, to_float32, upsample_into_conv
+from mst_deploy.onnx_passes.passes import fold_small_constants, read_graph, to_float32, upsample_into_conv
 from mst_deploy.onnx_passes.stage import Stage
 
 
@@ -39,10 +38,7 @@ def for_tiles(path: Path, bands: int) -> list[Stage]:
 
 def in_float32(path: Path) -> onnx.ModelProto:
     """Return the graph of a file in float32, without constants that are computed. Raises BundleError."""
-    try:
-        model = onnx.load(path)
-    except Exception as error:  # onnx and protobuf share no base class
-        raise BundleError(f"cannot read {path} as ONNX: {error}") from error
+    model = read_graph(path)
     to_float32(model)
     fold_small_constants(model)
     return model

@@ -6,6 +6,7 @@ Each pass changes an ONNX model in place and returns how often it applied. None 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+
+from mst_deploy.errors import BundleError
 
 HALVES, FLOAT = (TensorProto.FLOAT16, TensorProto.BFLOAT16), TensorProto.FLOAT
 SINCE_18 = {
@@ -24,6 +27,14 @@ SINCE_18 = {
 """Attributes added to operators after opset 17; all have their default in our graphs."""
 FOLDED = ("Cast", "Expand", "Unsqueeze", "Squeeze", "Concat")
 MOST_FOLDED = 4096  # largest number of values of a folded constant
+
+
+def read_graph(path: Path) -> onnx.ModelProto:
+    """Read a graph from a file. Raises BundleError."""
+    try:
+        return onnx.load(path)
+    except Exception as error:  # onnx and protobuf share no base class
+        raise BundleError(f"cannot read {path} as ONNX: {error}") from error
 
 
 def cast_at_io(model: onnx.ModelProto) -> int:

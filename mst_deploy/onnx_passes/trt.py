@@ -6,9 +6,14 @@ from pathlib import Path
 
 import onnx
 
-from mst_deploy.errors import BundleError
 from mst_deploy.onnx_passes.int8 import to_signed
-from mst_deploy.onnx_passes.passes import cast_at_io, fold_small_constants, to_opset17, upsample_into_conv
+from mst_deploy.onnx_passes.passes import (
+    cast_at_io,
+    fold_small_constants,
+    read_graph,
+    to_opset17,
+    upsample_into_conv,
+)
 
 OPSET_17_MAJORS = (8,)
 """Major versions of TensorRT whose parser supports opset 17 at most."""
@@ -20,7 +25,7 @@ def for_tensorrt(path: Path, major: int, *, rewrite: bool = True) -> bytes:
     Casts are moved next to the inputs and outputs; with ``rewrite``, doubling and convolution are fused (see
     ``mst_deploy.onnx_passes.passes``); integers of a graph in 8 bits get signs; for 8.6 the opset is lowered.
     """
-    model = read(path)
+    model = read_graph(path)
     fold_small_constants(model)
     cast_at_io(model)
     to_signed(model)
@@ -30,11 +35,3 @@ def for_tensorrt(path: Path, major: int, *, rewrite: bool = True) -> bytes:
         to_opset17(model)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
-
-
-def read(path: Path) -> onnx.ModelProto:
-    """Read a graph from a file. Raises BundleError."""
-    try:
-        return onnx.load(path)
-    except Exception as error:  # onnx and protobuf share no base class
-        raise BundleError(f"cannot read {path} as ONNX: {error}") from error

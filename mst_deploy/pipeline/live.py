@@ -26,9 +26,9 @@ from mst_deploy.model.canvas import Canvas
 from mst_deploy.model.film import Blend
 from mst_deploy.pipeline.events import Note, OnEvent, ignore
 from mst_deploy.pipeline.live_counts import Ages, LiveReport, SinkReport
-from mst_deploy.pipeline.live_look import Look
 from mst_deploy.pipeline.live_repeat import Repeats
 from mst_deploy.pipeline.live_size import SizeControl, SizePolicy
+from mst_deploy.pipeline.live_style import LiveStyle
 from mst_deploy.pipeline.slots import Slot
 from mst_deploy.pipeline.still import stylize_as_planned
 from mst_deploy.styles.plan import FramePlan
@@ -80,7 +80,7 @@ class _Outlet:
 class LivePipeline:
     """Stylizes the frames of a live source until it ends or :meth:`stop` is called.
 
-    ``look`` may be replaced at any time, from any thread; it applies from the next frame on.
+    ``active_style`` may be replaced at any time, from any thread; it applies from the next frame on.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class LivePipeline:
         pictures: Callable[[], Generator[Picture, None, None]],
         sinks: Mapping[str, LiveSink],
         backend: StylizeBackend,
-        look: Look,
+        style: LiveStyle,
         size: tuple[int, int],
         *,
         policy: SizePolicy | None = None,
@@ -101,7 +101,7 @@ class LivePipeline:
         frames are stylized at ``size`` (width, height) unless ``policy`` chooses another. Sinks get frames of
         that size and scale them themselves. Pictures above ``max_fps`` are dropped at once; ``similar`` is
         explained at ``Repeats``."""
-        self.pictures, self.backend, self.look, self.size = pictures, backend, look, size
+        self.pictures, self.backend, self.active_style, self.size = pictures, backend, style, size
         self.policy, self.on_event, self.clock = policy, on_event, clock
         self.interval, self.above_rate = 1 / max_fps if max_fps else 0.0, 0
         self.repeats, self.repeated = Repeats(similar), 0
@@ -205,7 +205,7 @@ class LivePipeline:
 
     def _prepare(self) -> None:
         canvas: MovingCanvas | None = None
-        plan = self.look.plan
+        plan = self.active_style.plan
         try:
             while (picture := self.to_prepare.take()) is not None:
                 started = self.clock()
@@ -233,7 +233,7 @@ class LivePipeline:
         while (item := self.to_infer.take(over)) is not None:
             started = self.clock()
             self.age_at_inference.add(started - item.captured)
-            again = self.repeats.again(item.image, self.look, started)
+            again = self.repeats.again(item.image, self.active_style, started)
             stylized = self._stylized(item, started) if again is None else again
             self.last = self.clock()
             if again is None:
@@ -249,14 +249,15 @@ class LivePipeline:
             over()
 
     def _stylized(self, item: _Prepared, now: float) -> Images:
-        look = self.look
-        if look.needs_content:
-            begun = look.plan.started_with(item.image)
-            look = Look(begun, look.since)
-            if self.look.plan.own is None:  # the content's own row stays for all looks to come
-                self.look = replace(self.look, plan=replace(self.look.plan, own=begun.own))
-        stylized = stylize_as_planned(item.image, look.at(now), self.backend, item.canvas)
-        self.repeats.keep(item.image, self.look, stylized)
+        style = self.active_style
+        if style.needs_content:
+            begun = style.plan.started_with(item.image)
+            style = LiveStyle(begun, style.since)
+            if self.active_style.plan.own is None:  # the content's own row stays for all styles to come
+                active = self.active_style
+                self.active_style = replace(active, plan=replace(active.plan, own=begun.own))
+        stylized = stylize_as_planned(item.image, style.at(now), self.backend, item.canvas)
+        self.repeats.keep(item.image, self.active_style, stylized)
         return stylized
 
     def _compared(self, source: Images, stylized: Images) -> Images:
@@ -272,12 +273,12 @@ class LivePipeline:
     def _measured(self) -> SizeControl:
         """Choose the first size by stylizing gray pictures at two sizes."""
         assert self.policy is not None
-        plan = FramePlan(Blend(next(iter(self.look.plan.film_params.values()))))
+        plan = FramePlan(Blend(next(iter(self.active_style.plan.film_params.values()))))
 
         def seconds(size: tuple[int, int]) -> float:
             width, height = size
             image = np.full((height, width, 3), 128, np.uint8)
-            noise = MovingCanvas(height, width)(image) if self.look.plan.has_canvas else None
+            noise = MovingCanvas(height, width)(image) if self.active_style.plan.has_canvas else None
             times = []
             for _ in range(3):  # the first call of a size prepares the runtime for it
                 started = self.clock()

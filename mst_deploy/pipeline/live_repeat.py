@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mst_deploy.backends import Images
-from mst_deploy.pipeline.live_look import Look
+from mst_deploy.pipeline.live_style import LiveStyle
 
 STEP = 4  # every fourth pixel of every fourth row is compared
 
@@ -21,23 +21,25 @@ class Repeats:
         self.frozen = False
         """Whether the picture is to stay as it is; may be set from any thread."""
         self.source: NDArray[np.int16] | None = None
-        self.look: Look | None = None
+        self.active_style: LiveStyle | None = None
         self.painted: Images | None = None
 
-    def again(self, image: Images, look: Look, now: float) -> Images | None:
+    def again(self, image: Images, style: LiveStyle, now: float) -> Images | None:
         """Return the picture painted before if it does for a source picture (H, W, 3); None: paint it."""
         if self.painted is None or self.frozen:
             return self.painted
-        if self.similar <= 0 or self.source is None or look is not self.look or not look.steady(now):
+        if self.similar <= 0 or self.source is None:
+            return None
+        if style is not self.active_style or not style.is_settled(now):
             return None
         small = _small(image)
         if small.shape != self.source.shape or np.abs(small - self.source).mean() >= self.similar:
             return None
         return self.painted
 
-    def keep(self, image: Images, look: Look, painted: Images) -> None:
+    def keep(self, image: Images, style: LiveStyle, painted: Images) -> None:
         """Remember a painted picture and its source."""
-        self.painted, self.look = painted, look
+        self.painted, self.active_style = painted, style
         if self.similar > 0:
             self.source = _small(image)
 

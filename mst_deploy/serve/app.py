@@ -22,10 +22,10 @@ from mst_deploy.model.zoo import shipped_photographs
 from mst_deploy.serve import problems
 from mst_deploy.serve.guard import Access, Guard
 from mst_deploy.serve.jobs import FINISHED, RESULT
-from mst_deploy.serve.looks import Look
 from mst_deploy.serve.problems import Refused
 from mst_deploy.serve.service import FIRST_FRAME, Service
 from mst_deploy.serve.sockets import camera_route
+from mst_deploy.serve.style_settings import StyleSettings
 from mst_deploy.serve.uploads import read_picture, save_clip
 
 PAGE = Path(__file__).parent / "page"
@@ -53,19 +53,19 @@ SizeQuery = Annotated[
 DeflickerQuery = Annotated[bool, Query(description="Average frames along the motion, against flicker.")]
 
 
-def look_of(
+def settings_of(
     style: StyleQuery,
     strength: Annotated[float, Query(description="0 is the picture itself, 1 the full style.")] = 1.0,
     strokes: Annotated[float, Query(description="Amount of strokes in flat areas, 0 to 2.")] = 1.0,
     stroke_size: Annotated[float, Query(description="Size of the strokes, 0.5 to 3.")] = 1.0,
     seed: Annotated[int, Query(description="Another seed gives other strokes.")] = 0,
     preserve_color: Annotated[bool, Query(description="Keep the colors of the picture.")] = False,
-) -> Look:
-    """Return the look that a query asks for."""
-    return Look(tuple(style), strength, strokes, stroke_size, seed, preserve_color)
+) -> StyleSettings:
+    """Return the style settings that a query asks for."""
+    return StyleSettings(tuple(style), strength, strokes, stroke_size, seed, preserve_color)
 
 
-LookQuery = Annotated[Look, Depends(look_of)]
+SettingsQuery = Annotated[StyleSettings, Depends(settings_of)]
 PICTURE_BODY = {
     "requestBody": {
         "required": True,
@@ -183,11 +183,11 @@ def _picture_routes(app: FastAPI, service: Service) -> None:
         responses=PICTURES,
         openapi_extra=PICTURE_BODY,
     )
-    async def images(request: Request, look: LookQuery, size: SizeQuery = "") -> Response:
+    async def images(request: Request, settings: SettingsQuery, size: SizeQuery = "") -> Response:
         """Stylize a picture. ``Accept`` chooses JPEG, PNG or WebP."""
         suffix, kind = _wanted(request)
         data = await read_picture(request, service.limits)
-        content = await service.in_line(service.stylize, data, look, size, suffix)
+        content = await service.in_line(service.stylize, data, settings, size, suffix)
         png = content.startswith(b"\x89PNG")
         return Response(content, media_type=kind or ("image/png" if png else "image/jpeg"))
 
@@ -206,20 +206,20 @@ def _picture_routes(app: FastAPI, service: Service) -> None:
         "image": BASE64 of a JPEG}``; with ``Accept: image/jpeg`` (or png, webp) one labeled sheet."""
         data = await read_picture(request, service.limits)
         known = await asyncio.to_thread(service.styles)
-        looks = {identity: Look((identity,)) for identity in (style or known)}
-        for identity in looks:
+        chosen = {identity: StyleSettings((identity,)) for identity in (style or known)}
+        for identity in chosen:
             service.style(identity)
         if "image/" in request.headers.get("accept", ""):
             suffix, kind = _wanted(request)
-            named = {service.style(identity).name: look for identity, look in looks.items()}
+            named = {service.style(identity).name: settings for identity, settings in chosen.items()}
             content = await service.in_line(service.sheet, data, named, size, suffix or ".jpg")
             return Response(content, media_type=kind or "image/jpeg")
         image = await service.in_line(service.small, data, size)
 
         async def lines() -> AsyncIterator[str]:
-            for identity, look in looks.items():
+            for identity, settings in chosen.items():
                 try:
-                    cell = await service.in_line(partial(service.stylize_small, image, look))
+                    cell = await service.in_line(partial(service.stylize_small, image, settings))
                 except (MstError, Refused) as error:
                     yield json.dumps({"style": identity, "error": str(error)}) + "\n"
                     return
@@ -243,7 +243,7 @@ def _clip_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/clips/{identity}/previews", tags=["videos"])
     async def previews(
         identity: str,
-        look: LookQuery,
+        settings: SettingsQuery,
         time: Annotated[list[float], Query(description="Seconds from the beginning; repeat it.")],
         size: SizeQuery = "",
         deflicker: DeflickerQuery = False,
@@ -254,7 +254,7 @@ def _clip_routes(app: FastAPI, service: Service) -> None:
         times = sorted(time)
         path = service.library.clip(identity)
         made = await service.with_clip(
-            service.previews, path, list(map(Fraction, times)), look, size, deflicker
+            service.previews, path, list(map(Fraction, times)), settings, size, deflicker
         )
         lines = [_line({"time": each}, still) for each, still in zip(times, made, strict=True)]
         return Response("".join(lines), media_type=NDJSON)
@@ -272,15 +272,15 @@ def _job_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/videos", status_code=202, tags=["videos"], openapi_extra=CLIP_BODY)
     async def videos(
         request: Request,
-        look: LookQuery,
+        settings: SettingsQuery,
         size: SizeQuery = "",
         deflicker: DeflickerQuery = False,
         clip: Annotated[str, Query(description="Id of an uploaded clip, in place of a body.")] = "",
     ) -> Response:
         """Stylize a clip as a job; ``Location`` is the address of its description."""
-        service.plan(look)
+        service.plan(settings)
         identity = clip or (await _new_clip(request, service))["id"]
-        job = await asyncio.to_thread(service.add_job, identity, look, size, deflicker)
+        job = await asyncio.to_thread(service.add_job, identity, settings, size, deflicker)
         location = {"Location": f"/v1/jobs/{job.id}"}
         return JSONResponse(job.report(0.0), 202, location)
 

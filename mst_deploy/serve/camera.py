@@ -24,8 +24,8 @@ from mst_deploy.errors import InputError
 from mst_deploy.images.alpha import Image
 from mst_deploy.pipeline.live import LivePipeline
 from mst_deploy.pipeline.live_counts import LiveReport
-from mst_deploy.pipeline.live_look import Look
 from mst_deploy.pipeline.live_size import SizePolicy, sizes_for
+from mst_deploy.pipeline.live_style import LiveStyle
 from mst_deploy.pipeline.slots import Slot
 from mst_deploy.serve.limits import Limits
 from mst_deploy.styles.plan import StylePlan
@@ -87,7 +87,7 @@ class CameraSession:
             self._pictures,
             {"page": self},
             backend,
-            Look.of(plan, time.monotonic()),
+            LiveStyle.of(plan, time.monotonic()),
             size,
             policy=SizePolicy(sizes_for(*size, least=120), fps),
         )
@@ -106,8 +106,8 @@ class CameraSession:
         self.arrived.put(JpegPicture(captured, data))
 
     def change(self, plan: StylePlan) -> None:
-        """Use another look from the next picture on."""
-        self.live.look = Look.of(plan, time.monotonic())
+        """Use another style from the next picture on."""
+        self.live.active_style = LiveStyle.of(plan, time.monotonic())
 
     def run(self) -> LiveReport:
         """Stylize until :meth:`close`; to be called in a thread of its own. Raises MstError."""

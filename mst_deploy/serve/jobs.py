@@ -40,7 +40,7 @@ class Job:
     id: str
     clip: str
     """Id of the upload."""
-    look: dict[str, Any]
+    settings: dict[str, Any]
     size: str = ""
     deflicker: bool = False
     state: str = WAITING
@@ -65,7 +65,7 @@ class Job:
             "progress": 1.0 if self.state == DONE else self.done / self.total if self.total else 0.0,
             "seconds_left": None if left is None else round(left, 1),
             "fps": round(rate, 2) if rate else None,
-            "look": self.look,
+            "settings": self.settings,
             "error": self.error or None,
             "result": f"/v1/jobs/{self.id}/result" if self.state == DONE else None,
         }
@@ -95,7 +95,10 @@ class Jobs:
         """Take up the jobs of an earlier run, and begin."""
         for path in sorted((self.library.folder / "jobs").glob(f"*/{FILE}")):
             with suppress(OSError, ValueError, TypeError):
-                job = Job(**json.loads(path.read_text(encoding="utf-8")))
+                values = json.loads(path.read_text(encoding="utf-8"))
+                if "look" in values:  # its earlier name
+                    values["settings"] = values.pop("look")
+                job = Job(**values)
                 self.jobs[job.id] = job
         unfinished = [job for job in self.jobs.values() if job.state not in FINISHED]
         for job in sorted(unfinished, key=lambda job: (job.state != RUNNING, job.created)):
@@ -111,12 +114,12 @@ class Jobs:
         if self.thread.ident is not None:
             self.thread.join()
 
-    def add(self, clip: str, look: dict[str, Any], size: str, deflicker: bool, total: int) -> Job:
+    def add(self, clip: str, settings: dict[str, Any], size: str, deflicker: bool, total: int) -> Job:
         """Put a video in line. Raises Refused (429)."""
         with self.changed:
             if len(self.waiting) >= self.limits.jobs:
                 raise Refused(429, f"{len(self.waiting)} videos are waiting already", retry=60)
-            job = Job(new_id(), clip, look, size, deflicker, total=total, created=time.time())
+            job = Job(new_id(), clip, settings, size, deflicker, total=total, created=time.time())
             self.library.job(job.id).mkdir()
             self._set(job)
             self.waiting.append(job.id)

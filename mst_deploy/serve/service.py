@@ -27,8 +27,8 @@ from mst_deploy.serve.children import Child, ClipFacts, ClipOrder, Parent, Pictu
 from mst_deploy.serve.jobs import Job, Jobs
 from mst_deploy.serve.library import Library, unknown_style
 from mst_deploy.serve.limits import Limits
-from mst_deploy.serve.looks import Look, size_within
 from mst_deploy.serve.problems import Refused
+from mst_deploy.serve.style_settings import StyleSettings, size_within
 from mst_deploy.serve.turns import Kind, TurnBackend, Turns
 from mst_deploy.styles.plan import StylePlan, load_plan
 from mst_deploy.styles.resolve import encode_film
@@ -39,7 +39,7 @@ WORKERS = 2
 """Pictures in work at a time: one is decoded or encoded while the model works on the other."""
 FIRST_FRAME, FACTS = "frame.jpg", "facts.json"
 """Files beside an uploaded clip."""
-SWEEP = 60.0  # seconds between two looks for expired files
+SWEEP = 60.0  # seconds between two removals of expired files
 
 
 class Service:
@@ -88,7 +88,7 @@ class Service:
         """Stylize a small gray picture, so that the first real one does not wait for the runtime."""
         style = next(iter(self.styles()), None)
         if style is not None:
-            self.stylizer.image(np.full((64, 64, 3), 128, np.uint8), self.plan(Look((style,))))
+            self.stylizer.image(np.full((64, 64, 3), 128, np.uint8), self.plan(StyleSettings((style,))))
         self.decoders.start()
         self.warm = True
 
@@ -143,20 +143,20 @@ class Service:
         self.counts["styles"] += 1
         return sha256[:32], style
 
-    def plan(self, look: Look) -> StylePlan:
-        """Read the styles of a look. Raises InvalidArgument."""
+    def plan(self, settings: StyleSettings) -> StylePlan:
+        """Read the styles that settings name. Raises InvalidArgument."""
         stylizer = self.stylizer
-        return load_plan(look.timeline(), stylizer.manifest, stylizer.encoder, read_style=self.style)
+        return load_plan(settings.timeline(), stylizer.manifest, stylizer.encoder, read_style=self.style)
 
     # Pictures
 
-    def stylize(self, data: bytes, look: Look, size: str, suffix: str) -> bytes:
+    def stylize(self, data: bytes, settings: StyleSettings, size: str, suffix: str) -> bytes:
         """Stylize a picture file -> the content of one of another kind. Raises InputError, InvalidArgument.
 
         ``suffix`` "" is that of JPEG, or of PNG for a picture with transparency.
         """
         started = time.monotonic()
-        plan = self.plan(look)
+        plan = self.plan(settings)
         picture = self._sized(self.decoders.decode(data), size)
         stylized = stylize_picture(picture.image, self.picture, plan)
         content = encode_picture(
@@ -178,21 +178,24 @@ class Service:
         image = resize_long_side(picture.image, long_side)
         return on_white(image, None if picture.alpha is None else resize_long_side(picture.alpha, long_side))
 
-    def stylize_small(self, image: Image, look: Look) -> Image:
+    def stylize_small(self, image: Image, settings: StyleSettings) -> Image:
         """Stylize one cell of a sheet."""
         self.counts["cells"] += 1
-        return stylize_picture(image, self.picture, self.plan(look))
+        return stylize_picture(image, self.picture, self.plan(settings))
 
     @staticmethod
     def encode(image: Image) -> bytes:
         """Return a picture as JPEG."""
         return encode_picture(".jpg", image)
 
-    def sheet(self, data: bytes, looks: dict[str, Look], long_side: int, suffix: str) -> bytes:
-        """Return the content of a picture file that shows a picture in several looks, as ``mst sheet``."""
+    def sheet(self, data: bytes, rows: dict[str, StyleSettings], long_side: int, suffix: str) -> bytes:
+        """Return the content of a picture file that shows a picture in several styles, as ``mst sheet``.
+
+        The keys of ``rows`` are the labels.
+        """
         image = self.small(data, long_side)
-        cells = [image, *(self.stylize_small(image, look) for look in looks.values())]
-        return encode_picture(suffix, contact_sheet(cells, ["source", *looks]))
+        cells = [image, *(self.stylize_small(image, settings) for settings in rows.values())]
+        return encode_picture(suffix, contact_sheet(cells, ["source", *rows]))
 
     # Clips
 
@@ -215,10 +218,10 @@ class Service:
         return accepted
 
     def previews(
-        self, path: Path, times: list[Fraction], look: Look, size: str, deflicker: bool
+        self, path: Path, times: list[Fraction], settings: StyleSettings, size: str, deflicker: bool
     ) -> list[bytes]:
         """Return stills of the result as JPEG, earliest first. Raises InputError, InvalidArgument."""
-        order = self._order(look, size, deflicker)
+        order = self._order(settings, size, deflicker)
         stills = self.in_child(
             "preview",
             path,
@@ -230,20 +233,20 @@ class Service:
         )
         return [encode_picture(".jpg", still) for still in stills]
 
-    def add_job(self, clip: str, look: Look, size: str, deflicker: bool) -> Job:
+    def add_job(self, clip: str, settings: StyleSettings, size: str, deflicker: bool) -> Job:
         """Put a video in line. Raises Refused, InvalidArgument, InputError."""
         self.library.require_space()
-        self.plan(look)  # a wrong style is refused now
+        self.plan(settings)  # a wrong style is refused now
         path = self.library.clip(clip)
         facts = ClipFacts(**json.loads(path.with_name(FACTS).read_text(encoding="utf-8")))
         size_within(size, facts.width, facts.height, self.limits.clip_pixels)
-        return self.jobs.add(clip, look.values(), size, deflicker, facts.frames)
+        return self.jobs.add(clip, settings.values(), size, deflicker, facts.frames)
 
     def _order_of_job(self, job: Job) -> ClipOrder:
-        return self._order(Look.of(job.look), job.size, job.deflicker)
+        return self._order(StyleSettings.of(job.settings), job.size, job.deflicker)
 
-    def _order(self, look: Look, size: str, deflicker: bool) -> ClipOrder:
-        plan, backend = replace(self.plan(look), read=None), self.frames
+    def _order(self, settings: StyleSettings, size: str, deflicker: bool) -> ClipOrder:
+        plan, backend = replace(self.plan(settings), read=None), self.frames
         return ClipOrder(plan, backend.manifest, backend.name, backend.device, size, deflicker)
 
     def _parent(self) -> Parent:

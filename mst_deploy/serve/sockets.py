@@ -1,4 +1,4 @@
-"""The WebSocket of a camera: looks come as JSON, pictures as they are in ``camera``."""
+"""The WebSocket of a camera: style settings come as JSON, pictures as they are in ``camera``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from mst_deploy.errors import InputError, InvalidArgument, MstError
 from mst_deploy.pipeline.live_counts import LiveReport
 from mst_deploy.serve.camera import HEAD, CameraSession, jpeg_size
 from mst_deploy.serve.guard import SUBPROTOCOL
-from mst_deploy.serve.looks import Look
 from mst_deploy.serve.service import Service
+from mst_deploy.serve.style_settings import StyleSettings
 
 REPORT_SECONDS = 1.0
 REFUSED, TRY_LATER = 1008, 1013
@@ -39,11 +39,11 @@ def camera_route(app: FastAPI, service: Service, fps: float) -> None:
 
 
 class _Connection:
-    """One browser, from its first look to its end."""
+    """One browser, from its first settings to its end."""
 
     def __init__(self, socket: WebSocket, service: Service, fps: float) -> None:
         self.socket, self.service, self.fps = socket, service, fps
-        self.look: Look | None = None
+        self.settings: StyleSettings | None = None
         self.session: CameraSession | None = None
         self.running: asyncio.Future[LiveReport] | None = None
         self.sending = asyncio.Lock()
@@ -85,18 +85,18 @@ class _Connection:
         try:
             values = json.loads(text)
         except (ValueError, RecursionError):
-            raise InvalidArgument("a look is a JSON object") from None
-        look = Look.of(values)
-        plan = await asyncio.to_thread(self.service.plan, look)
-        self.look = look
+            raise InvalidArgument("style settings must be a JSON object") from None
+        settings = StyleSettings.of(values)
+        plan = await asyncio.to_thread(self.service.plan, settings)
+        self.settings = settings
         if self.session is not None:
             self.session.change(plan)
 
     async def _picture(self, message: bytes) -> None:
-        if self.look is None:
-            raise InputError("send a look as JSON before the first picture")
+        if self.settings is None:
+            raise InputError("send style settings as JSON before the first picture")
         if self.session is None:
-            plan = await asyncio.to_thread(self.service.plan, self.look)
+            plan = await asyncio.to_thread(self.service.plan, self.settings)
             size = jpeg_size(message[HEAD.size :], self.service.limits)
             self.session = CameraSession(
                 self.service.live, plan, size, self.fps, self._send_bytes, self.service.limits

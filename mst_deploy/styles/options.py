@@ -22,7 +22,8 @@ class StrengthOptions:
     strength: Annotated[
         tuple[StrengthKey, ...],
         Option(
-            "0 is the source itself, 1 the full style (default). Repeat it with times to change it.",
+            "0 is the source itself, 1 the full style (default). In a video, repeat it with times to "
+            "change it.",
             STYLE,
             metavar="NUMBER[@TIME]",
             parse=StrengthKey.parse,
@@ -33,7 +34,7 @@ class StrengthOptions:
         tuple[StrokesKey, ...],
         Option(
             "Strength of the strokes in flat areas (skies, walls, roads): 0 is the calmest, 1 the default, "
-            "2 the most. Repeat it with times to change it.",
+            "2 the most. In a video, repeat it with times to change it.",
             STROKES,
             metavar="NUMBER[@TIME]",
             parse=StrokesKey.parse,
@@ -42,7 +43,8 @@ class StrengthOptions:
     stroke_size: Annotated[
         tuple[StrokeSizeKey, ...],
         Option(
-            "Size of these strokes, 0.5 to 3; 1 is the default. Repeat it with times to change it.",
+            "Size of these strokes, 0.5 to 3; 1 is the default. In a video, repeat it with times to change "
+            "it.",
             STROKES,
             metavar="NUMBER[@TIME]",
             parse=StrokeSizeKey.parse,
@@ -76,7 +78,7 @@ class TimelineOptions:
         tuple[StyleKey, ...],
         Option(
             "An image, a style file, or the name of a shipped style (see: mst style list). Repeat it to mix "
-            "styles by weight, or with times to fade from one to the next.",
+            "styles by weight, or in a video with times to fade from one to the next.",
             STYLE,
             metavar="STYLE[=WEIGHT][@TIME]",
             parse=StyleKey.parse,
@@ -87,7 +89,8 @@ class TimelineOptions:
     mask: Annotated[
         Path | None,
         Option(
-            "Picture or video: white is stylized, black stays as it is (or see [option:background_style]).",
+            "Picture, or for a video also a video: white is stylized, black stays as it is (or see "
+            "[option:background_style]).",
             STYLE,
         ),
     ] = None
@@ -127,8 +130,8 @@ class OptimizeStyleOptions:
     optimize_style: Annotated[
         bool,
         Option(
-            "Optimize the style for each input first: closer to the painting, less flicker, one to three "
-            "minutes on a CPU. Needs pictures as styles, and VGG-19; see mst style optimize.",
+            "Optimize the style for each input first: closer to the painting, in a video less flicker, one "
+            "to three minutes on a CPU. Needs pictures as styles, and VGG-19; see mst style optimize.",
             STYLE,
         ),
     ] = False

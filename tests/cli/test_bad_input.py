@@ -59,6 +59,10 @@ def bundle_with(folder: Path, bundle: Bundle, file: str, data: bytes) -> Path:
     return folder / "model"
 
 
+def with_model(clip: Path, model: Path) -> list[object]:
+    return ["video", clip, "-s", "zodiac", "--model", model, "-o", model.parent / "o.mp4"]
+
+
 PAINTING = ROOT / "examples" / "paintings" / "zodiac.jpg"
 Case = tuple[Callable[[Path, Path, Bundle], list[object]], str]
 BAD: dict[str, Case] = {
@@ -104,29 +108,11 @@ BAD: dict[str, Case] = {
     "bad size": (lambda d, c, b: ["video", c, "-s", "zodiac", "--size", "big", "-o", d / "o.mp4"], "a size"),
     "no bundle": (lambda d, c, b: ["video", c, "-s", "zodiac", "--model", d, "-o", d / "o.mp4"], "manifest"),
     "corrupt bundle": (
-        lambda d, c, b: [
-            "video",
-            c,
-            "-s",
-            "zodiac",
-            "--model",
-            bundle_with(d, b, "manifest.json", b"{"),
-            "-o",
-            d / "o.mp4",
-        ],
+        lambda d, c, b: with_model(c, bundle_with(d, b, "manifest.json", b"{")),
         "cannot read",
     ),
     "wrong hash": (
-        lambda d, c, b: [
-            "video",
-            c,
-            "-s",
-            "zodiac",
-            "--model",
-            bundle_with(d, b, "generator.onnx", b"onnx"),
-            "-o",
-            d / "o.mp4",
-        ],
+        lambda d, c, b: with_model(c, bundle_with(d, b, "generator.onnx", b"onnx")),
         "SHA-256",
     ),
     "cuda without a gpu": (

@@ -202,7 +202,7 @@ def test_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def pressed(key: str) -> tuple[dict[str, float], float]:
             keys.press(key)
             now = time.monotonic()
-            return live.look.weights(now), live.look.strength(now)
+            return live.active_style.weights(now), live.active_style.strength(now)
 
         assert pressed("2") == ({"zodiac": 1.0}, 1.0)
         assert pressed("3") == ({"zodiac": 1.0}, 1.0), "there is no third"
@@ -233,11 +233,11 @@ def test_the_python_api(tmp_path: Path) -> None:
     path = tmp_path / "out.mkv"
     with mst.open_live(TEST, str(path), style="udnie", model="lite", backend="fake", max_fps=25) as live:
         live.style("zodiac", fade=1000.0)
-        assert live.look.weights(time.monotonic())["udnie"] > 0.9
+        assert live.active_style.weights(time.monotonic())["udnie"] > 0.9
         live.style("the-kiss", strength=0.5)
-        assert live.look.weights(time.monotonic()) == {"the-kiss": 1.0}
-        live.look = mst.Timeline((mst.StyleKey("udnie"),), (mst.StrengthKey(0.25),))
-        assert live.look.strength(time.monotonic()) == 0.25
+        assert live.active_style.weights(time.monotonic()) == {"the-kiss": 1.0}
+        live.active_style = mst.Timeline((mst.StyleKey("udnie"),), (mst.StrengthKey(0.25),))
+        assert live.active_style.strength(time.monotonic()) == 0.25
         with pytest.raises(InvalidArgument, match="nobody"):
             live.style("nobody")
         begun = time.monotonic()

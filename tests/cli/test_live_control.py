@@ -18,7 +18,7 @@ from mst_deploy.cli.live_control import controlled, parse_port
 from mst_deploy.errors import InvalidArgument, OutputError
 from mst_deploy.images import decode_image
 from mst_deploy.pipeline.live import LivePipeline
-from mst_deploy.pipeline.live_look import Look
+from mst_deploy.pipeline.live_style import LiveStyle
 from mst_deploy.styles.timeline import StyleKey, Timeline
 from mst_deploy.video.live_source import Picture
 
@@ -33,7 +33,7 @@ def served() -> Iterator[tuple[LivePipeline, int]]:
     before = set(threading.enumerate())
     with mst.Stylizer("lite", backend="fake") as stylizer:
         plan = stylizer.plan(Timeline((StyleKey("udnie"), StyleKey("zodiac"))))
-        live = LivePipeline(none, {}, stylizer.backend, Look.of(plan, 0.0), (48, 40))
+        live = LivePipeline(none, {}, stylizer.backend, LiveStyle.of(plan, 0.0), (48, 40))
         live.run()  # one picture, so that there is a newest one
         with controlled(live, 0) as port:
             yield live, port
@@ -56,7 +56,7 @@ def test_style_and_strength_are_changed_and_reported(served: tuple[LivePipeline,
     status, values = ask(port, "PATCH", {"style": "zodiac", "strength": 0.5})
     assert (status, values["styles"], values["strength"]) == (200, {"zodiac": 1.0}, 0.5)
     now = time.monotonic()
-    assert (live.look.weights(now), live.look.strength(now)) == ({"zodiac": 1.0}, 0.5)
+    assert (live.active_style.weights(now), live.active_style.strength(now)) == ({"zodiac": 1.0}, 0.5)
     assert ask(port, "GET")[1] == values
     assert values["captured"] == values["stylized"] == 1
     status, values = ask(port, "PATCH", {"style": "udnie", "fade": 1000})
@@ -89,16 +89,16 @@ def test_wrong_bodies_change_nothing(
     served: tuple[LivePipeline, int], body: Any, status: int, detail: str
 ) -> None:
     live, port = served
-    before = live.look
+    before = live.active_style
     found, problem = ask(port, "PATCH", body)
     assert (found, problem["status"]) == (status, status)
     assert detail in problem["detail"]
-    assert live.look is before
+    assert live.active_style is before
 
 
 def test_other_hosts_origins_types_and_paths(served: tuple[LivePipeline, int]) -> None:
     live, port = served
-    before, change = live.look, {"strength": 0.1}
+    before, change = live.active_style, {"strength": 0.1}
     assert ask(port, "GET", Host="evil.test")[0] == 403
     assert ask(port, "PATCH", change, Origin="http://evil.test")[0] == 403
     assert ask(port, "PATCH", change, Origin="null")[0] == 403
@@ -110,7 +110,7 @@ def test_other_hosts_origins_types_and_paths(served: tuple[LivePipeline, int]) -
     assert ask(port, "POST", b"x", path="/v1/live/snapshot")[0] == 413
     assert ask(port, "GET", Host=f"localhost:{port}")[0] == 200
     assert ask(port, "PATCH", {"strength": 0.9}, Origin=f"http://127.0.0.1:{port}")[0] == 200
-    assert before is not live.look
+    assert before is not live.active_style
 
 
 def test_pictures_and_events(served: tuple[LivePipeline, int]) -> None:

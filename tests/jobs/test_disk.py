@@ -51,7 +51,7 @@ def test_a_disk_that_may_become_full_is_said(
 def test_a_disk_that_fills_up_is_noticed_in_time(
     short_clip: Path, tmp_path: Path, bundle: Any, film: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Space goes while the job runs: it stops before a part fails, and goes on when there is room."""
+    """The disk fills during the job, which stops before a part fails, and continues once space is free."""
     output = tmp_path / "out.mp4"
     folder = parts_folder(output)
     monkeypatch.setattr(

@@ -16,7 +16,7 @@ from mst_deploy.errors import InputError, OutputError
 from mst_deploy.pipeline import live as module
 from mst_deploy.pipeline.live import LivePipeline
 from mst_deploy.pipeline.live_counts import LiveReport
-from mst_deploy.pipeline.live_look import Look
+from mst_deploy.pipeline.live_style import LiveStyle
 from mst_deploy.styles.resolve import encode_film
 from mst_deploy.video.info import Frame
 from mst_deploy.video.live_source import Picture, SinkClosed
@@ -73,8 +73,8 @@ def source(count: int = 10**9, pause: float = 0.002) -> Callable[[], Generator[P
 def pipeline(
     stylizer: mst.Stylizer, sinks: dict[str, Any], pictures: Any = None, **options: Any
 ) -> LivePipeline:
-    look = Look.of(stylizer.plan("udnie"), time.monotonic())
-    return LivePipeline(pictures or source(), sinks, stylizer.backend, look, (48, 40), **options)
+    style = LiveStyle.of(stylizer.plan("udnie"), time.monotonic())
+    return LivePipeline(pictures or source(), sinks, stylizer.backend, style, (48, 40), **options)
 
 
 def assert_exact(report: LiveReport) -> None:
@@ -214,13 +214,15 @@ def test_what_hardly_changes_is_not_painted_again(stylizer: mst.Stylizer) -> Non
     def pictures() -> Generator[Picture, None, None]:
         for number, level in enumerate(levels):
             if number == 5:
-                run.look = run.look.with_style("udnie", time.monotonic())  # a look that was set anew
+                run.active_style = run.active_style.with_style(
+                    "udnie", time.monotonic()
+                )  # an equal style, set again
             yield Picture(time.monotonic(), np.full((40, 48, 3), level, np.uint8))
             until(lambda number=number: len(sink.frames) > number)  # type: ignore[misc]
 
     sink = Recorder()
     run = pipeline(stylizer, {"a": sink}, pictures, similar=2.0)
-    run.look = Look.of(stylizer.plan("udnie"), 100.0)
+    run.active_style = LiveStyle.of(stylizer.plan("udnie"), 100.0)
     report = run.run()
     assert sink.numbers == [100, 100, 100, 104, 104, 104]
     assert (report.stylized, report.repeated) == (6, 3)  # the second, the third and the fifth
@@ -324,12 +326,12 @@ def test_strength_0_shows_the_source_and_changes_between_two_frames(stylizer: ms
         reads.append(image.shape)
         return encode_film(stylizer.encoder(), image)
 
-    run.look = replace(run.look, plan=replace(run.look.plan, read=read))
+    run.active_style = replace(run.active_style, plan=replace(run.active_style.plan, read=read))
     shown = picture(48, 40, 7)
 
     def still() -> Generator[Picture, None, None]:
         for strength in (1.0, 0.0, 0.25, 1.0):
-            run.look = run.look.with_strength(strength, time.monotonic())
+            run.active_style = run.active_style.with_strength(strength, time.monotonic())
             yield Picture(time.monotonic(), shown)
             given.append(strength)
             until(lambda: len(sink.frames) >= len(given))

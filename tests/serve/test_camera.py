@@ -26,7 +26,7 @@ from mst_deploy.serve.service import Service
 TOKEN = "0123456789abcdef0123"
 PHOTO = picture(160, 120, 0)
 JPEG = encode_picture(".jpg", PHOTO)
-LOOK = json.dumps({"style": "udnie"})
+SETTINGS = json.dumps({"style": "udnie"})
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def received(socket: Any) -> tuple[float, Any]:
 def test_the_newest_picture_comes_back_stylized_with_its_own_time(client: Any, service: Service) -> None:
     with client.websocket_connect("ws://127.0.0.1:8000/v1/camera", subprotocols=["mst"]) as socket:
         assert socket.accepted_subprotocol == "mst"
-        socket.send_text(LOOK)
+        socket.send_text(SETTINGS)
         for number in range(3):
             socket.send_bytes(sent(number + 0.5))
             stamp, image = received(socket)
@@ -73,15 +73,15 @@ def test_the_newest_picture_comes_back_stylized_with_its_own_time(client: Any, s
 @pytest.mark.parametrize(
     ("messages", "words"),
     [
-        ([sent(0.0)], "look"),
+        ([sent(0.0)], "settings"),
         (["no json"], "JSON"),
         ([json.dumps({"style": "/etc/passwd"})], "no style"),
         ([json.dumps({"style": "udnie", "strength": "1"})], "strength"),
         ([json.dumps({"style": "udnie", "path": "x"})], "JSON object"),
-        ([LOOK, b"short"], "JPEG"),
-        ([LOOK, sent(0.0, b"no picture")], "JPEG"),
-        ([LOOK, sent(0.0, encode_picture(".png", PHOTO))], "JPEG"),
-        ([LOOK, sent(0.0, encode_picture(".jpg", picture(4000, 16, 0)))], "4000x16"),
+        ([SETTINGS, b"short"], "JPEG"),
+        ([SETTINGS, sent(0.0, b"no picture")], "JPEG"),
+        ([SETTINGS, sent(0.0, encode_picture(".png", PHOTO))], "JPEG"),
+        ([SETTINGS, sent(0.0, encode_picture(".jpg", picture(4000, 16, 0)))], "4000x16"),
     ],
 )
 def test_what_is_no_camera_gets_an_error(client: Any, messages: list[Any], words: str) -> None:

@@ -74,7 +74,7 @@ def test_a_video_is_a_job_with_progress_and_a_result_in_parts(
         1.0,
         None,
     )
-    assert reported["look"]["strength"] == 0.5
+    assert reported["settings"]["strength"] == 0.5
     events = client.get(f"{path}/events").text
     assert json.loads(events.removeprefix("data: ").strip())["state"] == "done"
     result = client.get(reported["result"], headers={"Range": "bytes=2-4"})

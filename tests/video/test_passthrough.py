@@ -262,8 +262,8 @@ def test_sound_goes_on_after_a_packet_that_no_muxer_takes(damage: str, suffix: s
     ):
         for frame in reader:
             writer.write(frame)
-    (told,) = writer.report.damage
-    assert "packet(s) of sound or subtitles were damaged and are left out" in told
+    (message,) = writer.report.damage
+    assert "packet(s) of sound or subtitles were damaged and are left out" in message
     undamaged = [data for _, data in tracks(source)[1].packets if data in expected]
     assert len(undamaged) >= len(expected) // 3  # FFmpeg takes many for one after the first
     kept = [data for _, data in tracks(output)[1].packets]

@@ -175,8 +175,8 @@ def test_sound_of_which_nothing_can_be_decoded_is_left_out(tmp_path: Path) -> No
         context = container.streams.audio[0].codec_context
         assert context.layout.nb_channels == 2
         assert not context.format
-    told = copy(source, tmp_path / "out.mp4", audio="opus")
-    assert any("audio stream 1 (dca, nor) (it can be neither copied nor" in loss for loss in told.not_kept)
+    report = copy(source, tmp_path / "out.mp4", audio="opus")
+    assert any("audio stream 1 (dca, nor) (it can be neither copied nor" in loss for loss in report.not_kept)
     assert not probe(tmp_path / "out.mp4").audio
 
 

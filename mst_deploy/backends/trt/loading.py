@@ -69,6 +69,6 @@ def deserialize(trt: Any, logger: Any, cached: Engine, graph: Path) -> tuple[Any
     if not whole:
         raise BackendError(
             f"{compat.product(trt)} refuses the engine {cached.path.name} ({refusal or logger.reason()}); "
-            "look at mst doctor, and build the engine again with [mst build: force]"
+            "run mst doctor, and build the engine again with [mst build: force]"
         )
     return runtime, engine

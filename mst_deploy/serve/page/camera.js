@@ -27,12 +27,12 @@ export class Camera {
     return new Promise((done) => this.still.toBlob(done, "image/jpeg", 0.85));
   }
 
-  start(look) {
+  start(settings) {
     const names = ["mst"];
     if (this.token) names.push(`bearer.${btoa(this.token).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")}`);
     this.socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/camera`, names);
     this.socket.binaryType = "arraybuffer";
-    this.socket.onopen = () => { this.change(look); this.timer = setInterval(() => this.send(), INTERVAL); };
+    this.socket.onopen = () => { this.change(settings); this.timer = setInterval(() => this.send(), INTERVAL); };
     this.socket.onmessage = ({ data }) => (typeof data === "string" ? this.report(JSON.parse(data)) : this.show(data));
     this.socket.onclose = ({ reason }) => {
       if (!this.closed) this.onError(new Error(reason || "the connection to the service has ended"));
@@ -40,9 +40,9 @@ export class Camera {
     };
   }
 
-  change(look) {
-    this.look = look;
-    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(look));
+  change(settings) {
+    this.settings = settings;
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(settings));
   }
 
   async send() { // a picture is passed over while the last one is still on its way

@@ -62,7 +62,7 @@ function guarded(work) {
 
 // Settings
 
-function look() {
+function styleSettings() {
   const second = $("second").value, share = Number($("share").value);
   const style = second ? [`${state.style}=${(1 - share).toFixed(2)}`, `${second}=${share.toFixed(2)}`] : [state.style];
   return {
@@ -73,7 +73,7 @@ function look() {
 
 function query(extra = {}) {
   const values = new URLSearchParams();
-  const chosen = look();
+  const chosen = styleSettings();
   chosen.style.forEach((each) => values.append("style", each));
   for (const name of ["strength", "strokes", "stroke_size"]) if (chosen[name] !== 1) values.set(name, chosen[name]);
   if (chosen.preserve_color) values.set("preserve_color", "true");
@@ -83,7 +83,7 @@ function query(extra = {}) {
 
 function command() {
   const nameOf = (id) => { const found = state.styles.find((each) => each.id === id); return found && !found.shipped ? `${found.name}.jpg` : id; };
-  const chosen = look(), name = state.file?.name || "picture.jpg";
+  const chosen = styleSettings(), name = state.file?.name || "picture.jpg";
   const word = state.kind === "clip" ? "video" : state.kind === "camera" ? "live" : "image";
   const parts = ["mst", word, word === "live" ? "camera window" : quoted(name)];
   chosen.style.forEach((each) => { const [id, weight] = each.split("="); parts.push("--style", quoted(nameOf(id) + (weight ? `=${weight}` : ""))); });
@@ -106,7 +106,7 @@ function changed() {
   }
   $("share-row").hidden = !$("second").value;
   command();
-  if (state.kind === "camera") return state.camera?.change(look());
+  if (state.kind === "camera") return state.camera?.change(styleSettings());
   clearTimeout(timer);
   timer = setTimeout(guarded(renderPreview), 200);
 }
@@ -360,7 +360,7 @@ async function startCamera() {
   const picture = await camera.open();
   await begin("camera", null, null, "Camera");
   state.camera = camera;
-  camera.start(look());
+  camera.start(styleSettings());
   command();
   showStatus("");
   await renderGallery(picture);

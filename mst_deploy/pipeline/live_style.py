@@ -12,7 +12,7 @@ from mst_deploy.styles.timeline import StrengthKey, StyleKey
 
 
 @dataclass(frozen=True)
-class Look:
+class LiveStyle:
     """Style and strength of the frames from now on. Immutable: a change is one assignment between two frames.
 
     A fade is a timeline that began when the change was made, so it depends on the clock, not on frames.
@@ -24,7 +24,7 @@ class Look:
     """Time of the change, in seconds of the monotonic clock."""
 
     @classmethod
-    def of(cls, plan: StylePlan, now: float) -> Look:
+    def of(cls, plan: StylePlan, now: float) -> LiveStyle:
         """Take a plan whose timeline begins now. Raises InvalidArgument for one with a mask."""
         if plan.timeline.mask is not None:
             raise InvalidArgument("live video has no mask; leave it out")
@@ -39,8 +39,8 @@ class Look:
         """Return whether the FiLM vector of the content is needed and not known yet."""
         return self.plan.own is None and not self.plan.timeline.always_full
 
-    def steady(self, now: float) -> bool:
-        """Return whether the look no longer changes by itself."""
+    def is_settled(self, now: float) -> bool:
+        """Return whether all fades are over."""
         timeline, elapsed = self.plan.timeline, self._elapsed(now)
         keys = (timeline.styles, timeline.strength, timeline.strokes, timeline.stroke_size)
         return all(key.time <= elapsed for group in keys for key in group)
@@ -50,8 +50,10 @@ class Look:
         weights = self.plan.timeline.weights_at(self._elapsed(now))
         return {name: weight for name, weight in weights.items() if weight > 0}
 
-    def with_style(self, name: str, now: float, fade: float = 0.0, strength: float | None = None) -> Look:
-        """Return a look that fades to a style and a strength in ``fade`` seconds; None keeps the present
+    def with_style(
+        self, name: str, now: float, fade: float = 0.0, strength: float | None = None
+    ) -> LiveStyle:
+        """Return a copy that fades to a style and a strength in ``fade`` seconds; None keeps the present
         strength."""
         if name not in self.plan.film_params:
             raise InvalidArgument(
@@ -71,8 +73,8 @@ class Look:
         )
         return self._changed(now, styles=tuple(keys), strength=tuple(strengths))
 
-    def mixed_with(self, name: str, now: float, fade: float = 0.0) -> Look:
-        """Return a look that goes to equal parts of the heaviest visible style and another one."""
+    def mixed_with(self, name: str, now: float, fade: float = 0.0) -> LiveStyle:
+        """Return a copy that goes to equal parts of the heaviest visible style and another one."""
         heaviest = max(self.weights(now).items(), key=lambda item: item[1])[0]
         before = [StyleKey(each, weight=weight) for each, weight in self.weights(now).items()]
         after = [StyleKey(each, Fraction(fade), 0.5) for each in dict.fromkeys((heaviest, name))]
@@ -82,8 +84,8 @@ class Look:
             strength=(StrengthKey(self.strength(now)),),
         )
 
-    def with_strength(self, strength: float, now: float) -> Look:
-        """Return a look with another strength from now on; a fade between styles stops where it is."""
+    def with_strength(self, strength: float, now: float) -> LiveStyle:
+        """Return a copy with another strength from now on; a fade between styles stops where it is."""
         keys = tuple(StyleKey(each, weight=weight) for each, weight in self.weights(now).items())
         return self._changed(now, styles=keys, strength=(StrengthKey(strength),))
 
@@ -94,5 +96,5 @@ class Look:
     def _elapsed(self, now: float) -> Fraction:
         return Fraction(max(0.0, now - self.since))
 
-    def _changed(self, now: float, **changes: Any) -> Look:
-        return Look(replace(self.plan, timeline=replace(self.plan.timeline, **changes)), now)
+    def _changed(self, now: float, **changes: Any) -> LiveStyle:
+        return LiveStyle(replace(self.plan, timeline=replace(self.plan.timeline, **changes)), now)

@@ -1,4 +1,4 @@
-"""How a picture shall look, as a request says it: names of styles, never files, and numbers."""
+"""Style settings of a request: names of styles, never files, and numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_STYLES = 4
 
 
 @dataclass(frozen=True)
-class Look:
+class StyleSettings:
     """Styles with weights, and the settings of ``mst image`` of the same names."""
 
     style: tuple[str, ...]
@@ -28,10 +28,10 @@ class Look:
 
     @classmethod
     def of(cls, values: Any) -> Self:
-        """Take a look from JSON. Raises InvalidArgument."""
+        """Read style settings from JSON values. Raises InvalidArgument."""
         known = {field.name: field for field in fields(cls)}
         if not isinstance(values, dict) or set(values) - set(known):
-            raise InvalidArgument(f"a look is a JSON object with {', '.join(known)}")
+            raise InvalidArgument(f"style settings must be a JSON object with {', '.join(known)}")
         values = dict(values)
         style = values.get("style")
         names = [style] if isinstance(style, str) else style
@@ -47,7 +47,7 @@ class Look:
         return cls(**{**values, "style": tuple(names)})
 
     def values(self) -> dict[str, Any]:
-        """Return the look for JSON."""
+        """Return the values for JSON."""
         return asdict(self)
 
     def timeline(self) -> Timeline:
@@ -67,7 +67,7 @@ class Look:
 
 
 def _style_key(text: str) -> StyleKey:
-    """Parse ``NAME[=WEIGHT]``; unlike ``StyleKey.parse`` it looks for no file."""
+    """Parse ``NAME[=WEIGHT]``; unlike ``StyleKey.parse`` it reads no file."""
     name, sign, weight = text.partition("=")
     if not sign:
         return StyleKey(text)
